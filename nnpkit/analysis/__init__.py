@@ -1,0 +1,1 @@
+"""Analysis of predictions and trajectories."""

@@ -1,0 +1,1 @@
+"""Structures, file formats, data sets, neighbour lists and graphs."""

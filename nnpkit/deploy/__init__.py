@@ -1,0 +1,1 @@
+"""Export, import and loading of trained potentials."""

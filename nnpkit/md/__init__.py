@@ -1,0 +1,1 @@
+"""Molecular dynamics: ASE calculator and LAMMPS driver."""

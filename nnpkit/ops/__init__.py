@@ -1,0 +1,1 @@
+"""Readable definitions of kernels, and the compiled ones."""

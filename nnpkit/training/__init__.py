@@ -1,0 +1,1 @@
+"""Observations, schedules, updates and the training loop."""
