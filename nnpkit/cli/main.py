@@ -1,0 +1,108 @@
+"""The `nnpkit` program: a table of commands, each imported only when it runs.
+
+A command lives in ``nnpkit/cli/<command>.py`` as a function of the same name whose annotations are its
+options. The table below holds one line of help per command, so that ``nnpkit --help`` imports none of
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nnpkit import __version__
+from nnpkit.errors import NnpkitError
+
+__all__ = ["COMMANDS", "app", "load_command", "run"]
+
+COMMANDS = {
+    "train": "Train a potential on reference data as a YAML file describes.",
+    "evaluate": "Compare a potential with reference data: errors per file, predictions on request.",
+    "export": "Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.",
+    "convert": "Convert data sets and potentials from one file format to another.",
+    "md": "Write, run and plot a LAMMPS simulation of a structure.",
+    "build": "Compile the LAMMPS plugin against the installed torch and LAMMPS.",
+    "doctor": "Check torch, LAMMPS, MPI and the plugin, and say how to fix what does not fit.",
+    "schema": "Print the JSON schema of the training YAML, for editors.",
+}
+"""Name and one line of help of every command, in the order of a project's life."""
+
+
+def load_command(name: str) -> Any:
+    """Import the module of command `name` and return its command object."""
+    function = getattr(import_module(f"nnpkit.cli.{name}"), name)
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command(name)(function)
+    return typer.main.get_command(single)
+
+
+def _fail(message: object) -> typer.Exit:
+    """Print `message` as one line on stderr; the exit to raise."""
+    print("nnpkit: error: " + " ".join(str(message).split()), file=sys.stderr)
+    return typer.Exit(1)
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose listed commands are placeholders until one of them is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else None, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        if os.environ.get("NNPKIT_DEBUG"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except NnpkitError as error:
+            raise _fail(error) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # disk full, no permission: says itself what and where
+            raise _fail(error) from None
+
+
+app = typer.Typer(
+    name="nnpkit",
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nnpkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def nnpkit(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Train neural network potentials on reference calculations and run them in LAMMPS.
+
+    `nnpkit COMMAND --help` explains a command. Set NNPKIT_DEBUG=1 to see the traceback of an error.
+    """
+
+
+def _placeholder() -> None:
+    """Stand for a command in the list; `_LazyGroup` replaces it before it could be called."""
+
+
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(_placeholder)
+
+
+def run() -> None:
+    """Entry point of the `nnpkit` program."""
+    app(prog_name="nnpkit")
