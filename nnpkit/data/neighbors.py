@@ -1,0 +1,57 @@
+"""Full neighbour lists, by vesin."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from vesin import NeighborList
+
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+
+__all__ = ["NeighborPairs", "neighbor_pairs"]
+
+
+class NeighborPairs(NamedTuple):
+    """Every ordered pair (i, j, image) with 0 < distance < cutoff, sorted by centre i.
+
+    The vector of a pair is ``positions[neighbor] + shift @ cell - positions[center]``.
+    """
+
+    center: np.ndarray  # (E,) int64
+    neighbor: np.ndarray  # (E,) int64
+    shift: np.ndarray  # (E, 3) int64, in lattice vectors
+
+
+def neighbor_pairs(structure: Structure, cutoff: float) -> NeighborPairs:
+    """Neighbour pairs of a structure within `cutoff` (Å), any boundary conditions.
+
+    Raises
+    ------
+    InputError
+        If the cutoff is not positive, a periodic cell has no volume, or two atoms coincide.
+    """
+    if not cutoff > 0.0:
+        raise InputError(f"cutoff {cutoff} Å", where=structure.name, expected="a positive length")
+    periodic = np.asarray(structure.pbc, dtype=bool)
+    if periodic.all() and abs(np.linalg.det(structure.cell)) < 1e-8:
+        raise InputError(
+            "the periodic cell has no volume", where=structure.name, hint="check the lattice lines of this frame"
+        )
+    center, neighbor, shift, distance = NeighborList(cutoff=float(cutoff), full_list=True).compute(
+        points=np.ascontiguousarray(structure.positions, dtype=np.float64),
+        box=np.ascontiguousarray(structure.cell, dtype=np.float64),
+        periodic=periodic,
+        quantities="ijSd",
+    )
+    if distance.size and distance.min() < 1e-6:
+        e = int(distance.argmin())
+        raise InputError(
+            f"atoms {center[e]} and {neighbor[e]} are at the same place", where=structure.name,
+            hint="remove the duplicate atom",
+        )  # fmt: skip
+    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], neighbor, center))
+    return NeighborPairs(
+        center[order].astype(np.int64), neighbor[order].astype(np.int64), shift[order].astype(np.int64)
+    )

@@ -1,0 +1,87 @@
+"""The function that everything else evaluates: edge vectors in, atomic energies out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnpkit.models.descriptor import Descriptor
+from nnpkit.models.networks import ElementNetworks
+from nnpkit.models.scaling import Scaling
+from nnpkit.models.short_range import ZblRepulsion
+
+__all__ = ["AtomicModel"]
+
+
+class AtomicModel(nn.Module):
+    """``E_i = network_t(scaled features of i) * energy_scale + reference_energy_t + wall``.
+
+    Parameters
+    ----------
+    elements : sequence of str
+        Element of each type index.
+    descriptor, scaling, networks, wall : nn.Module
+        The parts, in the order of evaluation; `wall` may be None.
+    energy_scale : float
+        eV per unit of network output.
+    reference_energies : sequence of float
+        Energy, eV, added to every atom of each element. Kept in double precision whatever the precision of
+        the rest.
+    spec : mapping
+        JSON-able description from which `nnpkit.models.build.build_model` makes the same architecture.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[str],
+        descriptor: Descriptor,
+        scaling: Scaling,
+        networks: ElementNetworks,
+        wall: ZblRepulsion | None,
+        energy_scale: float,
+        reference_energies: Sequence[float],
+        spec: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.elements: list[str] = list(elements)
+        self.cutoff: float = max(descriptor.cutoff, wall.cutoff if wall is not None else 0.0)
+        self.descriptor = descriptor
+        self.scaling = scaling
+        self.networks = networks
+        self.wall = wall
+        self.energy_scale = float(energy_scale)
+        self.reference_energies: list[float] = [float(e) for e in reference_energies]
+        self.spec = dict(spec)
+
+    def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Atomic energies (n_local,) in eV, float64.
+
+        Parameters
+        ----------
+        edge_vec : Tensor
+            (E, 3) Å, from centre to neighbour, sorted by centre.
+        neighbor_type : Tensor
+            (E,) int64.
+        offsets : Tensor
+            (n_local + 1,) int64: edges of centre i are ``offsets[i]:offsets[i + 1]``.
+        types : Tensor
+            (n_local,) int64.
+        """
+        features = self.descriptor(edge_vec, neighbor_type, offsets, types)
+        energy = self.energy_of_features(features, types)
+        if self.wall is not None:
+            energy = energy + self.wall(edge_vec, neighbor_type, offsets, types).to(torch.float64)
+        return energy
+
+    def energy_of_features(self, features: Tensor, types: Tensor) -> Tensor:
+        """Atomic energies (n_local,) without the wall, from raw features (n_local, D)."""
+        output = self.networks(self.scaling(features, types), types).to(torch.float64)
+        reference = torch.tensor(self.reference_energies, dtype=torch.float64, device=types.device)
+        return output * self.energy_scale + reference.index_select(0, types)
+
+    def features(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Raw descriptor values (n_local, D)."""
+        return self.descriptor(edge_vec, neighbor_type, offsets, types)

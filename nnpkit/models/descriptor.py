@@ -1,0 +1,75 @@
+"""What every descriptor is, and the triplets that angular ones sum over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Descriptor", "EdgeJacobian", "triplets"]
+
+
+class EdgeJacobian(NamedTuple):
+    """Derivative of the features of every edge's centre with respect to that edge's vector."""
+
+    values: Tensor  # (E, D, 3) 1/Å: d features[center[e]] / d edge_vec[e]
+    center: Tensor  # (E,) int64
+
+
+class Descriptor(nn.Module):
+    """A strictly local, rotation and permutation invariant description of each atom's neighbourhood.
+
+    Subclasses implement ``forward(edge_vec (E, 3), neighbor_type (E,), offsets (n_local + 1,), types (n_local,))
+    -> features (n_local, D)``; edges are sorted by centre, edges longer than the cutoff contribute nothing,
+    ``n_local`` may be 0. D is the largest number of features of any element, shorter sets are padded with
+    zeros. A descriptor without trainable parameters also implements `jacobian`.
+
+    Attributes
+    ----------
+    cutoff : float
+        No neighbour beyond this distance (Å) matters.
+    n_features : list of int
+        Number of features of each element.
+    """
+
+    def __init__(self, cutoff: float, n_features: Sequence[int]) -> None:
+        super().__init__()
+        self.cutoff = float(cutoff)
+        self.n_features: list[int] = list(n_features)
+
+
+def triplets(
+    edge_vec: Tensor, r: Tensor, center: Tensor, n_local: int, cutoff: float, close_pairs_only: bool
+) -> tuple[Tensor, Tensor]:
+    """Pairs of edges (j, k), j before k, of the same centre, both shorter than `cutoff`.
+
+    Parameters
+    ----------
+    edge_vec, r, center : Tensor
+        Vectors (E, 3), lengths (E,) and centres (E,) of edges sorted by centre.
+    close_pairs_only : bool
+        Keep only pairs whose ends are closer to each other than `cutoff` too.
+
+    Returns
+    -------
+    tuple of Tensor
+        Edge indices (T,) of j and of k.
+    """
+    edges = torch.nonzero(r < cutoff).squeeze(1)
+    counts = torch.bincount(center.index_select(0, edges), minlength=n_local)
+    ends = torch.cumsum(counts, 0).index_select(0, center.index_select(0, edges))
+    position = torch.arange(edges.shape[0], device=edges.device)
+    later = ends - position - 1
+    first = torch.repeat_interleave(position, later)
+    start = torch.cumsum(later, 0) - later
+    within = torch.arange(first.shape[0], device=edges.device) - start.index_select(0, first)
+    j = edges.index_select(0, first)
+    k = edges.index_select(0, first + 1 + within)
+    if close_pairs_only:
+        with torch.no_grad():
+            side = edge_vec.index_select(0, k) - edge_vec.index_select(0, j)
+            close = torch.nonzero((side * side).sum(1) < cutoff * cutoff).squeeze(1)
+        j, k = j.index_select(0, close), k.index_select(0, close)
+    return j, k

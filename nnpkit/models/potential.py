@@ -1,0 +1,83 @@
+"""From a graph to energies, forces and virial by one gradient with respect to the edge vectors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nnpkit.data.graph import Graph, edge_centers, edge_vectors
+from nnpkit.models.atomic_model import AtomicModel
+
+__all__ = ["Potential", "Prediction", "forces_from_edges", "virial_from_edges"]
+
+
+class Prediction(NamedTuple):
+    """What a potential says about B structures with N atoms."""
+
+    energy: Tensor  # (B,) eV
+    atomic_energy: Tensor  # (N,) eV
+    forces: Tensor  # (N, 3) eV/Å
+    virial: Tensor  # (B, 3, 3) eV, W = -dE/dstrain (see nnpkit.units)
+
+
+def forces_from_edges(edge_gradient: Tensor, center: Tensor, neighbor: Tensor, n_atoms: int) -> Tensor:
+    """Forces (N, 3): with ``g = dE/d edge_vec``, ``F_i += g`` and ``F_j -= g`` for every edge (i, j)."""
+    zeros = torch.zeros((n_atoms, 3), dtype=edge_gradient.dtype, device=edge_gradient.device)
+    return zeros.index_add(0, center, edge_gradient).index_add(0, neighbor, -edge_gradient)
+
+
+def virial_from_edges(edge_gradient: Tensor, edge_vec: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+    """Virial (B, 3, 3): ``W = -sum_e r_e (x) g_e`` over the edges of each structure."""
+    zeros = torch.zeros((n_structures, 3, 3), dtype=edge_gradient.dtype, device=edge_gradient.device)
+    return zeros.index_add(0, structure, -edge_vec.unsqueeze(2) * edge_gradient.unsqueeze(1))
+
+
+class Potential(nn.Module):
+    """An `AtomicModel` on graphs."""
+
+    def __init__(self, model: AtomicModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, graph: Graph, create_graph: bool = False) -> Prediction:
+        """Prediction for all structures of `graph`; with `create_graph` it can be differentiated again."""
+        center = edge_centers(graph.offsets)
+        edge_vec = edge_vectors(graph).detach().requires_grad_(True)
+        with torch.enable_grad():
+            atomic_energy = self.model(edge_vec, graph.types[graph.neighbor], graph.offsets, graph.types)
+            (gradient,) = torch.autograd.grad(atomic_energy.sum(), edge_vec, create_graph=create_graph)
+        n_atoms, n_structures = len(graph.types), len(graph.cells)
+        energy = atomic_energy.new_zeros(n_structures).index_add(0, graph.structure, atomic_energy)
+        return Prediction(
+            energy if create_graph else energy.detach(),
+            atomic_energy if create_graph else atomic_energy.detach(),
+            forces_from_edges(gradient, center, graph.neighbor, n_atoms),
+            virial_from_edges(gradient, edge_vec.detach(), graph.structure[center], n_structures),
+        )
+
+    @torch.no_grad()
+    def predict(self, graph: Graph, atoms_per_chunk: int = 128) -> Prediction:
+        """The same numbers as `forward`, evaluated for a few centres at a time so that memory is bounded."""
+        center, edge_vec = edge_centers(graph.offsets), edge_vectors(graph)
+        neighbor_type = graph.types[graph.neighbor]
+        n_atoms, n_structures = len(graph.types), len(graph.cells)
+        energies, gradients = [edge_vec.new_zeros(0)], [edge_vec.new_zeros(0, 3)]
+        for start in range(0, n_atoms, atoms_per_chunk):
+            stop = min(start + atoms_per_chunk, n_atoms)
+            first, last = int(graph.offsets[start]), int(graph.offsets[stop])
+            with torch.enable_grad():
+                part = edge_vec[first:last].requires_grad_(True)
+                offsets = graph.offsets[start : stop + 1] - first
+                energy = self.model(part, neighbor_type[first:last], offsets, graph.types[start:stop])
+                (gradient,) = torch.autograd.grad(energy.sum(), part)
+            energies.append(energy.detach())
+            gradients.append(gradient)
+        atomic_energy, gradient = torch.cat(energies), torch.cat(gradients)
+        return Prediction(
+            edge_vec.new_zeros(n_structures).index_add(0, graph.structure, atomic_energy),
+            atomic_energy,
+            forces_from_edges(gradient, center, graph.neighbor, n_atoms),
+            virial_from_edges(gradient, edge_vec, graph.structure[center], n_structures),
+        )
