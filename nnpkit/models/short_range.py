@@ -69,6 +69,7 @@ class ZblRepulsion(nn.Module):
         self.register_buffer("power", number**0.23, persistent=False)
         self.cutoff = float(distances.max())
         self.inner = ZBL_INNER
+        self.coulomb = COULOMB
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Repulsion energy (n_local,) of each centre, eV."""
@@ -87,6 +88,6 @@ class ZblRepulsion(nn.Module):
             + 0.02817 * torch.exp(-0.20162 * x)
         )
         switch = cutoff_function(r / outer, 1.0, "poly2", self.inner)
-        energy = 0.5 * COULOMB * self.number[i] * self.number[j] / r * screening * switch
+        energy = 0.5 * self.coulomb * self.number[i] * self.number[j] / r * screening * switch
         zeros = torch.zeros(types.shape[0], dtype=edge_vec.dtype, device=edge_vec.device)
         return zeros.index_add(0, center.index_select(0, close), energy)

@@ -1,0 +1,157 @@
+"""A model as one file, model.pt: TorchScript with metadata and a self-test inside.
+
+The file is what LAMMPS and Python load. Its methods speak the language of `AtomicModel`: edge vectors in Å,
+atomic energies in eV, types counted as in ``metadata["elements"]``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, covalent_radii
+from torch import Tensor, nn
+
+from nnpkit.data.graph import Graph, build_graph, edge_vectors
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
+from nnpkit.models.atomic_model import AtomicModel
+
+__all__ = ["ExportedModel", "SelfTest", "export_model", "quiet_torchscript"]
+
+_CENTERS_PER_ELEMENT = 3
+
+
+class SelfTest(NamedTuple):
+    """Arguments of a model and what it made of them, all in double precision."""
+
+    edge_vec: Tensor  # (E, 3) Å
+    neighbor_type: Tensor  # (E,)
+    offsets: Tensor  # (n_local + 1,)
+    types: Tensor  # (n_local,)
+    atomic_energy: Tensor  # (n_local,) eV
+    edge_gradient: Tensor  # (E, 3) eV/Å, dE/d edge_vec
+
+
+class ExportedModel(nn.Module):
+    """What is written: an `AtomicModel` together with its self-test.
+
+    Convert it to another precision only after the self-test has been checked: the expected numbers are
+    buffers and would be rounded too.
+    """
+
+    def __init__(self, model: AtomicModel, test: SelfTest) -> None:
+        super().__init__()
+        self.model = model
+        for name, value in test._asdict().items():
+            self.register_buffer("test_" + name, value.detach().clone())
+
+    def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Atomic energies (n_local,) in eV, float64; see `AtomicModel.forward`."""
+        return self.model(edge_vec, neighbor_type, offsets, types)
+
+    @torch.jit.export
+    def features(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Raw descriptor values (n_local, D)."""
+        return self.model.features(edge_vec, neighbor_type, offsets, types)
+
+    @torch.jit.export
+    def self_test(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Fields of `SelfTest`."""
+        return (
+            self.test_edge_vec, self.test_neighbor_type, self.test_offsets, self.test_types,
+            self.test_atomic_energy, self.test_edge_gradient,
+        )  # fmt: skip
+
+
+def export_model(
+    model: AtomicModel,
+    path: str | Path,
+    extra_metadata: Mapping[str, Any] | None = None,
+    frame: Structure | None = None,
+) -> None:
+    """Write `model` to `path` (a TorchScript archive with ``metadata.json`` inside), atomically.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        In double precision.
+    path : path
+        Conventionally ``model.pt``.
+    extra_metadata : mapping, optional
+        JSON-able; added to the metadata, e.g. ``data_sha256`` and ``min_distance``.
+    frame : Structure, optional
+        Structure of the training data whose environments become the self-test; without one, or if it lacks
+        an element of the model, a random cluster.
+
+    Raises
+    ------
+    InputError
+        If the model's numbers on the self-test are not finite.
+    """
+    test = make_self_test(model, frame)
+    if not all(bool(torch.isfinite(t).all()) for t in test):
+        raise InputError("the model gives NaN or infinite energies", where=str(path), hint="look at its training")
+    metadata = json.dumps(model_metadata(model, extra_metadata), indent=1, allow_nan=False)
+    with quiet_torchscript():
+        buffer = io.BytesIO()
+        torch.jit.save(torch.jit.script(ExportedModel(model, test)), buffer, _extra_files={METADATA_FILE: metadata})
+    with atomic_write(path, "wb") as stream:
+        stream.write(buffer.getvalue())
+
+
+def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTest:
+    """Self-test of `model` on a few environments of every element, from `frame` if it has them all."""
+    if frame is None or not set(model.elements) <= set(frame.symbols):
+        frame = _random_cluster(model.elements, model.cutoff)
+    edge_vec, neighbor_type, offsets, types = _environments(build_graph(frame, model.elements, model.cutoff))
+    edge_vec = edge_vec.requires_grad_(True)
+    energy = model(edge_vec, neighbor_type, offsets, types)
+    (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
+    return SelfTest(edge_vec.detach(), neighbor_type, offsets, types, energy.detach(), gradient)
+
+
+def _environments(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Arguments of a model for the first few atoms of each type in `graph`."""
+    vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
+    n_types = int(graph.types.max()) + 1
+    centers = torch.cat([torch.nonzero(graph.types == t).squeeze(1)[:_CENTERS_PER_ELEMENT] for t in range(n_types)])
+    slices = [torch.arange(int(graph.offsets[i]), int(graph.offsets[i + 1])) for i in centers]
+    edges = torch.cat(slices)
+    offsets = torch.tensor([0] + [len(s) for s in slices]).cumsum(0)
+    return vectors[edges].clone(), neighbor_type[edges], offsets, graph.types[centers]
+
+
+def _random_cluster(elements: list[str], cutoff: float) -> Structure:
+    """Four atoms (or eight, of a single element) of each element, closely packed without overlap."""
+    random = np.random.default_rng(20240229)
+    symbols = elements * (8 if len(elements) == 1 else 4)
+    radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
+    shrink = min(1.0, 0.2 * cutoff / radii.mean())  # several neighbours within the cutoff, however short it is
+    radii = radii * shrink
+    positions = np.zeros((0, 3))
+    side = 2.0 * float(radii.mean())
+    while len(positions) < len(symbols):
+        trial = random.uniform(0.0, side, 3)
+        reach = radii[: len(positions)] + radii[len(positions)]
+        if np.all(np.linalg.norm(positions - trial, axis=1) > reach):
+            positions = np.vstack([positions, trial])
+        side *= 1.002
+    return Structure(symbols=symbols, positions=positions, name="self-test")
+
+
+@contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Hide torch's announcement that TorchScript is no longer developed; it is what LAMMPS can load."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+.* is (deprecated|not supported)")
+        yield

@@ -1,0 +1,91 @@
+"""What a model file says about itself: written at export, checked at every load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from nnpkit import __version__
+from nnpkit.errors import InputError
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import count_parameters
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "METADATA_FILE", "check_metadata", "model_metadata"]
+
+FORMAT = "nnpkit-model"
+FORMAT_VERSION = 1
+METADATA_FILE = "metadata.json"
+"""Name of the metadata among the extra files of the TorchScript archive."""
+_UNITS = {"length": "angstrom", "energy": "eV"}
+_SIGN = "virial = -dE/dstrain"
+
+
+def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """JSON-able description of `model`; keys of `extra` (``data_sha256``, ``min_distance``, ...) are added.
+
+    ``feature_ranges`` holds the smallest and largest raw feature of each element in the training data, in the
+    order of ``features()``.
+    """
+    n_features = dict(zip(model.elements, model.descriptor.n_features, strict=True))
+    minimum, maximum = model.scaling.minimum, model.scaling.maximum
+    ranges = {
+        element: {"min": minimum[t, :n].tolist(), "max": maximum[t, :n].tolist()}
+        for t, (element, n) in enumerate(n_features.items())
+    }
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": model.spec["kind"],
+        "elements": model.elements,
+        "cutoff": model.cutoff,
+        "units": _UNITS,
+        "sign": _SIGN,
+        "dtype": "float64",
+        "n_parameters": count_parameters(model),
+        "versions": {"nnpkit": __version__, "torch": str(torch.__version__)},
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "data_sha256": None,
+        "min_distance": None,
+        **(extra or {}),
+        "feature_ranges": ranges,
+        "spec": model.spec,
+    }
+
+
+def check_metadata(text: str, where: str) -> dict[str, Any]:
+    """Parse the metadata of the file called `where` and make sure that this nnpkit understands it.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged, or describes another format, format version, unit or sign.
+    """
+    again = "export the model again with this nnpkit, or install the nnpkit that wrote it"
+    if not text:
+        raise InputError(
+            "a TorchScript file, but no nnpkit model: it has no metadata", where=where, hint="write it with nnpkit export"
+        )  # fmt: skip
+    try:
+        metadata = json.loads(text)
+        if metadata["format"] != FORMAT:
+            raise InputError(f"the format is {metadata['format']!r}", where=where, expected=repr(FORMAT))
+        if metadata["format_version"] != FORMAT_VERSION:
+            raise InputError(
+                f"model file of format version {metadata['format_version']}", where=where,
+                expected=f"version {FORMAT_VERSION}", hint=again,
+            )  # fmt: skip
+        for key, value in (("units", _UNITS), ("sign", _SIGN)):
+            if metadata[key] != value:
+                raise InputError(f"{key} {metadata[key]!r}", where=where, expected=repr(value), hint=again)
+        if not metadata["elements"] or not metadata["cutoff"] > 0.0 or not isinstance(metadata["spec"], dict):
+            raise InputError("the metadata names no elements, no cutoff or no model", where=where, hint=again)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the metadata of this model are damaged ({type(error).__name__}: {error})", where=where,
+            hint="copy or export the file again",
+        ) from None  # fmt: skip
+    return metadata
