@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,32 @@ from nnpkit.units import virial_from_stress
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LABELS", "Structure"]
+__all__ = ["LABELS", "Structure", "symmetric_matrix"]
 
 LABELS = ("energy", "forces", "stress", "charges")
 """Names of the labels a structure may carry, each optional."""
+
+
+def symmetric_matrix(value: Any, label: str = "matrix", name: str = "") -> np.ndarray:
+    """Symmetric (3, 3) matrix from a matrix, its 9 entries or 6 in Voigt order (xx yy zz yz xz xy).
+
+    Raises
+    ------
+    InputError
+        If `value` has another shape or is not made of numbers.
+    """
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape == (6,):
+        return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    if array.size != 9:
+        raise InputError(
+            f"the {label} is not a 3x3 matrix", where=name or None, expected="3x3, 9 or 6 (Voigt) numbers"
+        )
+    array = array.reshape(3, 3)
+    return (array + array.T) / 2
 
 
 @dataclass(eq=False)
@@ -76,7 +99,7 @@ class Structure:
         self.pbc = np.array(np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)))
         self.energy = None if self.energy is None else self._scalar("energy", self.energy)
         self.forces = None if self.forces is None else self._array("forces", self.forces, (n, 3))
-        self.stress = None if self.stress is None else self._stress(self.stress)
+        self.stress = None if self.stress is None else symmetric_matrix(self.stress, "stress", self.name)
         self.charges = None if self.charges is None else self._array("charges", self.charges, (n,))
         if self.total_charge is not None:
             self.total_charge = self._scalar("total charge", self.total_charge)
@@ -86,7 +109,9 @@ class Structure:
             return float(np.asarray(value, dtype=np.float64).reshape(()))
         except (TypeError, ValueError):
             raise InputError(
-                f"the {label} {value!r} is not one number", where=self.name or None, expected="a single number"
+                f"the {label} {value!r} is not one number",
+                where=self.name or None,
+                expected="a single number",
             ) from None
 
     def _array(self, label: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -102,15 +127,6 @@ class Structure:
                 f"the {label} have shape {array.shape}", where=self.name or None, expected=expected
             )
         return array
-
-    def _stress(self, value: Any) -> np.ndarray:
-        array = np.asarray(value, dtype=np.float64)
-        if array.shape == (6,):
-            array = array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
-        elif array.shape == (9,):
-            array = array.reshape(3, 3)
-        array = self._array("stress", array, (3, 3))
-        return (array + array.T) / 2
 
     @property
     def n_atoms(self) -> int:
@@ -142,15 +158,15 @@ class Structure:
         return replace(self, **changes)
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, name: str = "") -> Structure:
+    def from_atoms(cls, atoms: Atoms, name: str = "", keys: Mapping[str, str] | None = None) -> Structure:
         """Structure of an `ase.Atoms`, labels taken from its calculator and its info and arrays.
 
         Nothing is computed: only results that the attached calculator already holds for these very
-        positions count.  The names of labels looked for in info and arrays are in `nnpkit.data.labels`.
+        positions count.  `nnpkit.data.labels` has the names looked for, which `keys` can override.
         """
         from nnpkit.data.labels import labels_of_atoms
 
-        labels, info, arrays = labels_of_atoms(atoms, name)
+        labels, info, arrays = labels_of_atoms(atoms, name, keys)
         return cls(
             symbols=list(atoms.symbols), positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc,
             name=name, info=info, arrays=arrays, **labels,

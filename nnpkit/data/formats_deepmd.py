@@ -1,0 +1,211 @@
+"""DeePMD-kit's npy folders, the mixed-type ones included.
+
+A system is a folder with ``type.raw`` (type of each atom), ``type_map.raw`` (element of each type), an empty
+file ``nopbc`` if it is not periodic, and ``set.*/{coord,box,energy,force,virial}.npy`` with one row per frame
+(float32 or float64; Å, eV, eV/Å, eV).  In a mixed system ``set.*/real_atom_types.npy`` has the types of every
+frame, -1 for padding.  DeePMD's virial is ``-dE/dstrain``, so ``stress = -virial / volume``.
+
+Reference: DeePMD-kit documentation, "System" (https://docs.deepmodeling.com/projects/deepmd).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_folder
+from nnpkit.units import stress_from_virial
+
+__all__ = ["find_systems", "read_deepmd", "write_deepmd"]
+
+_PER_ATOM = ("coord", "force", "charges")
+_OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge")
+
+
+def find_systems(folder: str | Path) -> list[Path]:
+    """Folders with a ``type.raw`` within `folder`, itself included, sorted."""
+    return sorted(path.parent for path in Path(folder).rglob("type.raw"))
+
+
+def read_deepmd(folder: str | Path) -> list[Structure]:
+    """Frames of a system, or of all systems in a folder of systems, in the order of their names.
+
+    Raises
+    ------
+    InputError
+        Missing or damaged file, wrong shape (with the shape expected), type without an element.
+    """
+    systems = find_systems(folder)
+    if not systems:
+        raise InputError(
+            "no type.raw in this folder or below it", where=str(folder), expected="DeePMD npy data"
+        )
+    return [structure for system in systems for structure in _read_system(system)]
+
+
+def _read_system(system: Path) -> list[Structure]:
+    type_map = _words(system / "type_map.raw")
+    types = np.array([_type(word, system) for word in _words(system / "type.raw")])
+    sets = sorted(path for path in system.glob("set.*") if path.is_dir())
+    if not sets:
+        raise InputError(
+            "no folder set.*", where=str(system), expected="set.000/coord.npy and so on",
+            hint="text .raw files are turned into sets by DeePMD-kit's raw_to_set.sh",
+        )  # fmt: skip
+    periodic = not (system / "nopbc").exists()
+    structures: list[Structure] = []
+    for folder in sets:
+        structures += _read_set(folder, types, type_map, periodic, f"{system}", len(structures))
+    return structures
+
+
+def _words(path: Path) -> list[str]:
+    hint = (
+        "write the element of type 0, 1, ... into it, one per line" if path.name == "type_map.raw" else None
+    )
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), hint=hint)
+    words = path.read_text(encoding="utf-8").split()
+    if not words:
+        raise InputError("the file is empty", where=str(path), hint=hint)
+    return words
+
+
+def _type(word: str, system: Path) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise InputError(
+            f"{word!r} is not a type", where=str(system / "type.raw"), expected="0, 1, ..."
+        ) from None
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"cannot read the array: {error}", where=str(path), expected="a complete .npy file of numbers"
+        ) from None
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"an array of {array.dtype}", where=str(path), expected="numbers")
+    return array
+
+
+def _read_set(
+    folder: Path, types: np.ndarray, type_map: list[str], periodic: bool, system: str, first: int
+) -> list[Structure]:
+    n_atoms = len(types)
+    arrays = {"coord": _load(folder / "coord.npy")}
+    arrays |= {key: _load(path) for key in _OPTIONAL if (path := folder / f"{key}.npy").exists()}
+    if periodic and "box" not in arrays:
+        raise InputError(
+            "no box.npy", where=str(folder), hint="put an empty file nopbc beside type.raw for clusters"
+        )
+    mixed = folder / "real_atom_types.npy"
+    n_frames = len(arrays["coord"])
+    widths = {
+        "box": 9,
+        "virial": 9,
+        "energy": 1,
+        "total_charge": 1,
+        "coord": 3 * n_atoms,
+        "force": 3 * n_atoms,
+    }
+    for key, array in arrays.items():
+        width = widths.get(key, n_atoms)
+        if array.size != n_frames * width or len(array) != n_frames:
+            raise InputError(
+                f"{key}.npy has shape {array.shape}", where=str(folder),
+                expected=f"({n_frames}, {width}) for {n_frames} frames of {n_atoms} atoms",
+            )  # fmt: skip
+        per_frame = (n_atoms, -1) if key in _PER_ATOM else (width,)
+        arrays[key] = array.astype(np.float64).reshape(n_frames, *per_frame)
+    frame_types = np.broadcast_to(types, (n_frames, n_atoms))
+    if mixed.exists():
+        frame_types = _load(mixed).astype(np.int64)
+        if frame_types.shape != (n_frames, n_atoms):
+            raise InputError(
+                f"shape {frame_types.shape}", where=str(mixed), expected=f"{(n_frames, n_atoms)}"
+            )
+    return [
+        _frame(arrays, k, frame_types[k], type_map, periodic, f"{system}#{first + k}")
+        for k in range(n_frames)
+    ]
+
+
+def _frame(
+    arrays: dict[str, np.ndarray], k: int, types: np.ndarray, type_map: list[str], periodic: bool, name: str
+) -> Structure:
+    real = types >= 0
+    if types.max(initial=-1) >= len(type_map):
+        raise InputError(
+            f"type {types.max()} has no element", where=name, hint=f"type_map.raw has {len(type_map)} lines"
+        )
+    row = {key: array[k] for key, array in arrays.items()}
+    cell = row["box"].reshape(3, 3) if "box" in row else np.zeros((3, 3))
+    stress = None
+    if "virial" in row and (volume := abs(np.linalg.det(cell))) > 0:
+        stress = stress_from_virial(row["virial"].reshape(3, 3), volume)
+    return Structure(
+        symbols=[type_map[t] for t in types[real]], positions=row["coord"][real], cell=cell, pbc=np.full(3, periodic),
+        energy=row.get("energy"), forces=row["force"][real] if "force" in row else None, stress=stress,
+        charges=row["charges"][real, 0] if "charges" in row else None, total_charge=row.get("total_charge"),
+        name=name,
+    )  # fmt: skip
+
+
+def write_deepmd(folder: str | Path, structures: Iterable[Structure]) -> None:
+    """Write one system per sequence of elements, set of labels and periodicity; float64.
+
+    A single system is written into `folder` itself, several into ``folder/000-H64O32`` and so on, the frames
+    of each in their order.  Extras (`info`, `arrays`) have no place in the format and are left out; charges
+    go into files of their own (``charges.npy``, ``total_charge.npy``) that DeePMD-kit does not look at.
+
+    Raises
+    ------
+    InputError
+        If a frame is periodic in one or two directions only, which the format cannot say, or if the folder
+        has content already.
+    """
+    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise InputError(
+            "exists and is not empty", where=str(folder), hint="choose another name or remove it"
+        )
+    systems: dict[tuple, list[Structure]] = {}
+    for structure in structures:
+        if structure.pbc.any() != structure.pbc.all():
+            raise InputError(
+                f"pbc {structure.pbc.tolist()} cannot be written as DeePMD data", where=structure.name,
+                expected="all directions periodic or none", hint="write extxyz instead",
+            )  # fmt: skip
+        labels = (*structure.labels, structure.total_charge is not None, bool(structure.pbc.all()))
+        systems.setdefault((tuple(structure.symbols), labels), []).append(structure)
+    with atomic_folder(folder) as temporary:
+        for k, system in enumerate(systems.values()):
+            formula = "".join(f"{element}{n}" for element, n in sorted(system[0].composition.items()))
+            _write_system(temporary if len(systems) == 1 else temporary / f"{k:03d}-{formula}", system)
+
+
+def _write_system(folder: Path, structures: Sequence[Structure]) -> None:
+    first = structures[0]
+    type_map = sorted(first.composition)
+    frames = folder / "set.000"
+    frames.mkdir(parents=True)
+    (folder / "type_map.raw").write_text("".join(f"{element}\n" for element in type_map), encoding="utf-8")
+    types = "".join(f"{type_map.index(symbol)}\n" for symbol in first.symbols)
+    (folder / "type.raw").write_text(types, encoding="utf-8")
+    if not first.pbc.any():
+        (folder / "nopbc").touch()
+    columns = {
+        "coord": "positions", "box": "cell", "energy": "energy", "force": "forces", "virial": "virial",
+        "charges": "charges", "total_charge": "total_charge",
+    }  # fmt: skip
+    for key, attribute in columns.items():
+        if getattr(first, attribute) is not None:
+            rows = np.array([getattr(structure, attribute) for structure in structures])
+            np.save(frames / f"{key}.npy", rows.reshape(len(rows), -1) if rows.ndim > 1 else rows)

@@ -1,0 +1,288 @@
+"""Extended XYZ: read with line numbers in its messages, written without loss of a bit.
+
+The format is the one of ASE and libAtoms (https://github.com/libAtoms/extxyz): number of atoms, a line of
+``key=value``, one line per atom with the columns that ``Properties`` names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnpkit.data.formats_text import open_for_writing, read_text
+from nnpkit.data.labels import extract_labels
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+
+__all__ = ["parse_key_values", "read_extxyz", "write_extxyz"]
+
+_PAIR = re.compile(
+    r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s=]+)
+        (?:\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{\[]\S*|))?""",
+    re.VERBOSE,
+)
+_INTEGER = re.compile(r"[+-]?\d+")
+_FLOAT = re.compile(
+    r"[+-]?(?:\d+\.?\d*(?:[eEdD][+-]?\d+)?|\.\d+(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE
+)
+_BOOLEANS = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
+_BOOLEANS |= {"TRUE": True, "FALSE": False}
+_DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
+_KINDS = {"R": np.float64, "I": np.int64, "S": object, "L": bool}
+
+
+def _value(text: str) -> Any:
+    """Python value of the text after an equals sign: number(s), boolean(s), JSON or the text itself."""
+    if text.startswith("_JSON "):
+        value = json.loads(text[6:])
+        array = np.array(value) if isinstance(value, list) and value else None
+        return array if array is not None and array.dtype.kind in "ifb" else value
+    words = text.replace(",", " ").split()
+    converted: list[Any]
+    if words and all(_INTEGER.fullmatch(word) for word in words):
+        converted = [int(word) for word in words]
+    elif words and all(_FLOAT.fullmatch(word) for word in words):
+        converted = [float(word.replace("d", "e").replace("D", "e")) for word in words]
+    elif words and all(word in _BOOLEANS for word in words):
+        converted = [_BOOLEANS[word] for word in words]
+    else:
+        return text
+    return converted[0] if len(converted) == 1 else np.array(converted)
+
+
+def parse_key_values(line: str) -> dict[str, Any]:
+    """Contents of the second line of a frame; a line of plain words becomes ``{"comment": line}``."""
+    if "=" not in line:
+        return {"comment": line.strip()} if line.strip() else {}
+    pairs: dict[str, Any] = {}
+    for match in _PAIR.finditer(line.strip()):
+        key, text = match["key"], match["value"]
+        if key[0] == '"':
+            key = key[1:-1].replace('\\"', '"')
+        if text is None:
+            pairs[key] = True
+        elif text[:1] in ('"', "'"):
+            pairs[key] = _value(re.sub(r"\\(.)", r"\1", text[1:-1]))
+        else:
+            pairs[key] = _value(text[1:-1] if text[:1] in ("{", "[") else text)
+    return pairs
+
+
+def _take(pairs: dict[str, Any], name: str) -> Any:
+    """Remove the value of a key, whatever its case."""
+    return next((pairs.pop(key) for key in list(pairs) if key.lower() == name), None)
+
+
+def read_extxyz(path: str | Path, keys: Mapping[str, str] | None = None) -> list[Structure]:
+    """All frames of an extended (or plain) XYZ file, .xz, .gz and .bz2 included; eV, Å.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    keys : mapping, optional
+        Names of labels that differ from those of `nnpkit.data.labels`.
+
+    Raises
+    ------
+    InputError
+        With file and line (or frame) for anything that cannot be understood.
+    """
+    lines = read_text(path).splitlines()
+    structures: list[Structure] = []
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        where = f"{path}, line {at + 1} (frame {len(structures)})"
+        n = _atom_count(lines[at], where)
+        if at + 2 + n > len(lines):
+            raise InputError(
+                f"the file ends after {max(len(lines) - at - 2, 0)} of {n} atoms", where=where,
+                hint="the file is truncated; copy it again or remove its last frame",
+            )  # fmt: skip
+        name = f"{path}#{len(structures)}"
+        structures.append(_frame(lines[at + 1], lines[at + 2 : at + 2 + n], name, f"{path}", at + 2, keys))
+        at += 2 + n
+    return structures
+
+
+def _atom_count(line: str, where: str) -> int:
+    try:
+        n = int(line)
+    except ValueError:
+        raise InputError(
+            f"found {line.strip()[:40]!r}", where=where, expected="the number of atoms of a frame",
+            hint="the frame before it may have a wrong number of atoms",
+        ) from None  # fmt: skip
+    if n <= 0:
+        raise InputError(f"the frame has {n} atoms", where=where, expected="at least one")
+    return n
+
+
+def _frame(
+    comment: str, rows: list[str], name: str, path: str, line: int, keys: Mapping[str, str] | None
+) -> Structure:
+    """One structure; `line` is the number of the comment line."""
+    where = f"{path}, line {line} ({name})"
+    try:
+        info = parse_key_values(comment)
+    except ValueError as error:
+        raise InputError(f"cannot understand the key=value line: {error}", where=where) from None
+    arrays = _columns(rows, str(_take(info, "properties") or _DEFAULT_PROPERTIES), where, path, line + 1)
+    lattice, pbc = _take(info, "lattice"), _take(info, "pbc")
+    if lattice is not None and (np.size(lattice) != 9 or np.asarray(lattice).dtype.kind not in "if"):
+        raise InputError(f"the lattice {lattice!r} is not understood", where=where, expected="nine numbers")
+    cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, dtype=np.float64).reshape(3, 3)
+    symbols = _symbols(arrays, where)
+    positions = arrays.pop("pos", None)
+    if positions is None:
+        raise InputError("Properties has no pos", where=where, expected="species:S:1:pos:R:3 and more")
+    labels = extract_labels(info, arrays, len(rows), cell, name, keys)
+    return Structure(
+        symbols=symbols, positions=positions, cell=cell, pbc=np.full(3, lattice is not None) if pbc is None else pbc,
+        name=name, info=info, arrays=arrays, **labels,
+    )  # fmt: skip
+
+
+def _symbols(arrays: dict[str, np.ndarray], where: str) -> list[str]:
+    numbers = arrays.pop("Z", None)
+    if (species := arrays.pop("species", None)) is not None:
+        return [str(symbol).capitalize() for symbol in species]
+    if numbers is None:
+        raise InputError("Properties has neither species nor Z", where=where)
+    from ase.data import chemical_symbols
+
+    if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
+        raise InputError("an atomic number is out of range", where=where)
+    return [chemical_symbols[number] for number in numbers]
+
+
+def _columns(rows: list[str], properties: str, where: str, path: str, first: int) -> dict[str, np.ndarray]:
+    """Per-atom arrays by name; `first` is the line number of the first row."""
+    fields = properties.split(":")
+    try:
+        layout = [(fields[k], fields[k + 1], int(fields[k + 2])) for k in range(0, len(fields), 3)]
+        kinds = [_KINDS[kind] for _, kind, _ in layout]
+    except (IndexError, KeyError, ValueError):
+        raise InputError(
+            f"Properties={properties} is not understood", where=where,
+            expected="name:type:columns triples with type R, I, S or L",
+        ) from None  # fmt: skip
+    width = sum(count for *_, count in layout)
+    words = [row.split() for row in rows]
+    for offset, row in enumerate(words):
+        if len(row) < width:
+            raise InputError(
+                f"{len(row)} columns", where=f"{path}, line {first + offset}",
+                expected=f"{width} ({properties})", hint="the file may be truncated",
+            )  # fmt: skip
+    arrays: dict[str, np.ndarray] = {}
+    start = 0
+    for (key, _, count), kind in zip(layout, kinds, strict=True):
+        block = [row[start : start + count] for row in words]
+        array = _convert(block, kind, f"{path}", first, key)
+        arrays[key] = array[:, 0] if count == 1 else array
+        start += count
+    return arrays
+
+
+def _convert(block: list[list[str]], kind: Any, path: str, first: int, key: str) -> np.ndarray:
+    """Array of the words of one property; the message of a failure has the line number."""
+    try:
+        if kind is bool:
+            return np.array([[_BOOLEANS[word] for word in row] for row in block])
+        return np.array(block, dtype=kind)
+    except (KeyError, ValueError):
+        offset = next(i for i, row in enumerate(block) if not _convertible(row, kind))
+        raise InputError(
+            f"{' '.join(block[offset])!r} cannot be {key}", where=f"{path}, line {first + offset}"
+        ) from None
+
+
+def _convertible(row: list[str], kind: Any) -> bool:
+    try:
+        _ = [_BOOLEANS[word] for word in row] if kind is bool else np.array(row, dtype=kind)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+def write_extxyz(path: str | Path, structures: Iterable[Structure]) -> None:
+    """Write frames so that reading them gives the same numbers; compressed by the suffix of `path`."""
+    with open_for_writing(path) as stream:
+        for structure in structures:
+            stream.write(f"{structure.n_atoms}\n")
+            properties, words = _column_words(structure)
+            pairs = _pairs(structure, properties)
+            stream.write(
+                " ".join(f"{_quoted(str(key))}={_text(value)}" for key, value in pairs.items()) + "\n"
+            )
+            stream.write("".join(" ".join(row) + "\n" for row in zip(*words, strict=True)))
+
+
+def _column_words(structure: Structure) -> tuple[str, list[list[str]]]:
+    """``Properties`` and the words of every column."""
+    columns: dict[str, np.ndarray] = {"species": np.array(structure.symbols), "pos": structure.positions}
+    if structure.forces is not None:
+        columns["forces"] = structure.forces
+    if structure.charges is not None:
+        columns["charge"] = structure.charges
+    properties, words = [], []
+    for key, array in (columns | {k: v for k, v in structure.arrays.items() if k not in columns}).items():
+        flat = np.asarray(array).reshape(structure.n_atoms, -1)
+        kind = {"f": "R", "i": "I", "u": "I", "b": "L"}.get(flat.dtype.kind, "S")
+        properties.append(f"{key}:{kind}:{flat.shape[1]}")
+        for column in flat.T.tolist():
+            if kind == "S":
+                words.append(["_".join(str(x).split()) or "_" for x in column])
+            else:
+                words.append([("T" if x else "F") if kind == "L" else str(x) for x in column])
+    return ":".join(properties), words
+
+
+def _pairs(structure: Structure, properties: str) -> dict[str, Any]:
+    """The ``key=value`` pairs of a frame in the order they are written."""
+    pairs: dict[str, Any] = {"Lattice": structure.cell.ravel()} if structure.cell.any() else {}
+    pairs["Properties"] = properties
+    if structure.energy is not None:
+        pairs["energy"] = structure.energy
+    if structure.stress is not None:
+        pairs["stress"] = structure.stress.ravel()
+    if structure.total_charge is not None:
+        pairs["total_charge"] = structure.total_charge
+    pairs["pbc"] = structure.pbc
+    taken = {key.lower() for key in pairs} | {"lattice"}
+    return pairs | {key: value for key, value in structure.info.items() if str(key).lower() not in taken}
+
+
+def _text(value: Any) -> str:
+    """Text of a value that `_value` turns back into it."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.size > 1 and value.dtype.kind in "ifb":
+        return '"' + " ".join(_text(x) for x in value.tolist()) + '"'
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, (int, float)):
+        return str(value)
+    plain = isinstance(value, str) and value.isprintable() and not value.startswith("_JSON ")
+    if plain and isinstance(_value(value), str):
+        return _quoted(value)
+    return _quoted("_JSON " + json.dumps(value, default=_jsonable))
+
+
+def _jsonable(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _quoted(text: str) -> str:
+    if text and not re.search(r"""[\s"'{}\[\]=\\]""", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
