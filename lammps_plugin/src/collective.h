@@ -1,0 +1,24 @@
+// Steps that all ranks of one communicator take together, so that no rank waits for one that has failed.
+
+#ifndef NNPKIT_COLLECTIVE_H
+#define NNPKIT_COLLECTIVE_H
+
+#include <mpi.h>
+#include <string>
+
+namespace nnpkit {
+
+// Content of a file, read by the first rank and sent to the others: the file system is touched once, and
+// the other ranks need no copy. If it cannot be read, every rank gets the same std::runtime_error.
+std::string read_on_first_rank(const std::string &path, MPI_Comm world);
+
+// Every rank says what went wrong there (empty: nothing). Returns the message of the lowest rank that
+// failed, the same on all ranks, or an empty string if all are well.
+std::string agree_on_error(const std::string &mine, MPI_Comm world);
+
+// Rank among those that share this node's memory.
+int rank_on_node(MPI_Comm world);
+
+}  // namespace nnpkit
+
+#endif

@@ -1,0 +1,58 @@
+#include "metadata.h"
+
+#include "json.h"  // shipped with LAMMPS
+
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace {
+
+using LAMMPS_NS::json;
+constexpr int FORMAT_VERSION = 1;
+
+void expect(const json &metadata, const char *key, const std::string &found, const std::string &wanted) {
+  if (found != wanted)
+    throw std::runtime_error(std::string("metadata: ") + key + " is '" + found + "', expected '" + wanted +
+                             "'");
+}
+
+ModelInfo read(const json &metadata) {
+  expect(metadata, "format", metadata.at("format").get<std::string>(), "nnpkit-model");
+  const int version = metadata.at("format_version").get<int>();
+  if (version != FORMAT_VERSION)
+    throw std::runtime_error("model file has format version " + std::to_string(version) +
+                             ", this plugin reads version " + std::to_string(FORMAT_VERSION) +
+                             ": export the model again with the nnpkit that built the plugin");
+  const json &units = metadata.at("units");
+  expect(metadata, "units.length", units.at("length").get<std::string>(), "angstrom");
+  expect(metadata, "units.energy", units.at("energy").get<std::string>(), "eV");
+  expect(metadata, "sign", metadata.at("sign").get<std::string>(), "virial = -dE/dstrain");
+
+  ModelInfo info;
+  info.kind = metadata.value("kind", std::string("model"));
+  info.elements = metadata.at("elements").get<std::vector<std::string>>();
+  info.cutoff = metadata.at("cutoff").get<double>();
+  if (info.elements.empty()) throw std::runtime_error("metadata: no elements");
+  if (!(info.cutoff > 0.0)) throw std::runtime_error("metadata: the cutoff is not positive");
+  if (metadata.contains("n_parameters")) info.n_parameters = metadata.at("n_parameters").get<long long>();
+  if (metadata.contains("versions")) {
+    info.nnpkit_version = metadata.at("versions").value("nnpkit", std::string());
+    info.torch_version = metadata.at("versions").value("torch", std::string());
+  }
+  return info;
+}
+
+}  // namespace
+
+ModelInfo parse_metadata(const std::string &json_text) {
+  if (json_text.empty())
+    throw std::runtime_error("TorchScript file without nnpkit metadata: write it with 'nnpkit export'");
+  try {
+    return read(json::parse(json_text));
+  } catch (const json::exception &error) {
+    throw std::runtime_error(std::string("metadata.json of the model file is damaged: ") + error.what());
+  }
+}
+
+}  // namespace nnpkit

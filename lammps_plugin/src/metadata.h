@@ -1,0 +1,15 @@
+// metadata.json of a model.pt: read and checked.
+
+#ifndef NNPKIT_METADATA_H
+#define NNPKIT_METADATA_H
+
+#include "model.h"
+
+namespace nnpkit {
+
+// Fills what the file says about itself. Throws std::runtime_error if this plugin cannot use such a file.
+ModelInfo parse_metadata(const std::string &json_text);
+
+}  // namespace nnpkit
+
+#endif

@@ -1,0 +1,193 @@
+// The only file that includes libtorch: a TorchScript model evaluated for LAMMPS.
+
+#include "model.h"
+
+#include "metadata.h"
+#include "neighbor_graph.h"
+
+#include <torch/script.h>
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace {
+
+// |dE| <= SELF_TEST * max(1, |E|) and |dg| <= SELF_TEST: what every loader of a model.pt asks for
+constexpr double SELF_TEST = 1.0e-8;
+// the same frame in single precision: rounding, not tampering
+constexpr double SELF_TEST_SINGLE = 1.0e-3;
+
+// One line a user can read out of the pages that libtorch may write.
+std::string first_line(const std::string &text) {
+  std::istringstream lines(text);
+  std::string line, found;
+  while (std::getline(lines, line)) {
+    if (found.empty()) found = line;
+    if (line.rfind("RuntimeError:", 0) == 0) found = line;  // the end of a TorchScript traceback
+  }
+  return found;
+}
+
+// Runs a step that uses libtorch; whatever it throws becomes a std::runtime_error of one line.
+template <typename Step>
+auto in_one_line(const std::string &doing, const Step &step) {
+  try {
+    return step();
+  } catch (const c10::Error &error) {
+    throw std::runtime_error(doing + ": " + first_line(error.what_without_backtrace()));
+  } catch (const std::exception &error) {
+    throw std::runtime_error(doing + ": " + first_line(error.what()));
+  }
+}
+
+// torch's thread count belongs to the whole process (a python driver, LAMMPS' own OpenMP styles): lend it
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : before(at::get_num_threads()) {
+    if (threads != before) at::set_num_threads(threads);
+  }
+  ~ThreadCount() {
+    if (at::get_num_threads() != before) at::set_num_threads(before);
+  }
+  ThreadCount(const ThreadCount &) = delete;
+  ThreadCount &operator=(const ThreadCount &) = delete;
+
+ private:
+  int before;
+};
+
+at::Device choose_device(const Placement &placement) {
+  if (placement.device == Device::CPU) return at::kCPU;
+  const auto count = torch::cuda::is_available() ? torch::cuda::device_count() : 0;
+  if (count > 0)
+    return {at::kCUDA, static_cast<c10::DeviceIndex>(placement.rank_on_node % static_cast<int>(count))};
+  if (placement.device == Device::AUTO) return at::kCPU;
+  throw std::runtime_error(
+      "device cuda: torch sees no usable GPU (is this a CPU build of torch?); use "
+      "device cpu, or install a CUDA build of torch and run 'nnpkit build --cuda'");
+}
+
+struct Inputs {
+  at::Tensor edge_vec, neighbor_type, offsets, types;
+};
+
+struct Outputs {
+  at::Tensor atomic_energy, gradient;  // float64, on the CPU
+};
+
+class TorchModel : public Model {
+ public:
+  TorchModel(const std::string &bytes, const Placement &placement)
+      : placement(placement), device(choose_device(placement)) {
+    const ThreadCount threads(placement.threads);
+    open(bytes);
+    self_test(SELF_TEST);
+    if (placement.single_precision) {
+      module.to(at::kFloat);
+      dtype = at::kFloat;
+      self_test(SELF_TEST_SINGLE);
+    }
+    description.device = device.str();
+    description.precision = placement.single_precision ? "float32" : "float64";
+  }
+
+  const ModelInfo &info() const override { return description; }
+
+  void evaluate(const NeighborGraph &graph, Evaluation &result) override {
+    in_one_line("evaluating the model", [&] {
+      const ThreadCount threads(placement.threads);
+      const Outputs outputs = run(view(graph));
+      const double *const energy = outputs.atomic_energy.data_ptr<double>();
+      const double *const gradient = outputs.gradient.data_ptr<double>();
+      result.atomic_energy.assign(energy, energy + outputs.atomic_energy.numel());
+      result.gradient.assign(gradient, gradient + outputs.gradient.numel());
+    });
+  }
+
+ private:
+  Placement placement;
+  at::Device device;
+  at::ScalarType dtype = at::kDouble;
+  torch::jit::Module module;
+  ModelInfo description;
+
+  void open(const std::string &bytes) {
+    torch::jit::ExtraFilesMap extra{{"metadata.json", ""}};
+    std::istringstream stream(bytes);
+    module = in_one_line("no readable TorchScript file (truncated or damaged?)",
+                         [&] { return torch::jit::load(stream, device, extra, false); });
+    description = parse_metadata(extra["metadata.json"]);
+    in_one_line("preparing the model", [&] {
+      module.eval();
+      for (auto parameter : module.parameters()) parameter.requires_grad_(false);
+    });
+  }
+
+  // The buffers of the graph as tensors; nothing is copied before `run` does.
+  static Inputs view(const NeighborGraph &graph) {
+    const auto tensor = [](const auto &buffer, std::vector<int64_t> shape, at::ScalarType type) {
+      return at::from_blob(const_cast<void *>(static_cast<const void *>(buffer.data())), shape, type);
+    };
+    const int64_t n_atoms = graph.n_atoms(), n_edges = graph.n_edges();
+    return {tensor(graph.edge_vec, {n_edges, 3}, at::kDouble),
+            tensor(graph.neighbor_type, {n_edges}, at::kLong),
+            tensor(graph.offsets, {n_atoms + 1}, at::kLong), tensor(graph.types, {n_atoms}, at::kLong)};
+  }
+
+  // E_i and g = d(sum_i E_i)/d edge_vec
+  Outputs run(const Inputs &inputs) {
+    const at::Tensor edge_vec = inputs.edge_vec.to(device, dtype).requires_grad_(true);
+    const at::Tensor energy = module
+                                  .forward({edge_vec, inputs.neighbor_type.to(device),
+                                            inputs.offsets.to(device), inputs.types.to(device)})
+                                  .toTensor();
+    if (energy.dim() != 1 || energy.size(0) != inputs.types.size(0))
+      throw std::runtime_error("the model returned no energy per atom");
+    at::Tensor gradient;
+    if (energy.requires_grad())
+      gradient = torch::autograd::grad({energy.sum()}, {edge_vec}, {}, false, false, true)[0];
+    if (!gradient.defined()) gradient = at::zeros_like(edge_vec);  // no edge reached an energy
+    return {energy.detach().to(at::kCPU, at::kDouble).contiguous(),
+            gradient.to(at::kCPU, at::kDouble).contiguous()};
+  }
+
+  // The frame stored in the file must give the energies and gradients stored with it.
+  void self_test(double tolerance) {
+    const auto [energy_error, gradient_error] = in_one_line("self-test of the model", [&] {
+      const auto stored = module.run_method("self_test").toTuple();
+      const auto part = [&](size_t index) { return stored->elements().at(index).toTensor().cpu(); };
+      const Outputs found = run({part(0), part(1), part(2), part(3)});
+      const at::Tensor energy = part(4).to(at::kDouble), gradient = part(5).to(at::kDouble);
+      const at::Tensor d_energy = (found.atomic_energy - energy).abs() / energy.abs().clamp_min(1.0);
+      const at::Tensor d_gradient = (found.gradient - gradient).abs();
+      return std::pair(d_energy.max().item<double>(), d_gradient.max().item<double>());
+    });
+    if (!(energy_error <= tolerance) || !(gradient_error <= tolerance)) {  // NaN fails as well
+      std::ostringstream text;
+      text << "self-test failed: its stored frame gives energies off by " << energy_error
+           << " eV and gradients off by " << gradient_error << " eV/A (allowed " << tolerance
+           << "); the file was changed or damaged after export";
+      throw std::runtime_error(text.str());
+    }
+    description.energy_error = energy_error;
+    description.gradient_error = gradient_error;
+  }
+};
+
+}  // namespace
+
+}  // namespace nnpkit
+
+// The symbol that model_library.cpp looks up.
+extern "C" __attribute__((visibility("default"))) nnpkit::Model *nnpkit_load_model(
+    const std::string &bytes, const nnpkit::Placement &placement) {
+  return nnpkit::in_one_line("model file", [&] { return new nnpkit::TorchModel(bytes, placement); });
+}

@@ -1,0 +1,41 @@
+// Graph that a model sees: edges around a range of local atoms, in flat buffers that are reused.
+
+#ifndef NNPKIT_NEIGHBOR_GRAPH_H
+#define NNPKIT_NEIGHBOR_GRAPH_H
+
+#include <cstdint>
+#include <vector>
+
+namespace LAMMPS_NS {
+class NeighList;
+}
+
+namespace nnpkit {
+
+class NeighborGraph {
+ public:
+  // What the model reads; angstrom. Edges are sorted by centre: those of graph atom a are
+  // offsets[a] .. offsets[a+1]-1.
+  std::vector<double> edge_vec;        // 3 per edge: x[neighbor] - x[centre]
+  std::vector<int64_t> neighbor_type;  // per edge: model index of the neighbour's element
+  std::vector<int64_t> offsets;        // per graph atom, plus one
+  std::vector<int64_t> types;          // per graph atom: model index of its element
+
+  // Where results go: indices into LAMMPS' per-atom arrays (local, then ghost).
+  std::vector<int> center;    // per graph atom
+  std::vector<int> neighbor;  // per edge
+
+  int64_t n_atoms() const { return static_cast<int64_t>(center.size()); }
+  int64_t n_edges() const { return static_cast<int64_t>(neighbor.size()); }
+  double memory_usage() const;  // bytes
+
+  // Fill the buffers with the atoms ilist[first] .. ilist[last-1] of a full neighbour list.
+  // element[type] is the model index of a LAMMPS atom type, negative for NULL: such atoms are neither
+  // centres nor neighbours. Pairs beyond the cutoff (the list has a skin) are left out.
+  void build(const LAMMPS_NS::NeighList &list, const double *const *x, const int *type,
+             const std::vector<int> &element, double cutoff, int first, int last);
+};
+
+}  // namespace nnpkit
+
+#endif

@@ -1,0 +1,69 @@
+// Entry point that LAMMPS calls when it opens nnpkitplugin.so: registers pair style nnpkit.
+
+#include "lammpsplugin.h"
+
+#include "error.h"
+#include "fmt/format.h"
+#include "lammps.h"
+#include "pair_nnpkit.h"
+
+#include <mpi.h>
+#include <cstring>
+#include <string>
+
+using namespace LAMMPS_NS;
+
+namespace {
+
+// first word that tells MPI libraries apart; MPI handles of one mean nothing to another
+std::string mpi_compiled() {
+#if defined(MPICH_VERSION)
+  return "MPICH";
+#elif defined(OMPI_MAJOR_VERSION)
+  return "Open MPI";
+#else
+  return "";
+#endif
+}
+
+std::string mpi_loaded() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  return {text, static_cast<size_t>(length)};
+}
+
+void *create_pair(void *pointer) {
+  auto *lmp = static_cast<LAMMPS *>(pointer);
+
+  // Class layouts change between LAMMPS releases: going on would read the wrong memory.
+  if (strcmp(lmp->version, NNPKIT_LAMMPS_VERSION) != 0)
+    lmp->error->all(FLERR, fmt::format("Pair style nnpkit was compiled for LAMMPS {} but this is LAMMPS {}: "
+                                       "run 'nnpkit build' again, see 'nnpkit doctor'",
+                                       NNPKIT_LAMMPS_VERSION, lmp->version));
+
+  const std::string loaded = mpi_loaded(), compiled = mpi_compiled();
+  if (!compiled.empty() &&
+      (loaded.find("MPICH") != std::string::npos || loaded.find("Open MPI") != std::string::npos) &&
+      loaded.find(compiled) == std::string::npos)
+    lmp->error->all(FLERR,
+                    fmt::format("Pair style nnpkit was compiled with the headers of {} but LAMMPS uses {}: "
+                                "run 'nnpkit build' again with the MPI of LAMMPS, see 'nnpkit doctor'",
+                                compiled, loaded.substr(0, loaded.find_first_of(",\n"))));
+  return new PairNNPKit(lmp);
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp, void *handle,
+                                                                         void *register_plugin) {
+  lammpsplugin_t plugin{};
+  plugin.version = NNPKIT_LAMMPS_VERSION;
+  plugin.style = "pair";
+  plugin.name = "nnpkit";
+  plugin.info = "nnpkit pair style v0.1";
+  plugin.author = "the nnpkit developers";
+  plugin.creator.v1 = &create_pair;
+  plugin.handle = handle;
+  (*reinterpret_cast<lammpsplugin_regfunc>(register_plugin))(&plugin, lmp);
+}

