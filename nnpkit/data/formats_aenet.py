@@ -54,11 +54,11 @@ def read_aenet(path: str | Path) -> list[Structure]:
             symbols=[_symbol(words[0]) for _, words in rows],
             positions=positions,
             cell=cell,
-            pbc="PRIMCOORD" in keywords,
+            pbc=np.full(3, "PRIMCOORD" in keywords),
             energy=None if energy is None else _energy(energy, path),
             forces=_numbers(rows, slice(4, 7), count, path) if rows and len(rows[0][1]) >= 7 else None,
             name=f"{path}#0",
-        )  # fmt: skip
+        )
     ]
 
 

@@ -152,11 +152,17 @@ def _frame(
     if "virial" in row and (volume := abs(np.linalg.det(cell))) > 0:
         stress = stress_from_virial(row["virial"].reshape(3, 3), volume)
     return Structure(
-        symbols=[type_map[t] for t in types[real]], positions=row["coord"][real], cell=cell, pbc=np.full(3, periodic),
-        energy=row.get("energy"), forces=row["force"][real] if "force" in row else None, stress=stress,
-        charges=row["charges"][real, 0] if "charges" in row else None, total_charge=row.get("total_charge"),
+        symbols=[type_map[t] for t in types[real]],
+        positions=row["coord"][real],
+        cell=cell,
+        pbc=np.full(3, periodic),
+        energy=row.get("energy"),
+        forces=row["force"][real] if "force" in row else None,
+        stress=stress,
+        charges=row["charges"][real, 0] if "charges" in row else None,
+        total_charge=row.get("total_charge"),
         name=name,
-    )  # fmt: skip
+    )
 
 
 def write_deepmd(folder: str | Path, structures: Iterable[Structure]) -> None:

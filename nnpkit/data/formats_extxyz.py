@@ -146,9 +146,15 @@ def _frame(
         raise InputError("Properties has no pos", where=where, expected="species:S:1:pos:R:3 and more")
     labels = extract_labels(info, arrays, len(rows), cell, name, keys)
     return Structure(
-        symbols=symbols, positions=positions, cell=cell, pbc=np.full(3, lattice is not None) if pbc is None else pbc,
-        name=name, info=info, arrays=arrays, **labels,
-    )  # fmt: skip
+        symbols=symbols,
+        positions=positions,
+        cell=cell,
+        pbc=np.full(3, lattice is not None) if pbc is None else pbc,
+        name=name,
+        info=info,
+        arrays=arrays,
+        **labels,
+    )
 
 
 def _symbols(arrays: dict[str, np.ndarray], where: str) -> list[str]:

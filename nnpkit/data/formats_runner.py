@@ -80,7 +80,7 @@ def read_runner(path: str | Path, units: UnitSystem = BOHR_HARTREE) -> list[Stru
     if block is not None:
         raise InputError(
             f"the file ends within the frame that begins at line {block.line}",
-            where=f"{path}, line {number}", expected="end", hint="the file is truncated; copy it again or remove its last frame",
+            where=f"{path}, line {number}", expected="end", hint="the file is truncated; copy it again",
         )  # fmt: skip
     return structures
 
