@@ -1,0 +1,185 @@
+"""Data sets: loading several files, splitting, identity, reference energies of the elements."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+import numpy as np
+
+from nnpkit.data.formats import read
+from nnpkit.data.structure import LABELS, Structure
+from nnpkit.errors import InputError
+
+__all__ = [
+    "data_sha256", "elements_of", "fit_reference_energies", "load_dataset", "reference_energy_note", "split",
+    "structure_sha256",
+]  # fmt: skip
+
+
+def load_dataset(
+    paths: str | Path | Sequence[str | Path],
+    format: str | None = None,
+    units: str | None = None,
+    frames: str | int | slice | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> list[Structure]:
+    """Structures of one or several files, in the order of the files.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        Files and folders; patterns like ``data/*.xyz`` stand for the files they match, sorted.
+    format, units, frames, keys
+        As for `nnpkit.data.formats.read`; they apply to each file.
+
+    Raises
+    ------
+    InputError
+        As `read`; also for a pattern that matches nothing and for no paths at all.
+    """
+    listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not listed:
+        raise InputError("no data files given")
+    structures: list[Structure] = []
+    for path in listed:
+        for file in _expanded(path):
+            structures += read(file, format, units, frames, keys)
+    return structures
+
+
+def _expanded(path: str | Path) -> list[str]:
+    if Path(path).exists() or not has_magic(str(path)):
+        return [str(path)]
+    if not (found := sorted(glob(str(path), recursive=True))):
+        raise InputError("the pattern matches no file", where=str(path))
+    return found
+
+
+def elements_of(structures: Sequence[Structure]) -> list[str]:
+    """Elements present, by atomic number."""
+    from ase.data import atomic_numbers
+
+    return sorted({symbol for s in structures for symbol in s.symbols}, key=atomic_numbers.__getitem__)
+
+
+def _canonical(array: np.ndarray | float) -> bytes:
+    """Bytes of float64 numbers, little endian, without negative zeros."""
+    return (np.asarray(array, dtype="<f8") + 0.0).tobytes()
+
+
+def structure_sha256(structure: Structure, labels: bool = True) -> str:
+    """Hash of what a structure says: elements, positions, cell, periodicity and, unless excluded, labels.
+
+    Names, extras and the file's format do not enter; a number that differs in its last bit does.
+    """
+    digest = hashlib.sha256(" ".join(structure.symbols).encode())
+    periodic = structure.pbc.astype(np.uint8).tobytes()
+    digest.update(_canonical(structure.positions) + _canonical(structure.cell) + periodic)
+    if labels:
+        for label in (*LABELS, "total_charge"):
+            value = getattr(structure, label)
+            digest.update(label.encode() + (b"-" if value is None else _canonical(value)))
+    return digest.hexdigest()
+
+
+def data_sha256(structures: Sequence[Structure]) -> str:
+    """Hash of the contents of a data set, whatever the order, names and formats of its files."""
+    hashes = sorted(structure_sha256(structure) for structure in structures)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def split(
+    structures: Sequence[Structure], test_fraction: float, seed: int
+) -> tuple[list[Structure], list[Structure]]:
+    """Divide structures into training and test set, reproducibly.
+
+    Every geometry gets a pseudo-random number from its content and the seed; the lowest ones are the test set.
+    So the split does not depend on the order of files or frames, adding structures moves few of the others,
+    and copies of a geometry stay on one side.  Both lists keep the order of `structures`.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        All of them.
+    test_fraction : float
+        Part of the structures that is tested on, 0 to 1 exclusive; rounded, at least one if not 0.
+    seed : int
+        Another seed, another split.
+
+    Raises
+    ------
+    InputError
+        If the fraction is out of range or leaves nothing to train on.
+    """
+    if not 0.0 <= test_fraction < 1.0:
+        raise InputError(
+            f"test fraction {test_fraction}", expected="a number from 0 up to, but not including, 1"
+        )
+    n_test = 0 if test_fraction == 0.0 else max(1, round(test_fraction * len(structures)))
+    copies: dict[str, list[int]] = {}
+    for index, structure in enumerate(structures):
+        geometry = structure_sha256(structure, labels=False)
+        copies.setdefault(hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest(), []).append(index)
+    test: set[int] = set()
+    for key in sorted(copies):
+        if len(test) + len(copies[key]) <= n_test:
+            test.update(copies[key])
+    if len(test) == len(structures) or (n_test and not test):
+        raise InputError(
+            f"{len(structures)} structures cannot be split with test fraction {test_fraction}",
+            expected="at least two different geometries",
+        )
+    training = [structure for index, structure in enumerate(structures) if index not in test]
+    return training, [structures[index] for index in sorted(test)]
+
+
+def _composition_matrix(structures: Sequence[Structure], elements: Sequence[str]) -> np.ndarray:
+    """(frames, elements): fraction of the atoms of each element."""
+    known = set(elements)
+    for structure in structures:
+        if unknown := set(structure.symbols) - known:
+            raise InputError(
+                f"no reference energy is fitted for {sorted(unknown)[0]}", where=structure.name,
+                expected=f"elements {', '.join(elements)}",
+            )  # fmt: skip
+    counts = [[s.composition[element] / s.n_atoms for element in elements] for s in structures]
+    return np.array(counts, dtype=np.float64).reshape(-1, len(elements))
+
+
+def fit_reference_energies(structures: Sequence[Structure], elements: Sequence[str]) -> dict[str, float]:
+    """Energy per atom of each element (eV) by least squares of the energies per atom.
+
+    Minimises ``sum_s (E_s/N_s - sum_a n_sa/N_s e_a)^2``.  Where the compositions do not determine every
+    element (water only, say) it is the solution of least norm: the sum over any composition of the data is
+    right, single values have no meaning; `reference_energy_note` says so.  Elements without atoms get 0.
+
+    Raises
+    ------
+    InputError
+        If no structure has an energy or one has an element that is not listed.
+    """
+    labelled = [structure for structure in structures if structure.energy is not None]
+    if not labelled:
+        raise InputError("no structure has an energy to fit reference energies to")
+    fractions = _composition_matrix(labelled, elements)
+    energies = np.array([structure.energy / structure.n_atoms for structure in labelled])  # type: ignore[operator]
+    solution = np.linalg.lstsq(fractions, energies, rcond=1e-8)[0]
+    return {element: float(value) for element, value in zip(elements, solution, strict=True)}
+
+
+def reference_energy_note(structures: Sequence[Structure], elements: Sequence[str]) -> str | None:
+    """One sentence if the compositions with energies leave reference energies undetermined, else None."""
+    fractions = _composition_matrix([s for s in structures if s.energy is not None], elements)
+    absent = [element for element, used in zip(elements, fractions.any(axis=0), strict=True) if not used]
+    present = [element for element in elements if element not in absent]
+    rank = int(np.linalg.matrix_rank(fractions, tol=1e-8 * max(1.0, np.sqrt(len(fractions)))))
+    notes = [f"no atoms of {', '.join(absent)}: reference energy 0"] if absent else []
+    if rank < len(present):
+        notes.append(
+            f"the compositions determine {rank} of {len(present)} reference energies ({', '.join(present)}); "
+            "of all that fit, those of least norm are taken, which are right together but have no meaning alone"
+        )
+    return "; ".join(notes) or None
