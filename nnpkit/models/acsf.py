@@ -151,13 +151,16 @@ class _AngularGroup(nn.Module):
         radial = self.factor(r_ij) * self.factor(r_ik)
         if self.narrow:
             radial = radial * self.factor(r_jk)
-        cosine = (r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik)
-        angular: list[Tensor] = []
+        angular = self.angular_factor((r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik))
+        return radial.index_select(1, self.radial_index) * angular.index_select(1, self.angular_index)
+
+    def angular_factor(self, cosine: Tensor) -> Tensor:
+        """``2^(1-zeta) (1 + lam cos)^zeta`` (M, distinct pairs of lam and zeta)."""
+        factors: list[Tensor] = []
         for n in range(len(self.lambdas)):
             base = torch.clamp(0.5 + 0.5 * self.lambdas[n] * cosine, min=0.0)
-            angular.append(2.0 * integer_power(base, self.zetas[n]))
-        factors = torch.stack(angular, dim=1)
-        return radial.index_select(1, self.radial_index) * factors.index_select(1, self.angular_index)
+            factors.append(2.0 * integer_power(base, self.zetas[n]))
+        return torch.stack(factors, dim=1)
 
 
 class Acsf(Descriptor):
@@ -236,8 +239,8 @@ class Acsf(Descriptor):
     ) -> tuple[Tensor, EdgeJacobian]:
         """Features (n_local, D) and their derivatives; see `Descriptor.jacobian`.
 
-        Each summand depends on one distance or on three, so one or three forward-mode derivatives of the
-        very functions that `forward` sums give every entry.
+        Every summand is a product of functions of one variable, a distance or the cosine; forward-mode
+        derivatives of the very functions that `forward` multiplies, and the product rule, give every entry.
         """
         n_local, n_edges = types.shape[0], edge_vec.shape[0]
         center = edge_centers(offsets)
@@ -248,7 +251,7 @@ class Acsf(Descriptor):
         gradients: list[Tensor] = []
         for radial in self.radial_groups:
             mine = radial.select(r, center_type, neighbor_type)
-            values, slope = torch.func.jvp(radial, (r[mine],), (torch.ones_like(r[mine]),))
+            values, slope = _with_slope(radial, r[mine])
             parts.append(r.new_zeros(n_local, values.shape[1]).index_add(0, center[mine], values))
             gradient = r.new_zeros(n_edges, values.shape[1], 3)
             gradient[mine] = slope.unsqueeze(2) * unit[mine].unsqueeze(1)
@@ -258,7 +261,7 @@ class Acsf(Descriptor):
             type_i, type_j, type_k = center_type[j], neighbor_type[j], neighbor_type[k]
             for angular in self.angular_groups:
                 mine = angular.select(type_i, type_j, type_k)
-                values, gradient = self._angular_jacobian(angular, edge_vec, r, unit, j[mine], k[mine])
+                values, gradient = _angular_jacobian(angular, edge_vec, r, unit, j[mine], k[mine])
                 parts.append(r.new_zeros(n_local, values.shape[1]).index_add(0, center[j[mine]], values))
                 gradients.append(gradient)
         features = self._assemble(parts, types, edge_vec)
@@ -266,22 +269,37 @@ class Acsf(Descriptor):
         columns = self.columns[center_type].unsqueeze(2).expand(-1, -1, 3)
         return features, EdgeJacobian(torch.cat(gradients, dim=1).gather(1, columns), center)
 
-    @staticmethod
-    @torch.jit.unused
-    def _angular_jacobian(
-        group: nn.Module, edge_vec: Tensor, r: Tensor, unit: Tensor, e_j: Tensor, e_k: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Summands (M, n) of one group and their derivative (E, n, 3) with respect to every edge vector."""
-        side = edge_vec[e_k] - edge_vec[e_j]
-        r_jk = torch.linalg.vector_norm(side, dim=1)
-        sides = (r[e_j], r[e_k], r_jk)
-        one, zero = torch.ones_like(r_jk), torch.zeros_like(r_jk)
-        values, by_ij = torch.func.jvp(group, sides, (one, zero, zero))
-        _, by_ik = torch.func.jvp(group, sides, (zero, one, zero))
-        _, by_jk = torch.func.jvp(group, sides, (zero, zero, one))
-        side_unit = (side / r_jk.unsqueeze(1)).unsqueeze(1)
-        across = by_jk.unsqueeze(2) * side_unit
-        gradient = r.new_zeros(r.shape[0], values.shape[1], 3)
-        gradient.index_add_(0, e_j, by_ij.unsqueeze(2) * unit[e_j].unsqueeze(1) - across)
-        gradient.index_add_(0, e_k, by_ik.unsqueeze(2) * unit[e_k].unsqueeze(1) + across)
-        return values, gradient
+
+def _with_slope(function, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and derivatives (M, n) of an elementwise function of `x` (M,)."""
+    return torch.func.jvp(function, (x,), (torch.ones_like(x),))
+
+
+def _angular_jacobian(
+    group: _AngularGroup, edge_vec: Tensor, r: Tensor, unit: Tensor, e_j: Tensor, e_k: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Summands (M, n) of one group and their derivative (E, n, 3) with respect to every edge vector."""
+    side = edge_vec[e_k] - edge_vec[e_j]
+    r_jk = torch.linalg.vector_norm(side, dim=1)
+    r_ij, r_ik = r[e_j], r[e_k]
+    cosine = (r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik)
+    h, dh = _with_slope(group.factor, r)
+    h_ij, h_ik, dh_ij, dh_ik = h[e_j], h[e_k], dh[e_j], dh[e_k]
+    h_jk, dh_jk = _with_slope(group.factor, r_jk) if group.narrow else (torch.ones_like(h_ij), torch.zeros_like(h_ij))
+    angular, d_angular = (a[:, group.angular_index] for a in _with_slope(group.angular_factor, cosine))
+    radial = (h_ij * h_ik * h_jk)[:, group.radial_index]
+    by_cosine = radial * d_angular
+
+    def partial(d_radial: Tensor, d_cosine: Tensor) -> Tensor:
+        return d_radial[:, group.radial_index] * angular + by_cosine * d_cosine.unsqueeze(1)
+
+    by_ij = partial(dh_ij * h_ik * h_jk, 1.0 / r_ik - cosine / r_ij)
+    by_ik = partial(h_ij * dh_ik * h_jk, 1.0 / r_ij - cosine / r_ik)
+    by_jk = partial(h_ij * h_ik * dh_jk, -r_jk / (r_ij * r_ik))
+    # Along the two edges sum scalars first; only the third side needs a vector per triplet.
+    along = torch.zeros_like(h[:, :1]).expand(-1, by_ij.shape[1]).clone()
+    along.index_add_(0, e_j, by_ij).index_add_(0, e_k, by_ik)
+    across = by_jk.unsqueeze(2) * (side / r_jk.unsqueeze(1)).unsqueeze(1)
+    gradient = along.unsqueeze(2) * unit.unsqueeze(1)
+    gradient.index_add_(0, e_k, across).index_add_(0, e_j, across, alpha=-1)
+    return radial * angular, gradient

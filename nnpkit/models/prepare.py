@@ -1,0 +1,96 @@
+"""What a new model learns from the data before the first update: functions, scaling, output range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.models.acsf import Acsf, SymmetryFunction
+from nnpkit.models.acsf_defaults import narrow_functions
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.descriptor import Descriptor
+from nnpkit.models.scaling import FeatureStatistics, feature_statistics
+
+__all__ = ["data_statistics", "precondition", "prune"]
+
+_ATOMS_PER_CHUNK = 64
+
+
+@torch.no_grad()
+def data_statistics(
+    descriptor: Descriptor, elements: Sequence[str], structures: Sequence[Structure]
+) -> FeatureStatistics:
+    """Statistics of the raw features of every atom in `structures`, evaluated a few atoms at a time."""
+    features, types = [], []
+    for structure in structures:
+        graph = build_graph(structure, elements, descriptor.cutoff)
+        vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
+        for start in range(0, len(graph.types), _ATOMS_PER_CHUNK):
+            stop = min(start + _ATOMS_PER_CHUNK, len(graph.types))
+            first, last = int(graph.offsets[start]), int(graph.offsets[stop])
+            offsets, own = graph.offsets[start : stop + 1] - first, graph.types[start:stop]
+            features.append(descriptor(vectors[first:last], neighbor_type[first:last], offsets, own))
+        types.append(graph.types)
+    return feature_statistics(torch.cat(features), torch.cat(types), len(elements))
+
+
+def prune(
+    elements: Sequence[str],
+    functions: Sequence[SymmetryFunction],
+    cutoff_kind: str,
+    cutoff_inner: float,
+    structures: Sequence[Structure],
+    threshold: float,
+) -> tuple[list[SymmetryFunction], list[str]]:
+    """Drop functions that hardly vary over `structures`; the rest and the reasons.
+
+    Raises
+    ------
+    InputError
+        If an element would be left without functions.
+    """
+    statistics = data_statistics(Acsf(elements, functions, cutoff_kind, cutoff_inner), elements, structures)
+    keep, report = narrow_functions(functions, list(elements), statistics.minimum, statistics.maximum, threshold)
+    bare = [element for element in elements if not any(f.center == element for f in keep)]
+    if bare:
+        raise InputError(
+            f"no symmetry function of {', '.join(bare)} varies by more than {threshold:g} over the data",
+            where="model.descriptor.minimum_range", hint="lower it, or give structures that differ",
+        )  # fmt: skip
+    return keep, report
+
+
+@torch.no_grad()
+def precondition(model: AtomicModel, structures: Sequence[Structure], energies: Sequence[float]) -> None:
+    """Shift and stretch the output nodes so that mean and spread of the predicted energies match the data.
+
+    Tokita and Behler (2023), Fig. 7, with the energies per atom: the outputs of all elements are stretched by
+    one ratio and shifted by one constant per atom.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        Training structures, the scaling of the model is set.
+    energies : sequence of float
+        Label of each, eV.
+    """
+    predicted, target = [], []
+    for structure, energy in zip(structures, energies, strict=True):
+        graph = build_graph(structure, model.elements, model.cutoff)
+        vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
+        raw = model.descriptor(vectors, neighbor_type, graph.offsets, graph.types)
+        output = model.networks(model.scaling(raw, graph.types), graph.types)
+        constant = sum(model.reference_energies[t] for t in graph.types.tolist())
+        if model.wall is not None:
+            constant += float(model.wall(vectors, neighbor_type, graph.offsets, graph.types).sum())
+        predicted.append(float(output.mean()))
+        target.append((energy - constant) / len(structure.symbols) / model.energy_scale)
+    spread = float(np.std(predicted))
+    ratio = float(np.std(target)) / spread if spread > 0.0 and len(target) > 1 else 1.0
+    for network in model.networks.networks:
+        network.shift_and_stretch(float(np.mean(predicted)), float(np.mean(target)), ratio)

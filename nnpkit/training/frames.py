@@ -1,0 +1,180 @@
+"""Structures prepared for training: scaled features, their derivatives, and labels.
+
+Symmetry functions have no trainable parameters, so features x and derivatives dx/d(edge vector) of a structure
+never change during training. They are computed once and kept if they fit the memory budget; otherwise the
+derivatives are computed anew at each use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnpkit.data.graph import Graph, build_graph, edge_vectors
+from nnpkit.data.structure import Structure
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
+
+__all__ = ["Frame", "FrameStore"]
+
+_ATOMS_PER_CHUNK = 32
+
+
+@dataclass
+class Frame:
+    """One structure as the observations see it. N atoms, E edges, D features; labels in eV and Å."""
+
+    name: str
+    types: Tensor  # (N,)
+    center: Tensor  # (E,)
+    neighbor: Tensor  # (E,)
+    incoming: Tensor  # (E,) edges ordered by their neighbour ...
+    incoming_offsets: Tensor  # (N + 1,) ... and where those of each neighbour start
+    edge_vec: Tensor  # (E, 3)
+    features: Tensor  # (N, D) scaled
+    jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
+    wall: Prediction | None  # constant part of the prediction (B = 1)
+    energy: float | None
+    forces: Tensor | None  # (N, 3)
+    virial: Tensor | None  # (3, 3)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.types)
+
+
+def _wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
+    """Energy, forces and virial of the short-range wall, which no training changes."""
+    if model.wall is None:
+        return None
+    vectors = edge_vec.clone().requires_grad_(True)
+    energy = model.wall(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
+    (gradient,) = torch.autograd.grad(energy.sum(), vectors)
+    return Prediction(
+        energy.detach().sum().reshape(1),
+        energy.detach(),
+        forces_from_edges(gradient, center, graph.neighbor, len(graph.types)),
+        virial_from_edges(gradient, edge_vec, torch.zeros_like(center), 1),
+    )
+
+
+class FrameStore:
+    """The prepared structures of one data set.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        A model with a descriptor that has a `jacobian`, its scaling already set.
+    structures : sequence of Structure
+        Structures with labels; any label may be missing.
+    memory_budget : float
+        Bytes that kept derivatives may take; beyond it they are recomputed at each use.
+    progress : callable, optional
+        Called after each prepared structure.
+    """
+
+    def __init__(
+        self,
+        model: AtomicModel,
+        structures: Sequence[Structure],
+        memory_budget: float,
+        progress: Callable[[], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.memory_budget = memory_budget
+        self.kept_bytes = 0
+        self.frames: list[Frame] = []
+        for structure in structures:
+            self.frames.append(self._prepare(structure))
+            if progress is not None:
+                progress()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[index]
+
+    @property
+    def n_kept(self) -> int:
+        """Number of structures whose derivatives are kept."""
+        return sum(frame.jacobian is not None for frame in self.frames)
+
+    @torch.no_grad()
+    def _prepare(self, structure: Structure) -> Frame:
+        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        edge_vec = edge_vectors(graph)
+        n_edges, n_features = len(edge_vec), max(self.model.descriptor.n_features)
+        features, jacobian, center = self._describe(graph.types, graph.neighbor, graph.offsets, edge_vec)
+        size = n_edges * n_features * 3 * 8
+        keep = self.kept_bytes + size <= self.memory_budget
+        self.kept_bytes += size if keep else 0
+        incoming = torch.argsort(graph.neighbor, stable=True)
+        counts = torch.bincount(graph.neighbor, minlength=len(graph.types))
+        with torch.enable_grad():
+            wall = _wall_prediction(self.model, graph, center, edge_vec)
+        return Frame(
+            name=structure.name,
+            types=graph.types,
+            center=center,
+            neighbor=graph.neighbor,
+            incoming=incoming,
+            incoming_offsets=torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]),
+            edge_vec=edge_vec,
+            features=features,
+            jacobian=jacobian if keep else None,
+            wall=wall,
+            energy=structure.energy,
+            forces=None if structure.forces is None else torch.as_tensor(structure.forces),
+            virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+        )
+
+    @torch.no_grad()
+    def _describe(
+        self, types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled features, their derivatives and the centres of the edges, a few atoms at a time."""
+        features, jacobian, centers = [], [], []
+        scaling = self.model.scaling
+        for start in range(0, len(types), _ATOMS_PER_CHUNK):
+            stop = min(start + _ATOMS_PER_CHUNK, len(types))
+            first, last = int(offsets[start]), int(offsets[stop])
+            own = types[start:stop]
+            raw, derivative = self.model.descriptor.jacobian(
+                edge_vec[first:last], types[neighbor[first:last]], offsets[start : stop + 1] - first, own
+            )
+            features.append(scaling(raw, own))
+            jacobian.append(derivative.values * scaling.factor[own[derivative.center]].unsqueeze(2))
+            centers.append(derivative.center + start)
+        return torch.cat(features), torch.cat(jacobian), torch.cat(centers)
+
+    def jacobian(self, frame: Frame) -> Tensor:
+        """Derivatives (E, D, 3) of a frame's scaled features, kept or computed now."""
+        if frame.jacobian is not None:
+            return frame.jacobian
+        counts = torch.bincount(frame.center, minlength=frame.n_atoms)
+        offsets = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+        return self._describe(frame.types, frame.neighbor, offsets, frame.edge_vec)[1]
+
+    def energy_of(self, frame: Frame, features: Tensor) -> Tensor:
+        """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, wall included."""
+        output = self.model.networks(features, frame.types).sum() * self.model.energy_scale
+        reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
+        return output + reference + (0.0 if frame.wall is None else float(frame.wall.energy))
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure (B = 1; atomic energies without parts)."""
+        frame = self.frames[index]
+        features = frame.features.clone().requires_grad_(True)
+        energy = self.energy_of(frame, features)
+        (slope,) = torch.autograd.grad(energy, features)
+        edge_gradient = torch.einsum("ed,edx->ex", slope[frame.center], self.jacobian(frame))
+        forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
+        virial = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)
+        if frame.wall is not None:
+            forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
+        return Prediction(energy.detach().reshape(1), slope.new_zeros(0), forces, virial)

@@ -1,0 +1,286 @@
+"""Labels turned into vectors: residuals, their Jacobian with respect to the weights, and their noise.
+
+For a fixed descriptor every label is a sum over atoms s of either an atomic energy ``E_s`` or of its derivative
+along a direction in feature space, ``v_s . dE_s/dx_s`` (a force component or a virial component). The rows of
+the Jacobian are therefore gradients of such sums, evaluated for all rows in one batched backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nnpkit.errors import InputError
+from nnpkit.models.networks import AtomicNetwork, activation_function
+from nnpkit.optim.kalman import Measurement
+from nnpkit.training.frames import Frame, FrameStore
+
+if TYPE_CHECKING:
+    from nnpkit.training.schedules import Labels
+
+__all__ = ["LossWeights", "Noise", "Observer"]
+
+_VIRIAL = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of the observation noise R of each kind of label.
+
+    Either the accuracy aimed at (standard deviations in eV/atom for energies and virials, eV/Å for force
+    components), or, with `learning_rate` set, the convention of Shao et al. (2021): a label of a group of n
+    labels with weight c enters as ``sqrt(c/n) (label - prediction)`` with ``R = 1/learning_rate``, which is the
+    same as a variance ``n / (learning_rate c)``; energies are then total energies.
+    """
+
+    energy: float = 1e-3
+    force: float = 0.05
+    virial: float = 5e-3
+    learning_rate: float | None = None
+    energy_weight: float = 1.0
+    force_weight: float = 1.0
+    virial_weight: float = 1.0
+
+    def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
+        """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
+        if self.learning_rate is not None:
+            return n_labels / (self.learning_rate * getattr(self, f"{kind}_weight"))
+        sigma = getattr(self, kind)
+        return float(sigma * (1.0 if kind == "force" else n_atoms)) ** 2
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``; energies and virials per atom or not."""
+
+    energy: float = 1.0
+    force: float = 1.0
+    virial: float = 0.0
+    per_atom: bool = True
+
+
+class _Samples(NamedTuple):
+    """Terms of sums: S of them, each one atom's feature vector and a direction, belonging to a row."""
+
+    features: Tensor  # (S, D) scaled features of the atom
+    direction: Tensor  # (S, D)
+    types: Tensor  # (S,)
+    atom: Tensor  # (S,) index of the atom in its frame
+    row: Tensor  # (S,) ascending
+
+
+def _force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> _Samples:
+    """Terms of force components (flat indices into (N, 3)): ``F_k = sum_out g - sum_in g``, g = dE/d edge."""
+    atom, axis = components // 3, components % 3
+    rows = torch.arange(len(components))
+    first = frame.incoming_offsets[atom]
+    counts = frame.incoming_offsets[atom + 1] - first
+    row_in = torch.repeat_interleave(rows, counts)
+    within = torch.arange(len(row_in)) - torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    edges = frame.incoming[first[row_in] + within]
+    direction_in = -jacobian[edges, :, axis[row_in]]
+    # The centre's own features change with every outgoing edge.
+    out_counts = torch.bincount(frame.center, minlength=frame.n_atoms)
+    out_first = torch.cumsum(out_counts, 0) - out_counts
+    own = [
+        jacobian[int(out_first[k]) : int(out_first[k] + out_counts[k]), :, int(a)].sum(0)
+        for k, a in zip(atom.tolist(), axis.tolist(), strict=True)
+    ]
+    row = torch.cat([row_in, rows])
+    atoms = torch.cat([frame.center[edges], atom])
+    direction = torch.cat([direction_in, torch.stack(own)])
+    order = torch.argsort(row, stable=True)
+    atoms = atoms[order]
+    return _Samples(frame.features[atoms], direction[order], frame.types[atoms], atoms, row[order])
+
+
+def _virial_samples(frame: Frame, jacobian: Tensor) -> _Samples:
+    """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
+    directions = []
+    for a, b in _VIRIAL:
+        term = -0.5 * (
+            frame.edge_vec[:, a, None] * jacobian[:, :, b] + frame.edge_vec[:, b, None] * jacobian[:, :, a]
+        )
+        directions.append(torch.zeros_like(frame.features).index_add(0, frame.center, term))
+    n = frame.n_atoms
+    atoms = torch.arange(n).repeat(6)
+    return _Samples(
+        frame.features[atoms], torch.cat(directions), frame.types[atoms], atoms, torch.arange(6).repeat_interleave(n)
+    )
+
+
+def _energy_samples(frame: Frame) -> _Samples:
+    """Terms of the energy, one per atom; the direction is not used."""
+    n = frame.n_atoms
+    return _Samples(
+        frame.features, frame.features, frame.types, torch.arange(n), torch.zeros(n, dtype=torch.int64)
+    )
+
+
+def _network_rows(
+    network: AtomicNetwork, x: Tensor, v: Tensor | None, present: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Values (M,) and gradients (M, P) of M sums over up to S samples of one network.
+
+    Each row gets its own copy of the weights, so that one backward pass of the sum over rows yields the
+    gradient of every row. Sums of outputs over `present` samples, or along directions `v` if given.
+    """
+    n_rows = len(x)
+    copies = [p.detach().expand(n_rows, *p.shape).clone().requires_grad_(True) for p in network.parameters()]
+    x = x.requires_grad_(v is not None)
+    h = x
+    for position, activation in enumerate(network.activations):
+        weight, bias = copies[2 * position], copies[2 * position + 1]
+        h = activation_function(torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2)), activation)
+    output = h.squeeze(2)
+    if v is None:
+        values = (output * present).sum(1)
+    else:
+        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        values = (slope * v).sum((1, 2))
+    gradients = torch.autograd.grad(values.sum(), copies, allow_unused=True)
+    parts = [
+        torch.zeros_like(copy) if gradient is None else gradient
+        for copy, gradient in zip(copies, gradients, strict=True)
+    ]
+    return values.detach(), torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)
+
+
+class Observer:
+    """Measures the labels of a `FrameStore` with the model as it is now.
+
+    Parameters
+    ----------
+    store : FrameStore
+        Prepared structures.
+    noise : Noise
+        For `measure` (Kalman filters).
+    weights : LossWeights
+        For `loss` (gradient optimizers).
+    """
+
+    def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
+        self.store, self.noise, self.weights = store, noise, weights
+        self.model = store.model
+        self.n_parameters = sum(p.numel() for p in self.model.networks.parameters())
+
+    def measure(self, labels: Labels) -> Measurement:
+        """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.
+
+        Raises
+        ------
+        InputError
+            If a structure lacks a label that is asked for.
+        """
+        parts = []
+        for position, index in enumerate(labels.structures):
+            frame = self.store[index]
+            if labels.energy:
+                parts.append(self._energy(frame))
+            if labels.components is not None and len(labels.components[position]) > 0:
+                parts.append(self._forces(frame, labels.components[position]))
+            if labels.virial:
+                parts.append(self._virial(frame))
+        return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _energy(self, frame: Frame) -> Measurement:
+        target = _require(frame, "energy")
+        value, jacobian = self._rows(_energy_samples(frame), 1, directional=False)
+        reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
+        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+        variance = self.noise.variance("energy", 1, frame.n_atoms)
+        return Measurement(target - reference - wall - value, jacobian, torch.full((1,), variance, dtype=torch.float64))
+
+    def _forces(self, frame: Frame, components: Tensor) -> Measurement:
+        target = _require(frame, "forces").reshape(-1)[components]
+        samples = _force_samples(frame, self.store.jacobian(frame), components)
+        value, jacobian = self._rows(samples, len(components), directional=True)
+        wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
+        variance = self.noise.variance("force", len(components), frame.n_atoms)
+        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
+
+    def _virial(self, frame: Frame) -> Measurement:
+        index = tuple(torch.tensor(axis) for axis in zip(*_VIRIAL, strict=True))
+        target = _require(frame, "virial")[index]
+        value, jacobian = self._rows(_virial_samples(frame, self.store.jacobian(frame)), 6, directional=True)
+        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+        variance = self.noise.variance("virial", 6, frame.n_atoms)
+        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
+
+    def _rows(self, samples: _Samples, n_rows: int, directional: bool) -> tuple[Tensor, Tensor]:
+        """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
+        values = torch.zeros(n_rows, dtype=torch.float64)
+        jacobians = []
+        for t, network in enumerate(self.model.networks.networks):
+            mine = torch.nonzero(samples.types == t).squeeze(1)
+            row = samples.row[mine]
+            counts = torch.bincount(row, minlength=n_rows)
+            slot = torch.arange(len(mine)) - (torch.cumsum(counts, 0) - counts)[row]
+            shape = (n_rows, int(counts.max()) if len(mine) else 0)
+            x = torch.zeros(*shape, network.n_inputs, dtype=torch.float64)
+            x[row, slot] = samples.features[mine, : network.n_inputs]
+            present = torch.zeros(shape, dtype=torch.float64)
+            present[row, slot] = 1.0
+            v = None
+            if directional:
+                v = torch.zeros_like(x)
+                v[row, slot] = samples.direction[mine, : network.n_inputs]
+            value, jacobian = _network_rows(network, x, v, present)
+            values += value
+            jacobians.append(jacobian)
+        scale = self.model.energy_scale
+        return values * scale, torch.cat(jacobians, dim=1) * scale
+
+    def loss(self, labels: Labels) -> Tensor:
+        """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`."""
+        errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
+        for position, index in enumerate(labels.structures):
+            frame = self.store[index]
+            components = None if labels.components is None else labels.components[position]
+            self._errors(frame, labels.energy, components, labels.virial, errors)
+        terms = [
+            getattr(self.weights, kind) * torch.cat(parts).square().mean() for kind, parts in errors.items() if parts
+        ]
+        return torch.stack(terms).sum()
+
+    def _errors(
+        self, frame: Frame, energy: bool, components: Tensor | None, virial: bool, errors: dict[str, list[Tensor]]
+    ) -> None:
+        """Append the errors of one frame, prediction minus label."""
+        directional = virial or (components is not None and len(components) > 0)
+        features = frame.features.clone().requires_grad_(True) if directional else frame.features
+        predicted = self.store.energy_of(frame, features)
+        divisor = frame.n_atoms if self.weights.per_atom else 1
+        if energy:
+            errors["energy"].append((predicted - _require(frame, "energy")).reshape(1) / divisor)
+        if not directional:
+            return
+        (slope,) = torch.autograd.grad(predicted, features, create_graph=True)
+        jacobian = self.store.jacobian(frame)
+        if components is not None and len(components) > 0:
+            samples = _force_samples(frame, jacobian, components)
+            terms = (slope[samples.atom] * samples.direction).sum(1)
+            force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
+            wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
+            errors["force"].append(force + wall - _require(frame, "forces").reshape(-1)[components])
+        if virial:
+            samples = _virial_samples(frame, jacobian)
+            terms = (slope[samples.atom] * samples.direction).sum(1)
+            index = tuple(torch.tensor(axis) for axis in zip(*_VIRIAL, strict=True))
+            value = torch.zeros(6, dtype=torch.float64).index_add(0, samples.row, terms)
+            wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+            errors["virial"].append((value + wall - _require(frame, "virial")[index]) / divisor)
+
+
+def _require(frame: Frame, label: str):
+    """Label of a frame, or an error that says what to do about its absence."""
+    value = getattr(frame, label)
+    if value is None:
+        raise InputError(
+            f"the frame has no {'stress' if label == 'virial' else label}", where=frame.name,
+            hint="remove the frame or choose a schedule that does not use this label",
+        )  # fmt: skip
+    return value

@@ -1,0 +1,119 @@
+"""One update's worth of labels -> new weights: by a Kalman filter or along a gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
+
+from nnpkit.optim.kalman import KalmanOptimizer
+from nnpkit.training.observations import Observer
+
+if TYPE_CHECKING:
+    from nnpkit.training.schedules import Labels
+
+__all__ = ["GradientUpdate", "KalmanUpdate", "Update"]
+
+
+class Update(Protocol):
+    """What varies between optimizers."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for `epoch`, counted from 0."""
+        ...
+
+    def apply(self, labels: Labels) -> dict[str, float]:
+        """Change the weights once; return numbers worth logging."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name: all that later updates depend on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        ...
+
+
+class KalmanUpdate:
+    """Every `apply` is one Kalman step with all its labels as one vector observation."""
+
+    def __init__(self, optimizer: KalmanOptimizer, observer: Observer) -> None:
+        self.optimizer, self.observer = optimizer, observer
+        self.parameters = list(observer.model.networks.parameters())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch's process noise and noise factor."""
+        self.optimizer.begin_epoch(epoch)
+
+    def apply(self, labels: Labels) -> dict[str, float]:
+        """Measure, filter, move the weights."""
+        change, report = self.optimizer.step(self.observer.measure(labels))
+        vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
+        return report._asdict()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the filter."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the filter."""
+        self.optimizer.load_state_dict(state)
+
+
+class GradientUpdate:
+    """One step of a `torch.optim.Optimizer` on the L2 loss, with clipping and step-wise learning rate decay.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Holds the parameters of the observer's networks in one group.
+    observer : Observer
+        Gives the loss.
+    clip : float or None
+        Gradients longer than this are scaled back to it.
+    decay, decay_steps : float, int
+        The learning rate is multiplied by `decay` every `decay_steps` updates.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, observer: Observer, clip: float | None, decay: float, decay_steps: int
+    ) -> None:  # fmt: skip
+        self.optimizer, self.observer, self.clip = optimizer, observer, clip
+        self.decay, self.decay_steps = decay, decay_steps
+        self.parameters = list(observer.model.networks.parameters())
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+        self.updates = 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing depends on the epoch."""
+
+    def apply(self, labels: Labels) -> dict[str, float]:
+        """Compute the gradient, clip it, step."""
+        group = self.optimizer.param_groups[0]
+        group["lr"] = self.learning_rate * self.decay ** (self.updates // self.decay_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.observer.loss(labels)
+        loss.backward()
+        norm = clip_grad_norm_(self.parameters, self.clip if self.clip is not None else float("inf"))
+        self.optimizer.step()
+        self.updates += 1
+        return {"loss": float(loss.detach()), "gradient": float(norm), "learning_rate": group["lr"]}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments and counters of the optimizer, position of the decay."""
+        state: dict[str, Tensor] = {"updates": torch.tensor(self.updates)}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            for name, value in moments.items():
+                state[f"{index}.{name}"] = torch.as_tensor(value)
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`, tensor by tensor: torch's own loader casts to the parameters' type."""
+        self.updates = int(state["updates"])
+        for key, value in state.items():
+            if key != "updates":
+                index, name = key.split(".", 1)
+                self.optimizer.state[self.parameters[int(index)]][name] = value.clone()
