@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from nnpkit.data.formats_aenet import ENERGY_COMMENT, read_aenet
 from nnpkit.data.formats_deepmd import find_systems, read_deepmd, write_deepmd
+from nnpkit.data.formats_dump import read_dump
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
 from nnpkit.data.formats_runner import read_runner, write_runner
 from nnpkit.data.formats_text import bare_name, first_line, read_text, require_path
@@ -45,6 +46,7 @@ FORMATS: dict[str, DataFormat] = {
     "runner": DataFormat("RuNNer and n2p2 input.data", read_runner, write_runner, units=BOHR_HARTREE),
     "deepmd": DataFormat("DeePMD-kit npy folder, mixed types too", read_deepmd, write_deepmd, is_folder=True),
     "aenet": DataFormat("ænet XSF file, or folder of them", read_aenet),
+    "lammps-dump": DataFormat("LAMMPS dump with element names, units metal", read_dump),
 }
 """Formats with a reader of their own; ASE's come on top."""
 
@@ -92,6 +94,8 @@ def detect_format(path: str | Path) -> str:
     head = first_line(path)
     if head.split()[:1] == ["begin"] or name.startswith("input.data"):
         return "runner"
+    if head.startswith("ITEM: "):
+        return "lammps-dump"
     if name.endswith(".xsf"):
         return "aenet" if any(map(ENERGY_COMMENT.match, read_text(path).splitlines())) else "xsf"
     from ase.io.formats import UnknownFileTypeError, filetype

@@ -16,7 +16,10 @@ from typing import IO, Any
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
-__all__ = ["COMPRESSION_SUFFIXES", "bare_name", "first_line", "open_for_writing", "read_text", "require_path"]
+__all__ = [
+    "COMPRESSION_SUFFIXES", "bare_name", "first_line", "open_for_writing", "open_text", "read_text",
+    "require_path",
+]  # fmt: skip
 
 COMPRESSION_SUFFIXES = (".xz", ".gz", ".bz2")
 _MAGIC: dict[bytes, Any] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
@@ -47,7 +50,7 @@ def require_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def _open_text(path: str | Path) -> Iterator[IO[str]]:
+def open_text(path: str | Path) -> Iterator[IO[str]]:
     """The decompressed text of a file; errors of file system, compression and encoding as InputError."""
     path = require_path(path)
     try:
@@ -76,7 +79,7 @@ def read_text(path: str | Path) -> str:
     InputError
         If it is missing, empty, not text, or truncated within its compression.
     """
-    with _open_text(path) as stream:
+    with open_text(path) as stream:
         text = stream.read()
     if not text.strip():
         raise InputError("the file is empty", where=str(path), expected="at least one frame")
@@ -86,7 +89,7 @@ def read_text(path: str | Path) -> str:
 def first_line(path: str | Path, limit: int = 4096) -> str:
     """First line with content among the first `limit` characters, '' for anything that is not text."""
     try:
-        with _open_text(path) as stream:
+        with open_text(path) as stream:
             head = stream.read(limit)
     except InputError:
         return ""

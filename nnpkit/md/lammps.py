@@ -1,0 +1,327 @@
+"""LAMMPS inputs: what a simulation is, and the commented `in.lammps` that runs it.
+
+Everything the user chose is a LAMMPS variable at the top of the input, so that
+``lmp -in in.lammps -var temperature 350`` runs a variation without an editor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnpkit import __version__
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
+from nnpkit.md.box import structure_data
+
+__all__ = ["COUPLINGS", "ENSEMBLES", "FILES", "Simulation", "input_text", "pair_commands", "write_input"]
+
+ENSEMBLES = {
+    "npt": "Constant pressure and temperature (NPT)",
+    "nvt": "Constant volume and temperature (NVT)",
+    "nve": "Constant volume and energy (NVE)",
+    "minimize": "Energy minimisation at constant cell",
+}
+COUPLINGS = ("iso", "aniso", "tri")
+
+FILES = {
+    "input": "in.lammps",
+    "data": "structure.data",
+    "model": "model.pt",
+    "log": "log.lammps",
+    "trajectory": "trajectory.lammpstrj",
+    "final": "final.lammpstrj",
+    "final_data": "final.data",
+}
+"""File names inside a simulation folder."""
+
+VOLUME_FACTOR = 3.0
+"""A run whose volume grows or shrinks by this factor is stopped."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What to simulate and how.
+
+    Parameters
+    ----------
+    ensemble : {'npt', 'nvt', 'nve', 'minimize'}
+    temperature : float
+        K; thermostat target, and temperature of the initial velocities.
+    pressure : float
+        bar; used with npt.
+    timestep : float
+        fs.
+    steps : int
+        Time steps, or the largest number of minimisation steps.
+    seed : int
+        Of the initial velocities.
+    every, dump_every : int
+        Steps between thermo rows, and between frames of the trajectory.
+    tdamp, pdamp : float
+        Relaxation times of thermostat and barostat, fs.
+    coupling : {'iso', 'aniso', 'tri'}
+        Which cell parameters npt changes: the volume, three edges, or edges and angles.
+    relax : bool
+        Minimise the energy before the dynamics.
+
+    Raises
+    ------
+    InputError
+        If a value makes no sense.
+    """
+
+    ensemble: str = "npt"
+    temperature: float = 300.0
+    pressure: float = 1.0
+    timestep: float = 0.5
+    steps: int = 10000
+    seed: int = 1
+    every: int = 10
+    dump_every: int = 100
+    tdamp: float = 100.0
+    pdamp: float = 1000.0
+    coupling: str = "iso"
+    relax: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("ensemble", self.ensemble, ENSEMBLES),
+            ("coupling", self.coupling, COUPLINGS),
+        ):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}", expected=", ".join(known))
+        for name in ("timestep", "tdamp", "pdamp", "temperature", "steps", "every", "dump_every", "seed"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise InputError(f"{name} is {value}", where=f"--{name.replace('_', '-')}", expected="> 0")
+        if not np.isfinite(self.pressure):
+            raise InputError(f"pressure is {self.pressure}", where="--pressure", expected="a number in bar")
+
+    @property
+    def dynamics(self) -> bool:
+        """Whether atoms move in time (not a minimisation)."""
+        return self.ensemble != "minimize"
+
+    @property
+    def hottest(self) -> float:
+        """Temperature (K) above which the run counts as unstable: 10 times the target, at least 1000 K."""
+        return max(10.0 * self.temperature, 1000.0)
+
+    @property
+    def duration(self) -> float:
+        """Length of the run, ps."""
+        return self.steps * self.timestep / 1000.0
+
+
+def pair_commands(model: str, elements: Sequence[str]) -> list[str]:
+    """LAMMPS commands that make the model file `model` act between atom types of these elements."""
+    return ["pair_style      nnpkit", f"pair_coeff      * * {model} {' '.join(elements)}"]
+
+
+def _section(title: str, *lines: str) -> list[str]:
+    return ["", f"# ---- {title} ".ljust(100, "-"), *lines]
+
+
+def _variables(simulation: Simulation) -> list[str]:
+    values: list[tuple[str, object, str]] = []
+    if simulation.dynamics:
+        values += [
+            ("temperature", f"{simulation.temperature:g}", "K"),
+            ("timestep", f"{simulation.timestep / 1000:g}", "ps"),
+        ]
+    if simulation.ensemble == "npt":
+        values.append(("pressure", f"{simulation.pressure:g}", "bar"))
+    if simulation.ensemble in ("npt", "nvt"):
+        values.append(("tdamp", f"{simulation.tdamp / 1000:g}", "ps, relaxation time of the thermostat"))
+    if simulation.ensemble == "npt":
+        values.append(("pdamp", f"{simulation.pdamp / 1000:g}", "ps, relaxation time of the barostat"))
+    if simulation.dynamics:
+        values.append(("seed", simulation.seed, "of the initial velocities"))
+    values += [
+        ("steps", simulation.steps, ""),
+        ("every", simulation.every, "steps between lines of thermodynamic output"),
+        ("dump_every", simulation.dump_every, "steps between frames of the trajectory"),
+    ]
+    note = "Change a value here, or on the command line: lmp -in in.lammps -var steps 100000"
+    return _section(
+        "settings", f"# {note}", *(f"variable {name:<12} index {value!s:<10} # {unit}".rstrip(" #")
+                                  for name, value, unit in values)
+    )  # fmt: skip
+
+
+def _system(structure: Structure) -> list[str]:
+    periodic = np.asarray(structure.pbc, dtype=bool)
+    boundary = " ".join("p" if p else "m" for p in periodic)
+    comment = "periodic" if periodic.all() else "p periodic, m open: the box grows with the atoms"
+    return _section(
+        "system",
+        "units           metal          # eV, Angstrom, ps, bar, K, g/mol",
+        "atom_style      atomic",
+        f"boundary        {boundary:<14} # {comment}",
+        "newton          on             # forces on ghost atoms go back to their owners",
+        f"read_data       {FILES['data']}",
+    )
+
+
+def _potential(pair: Sequence[str], elements: Sequence[str]) -> list[str]:
+    return _section(
+        "potential",
+        f"# Atom types: {', '.join(f'{i} = {e}' for i, e in enumerate(elements, 1))}.",
+        *pair,
+        "neighbor        1.0 bin        # Angstrom beyond the cutoff; new lists once an atom moved half of it",
+        "neigh_modify    every 1 delay 0 check yes",
+    )
+
+
+def _output(simulation: Simulation, elements: Sequence[str]) -> list[str]:
+    if simulation.dynamics:
+        columns = "step time temp pe ke etotal econserve press vol density lx ly lz"
+        comment = "# econserve: what exact integration keeps constant, thermostat and barostat included."
+        restart = [f"restart         {max(1000, simulation.steps // 10)} restart.a restart.b"]
+    else:
+        columns, restart = "step pe fmax press vol density lx ly lz", []
+        comment = "# fmax: largest component of a force."
+    return _section(
+        "output",
+        comment,
+        f"thermo_style    custom {columns}",
+        "thermo_modify   format float %.12g flush yes",
+        "thermo          ${every}",
+        f"dump            trajectory all custom ${{dump_every}} {FILES['trajectory']} &",
+        "                id element xu yu zu vx vy vz",
+        f"dump_modify     trajectory sort id element {' '.join(elements)} format float %.10g",
+        *restart,
+    )
+
+
+def _minimisation(steps: str, evaluations: str) -> list[str]:
+    return [
+        "min_style       cg",
+        "# until the energy changes by less than 1e-12 of itself or the forces are below 1e-3 eV/Angstrom",
+        f"minimize        1.0e-12 1.0e-3 {steps} {evaluations}",
+    ]
+
+
+def _guards(simulation: Simulation, volume: float) -> list[str]:
+    """`fix halt` commands; each condition is written so that it also holds for NaN."""
+    conditions = [("temperature", f"!(c_thermo_temp < {simulation.hottest:g})")]
+    if simulation.ensemble == "npt":
+        low, high = volume / VOLUME_FACTOR, volume * VOLUME_FACTOR
+        conditions.append(("volume", f"!((vol > {low:.6g}) && (vol < {high:.6g}))"))
+    lines = [f"# Stop early when the run is not stable: hotter than {simulation.hottest:g} K"]
+    if simulation.ensemble == "npt":
+        lines[0] += f", volume off by more than a factor {VOLUME_FACTOR:g}"
+    lines[0] += "."
+    for name, condition in conditions:
+        lines.append(f'variable guard_{name} equal "{condition}"')
+        lines.append(f"fix             guard_{name} all halt 10 v_guard_{name} != 0 error soft message yes")
+    return lines
+
+
+def _dynamics(simulation: Simulation, structure: Structure) -> list[str]:
+    integrate = {
+        "nve": "nve",
+        "nvt": "nvt temp ${temperature} ${temperature} ${tdamp}",
+        "npt": "npt temp ${temperature} ${temperature} ${tdamp} "
+        f"{simulation.coupling} ${{pressure}} ${{pressure}} ${{pdamp}}",
+    }[simulation.ensemble]
+    rotation = "no" if any(structure.pbc) or structure.n_atoms < 3 else "yes"
+    lines = []
+    if simulation.relax:
+        lines += _section("relaxation", *_minimisation("1000", "10000"), "reset_timestep  0")
+    lines += _section(
+        "dynamics",
+        f"velocity        all create ${{temperature}} ${{seed}} mom yes rot {rotation} dist gaussian",
+        "timestep        ${timestep}",
+        f"fix             integrate all {integrate}",
+        *_guards(simulation, structure.volume),
+        "run             ${steps}",
+    )
+    return lines
+
+
+def _final(simulation: Simulation, elements: Sequence[str]) -> list[str]:
+    lines = [
+        f"write_data      {FILES['final_data']} nocoeff",
+        f"write_dump      all custom {FILES['final']} id element xu yu zu vx vy vz fx fy fz &",
+        f"                modify sort id element {' '.join(elements)} format float %.16g",
+    ]
+    if simulation.dynamics:
+        lines += [
+            "write_restart   final.restart",
+            "# To go on from here: write `read_restart final.restart` instead of read_data, take the velocity",
+            "# command out (and the relaxation), give the output files other names, and run again.",
+        ]
+    return _section("end", *lines)
+
+
+def input_text(
+    simulation: Simulation, structure: Structure, elements: Sequence[str], pair: Sequence[str], ranks: int = 1
+) -> str:
+    """Text of the LAMMPS input of `simulation`.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        What to do.
+    structure : Structure
+        Start; its periodicity, volume and composition enter the input.
+    elements : sequence of str
+        Element of LAMMPS type 1, 2, ...
+    pair : sequence of str
+        Commands that define the potential, see `pair_commands`.
+    ranks : int
+        For the command line in the header.
+
+    Raises
+    ------
+    InputError
+        If npt is asked for a structure that is not periodic in three dimensions.
+    """
+    if simulation.ensemble == "npt" and not all(structure.pbc):
+        raise InputError(
+            "constant pressure needs a structure that is periodic in three dimensions",
+            where=structure.name or None, hint="use --ensemble nvt",
+        )  # fmt: skip
+    formula = " ".join(f"{element}{count}" for element, count in sorted(structure.composition.items()))
+    name = "".join(c if c.isprintable() and c.isascii() else "?" for c in structure.name) or "a structure"
+    lines = [
+        f"# {ENSEMBLES[simulation.ensemble]} of {structure.n_atoms} atoms ({formula}).",
+        f"# Start: {name}. Written by nnpkit {__version__}.",
+        f"# Run it in this folder:  mpirun -n {ranks} lmp -in {FILES['input']}",
+        *_variables(simulation),
+        *_system(structure),
+        *_potential(pair, elements),
+        *_output(simulation, elements),
+    ]
+    if simulation.dynamics:
+        lines += _dynamics(simulation, structure)
+    else:
+        lines += _section("minimisation", *_minimisation("${steps}", "$(10*v_steps)"))
+    return "\n".join([*lines, *_final(simulation, elements)]) + "\n"
+
+
+def write_input(
+    folder: str | Path,
+    simulation: Simulation,
+    structure: Structure,
+    pair: Sequence[str] | None = None,
+    ranks: int = 1,
+) -> None:
+    """Write `in.lammps` and `structure.data` into `folder`.
+
+    `pair` defaults to `pair_style nnpkit` with the ``model.pt`` of the same folder. Atom types are the
+    elements of the structure in alphabetic order.
+    """
+    elements = sorted(set(structure.symbols))
+    pair = pair_commands(FILES["model"], elements) if pair is None else pair
+    text = input_text(simulation, structure, elements, pair, ranks)
+    triclinic = simulation.ensemble == "npt" and simulation.coupling == "tri"
+    structure_data(Path(folder) / FILES["data"], structure, elements, triclinic)
+    with atomic_write(Path(folder) / FILES["input"]) as stream:
+        stream.write(text)

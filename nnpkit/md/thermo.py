@@ -1,0 +1,183 @@
+"""Thermodynamic output of LAMMPS: read from the log, line by line, and kept as CSV with units."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
+
+__all__ = ["Loop", "Thermo", "ThermoReader", "read_log"]
+
+COLUMNS = {
+    "Step": "step",
+    "Time": "time_ps",
+    "Temp": "temperature_K",
+    "PotEng": "potential_energy_eV",
+    "KinEng": "kinetic_energy_eV",
+    "TotEng": "total_energy_eV",
+    "Econserve": "conserved_energy_eV",
+    "Press": "pressure_bar",
+    "Volume": "volume_A3",
+    "Density": "density_g_cm3",
+    "Lx": "lx_A",
+    "Ly": "ly_A",
+    "Lz": "lz_A",
+    "Fmax": "max_force_eV_A",
+}
+"""LAMMPS' name of a thermo column (units metal) and ours; others keep their name."""
+
+
+class Loop(NamedTuple):
+    """What LAMMPS reports at the end of a run or minimisation."""
+
+    seconds: float
+    steps: int
+    atoms: int
+
+
+@dataclass
+class Thermo:
+    """Columns of one run: name with unit -> (T,) float64."""
+
+    columns: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the columns with a header line; numbers keep the digits of the log."""
+        with atomic_write(path) as stream:
+            rows = csv.writer(stream, lineterminator="\n")
+            rows.writerow(self.columns)
+            for row in zip(*self.columns.values(), strict=True):
+                rows.writerow(f"{value:.15g}" for value in row)
+
+    @classmethod
+    def read_csv(cls, path: str | Path) -> Thermo:
+        """Read what `write_csv` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is no table of numbers.
+        """
+        with open(path, encoding="utf-8", newline="") as stream:
+            names, *rows = [row for row in csv.reader(stream) if row] or [[]]
+        try:
+            table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+        except ValueError:
+            raise InputError("not a table of numbers", where=str(path)) from None
+        return cls(dict(zip(names, table.T, strict=True)))
+
+
+@dataclass
+class ThermoReader:
+    """Reads LAMMPS output as it comes: `feed` it lines, look at the attributes.
+
+    Attributes
+    ----------
+    tables : list of (names, rows)
+        One per run or minimisation, in their order.
+    loops : list of Loop
+        Closing reports of those that ended.
+    halted : str or None
+        Id of the `fix halt` that ended the run early.
+    errors, warnings : list of str
+        What LAMMPS said after ``ERROR`` and ``WARNING``, each text once.
+    """
+
+    tables: list[tuple[list[str], list[list[float]]]] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    halted: str | None = None
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    _open: bool = False
+
+    def feed(self, line: str) -> dict[str, float] | None:
+        """Take one line of output; the thermo row it holds, if it does."""
+        words = line.split()
+        if not words:
+            return None
+        if words[0] == "Step":
+            self.tables.append(([COLUMNS.get(word, word) for word in words], []))
+            self._open = True
+        elif line.startswith("Loop time of"):
+            self.loops.append(Loop(float(words[3]), int(words[8]), int(words[11])))
+            self._open = False
+        elif line.startswith("ERROR"):
+            self._note(self.errors, line)
+        elif line.startswith("WARNING"):
+            self._note(self.warnings, line)
+        elif line.startswith("Fix halt condition"):
+            self.halted = words[words.index("fix-id") + 1]
+        elif self._open:
+            return self._row(words)
+        return None
+
+    def _row(self, words: list[str]) -> dict[str, float] | None:
+        names, rows = self.tables[-1]
+        try:
+            row = [float(word) for word in words]
+        except ValueError:  # a message between two rows
+            return None
+        if len(row) != len(names):
+            return None
+        rows.append(row)
+        return dict(zip(names, row, strict=True))
+
+    @staticmethod
+    def _note(notes: list[str], line: str) -> None:
+        text = line.split(":", 1)[-1].strip()
+        if text and text not in notes:
+            notes.append(text)
+
+    def thermo(self, run: int = -1) -> Thermo:
+        """Columns of one run, by default the last; no columns if there was none."""
+        if not self.tables:
+            return Thermo({})
+        names, rows = self.tables[run]
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
+        return Thermo(dict(zip(names, table.T, strict=True)))
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last row of the last run holds numbers only."""
+        rows = self.tables[-1][1] if self.tables else []
+        return all(math.isfinite(value) for value in rows[-1]) if rows else True
+
+
+def read_log(path: str | Path) -> ThermoReader:
+    """Read a whole LAMMPS log file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    reader = ThermoReader()
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            feed_all(reader, stream)
+    except FileNotFoundError:
+        raise InputError("no such LAMMPS log", where=str(path)) from None
+    return reader
+
+
+def feed_all(reader: ThermoReader, lines: Iterable[str]) -> None:
+    """Feed every line to `reader`."""
+    for line in lines:
+        reader.feed(line)
