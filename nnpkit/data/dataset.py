@@ -96,9 +96,9 @@ def split(
 ) -> tuple[list[Structure], list[Structure]]:
     """Divide structures into training and test set, reproducibly.
 
-    Every geometry gets a pseudo-random number from its content and the seed; the lowest ones are the test set.
-    So the split does not depend on the order of files or frames, adding structures moves few of the others,
-    and copies of a geometry stay on one side.  Both lists keep the order of `structures`.
+    Every geometry gets a pseudo-random number from its content and the seed; the lowest ones are the test
+    set.  So the split does not depend on the order of files or frames, adding structures moves few of the
+    others, and copies of a geometry stay on one side.  Both lists keep the order of `structures`.
 
     Parameters
     ----------
@@ -173,13 +173,13 @@ def fit_reference_energies(structures: Sequence[Structure], elements: Sequence[s
 def reference_energy_note(structures: Sequence[Structure], elements: Sequence[str]) -> str | None:
     """One sentence if the compositions with energies leave reference energies undetermined, else None."""
     fractions = _composition_matrix([s for s in structures if s.energy is not None], elements)
-    absent = [element for element, used in zip(elements, fractions.any(axis=0), strict=True) if not used]
+    absent = [element for k, element in enumerate(elements) if not fractions[:, k].any()]
     present = [element for element in elements if element not in absent]
     rank = int(np.linalg.matrix_rank(fractions, tol=1e-8 * max(1.0, np.sqrt(len(fractions)))))
     notes = [f"no atoms of {', '.join(absent)}: reference energy 0"] if absent else []
     if rank < len(present):
         notes.append(
             f"the compositions determine {rank} of {len(present)} reference energies ({', '.join(present)}); "
-            "of all that fit, those of least norm are taken, which are right together but have no meaning alone"
+            "of all that fit, those of least norm are taken: right together, without meaning one by one"
         )
     return "; ".join(notes) or None
