@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent / "_ext"), str(Path(__file__).parent.parent)]
 
-from nnpkit import __version__
+from nnpkit import __version__  # noqa: E402
 
 project = "nnpkit"
 author = "The nnpkit developers"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +21,42 @@ def _cell(text: object) -> str:
 
 def _default(parameter: Any) -> str:
     default = parameter.default
-    if default is None or callable(default) or parameter.required or "sentinel" in repr(default).lower():
+    if (
+        parameter.required
+        or callable(default)
+        or default in (None, False, (), [])
+        or "entinel" in repr(default)
+    ):
         return ""
-    return "" if default in ((), []) else f"`{default}`"
+    return f"`{getattr(default, 'value', default)}`"
+
+
+def _metavar(parameter: Any) -> str:
+    return (parameter.metavar or parameter.name).upper().strip("[]").removesuffix("...")
 
 
 def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.make_metavar_for_docs()}`" if hasattr(parameter, "make_metavar_for_docs") else (
-            f"`{(parameter.metavar or parameter.name).upper()}`"
-        )
-    return ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+        return f"`{_metavar(parameter)}`"
+    value = "" if parameter.is_flag else f" {_metavar(parameter)}"
+    return ", ".join(f"`{name}{value}`" for name in [*parameter.opts, *parameter.secondary_opts])
 
 
 def command_reference() -> str:
     """Markdown with one section per command: usage, explanation, table of arguments and options."""
     from nnpkit.cli.main import COMMANDS, load_command
 
-    lines = ["# Commands", "", "`nnpkit COMMAND --help` prints the same. Errors go to stderr as one line and", ""]
-    lines[2:] = [
+    lines = [
+        "# Commands",
+        "",
         "`nnpkit COMMAND --help` prints the same text. An error that the input causes is one line on stderr",
-        "and exit code 1, wrong usage is exit code 2; `NNPKIT_DEBUG=1` shows the traceback. Wherever a command",
-        "takes a MODEL it may be a `model.pt`, a run folder of `nnpkit train`, or a RuNNer potential folder.",
+        "and exit code 1, wrong usage is exit code 2; `NNPKIT_DEBUG=1` shows the traceback. A MODEL may be a",
+        "`model.pt`, a run folder of `nnpkit train`, or a RuNNer potential folder.",
         "",
     ]
     for name in COMMANDS:
         command = load_command(name)
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        usage = " ".join(
-            (f"{_names(p)[1:-1]}" if p.required else f"[{_names(p)[1:-1]}]") + ("..." if p.nargs == -1 else "")
-            for p in arguments
-        )
-        lines += [f"## nnpkit {name}", "", "```text", f"nnpkit {name} [OPTIONS] {usage}".rstrip(), "```", ""]
+        lines += [f"## nnpkit {name}", "", "```text", _usage(name, command), "```", ""]
         lines += [inspect.cleandoc(command.help or ""), ""]
         if command.params:
             lines += ["| | default | |", "|---|---|---|"]
@@ -60,11 +65,21 @@ def command_reference() -> str:
     return "\n".join(lines)
 
 
+def _usage(name: str, command: Any) -> str:
+    words = ["nnpkit", name]
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            word = _metavar(parameter) + ("..." if parameter.nargs == -1 else "")
+            words.append(word if parameter.required else f"[{word}]")
+    return " ".join([*words, "[OPTIONS]"])
+
+
 def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Follow `$ref`; what stands beside the reference wins."""
+    """Follow `$ref`; what stands beside the reference wins, the section's own prose is kept as "about"."""
     while "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[1]]
-        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = {"about": target.get("description", ""), **target, **beside}
     return schema
 
 
@@ -73,70 +88,71 @@ def _alternatives(schema: dict[str, Any], definitions: dict[str, Any]) -> list[d
     return [_resolve(option, definitions) for option in options]
 
 
+_WORDS = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+
+
 def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     """The type of a setting in words."""
     words = []
-    for option in _alternatives(schema, definitions):
+    for option in _alternatives(_resolve(schema, definitions), definitions):
+        kind = option.get("type", "anything")
         if "const" in option:
             words.append(f"`{option['const']}`")
         elif "enum" in option:
             words += [f"`{value}`" for value in option["enum"]]
-        elif "prefixItems" in option:
-            words.append("[" + ", ".join(_type(item, definitions) for item in option["prefixItems"]) + "]")
-        elif option.get("type") == "array":
-            words.append(f"list of {_type(_resolve(option.get('items', {}), definitions), definitions)}")
-        elif option.get("type") == "object" and "properties" not in option:
-            value = option.get("additionalProperties")
-            of = _type(_resolve(value, definitions), definitions) if isinstance(value, dict) else "anything"
-            words.append(f"mapping to {of}")
-        elif option.get("type") == "object":
+        elif kind == "array":
+            words.append(f"list of ({_type(option.get('items', {}), definitions)})")
+        elif kind == "object" and "properties" not in option:
+            values = option.get("additionalProperties")
+            words.append(f"mapping of names to ({_type(values, definitions)})" if values else "mapping")
+        elif kind == "object":
             words.append("section")
         else:
-            words.append(str(option.get("type", "anything")).replace("null", "none"))
-    return " or ".join(dict.fromkeys(words))
+            words.append(_WORDS.get(kind, "`null`" if kind == "null" else kind) + _bounds(option))
+    text = ", ".join(dict.fromkeys(words))
+    return re.sub(r"\(([^(),]*)\)", r"\1", text)  # no brackets around a single type
 
 
-def _bounds(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+def _bounds(option: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    found = [
-        f"{sign} {option[key]:g}"
-        for option in _alternatives(schema, definitions)
-        for key, sign in signs.items()
-        if key in option
-    ]
-    return ", " + ", ".join(found) if found else ""
+    found = [f"{sign} {option[key]:g}" for key, sign in signs.items() if abs(option.get(key, 1e99)) < 1e12]
+    return " " + " and ".join(found) if found else ""
 
 
-def _subsections(schema: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """Objects with settings of their own inside a setting, also as items of a list or values of a mapping."""
+def _subsections(schema: dict[str, Any], definitions: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Sections inside a setting, also as items of a list or values of a mapping; with the path's suffix."""
     found = []
     for option in _alternatives(schema, definitions):
-        inner = [option]
-        inner += [option[key] for key in ("items", "additionalProperties") if isinstance(option.get(key), dict)]
-        for candidate in inner:
-            for resolved in _alternatives(_resolve(candidate, definitions), definitions):
-                if "properties" in resolved and resolved not in found:
-                    found.append(resolved)
+        items, values = option.get("items"), option.get("additionalProperties")
+        for suffix, inner in (("", option), ("[ ]", items), (".NAME", values)):
+            if isinstance(inner, dict):
+                candidates = _alternatives(_resolve(inner, definitions), definitions)
+                found += [(suffix, candidate) for candidate in candidates if "properties" in candidate]
     return found
 
 
 def _section(path: str, schema: dict[str, Any], definitions: dict[str, Any], level: int) -> list[str]:
-    lines = [f"{'#' * min(level, 5)} {path}", "", *schema.get("description", "").splitlines(), ""]
-    nested: list[tuple[str, dict[str, Any]]] = []
+    """Markdown of the section at `path` and of those below it."""
+    kind = schema["properties"].get("kind", {}).get("const")
+    heading = (
+        f"`{path}` with `kind: {kind}`" if kind and path != "model" else f"`{path}`" if path else "Top level"
+    )
+    lines = [f"{'#' * level} {heading}", "", schema.get("about") or schema.get("description", ""), ""]
+    below: list[str] = []
     for key, raw in schema["properties"].items():
         setting = _resolve(raw, definitions)
-        default = f", default `{json.dumps(setting['default'])}`" if "default" in setting else ""
-        required = ", required" if key in schema.get("required", []) else ""
         subsections = _subsections(setting, definitions)
-        kind = _type(setting, definitions) + _bounds(setting, definitions)
-        if subsections and kind == "section":
-            default = ""
-        description = " ".join(setting.get("description", "").split())
-        lines += [f"`{key}` — *{kind}*{required}{default}", f": {description or 'See below.'}", ""]
-        nested += [(f"{path}.{key}" if "." in path or level > 2 else f"{path}.{key}", s) for s in subsections]
-    for name, subsection in nested:
-        lines += _section(name.removeprefix("settings."), subsection, definitions, level + 1)
-    return lines
+        is_section = [suffix for suffix, _ in subsections] == [""] and setting.get("default", 1) is not None
+        required = ", required" if key in schema.get("required", []) else ""
+        default = (
+            "" if is_section or "default" not in setting else f", default `{json.dumps(setting['default'])}`"
+        )
+        lines += [f"`{key}` — *{_type(setting, definitions)}*{required}{default}"]
+        lines += [f": {' '.join(setting['description'].split())}", ""]
+        for suffix, subsection in subsections:
+            deeper = f"{path}.{key}{suffix}".lstrip(".")
+            below += _section(deeper, subsection, definitions, min(level + 1, 4))
+    return lines + below
 
 
 def yaml_reference() -> str:
@@ -153,7 +169,7 @@ def yaml_reference() -> str:
         "`nnpkit schema` prints all this as JSON schema for editors.",
         "",
     ]
-    return "\n".join(head + _section("settings", schema, definitions, 2))
+    return "\n".join(head + _section("", schema, definitions, 2))
 
 
 def _write(app: Any) -> None:
