@@ -1,0 +1,77 @@
+"""The training YAML: every setting with its type, default and meaning.
+
+The docstrings and descriptions here are the documentation: the YAML reference and ``nnpkit schema`` are made
+from them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nnpkit.config.schema_model import AcsfModel
+from nnpkit.config.schema_training import Training
+from nnpkit.config.section import Fraction, PathList, Section
+
+__all__ = ["Config", "Data"]
+
+
+class Data(Section):
+    """Reference data: which files, how they are read, split and checked.
+
+    Relative paths count from the folder of the YAML file; on the command line, from the current folder.
+    """
+
+    train: PathList = Field(
+        description="Files or folders with training structures, one or a list; patterns such as "
+        "`data/*.xyz` too.",
+    )
+    test: PathList | None = Field(
+        None, description="Files with test structures. Without them, a random part of `train` is set aside."
+    )
+    test_fraction: Fraction = Field(
+        0.1,
+        description="Part of the structures in `train` that becomes the test set when `test` is not given.",
+    )
+    format: str = Field(
+        "auto",
+        description="Format of the files, recognised from names and content by default. `nnpkit convert "
+        "--help` lists the formats.",
+    )
+    units: Literal["auto", "angstrom-ev", "bohr-hartree"] = Field(
+        "auto",
+        description="Units of lengths and energies in the files; by default those that belong to the format.",
+    )
+    frames: str = Field(
+        ":", description="Slice of the structures of each file, as in Python: `:100`, `::10`, `-50:`."
+    )
+    labels: dict[Literal["energy", "forces", "stress", "virial", "charges", "total_charge"], str] = Field(
+        default_factory=dict,
+        description="Names of labels in the files where they are not the usual ones, e.g. `{energy: E_mp2}`.",
+    )
+    reference_energies: Literal["fit", "none"] | dict[str, float] = Field(
+        "fit",
+        description="Energy per atom of each element, eV, that the network does not need to learn: from a "
+        "least squares fit to the training energies (`fit`), zero (`none`), or given, e.g. `{H: -13.6, O: "
+        "-432.1}`.",
+    )
+    suspicious: Literal["warn", "error", "ignore"] = Field(
+        "warn",
+        description="What to do about suspicious frames (duplicates, outliers, forces that do not add up to "
+        "zero, energies in another unit): name them and go on, stop, or not look for them.",
+    )
+
+
+class Config(Section):
+    """Everything that defines a training run."""
+
+    seed: int = Field(
+        1,
+        ge=0,
+        description="Seed of all random numbers: test set, initial weights, order of the training data.",
+    )
+    output: str = Field("run", description="Folder of the run, relative to the current folder.")
+    data: Data = Field(description="Reference data.")
+    model: AcsfModel = Field(AcsfModel(), description="The potential.")
+    training: Training = Field(Training(), description="How the potential is trained.")

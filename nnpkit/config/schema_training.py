@@ -1,0 +1,195 @@
+"""Settings of the training: optimizer, schedule, weights, stopping, checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section
+
+__all__ = [
+    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "Noise", "PinnSchedule", "Training",
+    "Weights",
+]  # fmt: skip
+
+
+def _default_kind(kind: str) -> BeforeValidator:
+    """Let a section without ``kind`` be of the default kind."""
+
+    def add_kind(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(add_kind)
+
+
+class Noise(Section):
+    """Standard deviation with which each kind of label is believed: the accuracy aimed at.
+
+    Only the ratios of these to each other and to the uncertainty of the weights (`initial_covariance`)
+    matter.
+    """
+
+    energy: Positive = Field(1e-3, description="Energies, eV/atom.")
+    force: Positive = Field(0.05, description="Force components, eV/Å.")
+    virial: Positive = Field(5e-3, description="Virial components, eV/atom.")
+
+
+class Ekf(Section):
+    """Global extended Kalman filter with vector observations (Shao et al. 2021, algorithm 2)."""
+
+    kind: Literal["ekf"] = Field("ekf", description="Kind of the optimizer.")
+    initial_covariance: Positive = Field(
+        1.0, description="Variance of every weight before the first update; larger makes bolder first steps."
+    )
+    noise: Noise = Field(Noise(), description="Observation noise R.")
+    learning_rate: Positive | None = Field(
+        None,
+        description="If given, R is the identity divided by it, as in Shao et al., for total energies, "
+        "forces and virials weighted by `training.weights`; `noise` is then not used.",
+    )
+    noise_decay: NonNegative = Field(
+        0.0,
+        description="Rate per epoch at which the observation noise becomes smaller: factor exp(-rate * "
+        "epoch).",
+    )
+    noise_minimum: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="Smallest factor on the observation noise."
+    )
+    process_noise: NonNegative = Field(
+        0.0, description="Variance added to the diagonal of P at every update of the first epoch; 0 for none."
+    )
+    process_noise_decay: NonNegative = Field(
+        2.302, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
+    )
+    process_noise_minimum: NonNegative = Field(0.0, description="It never becomes less than this.")
+    forgetting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="Forgetting factor of the first update; 1 weights all observations alike."
+    )
+    forgetting_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.9987, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
+    )
+
+
+class Adam(Section):
+    """Adam on the weighted squared errors (Shao et al. 2021, algorithm 1)."""
+
+    kind: Literal["adam"] = Field("adam", description="Kind of the optimizer.")
+    learning_rate: Positive = Field(1e-4, description="Learning rate of the first update.")
+    decay_factor: float = Field(0.994, gt=0.0, le=1.0, description="Factor on the learning rate...")
+    decay_steps: PositiveInt = Field(10_000, description="...every so many updates.")
+    gradient_clip: Positive | None = Field(
+        0.01, description="Longer gradients are scaled to this norm; null switches it off."
+    )
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.999], description="Averaging factors of the first and second moment."
+    )
+    epsilon: Positive = Field(1e-7, description="Small number in the denominator.")
+    epsilon_convention: Literal["tensorflow", "torch"] = Field(
+        "tensorflow",
+        description="`tensorflow`: epsilon is divided by sqrt(1 - beta2^t), as in Shao et al.; `torch`: it "
+        "is not.",
+    )
+
+
+class PinnSchedule(Section):
+    """At every update the energy or some forces of one random structure (Shao et al. 2021, Fig. 1b)."""
+
+    kind: Literal["pinn"] = Field("pinn", description="Kind of the schedule.")
+    energy_probability: float = Field(
+        0.5, ge=0.0, le=1.0, description="Probability that an update uses an energy."
+    )
+    force_labels: PositiveInt = Field(
+        10, description="Random force components in an update that uses forces."
+    )
+    steps_per_epoch: PositiveInt | None = Field(
+        None, description="Updates that count as an epoch; by default the number of training structures."
+    )
+
+
+class EpochSchedule(Section):
+    """Every structure once per epoch, in random order."""
+
+    kind: Literal["epoch"] = Field("epoch", description="Kind of the schedule.")
+    batch_size: PositiveInt = Field(1, description="Structures per update.")
+    energy: bool = Field(True, description="Use energies.")
+    forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
+        "all",
+        description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0.",
+    )
+    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> EpochSchedule:
+        if not (self.energy or self.forces or self.virial):
+            raise ValueError("energies, forces and virials are all switched off: nothing to learn from")
+        return self
+
+
+class Weights(Section):
+    """Weights c of the kinds of labels in the squared loss (Shao et al. 2021, section II A), in eV and Å.
+
+    Used by Adam, and by the Kalman filter when it has a `learning_rate`.
+    """
+
+    energy: NonNegative = Field(1.0, description="Energies.")
+    force: NonNegative = Field(1.0, description="Force components.")
+    virial: NonNegative = Field(1.0, description="Virial components.")
+    per_atom: bool = Field(
+        True,
+        description="Divide energies and virials by the number of atoms (not with a `learning_rate` of the "
+        "filter).",
+    )
+
+
+class EarlyStopping(Section):
+    """Stop when the test error has not improved for some time."""
+
+    patience: PositiveInt = Field(
+        10, description="Evaluations without improvement before the training stops."
+    )
+    min_delta: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Relative improvement below which an evaluation counts as none."
+    )
+
+
+class Checkpoint(Section):
+    """Checkpoints, from which a run resumes bit by bit as if it had not been interrupted."""
+
+    every: PositiveInt = Field(1, description="Epochs between checkpoints.")
+    keep: PositiveInt = Field(3, description="The last so many are kept, and the one of the best epoch.")
+
+
+class Training(Section):
+    """How the model is trained and how the run is recorded."""
+
+    epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train.")
+    optimizer: Annotated[Ekf | Adam, Field(discriminator="kind"), _default_kind("ekf")] = Field(
+        Ekf(), description="What turns labels into new weights: `kind: ekf` or `kind: adam`."
+    )
+    schedule: Annotated[EpochSchedule | PinnSchedule, Field(discriminator="kind"), _default_kind("epoch")] = (
+        Field(EpochSchedule(), description="Which labels each update uses: `kind: epoch` or `kind: pinn`.")
+    )
+    weights: Weights = Field(Weights(), description="Weights in the loss.")
+    monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
+        "energy_force",
+        description="Test error that decides which epoch is the best and when to stop early; `energy_force` "
+        "is the geometric mean of energy and force error.",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="Stop before the last epoch; null never does."
+    )
+    checkpoint: Checkpoint = Field(Checkpoint(), description="Checkpoints.")
+    evaluate_every: PositiveInt = Field(
+        1, description="Epochs between evaluations of training and test errors."
+    )
+    memory_budget_gb: Positive | None = Field(
+        None,
+        description="Memory, GB, for derivatives of symmetry functions kept between epochs; what does not "
+        "fit is computed again every time. By default half of what is free.",
+    )
+    threads: PositiveInt | None = Field(
+        None,
+        description="CPU threads; by default what the environment gives. Bit-exact resume needs the same "
+        "number.",
+    )

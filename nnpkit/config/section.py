@@ -1,0 +1,29 @@
+"""What all sections of the configuration have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = ["Fraction", "NonNegative", "PathList", "Positive", "PositiveInt", "Section"]
+
+
+class Section(BaseModel):
+    """A mapping of the YAML: unknown keys are errors, values are not converted from other types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PathList = Annotated[
+    list[str], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=list[str] | str)
+]
+"""One path or a list of them."""
