@@ -21,7 +21,7 @@ LAYERS = [
     {"active"},
     {"config"},
     {"api"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
