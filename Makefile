@@ -10,7 +10,10 @@ PYTHON ?= python3
 JOBS ?= 2
 # Published reference data for the tests that compare with other programs; they skip without it.
 NNPKIT_DATA ?= $(realpath ../shared/data)
-export VENV PYTHON NNPKIT_DATA
+ifneq ($(NNPKIT_DATA),)
+export NNPKIT_DATA
+endif
+export VENV PYTHON
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export MPLBACKEND := Agg
 
