@@ -26,7 +26,7 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 
-__all__ = ["ExportedModel", "SelfTest", "export_model", "quiet_torchscript"]
+__all__ = ["ExportedModel", "SelfTest", "export_model", "quiet_torchscript", "self_test_deviation"]
 
 _CENTERS_PER_ELEMENT = 3
 
@@ -100,13 +100,34 @@ def export_model(
     """
     test = make_self_test(model, frame)
     if not all(bool(torch.isfinite(t).all()) for t in test):
-        raise InputError("the model gives NaN or infinite energies", where=str(path), hint="look at its training")
+        raise InputError(
+            "the model gives NaN or infinite energies", where=str(path), hint="look at its training"
+        )
     metadata = json.dumps(model_metadata(model, extra_metadata), indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()
-        torch.jit.save(torch.jit.script(ExportedModel(model, test)), buffer, _extra_files={METADATA_FILE: metadata})
+        scripted = torch.jit.script(ExportedModel(model, test))
+        torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: metadata})
+        deviation = self_test_deviation(torch.jit.load(io.BytesIO(buffer.getvalue())))
+    assert max(deviation) < 1e-11, f"TorchScript computes something else than the model: {deviation}"
     with atomic_write(path, "wb") as stream:
         stream.write(buffer.getvalue())
+
+
+def self_test_deviation(module: Any) -> tuple[float, float]:
+    """Largest deviations of a module from its stored self-test.
+
+    Returns
+    -------
+    tuple of float
+        Of atomic energies relative to ``max(1 eV, |E|)``, and of gradients in eV/Å; NaN if there is one.
+    """
+    test = SelfTest(*module.self_test())
+    edge_vec = test.edge_vec.clone().requires_grad_(True)
+    energy = module(edge_vec, test.neighbor_type, test.offsets, test.types)
+    (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
+    relative = (energy.detach() - test.atomic_energy) / test.atomic_energy.abs().clamp(min=1.0)
+    return float(relative.abs().max()), float((gradient - test.edge_gradient).abs().max())
 
 
 def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTest:
@@ -124,7 +145,9 @@ def _environments(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Arguments of a model for the first few atoms of each type in `graph`."""
     vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
     n_types = int(graph.types.max()) + 1
-    centers = torch.cat([torch.nonzero(graph.types == t).squeeze(1)[:_CENTERS_PER_ELEMENT] for t in range(n_types)])
+    centers = torch.cat(
+        [torch.nonzero(graph.types == t).squeeze(1)[:_CENTERS_PER_ELEMENT] for t in range(n_types)]
+    )
     slices = [torch.arange(int(graph.offsets[i]), int(graph.offsets[i + 1])) for i in centers]
     edges = torch.cat(slices)
     offsets = torch.tensor([0] + [len(s) for s in slices]).cumsum(0)
@@ -136,8 +159,7 @@ def _random_cluster(elements: list[str], cutoff: float) -> Structure:
     random = np.random.default_rng(20240229)
     symbols = elements * (8 if len(elements) == 1 else 4)
     radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
-    shrink = min(1.0, 0.2 * cutoff / radii.mean())  # several neighbours within the cutoff, however short it is
-    radii = radii * shrink
+    radii *= min(1.0, 0.2 * cutoff / radii.mean())  # several neighbours, however short the cutoff
     positions = np.zeros((0, 3))
     side = 2.0 * float(radii.mean())
     while len(positions) < len(symbols):

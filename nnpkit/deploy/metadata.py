@@ -67,7 +67,8 @@ def check_metadata(text: str, where: str) -> dict[str, Any]:
     again = "export the model again with this nnpkit, or install the nnpkit that wrote it"
     if not text:
         raise InputError(
-            "a TorchScript file, but no nnpkit model: it has no metadata", where=where, hint="write it with nnpkit export"
+            "a TorchScript file, but no nnpkit model: it has no metadata", where=where,
+            hint="write it with nnpkit export",
         )  # fmt: skip
     try:
         metadata = json.loads(text)

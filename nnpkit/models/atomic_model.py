@@ -46,14 +46,14 @@ class AtomicModel(nn.Module):
         spec: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.elements: list[str] = list(elements)
-        self.cutoff: float = max(descriptor.cutoff, wall.cutoff if wall is not None else 0.0)
+        self.elements = list(elements)
+        self.cutoff = max(descriptor.cutoff, wall.cutoff if wall is not None else 0.0)
         self.descriptor = descriptor
         self.scaling = scaling
         self.networks = networks
         self.wall = wall
         self.energy_scale = float(energy_scale)
-        self.reference_energies: list[float] = [float(e) for e in reference_energies]
+        self.reference_energies = [float(e) for e in reference_energies]
         self.spec = dict(spec)
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
@@ -79,7 +79,11 @@ class AtomicModel(nn.Module):
     def energy_of_features(self, features: Tensor, types: Tensor) -> Tensor:
         """Atomic energies (n_local,) without the wall, from raw features (n_local, D)."""
         output = self.networks(self.scaling(features, types), types).to(torch.float64)
-        reference = torch.tensor(self.reference_energies, dtype=torch.float64, device=types.device)
+        # torch.tensor(list) rounds to single precision in TorchScript
+        shape, device = (1,), types.device
+        reference = torch.cat(
+            [torch.full(shape, e, dtype=torch.float64, device=device) for e in self.reference_energies]
+        )
         return output * self.energy_scale + reference.index_select(0, types)
 
     def features(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:

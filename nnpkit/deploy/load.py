@@ -1,0 +1,290 @@
+"""Any kind of MODEL that a command is given, ready to predict: model.pt, run, checkpoint, RuNNer folder."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnpkit.data.graph import build_graph
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.export import quiet_torchscript, self_test_deviation
+from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
+from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
+from nnpkit.errors import InputError
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import build_model
+from nnpkit.models.potential import Potential
+from nnpkit.units import stress_from_virial
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
+
+_ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
+_GRADIENT_TOLERANCE = 1e-8  # eV/Å
+_KINDS = "a model.pt, a run folder, a checkpoint folder or a RuNNer folder with input.nn"
+
+
+@dataclass
+class Result:
+    """What a model says about one structure."""
+
+    energy: float  # eV
+    energies: np.ndarray  # (N,) eV, of each atom
+    forces: np.ndarray  # (N, 3) eV/Å
+    virial: np.ndarray  # (3, 3) eV, -dE/dstrain
+    stress: np.ndarray | None  # (3, 3) eV/Å³ in ASE's sign; None unless periodic in three dimensions
+
+
+@dataclass
+class LoadedModel:
+    """A model that has passed its checks.
+
+    Parameters
+    ----------
+    module : nn.Module
+        With the arguments of `AtomicModel.forward`: the scripted module of a model.pt or an `AtomicModel`.
+    metadata : dict
+        As described in `nnpkit.deploy.metadata`.
+    where : str
+        File or folder it came from.
+    notes : list of str
+        What the user should know about how it was read, one line each.
+    """
+
+    module: nn.Module
+    metadata: dict[str, Any]
+    where: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def elements(self) -> list[str]:
+        """Elements in the order of the type indices."""
+        return list(self.metadata["elements"])
+
+    @property
+    def cutoff(self) -> float:
+        """Radius (Å) beyond which no neighbour matters."""
+        return float(self.metadata["cutoff"])
+
+    def predict(
+        self, structures: Atoms | Structure | Sequence[Atoms | Structure], atoms_per_chunk: int = 128
+    ) -> Any:
+        """Energies, forces and stress of one structure (a `Result`) or of several (a list).
+
+        Parameters
+        ----------
+        structures : Structure, ase.Atoms or sequence of them
+            Labels they carry are ignored.
+        atoms_per_chunk : int
+            Atoms evaluated at a time; bounds the memory.
+
+        Raises
+        ------
+        InputError
+            If an element is unknown to the model, or a structure makes no sense (atoms at the same place).
+        """
+        if not isinstance(structures, Structure) and not hasattr(structures, "get_positions"):
+            return [self.predict(s, atoms_per_chunk) for s in structures]
+        structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
+        graph = build_graph(structure, self.elements, self.cutoff)
+        prediction = Potential(self.module).predict(graph, atoms_per_chunk)
+        virial = prediction.virial[0].numpy()
+        return Result(
+            energy=float(prediction.energy[0]),
+            energies=prediction.atomic_energy.numpy(),
+            forces=prediction.forces.numpy(),
+            virial=virial,
+            stress=stress_from_virial(virial, structure.volume) if structure.pbc.all() else None,
+        )
+
+    def atomic_model(self) -> AtomicModel:
+        """The model as something that can be trained or written in another format."""
+        if isinstance(self.module, AtomicModel):
+            return self.module
+        state = {
+            name.removeprefix("model."): value
+            for name, value in self.module.state_dict().items()
+            if name.startswith("model.")
+        }
+        return _model_of_state(self.metadata["spec"], state, self.where)
+
+
+def _bare_structure(atoms: Atoms) -> Structure:
+    return Structure(
+        list(atoms.symbols), atoms.positions, atoms.cell.array, atoms.pbc, name=str(atoms.symbols)
+    )
+
+
+def load(
+    path: str | Path,
+    units: str | None = None,
+    cflength: float | None = None,
+    cfenergy: float | None = None,
+) -> LoadedModel:
+    """Load a model and check it.
+
+    Parameters
+    ----------
+    path : path
+        A model.pt, a run folder, a checkpoint folder, or a folder of RuNNer or n2p2 with ``input.nn``.
+    units, cflength, cfenergy : optional
+        Units of a RuNNer potential; see `nnpkit.deploy.runner_units.given_units`.
+
+    Raises
+    ------
+    InputError
+        If there is no model, or it is truncated, altered, of another format version, or fails its self-test.
+    """
+    path = Path(path)
+    named = any(value is not None for value in (units, cflength, cfenergy))
+    if is_runner_folder(path):
+        return _load_runner(path, units, cflength, cfenergy)
+    if named:
+        raise InputError("units do not apply", where=str(path), expected="them for a RuNNer folder only")
+    if path.is_file():
+        return _load_archive(path)
+    if (path / "model.pt").is_file():
+        return _load_archive(path / "model.pt")
+    if (path / "state.json").is_file():
+        return load_checkpoint(path)
+    if (path / "checkpoints").is_dir():
+        return load_checkpoint(_best_checkpoint(path / "checkpoints"))
+    found = "no model in this folder" if path.is_dir() else "there is no such file or folder"
+    raise InputError(found, where=str(path), expected=_KINDS)
+
+
+def _load_runner(
+    path: Path, units: str | None, cflength: float | None, cfenergy: float | None
+) -> LoadedModel:
+    potential = read_runner_potential(path, units, cflength, cfenergy)
+    for note in potential.notes:
+        warnings.warn(note, stacklevel=3)
+    source = {"format": "runner", "units": potential.units.system.name, "reason": potential.units.reason}
+    metadata = model_metadata(potential.model, {"source": source})
+    return LoadedModel(potential.model, metadata, str(path), potential.notes)
+
+
+def _load_archive(path: Path) -> LoadedModel:
+    """A model.pt whose bytes, metadata and numbers are what was exported."""
+    metadata = check_metadata(_read_metadata(path), str(path))
+    with quiet_torchscript():
+        try:
+            module = torch.jit.load(str(path), map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise InputError(f"torch cannot load this model ({reason})", where=str(path)) from None
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    _check_numbers(module, str(path))
+    return LoadedModel(module, metadata, str(path))
+
+
+def _read_metadata(path: Path) -> str:
+    """Text of the metadata; InputError if the file is no intact TorchScript archive."""
+    hint = "copy or export it again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise InputError(
+                    f"the file is damaged or was altered: the checksum of {damaged} is wrong",
+                    where=str(path), hint=hint,
+                )  # fmt: skip
+            names = archive.namelist()
+            if not any(name.endswith("/constants.pkl") for name in names):
+                raise InputError("no TorchScript file", where=str(path), expected=_KINDS)
+            extra = [name for name in names if name.endswith("/extra/" + METADATA_FILE)]
+            return archive.read(extra[0]).decode("utf-8", errors="replace") if extra else ""
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.error) as error:
+        raise InputError(
+            f"no model file, or a truncated one ({error})", where=str(path), expected=_KINDS, hint=hint
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+
+
+def _check_numbers(module: nn.Module, where: str) -> None:
+    """Evaluate the self-test and compare with what was stored at export."""
+    try:
+        energy, gradient = self_test_deviation(module)
+    except (RuntimeError, AttributeError, TypeError) as failure:
+        reason = str(failure).strip().splitlines()[-1][:200]
+        raise InputError(f"the model cannot be evaluated ({reason})", where=where) from None
+    if not (energy <= _ENERGY_TOLERANCE and gradient <= _GRADIENT_TOLERANCE):
+        raise InputError(
+            f"the model fails its self-test: energies are off by {energy:.1e} of themselves, gradients by "
+            f"{gradient:.1e} eV/Å", where=where, expected=f"{_ENERGY_TOLERANCE:g} and {_GRADIENT_TOLERANCE:g}",
+            hint="the file was altered or this torch computes something else; export it again",
+        )  # fmt: skip
+
+
+def _best_checkpoint(folder: Path) -> Path:
+    """``best`` among the checkpoints of a run, else the one of the latest epoch."""
+    found = sorted(p for p in folder.glob("epoch-*") if (p / "state.json").is_file())
+    best = folder / "best"
+    if (best / "state.json").is_file():
+        return best
+    if not found:
+        raise InputError("no checkpoint and no model.pt", where=str(folder.parent), expected=_KINDS)
+    return found[-1]
+
+
+def load_checkpoint(folder: str | Path) -> LoadedModel:
+    """Model of a checkpoint folder: ``state.json`` with its ``spec``, ``state.safetensors`` with its numbers.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or the numbers do not fit the description.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        spec = description["spec"]
+        state = load_file(str(folder / "state.safetensors"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", where=str(folder)) from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(
+            f"the checkpoint is damaged ({type(error).__name__}: {error})", where=str(folder)
+        ) from None
+    prefix = "model." if any(name.startswith("model.") for name in state) else ""
+    numbers = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    model = _model_of_state(spec, numbers, str(folder))
+    model.requires_grad_(False)
+    return LoadedModel(model, model_metadata(model), str(folder))
+
+
+def _model_of_state(spec: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> AtomicModel:
+    """Model described by `spec` with the numbers of `state`, which may hold more than its parameters."""
+    try:
+        model = build_model(spec)
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the description of the model is damaged ({type(error).__name__}: {error})", where=where
+        ) from None
+    expected = model.state_dict()
+    for name, value in expected.items():
+        if name not in state or state[name].shape != value.shape:
+            found = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
+            raise InputError(
+                f"{name} {found}: the numbers are not those of the model described",
+                where=where, expected=f"shape {tuple(value.shape)}",
+            )  # fmt: skip
+    model.load_state_dict({name: state[name] for name in expected})
+    return model
