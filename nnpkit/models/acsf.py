@@ -85,7 +85,7 @@ class _RadialFactor(nn.Module):
         distinct = sorted(set(cutoff.tolist()))
         index = torch.tensor([distinct.index(c) for c in cutoff.tolist()])
         self.register_buffer("cutoff_index", index, persistent=False)
-        self.cutoffs: list[float] = distinct
+        self.cutoffs = distinct
         self.kind = kind
         self.inner = inner
 
@@ -132,8 +132,8 @@ class _AngularGroup(nn.Module):
         radial = sorted({(f.eta, f.shift, f.cutoff) for f in functions})
         angular = sorted({(f.lam, f.zeta) for f in functions})
         self.factor = _RadialFactor(radial, kind, inner)
-        self.lambdas: list[float] = [lam for lam, _ in angular]
-        self.zetas: list[float] = [zeta for _, zeta in angular]
+        self.lambdas = [lam for lam, _ in angular]
+        self.zetas = [zeta for _, zeta in angular]
         radial_index = torch.tensor([radial.index((f.eta, f.shift, f.cutoff)) for f in functions])
         angular_index = torch.tensor([angular.index((f.lam, f.zeta)) for f in functions])
         self.register_buffer("radial_index", radial_index, persistent=False)

@@ -8,6 +8,7 @@ with ``zeta = 1, 2, 4, 16`` and ``lambda = +-1``, and no function whose values h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -22,25 +23,25 @@ from nnpkit.models.cutoff import cutoff_function
 __all__ = ["default_functions", "narrow_functions", "radial_etas"]
 
 
-def _curvature(r: float, eta: float, cutoff: float, kind: str, inner: float) -> float:
-    """Second derivative of ``exp(-eta r^2) fc(r)`` at `r`, up to the positive factor ``exp(-eta r^2)``."""
-    x = torch.tensor([r], dtype=torch.float64, requires_grad=True)
+@lru_cache
+def _cutoff_derivatives(cutoff: float, kind: str, inner: float) -> tuple[np.ndarray, ...]:
+    """Distances (Å) across the cutoff, and the cutoff function with two derivatives there."""
+    x = torch.linspace(0.02 * cutoff, 0.98 * cutoff, 2001, dtype=torch.float64, requires_grad=True)
     value = cutoff_function(x, cutoff, kind, inner)
     (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
-    f, df, ddf = float(value), float(first), float(second)
-    return ddf - 4.0 * eta * r * df + (4.0 * eta * eta * r * r - 2.0 * eta) * f
+    return tuple(t.detach().numpy() for t in (x, value, first, second))
 
 
 def _inflection(eta: float, cutoff: float, kind: str, inner: float) -> float:
-    """Outermost inflection point of ``exp(-eta r^2) fc(r)``: where the curvature turns positive for good."""
-    grid = np.linspace(0.02, 0.98, 97) * cutoff
-    sign = np.array([_curvature(r, eta, cutoff, kind, inner) for r in grid])
-    turning = np.nonzero((sign[:-1] < 0.0) & (sign[1:] >= 0.0))[0]
+    """First distance where the curvature of ``exp(-eta r^2) fc(r)`` turns positive; 0 if it nowhere does."""
+    r, f, df, ddf = _cutoff_derivatives(cutoff, kind, inner)
+    curvature = ddf - 4.0 * eta * r * df + (4.0 * eta * eta * r * r - 2.0 * eta) * f  # over exp(-eta r^2)
+    turning = np.nonzero((curvature[:-1] < 0.0) & (curvature[1:] >= 0.0))[0]
     if len(turning) == 0:
         return 0.0
-    first = int(turning[0])
-    return float(brentq(_curvature, grid[first], grid[first + 1], args=(eta, cutoff, kind, inner)))
+    n = turning[0]
+    return float(r[n] + (r[n + 1] - r[n]) * curvature[n] / (curvature[n] - curvature[n + 1]))
 
 
 def radial_etas(shortest: float, count: int, cutoff: float, kind: str, inner: float = 0.0) -> list[float]:

@@ -29,7 +29,7 @@ def cutoff_function(r: Tensor, cutoff: float, kind: str, inner: float = 0.0) -> 
 
         and without an inner radius:
 
-        * ``tanh3``: ``tanh(1 - r/r_c)^3`` (Behler 2011, eq. 5); ``tanh3_normalized`` is 1 at r = 0
+        * ``tanh3``: ``tanh(1 - r/r_c)^3`` (Shao et al., J. Chem. Phys. 155, 204108 (2021), supplement, eq. 3); ``tanh3_normalized`` is 1 at r = 0
         * ``exponential``: ``exp(1 - 1 / (1 - (r/r_c)^2))``
         * ``hard``: 1
     inner : float

@@ -37,7 +37,7 @@ class Descriptor(nn.Module):
     def __init__(self, cutoff: float, n_features: Sequence[int]) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
-        self.n_features: list[int] = list(n_features)
+        self.n_features = list(n_features)
 
 
 def triplets(

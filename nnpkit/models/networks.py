@@ -66,7 +66,7 @@ class AtomicNetwork(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(a, b, dtype=torch.float64) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
         )
-        self.activations: list[str] = list(activations)
+        self.activations = list(activations)
 
     def forward(self, x: Tensor) -> Tensor:
         """Energies (n,) of scaled features (n, n_inputs)."""

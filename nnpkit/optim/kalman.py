@@ -1,8 +1,8 @@
 """The global extended Kalman filter for network weights.
 
 State: weights w and their covariance P. One measurement of M labels with residual ``xi = y - y_hat(w)``, Jacobian
-``H = d y_hat/d w`` and noise covariance R updates both (Singhal and Wu 1988; Shao et al., Phys. Chem. Chem. Phys.
-2021, Algorithm 2, whose J is ``d xi/d w = -H`` up to the sign convention of the residual)::
+``H = d y_hat/d w`` and noise covariance R updates both (Singhal and Wu 1988; Shao et al., J. Chem. Phys. 155,
+204108 (2021), Algorithm 2, whose J is ``d xi/d w = -H`` up to the sign convention of the residual)::
 
     A = (H P H^T + R)^-1
     K = P H^T A

@@ -1,0 +1,162 @@
+"""Residuals and Jacobians against the potential itself, differentiated by brute force."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from suite import random_structure
+from test_acsf import make_model
+
+from nnpkit.data.graph import build_graph
+from nnpkit.errors import InputError
+from nnpkit.models.potential import Potential
+from nnpkit.models.prepare import data_statistics, precondition
+from nnpkit.training.frames import FrameStore
+from nnpkit.training.observations import LossWeights, Noise, Observer
+
+
+def labelled_structures(seeds=(21, 22, 23)):
+    structures = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        structure = random_structure(["H", "O"], 6 + seed % 3, seed=seed)
+        structure.energy = -40.0 + float(rng.normal())
+        structure.forces = rng.normal(size=structure.positions.shape)
+        stress = rng.normal(size=(3, 3))
+        structure.stress = 0.5 * (stress + stress.T)
+        structures.append(structure)
+    return structures
+
+
+def labels(structures, energy=True, components=None, virial=False):
+    return SimpleNamespace(structures=structures, energy=energy, components=components, virial=virial)
+
+
+@pytest.fixture(params=[None, {"H-O": 1.6, "O-O": 2.0, "H-H": 1.5}], ids=["bare", "wall"])
+def observer(request):
+    model = make_model(wall=request.param)
+    return Observer(FrameStore(model, labelled_structures(), 1e9), Noise(), LossWeights(1.0, 2.0, 0.5))
+
+
+def everything():
+    return labels([0, 2], True, [torch.tensor([0, 7, 7, 13]), torch.tensor([2])], True)
+
+
+def test_kept_derivatives_predict_what_the_potential_predicts(observer):
+    potential = Potential(observer.model)
+    for index, structure in enumerate(labelled_structures()):
+        expected = potential(build_graph(structure, observer.model.elements, observer.model.cutoff))
+        prediction = observer.store.predict(index)
+        assert torch.allclose(prediction.energy, expected.energy, rtol=1e-13, atol=0)
+        assert torch.allclose(prediction.forces, expected.forces, atol=1e-11)
+        assert torch.allclose(prediction.virial, expected.virial, atol=1e-11)
+
+
+def test_residuals_are_labels_minus_predictions(observer):
+    measurement = observer.measure(everything())
+    expected = []
+    structures = labelled_structures()
+    for index, components in ((0, [0, 7, 7, 13]), (2, [2])):
+        s, p = structures[index], observer.store.predict(index)
+        expected.append([s.energy - float(p.energy)])
+        expected.append((s.forces - p.forces.numpy()).reshape(-1)[components])
+        virial = s.virial - p.virial[0].numpy()
+        expected.append([virial[0, 0], virial[1, 1], virial[2, 2], virial[1, 2], virial[0, 2], virial[0, 1]])
+    assert np.allclose(measurement.residual.numpy(), np.concatenate(expected), rtol=1e-11, atol=1e-11)
+
+
+def test_jacobian_is_the_derivative_of_the_predictions(observer):
+    parameters = list(observer.model.networks.parameters())
+    weights = parameters_to_vector(parameters).detach().clone()
+    jacobian = observer.measure(everything()).jacobian
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        direction = torch.randn(len(weights), generator=generator, dtype=torch.float64)
+        values = {}
+        for x in (-2e-4, -1e-4, 1e-4, 2e-4):
+            vector_to_parameters(weights + x * direction, parameters)
+            values[x] = -observer.measure(everything()).residual
+        vector_to_parameters(weights, parameters)
+        slope = (8 * (values[1e-4] - values[-1e-4]) - (values[2e-4] - values[-2e-4])) / 1.2e-3
+        assert torch.allclose(jacobian @ direction, slope, rtol=1e-8, atol=1e-8)
+
+
+def test_noise_conventions():
+    aim = Noise(energy=2e-3, force=0.1, virial=3e-3)
+    assert aim.variance("energy", 1, 10) == pytest.approx((2e-2) ** 2)
+    assert aim.variance("force", 7, 10) == pytest.approx(0.01)
+    assert aim.variance("virial", 6, 10) == pytest.approx((3e-2) ** 2)
+    shao = Noise(learning_rate=1e-3, energy_weight=4.0, force_weight=2.0)
+    assert shao.variance("energy", 1, 10) == pytest.approx(250.0)
+    assert shao.variance("force", 10, 10) == pytest.approx(5000.0)
+
+
+def test_loss_is_the_weighted_mean_square(observer):
+    request = everything()
+    structures = labelled_structures()
+    energy, force, virial = [], [], []
+    for index, components in zip(request.structures, request.components, strict=True):
+        s, p = structures[index], observer.store.predict(index)
+        n = len(s.symbols)
+        energy.append((s.energy - float(p.energy)) / n)
+        force += list((s.forces - p.forces.numpy()).reshape(-1)[components.numpy()])
+        difference = (s.virial - p.virial[0].numpy()) / n
+        virial += [difference[a, b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))]
+    expected = np.mean(np.square(energy)) + 2.0 * np.mean(np.square(force)) + 0.5 * np.mean(np.square(virial))
+    assert float(observer.loss(request)) == pytest.approx(expected, rel=1e-11)
+
+
+def test_loss_gradient_is_consistent_with_the_jacobian(observer):
+    request = labels([1], False, [torch.tensor([1, 4, 9])])
+    observer.loss(request).backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in observer.model.networks.parameters()]
+    gradient = torch.cat([g.reshape(-1) for g in gradients])
+    measurement = observer.measure(request)
+    expected = -2.0 * 2.0 / 3.0 * measurement.jacobian.T @ measurement.residual
+    assert torch.allclose(gradient, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_streamed_derivatives_equal_kept_ones():
+    model = make_model()
+    kept = Observer(FrameStore(model, labelled_structures(), 1e9), Noise(), LossWeights())
+    streamed = Observer(FrameStore(model, labelled_structures(), 0.0), Noise(), LossWeights())
+    assert kept.store.n_kept == 3
+    assert streamed.store.n_kept == 0
+    for a, b in zip(kept.measure(everything()), streamed.measure(everything()), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_missing_label_is_named():
+    structures = labelled_structures()
+    structures[1].forces = None
+    observer = Observer(FrameStore(make_model(), structures, 1e9), Noise(), LossWeights())
+    with pytest.raises(InputError, match="random#22: the frame has no forces"):
+        observer.measure(labels([1], False, [torch.tensor([0])]))
+
+
+def test_preconditioning_matches_mean_and_spread():
+    model = make_model(wall={"H-O": 1.6})
+    structures = labelled_structures(range(30, 42))
+    model.scaling.set(data_statistics(model.descriptor, model.elements, structures), "minmax", -1.0, 1.0)
+    energies = [s.energy for s in structures]
+    precondition(model, structures, energies)
+    store = FrameStore(model, structures, 1e9)
+    predicted = np.array([float(store.predict(i).energy) / len(s.symbols) for i, s in enumerate(structures)])
+    target = np.array([s.energy / len(s.symbols) for s in structures])
+    constant = predicted - np.array([_network_mean(model, store, i) for i in range(len(structures))])
+    assert (predicted - constant).mean() == pytest.approx((target - constant).mean(), abs=1e-12)
+    assert (predicted - constant).std() == pytest.approx((target - constant).std(), rel=1e-12)
+
+
+def _network_mean(model, store, index):
+    """Mean network output per atom, eV."""
+    frame = store[index]
+    return float(model.networks(frame.features, frame.types).detach().mean()) * model.energy_scale
