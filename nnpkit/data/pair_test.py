@@ -1,0 +1,181 @@
+"""Do energies, forces and stresses of a data set belong together?  A pair potential as witness.
+
+A linear pair potential ``E = sum_p c_k phi_k(r_p)`` is fitted to the forces alone.  It cannot be accurate,
+but what it predicts for differences of energies and for stresses rises and falls with the labels, with a
+slope near one if units and signs are right: between 0.5 and 2.5 for energies and 0.9 and 1.2 for virials on
+every set of liquids, molecules, metals, oxides and semiconductors tried, wherever the correlation was above
+0.6.  A wrong unit puts the slope off by its factor (27.2 for hartree), a wrong sign makes it negative, and
+neither changes the correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nnpkit.data.distances import close_pairs
+from nnpkit.data.structure import Structure
+
+__all__ = ["PairTest", "Slope", "pair_potential_test"]
+
+_CUTOFF = 5.0  # Å
+_N_BASIS = 10
+_FIRST_CENTER = 0.6  # Å
+_MAX_STRUCTURES, _MAX_ATOMS = 40, 6000
+_MIN_STRUCTURES = 8
+_MIN_CORRELATION = 0.6
+_MIN_FORCE = 1e-3  # RMS of a component, eV/Å, below which forces carry no information
+_RIDGE = 1e-6  # of the mean diagonal of the normal equations
+
+
+class Slope(NamedTuple):
+    """Least-squares slope of labels against predictions, through the origin, and their correlation."""
+
+    slope: float
+    correlation: float
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether labels and predictions are related at all."""
+        return abs(self.correlation) > _MIN_CORRELATION
+
+    @property
+    def spread_ratio(self) -> float:
+        """Root mean square of the labels over that of the predictions."""
+        return self.slope / self.correlation if self.correlation else float("inf")
+
+
+class PairTest(NamedTuple):
+    """Labels against the pair potential fitted to the forces: energies per atom, and virials if present."""
+
+    energy: Slope | None
+    virial: Slope | None
+
+
+def pair_potential_test(structures: Sequence[Structure]) -> PairTest | None:
+    """Fit a pair potential to forces and hold energies and stresses against it.
+
+    Energies are compared after removing what the composition explains; virials by their deviatoric part,
+    which needs no knowledge of the volume dependence that forces do not show.  At most 40 structures, evenly
+    taken, are used.
+
+    Returns
+    -------
+    PairTest or None
+        None if fewer than 8 structures have energies and forces, or the forces vanish.
+    """
+    sample = _sample([s for s in structures if s.energy is not None and s.forces is not None])
+    if len(sample) < _MIN_STRUCTURES or _force_rms(sample) < _MIN_FORCE:
+        return None
+    elements = sorted({symbol for structure in sample for symbol in structure.symbols})
+    designs = [_design(structure, elements) for structure in sample]
+    coefficients = _fit_forces(sample, designs)
+    if coefficients is None:
+        return None
+    sizes = np.array([structure.n_atoms for structure in sample])
+    fractions = np.array([[s.composition[e] / s.n_atoms for e in elements] for s in sample])
+    predicted = np.array([design.energy @ coefficients for design in designs]) / sizes
+    labelled = np.array([structure.energy for structure in sample]) / sizes
+    energy = None
+    if len(sample) - np.linalg.matrix_rank(fractions) >= _MIN_STRUCTURES - 2:
+        energy = _slope(_residual(fractions, predicted), _residual(fractions, labelled))
+    with_stress = [(s, d) for s, d in zip(sample, designs, strict=True) if s.stress is not None]
+    virial = None
+    if len(with_stress) >= _MIN_STRUCTURES:
+        virial = _slope(
+            np.concatenate([_deviatoric(np.tensordot(d.virial, coefficients, 1)) for _, d in with_stress]),
+            np.concatenate([_deviatoric(s.virial) for s, _ in with_stress]),
+        )
+    return PairTest(energy, virial)
+
+
+class _Design(NamedTuple):
+    """What multiplies the coefficients in energy (K,), forces (3N, K) and virial (3, 3, K)."""
+
+    energy: np.ndarray
+    forces: np.ndarray
+    virial: np.ndarray
+
+
+def _sample(structures: list[Structure]) -> list[Structure]:
+    """At most `_MAX_STRUCTURES` structures and about `_MAX_ATOMS` atoms, evenly taken."""
+    if not structures:
+        return []
+    mean = sum(structure.n_atoms for structure in structures) / len(structures)
+    count = min(len(structures), _MAX_STRUCTURES, max(_MIN_STRUCTURES, int(_MAX_ATOMS / mean)))
+    return [structures[k] for k in np.linspace(0, len(structures) - 1, count).astype(int)]
+
+
+def _force_rms(structures: Sequence[Structure]) -> float:
+    return float(np.sqrt(np.mean(np.concatenate([_flat_forces(s) for s in structures]) ** 2)))
+
+
+def _flat_forces(structure: Structure) -> np.ndarray:
+    assert structure.forces is not None
+    return structure.forces.ravel()
+
+
+def _basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussians under an envelope (1 - r/rc)², (P, n), and their derivatives."""
+    width = (_CUTOFF - _FIRST_CENTER) / _N_BASIS
+    x = (distance[:, None] - (_FIRST_CENTER + width * np.arange(_N_BASIS))) / width
+    gaussian = np.exp(-0.5 * x**2)
+    u = 1.0 - distance[:, None] / _CUTOFF
+    return gaussian * u**2, gaussian * (-x / width * u**2 - 2.0 * u / _CUTOFF)
+
+
+def _design(structure: Structure, elements: Sequence[str]) -> _Design:
+    from scipy.sparse import csr_array
+
+    pairs = close_pairs(structure, _CUTOFF)
+    types = np.array([elements.index(symbol) for symbol in structure.symbols])
+    a, b = types[pairs.first], types[pairs.second]
+    code = np.minimum(a, b) * len(elements) + np.maximum(a, b)
+    phi, slope = _basis(pairs.distance)
+    direction = pairs.vector / np.maximum(pairs.distance, 1e-9)[:, None]
+    shape = (len(elements) ** 2, _N_BASIS)
+    energy = np.zeros(shape)
+    forces = np.zeros((structure.n_atoms * 3, *shape))
+    virial = np.zeros((3, 3, *shape))
+    for k in np.unique(code):
+        own = np.flatnonzero(code == k)
+        # dE/dr_second = phi' * direction; the force on `first` is its opposite's opposite
+        gradient = slope[own, None, :] * direction[own, :, None]
+        ones = np.ones(len(own))
+        rows = np.concatenate([pairs.first[own], pairs.second[own]])
+        sign = csr_array(
+            (np.concatenate([ones, -ones]), (rows, np.tile(np.arange(len(own)), 2))),
+            shape=(structure.n_atoms, len(own)),
+        )
+        energy[k] = phi[own].sum(axis=0)
+        forces[:, k] = (sign @ gradient.reshape(len(own), -1)).reshape(-1, _N_BASIS)
+        virial[:, :, k] = -np.einsum("px,pyk->xyk", pairs.vector[own], gradient)
+    return _Design(energy.ravel(), forces.reshape(len(forces), -1), virial.reshape(3, 3, -1))
+
+
+def _fit_forces(structures: Sequence[Structure], designs: Sequence[_Design]) -> np.ndarray | None:
+    """Coefficients of least squares with a small ridge; None where no pair is within the cutoff."""
+    normal = sum(design.forces.T @ design.forces for design in designs)
+    right = sum(d.forces.T @ _flat_forces(s) for s, d in zip(structures, designs, strict=True))
+    scale = np.trace(normal) / len(normal)
+    if not scale > 0.0:
+        return None
+    return np.linalg.solve(normal + _RIDGE * scale * np.eye(len(normal)), right)
+
+
+def _residual(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return values - columns @ np.linalg.lstsq(columns, values, rcond=1e-8)[0]
+
+
+def _deviatoric(matrix: np.ndarray | None) -> np.ndarray:
+    assert matrix is not None
+    return np.ravel(matrix - np.trace(matrix) / 3 * np.eye(3))
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> Slope | None:
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    if xx <= 0.0 or yy <= 0.0:
+        return None
+    return Slope(xy / xx, xy / float(np.sqrt(xx * yy)))
