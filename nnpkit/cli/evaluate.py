@@ -1,0 +1,130 @@
+"""`nnpkit evaluate`: a potential against reference data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nnpkit.data.structure import Structure
+    from nnpkit.deploy.load import LoadedModel
+    from nnpkit.training.metrics import ErrorSums
+    from nnpkit.training.progress import Progress
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="model.pt, run folder, checkpoint or RuNNer potential folder.")
+    ],
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files or folders with structures.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Write the errors to this JSON file.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Write the structures with predicted labels to this extxyz file."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Format of the data; recognised by default.")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option("--units", help="Units of the data: angstrom-ev or bohr-hartree.")
+    ] = None,
+) -> None:
+    """Compare a potential with reference data: errors per file, predictions on request.
+
+    Structures without labels are predicted too; errors are over the labels that there are. The predictions
+    are the structures in their order with `energy`, `forces`, `stress` (if periodic in three directions) and
+    the `energies` of the atoms; reference labels are kept under `ref_energy`, `ref_forces`, `ref_stress`.
+    """
+    from rich.console import Console
+
+    from nnpkit.data.dataset import load_dataset
+    from nnpkit.data.formats_extxyz import write_extxyz
+    from nnpkit.training.metrics import ErrorSums
+    from nnpkit.training.progress import Progress
+
+    potential = _load(model)
+    files = {name: load_dataset(name, format, units) for name in data}
+    sums = {name: ErrorSums() for name in files}
+    console = Console()
+    with Progress("structures", sum(map(len, files.values())), console) as bar:
+        predicted = _predict(potential, files, sums, bar)
+        if predictions is None:
+            for _ in predicted:
+                pass
+        else:
+            write_extxyz(predictions, predicted)
+    total = ErrorSums()
+    for part in sums.values():
+        total.merge(part)
+    splits = {name: part.summary() for name, part in sums.items()}
+    shown = {**splits, "all": total.summary()} if len(splits) > 1 else splits
+    console.print(_table(shown))
+    for name, part in sums.items():
+        for suspicion in part.suspicions():
+            typer.echo(f"nnpkit: warning: {name}: {suspicion}", err=True)
+    if json is not None:
+        _write_json(json, {"model": str(model), **total.summary(), "splits": splits})
+
+
+def _load(path: Path) -> LoadedModel:
+    """The potential; what should be known about how it was read goes to stderr."""
+    import warnings
+
+    from nnpkit.deploy.load import load
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        potential = load(path)
+    for note in potential.notes:
+        typer.echo(f"nnpkit: note: {note}", err=True)
+    return potential
+
+
+def _predict(
+    potential: LoadedModel, files: dict[str, list[Structure]], sums: dict[str, ErrorSums], bar: Progress
+) -> Iterator[Structure]:
+    """Every structure with predicted labels; the errors go to `sums`."""
+    for name, structures in files.items():
+        for structure in structures:
+            result = potential.predict(structure)
+            sums[name].add(structure, result.energy, result.forces, result.stress)
+            info: dict[str, Any] = {} if structure.energy is None else {"ref_energy": structure.energy}
+            info |= {} if structure.stress is None else {"ref_stress": structure.stress.ravel()}
+            forces = {} if structure.forces is None else {"ref_forces": structure.forces}
+            bar.advance()
+            yield structure.replace(
+                energy=result.energy, forces=result.forces, stress=result.stress, charges=None,
+                info={**structure.info, **info},
+                arrays={**structure.arrays, **forces, "energies": result.energies},
+            )  # fmt: skip
+
+
+def _table(splits: dict[str, dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    from nnpkit.training.metrics import METRICS
+
+    table = Table("", title="Errors", title_justify="left")
+    for name in splits:
+        table.add_column(name, justify="right")
+    for key, title in METRICS.items():
+        values = [part[key] for part in splits.values()]
+        table.add_row(
+            title, *("-" if v is None else f"{v:d}" if isinstance(v, int) else f"{v:.6g}" for v in values)
+        )
+    return table
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from nnpkit.files import atomic_write
+
+    with atomic_write(path) as stream:
+        json.dump(content, stream, indent=2, allow_nan=False)
+        stream.write("\n")

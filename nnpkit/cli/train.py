@@ -1,0 +1,42 @@
+"""`nnpkit train`: from a YAML file to a run folder."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["train"]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file that describes data, model and training.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. `training.epochs=50`."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue from the last checkpoint of the run folder, if it has one."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the run folder.")
+    ] = False,
+) -> None:
+    """Train a potential on reference data as a YAML file describes.
+
+    The run folder (`output` in the YAML) gets the complete configuration, a report of the data, checkpoints,
+    the learning curve, TensorBoard logs, the potential of the best epoch (`model.pt`) and a summary.
+
+    Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
+    as if it had not been interrupted.
+    """
+    from nnpkit.config.load import load_config
+    from nnpkit.config.run import run_training
+
+    summary = run_training(load_config(config, overrides or []), resume=resume, overwrite=overwrite)
+    if summary["ended"] in signal.Signals.__members__:
+        print(f"interrupted; continue with: nnpkit train {config} {' '.join(overrides or [])} --resume")
+        raise typer.Exit(128 + signal.Signals[summary["ended"]].value)

@@ -1,0 +1,265 @@
+"""`nnpkit train` from beginning to end: configuration in, run folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from nnpkit import __version__
+from nnpkit.config.assemble import LoadedData, load_data, make_model, make_schedule, make_update
+from nnpkit.config.load import write_config
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_training import Ekf
+from nnpkit.data.checks import findings_table
+from nnpkit.data.dataset import data_sha256, structure_sha256
+from nnpkit.data.statistics import statistics_table
+from nnpkit.deploy.export import export_model
+from nnpkit.errors import InputError
+from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import count_parameters
+from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
+from nnpkit.training.frames import FrameStore
+from nnpkit.training.memory import available_memory, derivative_bytes
+from nnpkit.training.progress import Progress
+from nnpkit.training.run import RunFolder
+from nnpkit.training.trainer import Split, Trainer, TrainerSettings
+
+__all__ = ["run_training"]
+
+
+def run_training(
+    config: Config, *, resume: bool = False, overwrite: bool = False, console: Console | None = None
+) -> dict[str, Any]:
+    """Train as `config` says and write the folder ``config.output``.
+
+    Parameters
+    ----------
+    config : Config
+        What to do.
+    resume : bool
+        Go on from the last checkpoint in the folder, if there is one.
+    overwrite : bool
+        Replace an earlier run in the folder.
+    console : Console, optional
+        Where to report; standard output by default.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    InputError
+        For data, settings or checkpoints that cannot be used; nothing has been written then.
+    """
+    console = console or Console()
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
+    folder = RunFolder(config.output)
+    last = folder.require_free(resume, overwrite)
+    data = load_data(config)
+    identity = {"config": config.model_dump(mode="json"), "data": _ordered_sha256(data), "seed": config.seed}
+    checkpoint = None if last is None else _matching_checkpoint(last, identity)
+    console.print(statistics_table(data.statistics))
+    if data.findings:
+        console.print(findings_table(data.findings))
+    if checkpoint is not None:
+        model, report = model_from(checkpoint, str(last)), [f"continued from {last}"]
+    else:
+        model, report = make_model(config, data)
+    schedule = make_schedule(config, data.train)
+    memory = _memory(config, model, data)
+    _announce(console, model, report, memory)
+    splits = _prepare(model, data, memory["budget"], console)
+    update = make_update(config, splits["train"].store)
+    if checkpoint is None:
+        folder.clear()
+        folder.write_json("data.json", _data_report(config, data, model, report, memory))
+    write_config(config, folder.path / "config.yaml")
+    trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    ended = trainer.fit()
+    return _finish(config, trainer, data, ended)
+
+
+def _settings(config: Config) -> TrainerSettings:
+    training, stopping = config.training, config.training.early_stopping
+    return TrainerSettings(
+        epochs=training.epochs,
+        evaluate_every=training.evaluate_every,
+        checkpoint_every=training.checkpoint.every,
+        keep=training.checkpoint.keep,
+        monitor=training.monitor,
+        patience=None if stopping is None else stopping.patience,
+        min_delta=0.0 if stopping is None else stopping.min_delta,
+    )
+
+
+# What may differ between a run and its continuation; data are compared by content.
+_MAY_CHANGE = {
+    "": {"output", "data", "seed"},
+    "training": {"epochs", "early_stopping", "checkpoint", "evaluate_every", "memory_budget_gb", "threads"},
+}
+
+
+def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint and the run that continues it must have in common, in the order of the YAML."""
+    config = {k: v for k, v in identity["config"].items() if k not in _MAY_CHANGE[""]}
+    config["training"] = {k: v for k, v in config["training"].items() if k not in _MAY_CHANGE["training"]}
+    return {"seed": identity["seed"], "data": identity["data"], **config}
+
+
+def _matching_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint in `path`; InputError naming the first difference if it is of another run."""
+    checkpoint = read_checkpoint(path)
+    try:
+        before = _comparable(checkpoint.state)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError("the checkpoint does not say what it is of", where=str(path)) from None
+    if difference := first_difference(before, _comparable(identity)):
+        key, then, now = difference
+        what = (
+            "the data are not the same" if key.startswith("data") else f"it was {then!r}, now it is {now!r}"
+        )
+        raise InputError(
+            f"the checkpoint is of another run: {key} differs ({what})", where=str(path),
+            hint="restore the setting, or start a new run with --overwrite or another output",
+        )  # fmt: skip
+    return checkpoint
+
+
+def _ordered_sha256(data: LoadedData) -> dict[str, str]:
+    """Hash of the structures of each split in their order, on which the course of a training depends."""
+    return {
+        name: hashlib.sha256("\n".join(map(structure_sha256, part)).encode()).hexdigest()
+        for name, part in data.splits.items()
+    }
+
+
+def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, int]:
+    """Bytes: what derivatives and covariance will need, and the budget for derivatives.
+
+    Raises
+    ------
+    InputError
+        If the covariance of the Kalman filter does not fit into the memory.
+    """
+    n_features = max(model.descriptor.n_features)
+    structures = [s for part in data.splits.values() for s in part]
+    ekf = isinstance(config.training.optimizer, Ekf)
+    covariance = 8 * count_parameters(model) ** 2 if ekf else 0
+    free = available_memory() - covariance
+    if free <= 0:
+        raise InputError(
+            f"the Kalman filter needs {covariance / 1e9:.1f} GB for {count_parameters(model)} weights, "
+            f"{available_memory() / 1e9:.1f} GB are free", where="model.network.hidden",
+            hint="use a smaller network, or training.optimizer.kind=adam",
+        )  # fmt: skip
+    given = config.training.memory_budget_gb
+    budget = free // 2 if given is None else int(given * 1e9)
+    return {
+        "derivatives": derivative_bytes(structures, model.cutoff, n_features),
+        "covariance": covariance,
+        "budget": budget,
+    }
+
+
+def _announce(console: Console, model: AtomicModel, report: list[str], memory: Mapping[str, int]) -> None:
+    """Print what will be trained and what it needs."""
+    for line in report:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    features = ", ".join(f"{e} {n}" for e, n in zip(model.elements, model.descriptor.n_features, strict=True))
+    console.print(
+        f"Model: {count_parameters(model)} weights; symmetry functions: {features}; "
+        f"cutoff {model.cutoff:.2f} Å",
+        highlight=False,
+        soft_wrap=True,
+    )
+    kept = "all kept" if memory["derivatives"] <= memory["budget"] else "the rest is computed at every use"
+    console.print(
+        f"Memory: about {memory['derivatives'] / 1e9:.2f} GB of derivatives, {memory['budget'] / 1e9:.2f} GB "
+        f"allowed ({kept}); {memory['covariance'] / 1e9:.2f} GB for the Kalman filter",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
+    """Structures with features and derivatives; the training set has the first call on the memory."""
+    splits = {}
+    with Progress("preparing structures", sum(map(len, data.splits.values())), console) as bar:
+        for name, structures in data.splits.items():
+            store = FrameStore(model, structures, budget, bar.advance)
+            budget -= store.kept_bytes
+            splits[name] = Split(structures, store)
+    return splits
+
+
+def _data_report(
+    config: Config, data: LoadedData, model: AtomicModel, report: list[str], memory: Mapping[str, int]
+) -> dict[str, Any]:
+    """Content of ``data.json``."""
+    return {
+        "files": {"train": config.data.train, "test": config.data.test},
+        "elements": data.elements,
+        "sha256": {name: data_sha256(part) for name, part in data.splits.items()},
+        "statistics": data.statistics,
+        "suspicious": [finding._asdict() for finding in data.findings],
+        "reference_energies": model.spec["reference_energies"],
+        "wall": model.spec["wall"],
+        "descriptor": {
+            "report": report,
+            "functions": [str(SymmetryFunction(**f)) for f in model.spec["functions"]],
+        },
+        "memory": dict(memory),
+        "split": {name: [s.name for s in part] for name, part in data.splits.items()},
+    }
+
+
+def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> dict[str, Any]:
+    """Write ``model.pt`` of the best epoch and ``summary.json``; the summary."""
+    state, folder, console = trainer.state, trainer.folder, trainer.console
+    trainer.model.load_state_dict(trainer.best)
+    summary: dict[str, Any] = {
+        **state.errors,
+        "seconds": round(state.seconds, 3),
+        "epochs": state.epoch,
+        "updates": state.updates,
+        "best_epoch": state.best_epoch,
+        "ended": ended,
+        "n_parameters": count_parameters(trainer.model),
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    metadata = {
+        "data_sha256": data_sha256(data.train),
+        "min_distance": data.min_distance,
+        "training": {
+            key: summary[key] for key in ("train", "test", "epochs", "best_epoch") if key in summary
+        },
+    }
+    with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
+    export_model(trainer.model, folder.path / "model.pt", metadata, with_all[0] if with_all else None)
+    folder.write_json("summary.json", summary)
+    console.print(
+        f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; the best epoch was "
+        f"{state.best_epoch}: {folder.path / 'model.pt'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return summary
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the numbers."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"nnpkit": __version__, "torch": str(torch.__version__), "python": python}

@@ -1,0 +1,205 @@
+"""Checkpoints: everything a run needs to go on exactly as if it had not stopped.
+
+A checkpoint is a folder ``checkpoints/epoch-000012`` with ``state.safetensors`` (tensors, bit by bit) and
+``state.json`` (everything else); one written in the middle of an epoch is called
+``epoch-000012-step-000345``. The folder gets its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nnpkit import __version__
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_folder
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import build_model
+
+__all__ = [
+    "CHECKPOINTS", "Checkpoint", "first_difference", "is_checkpoint", "latest_checkpoint", "model_from",
+    "prune_checkpoints", "read_checkpoint", "write_checkpoint",
+]  # fmt: skip
+
+CHECKPOINTS = "checkpoints"
+"""Name of the folder of checkpoints in the folder of a run."""
+_FORMAT, _FORMAT_VERSION = "nnpkit-checkpoint", 1
+_NAME = re.compile(r"epoch-(\d{6,})(?:-step-(\d{6,}))?$")
+
+
+@dataclass
+class Checkpoint:
+    """Content of a checkpoint.
+
+    Attributes
+    ----------
+    tensors : dict
+        ``{"model": {...}, "best": {...}, "update": {...}, "schedule": {...}}``, each a flat dict of tensors.
+    state : dict
+        JSON-able: ``epoch`` (epochs done), ``step`` (updates done in the next one), ``spec`` of the model,
+        ``config``, ``progress`` of the trainer, ...
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        step = self.state.get("step", 0)
+        return f"epoch-{self.state['epoch']:06d}" + (f"-step-{step:06d}" if step else "")
+
+
+def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` below `folder` and return its path.
+
+    Raises
+    ------
+    InputError
+        If the disk is full or cannot be written; nothing of the new checkpoint remains then, and the
+        earlier ones are untouched.
+    """
+    path = Path(folder) / checkpoint.name
+    flat = {
+        f"{group}.{name}": tensor.detach().contiguous()
+        for group, tensors in checkpoint.tensors.items()
+        for name, tensor in tensors.items()
+    }
+    versions = {"nnpkit": __version__, "torch": str(torch.__version__)}
+    state = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, **checkpoint.state}
+    text = json.dumps(state, indent=1).encode()
+    try:
+        with atomic_folder(path) as new:
+            save_file(flat, new / "state.safetensors")
+            (new / "state.json").write_bytes(text)
+            for file in new.iterdir():
+                _flush_to_disk(file)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"the checkpoint cannot be written ({reason})", where=str(path),
+            hint="make room on the disk and continue from the last checkpoint with --resume",
+        ) from error  # fmt: skip
+    return path
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Have the content on the disk before the folder gets its name: only then a full disk shows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether `path` is the folder of a checkpoint."""
+    return (Path(path) / "state.json").is_file() and (Path(path) / "state.safetensors").is_file()
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Complete checkpoints below `folder`, oldest first."""
+    found = [(match, path) for path in folder.glob("epoch-*") if (match := _NAME.search(path.name))]
+    found.sort(key=lambda item: (int(item[0][1]), int(item[0][2] or 0)))
+    return [path for _, path in found if is_checkpoint(path)]
+
+
+def latest_checkpoint(run: str | Path) -> Path | None:
+    """Last checkpoint of the run in folder `run`, None if it has none."""
+    listed = _listed(Path(run) / CHECKPOINTS)
+    return listed[-1] if listed else None
+
+
+def prune_checkpoints(folder: str | Path, keep: int, best_epoch: int | None = None) -> None:
+    """Remove all checkpoints below `folder` but the last `keep` and the one of the best epoch."""
+    best = f"epoch-{best_epoch:06d}" if best_epoch is not None else None
+    for path in _listed(Path(folder))[:-keep]:
+        if path.name != best:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Checkpoint in the folder `path`.
+
+    Raises
+    ------
+    InputError
+        If it is none, is damaged, or is of a format this version does not know.
+    """
+    path = Path(path)
+    if not is_checkpoint(path):
+        raise InputError(
+            "is no checkpoint", where=str(path), expected="a folder such as run/checkpoints/epoch-000010"
+        )
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        flat = load_file(path / "state.safetensors")
+        known = (
+            state["format"] == _FORMAT and isinstance(state["epoch"], int) and isinstance(state["spec"], dict)
+        )
+        version = state["format_version"]
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    if not known:
+        raise _damaged(path, "state.json is not of a checkpoint")
+    if version != _FORMAT_VERSION:
+        raise InputError(
+            f"checkpoint of format version {version}", where=str(path), expected=f"version {_FORMAT_VERSION}",
+            hint="use the nnpkit that wrote it",
+        )  # fmt: skip
+    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "update": {}, "schedule": {}}
+    for name, tensor in flat.items():
+        group, _, key = name.partition(".")
+        tensors.setdefault(group, {})[key] = tensor
+    return Checkpoint(tensors, state)
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"the checkpoint is damaged ({reason})",
+        where=str(path),
+        hint="take the one before it: remove this folder",
+    )
+
+
+def model_from(checkpoint: Checkpoint, where: str = "checkpoint", *, best: bool = False) -> AtomicModel:
+    """Model of a checkpoint: as it was then or, with `best`, as it was at the best epoch until then.
+
+    Raises
+    ------
+    InputError
+        If the tensors do not belong to the model that the checkpoint describes.
+    """
+    tensors = checkpoint.tensors["best"] if best else {}
+    tensors = tensors or checkpoint.tensors["model"]
+    try:
+        model = build_model(checkpoint.state["spec"])
+        model.load_state_dict(tensors)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the checkpoint's tensors do not fit its model ({reason})", where=where) from None
+    return model
+
+
+def first_difference(a: Any, b: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """Dotted key of the first place where two nested JSON-able values differ, with both values there."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for name in dict.fromkeys([*a, *b]):
+            here = f"{key}.{name}" if key else str(name)
+            if name not in a or name not in b:
+                return here, a.get(name), b.get(name)
+            if difference := first_difference(a[name], b[name], here):
+                return difference
+        return None
+    return None if a == b else (key, a, b)

@@ -1,0 +1,140 @@
+"""Errors of predictions, summed up structure by structure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnpkit.data.structure import Structure
+from nnpkit.units import BOHR, EV_PER_A3_IN_GPA, HARTREE
+
+__all__ = ["METRICS", "ErrorSums"]
+
+METRICS = {
+    "n_structures": "structures",
+    "n_atoms": "atoms",
+    "energy_rmse": "energy RMSE, eV/atom",
+    "energy_mae": "energy MAE, eV/atom",
+    "force_rmse": "force RMSE, eV/Å",
+    "force_mae": "force MAE, eV/Å",
+    "force_vector_rmse": "force vector RMSE, eV/Å",
+    "stress_rmse": "stress RMSE, GPa",
+}
+"""Keys of a summary, with their meaning for a person."""
+
+_ENERGY_UNITS = {"hartree": HARTREE, "rydberg": HARTREE / 2, "kcal/mol": 0.0433641153, "kJ/mol": 0.0103642697}
+_FORCE_UNITS = {
+    "hartree/bohr": HARTREE / BOHR, "hartree/Å": HARTREE, "rydberg/bohr": HARTREE / 2 / BOHR,
+    "eV/bohr": 1 / BOHR, "kcal/mol/Å": 0.0433641153, "kJ/mol/nm": 0.00103642697,
+}  # fmt: skip
+_MIN_CORRELATION = 0.8
+_OFFSET_RATIO = 5.0  # mean error over its scatter from which on energies count as shifted
+_MIN_OFFSET = 0.02  # eV/atom
+
+
+class ErrorSums:
+    """Running sums from which the errors of any number of structures follow.
+
+    Energy errors are per atom and every structure counts alike; force errors are per component and every atom
+    counts alike; ``force_vector_rmse`` is the root of the mean squared length of the error vector. The stress
+    error is over the nine components, so it does not depend on the orientation of the axes.
+    """
+
+    def __init__(self) -> None:
+        self.n_structures = self.n_atoms = 0
+        self.energies = self.components = self.stresses = 0
+        self.energy_square = self.energy_absolute = self.force_square = self.force_absolute = 0.0
+        self.stress_square = self.force_product = self.force_label_square = self.force_prediction_square = 0.0
+        self.energy_pairs: list[tuple[float, float]] = []  # prediction and label, eV/atom
+
+    def add(
+        self, structure: Structure, energy: float, forces: np.ndarray, stress: np.ndarray | None = None
+    ) -> None:
+        """Compare one structure's labels, as far as it has them, with a prediction.
+
+        Parameters
+        ----------
+        structure : Structure
+            With labels.
+        energy : float
+            Total energy, eV.
+        forces : array
+            (N, 3), eV/Å.
+        stress : array, optional
+            (3, 3), eV/Å³, ASE's sign.
+        """
+        self.n_structures += 1
+        self.n_atoms += structure.n_atoms
+        if structure.energy is not None:
+            error = (energy - structure.energy) / structure.n_atoms
+            self.energies += 1
+            self.energy_square += error * error
+            self.energy_absolute += abs(error)
+            self.energy_pairs.append((energy / structure.n_atoms, structure.energy / structure.n_atoms))
+        if structure.forces is not None:
+            errors = forces - structure.forces
+            self.components += errors.size
+            self.force_square += float(np.sum(errors * errors))
+            self.force_absolute += float(np.sum(np.abs(errors)))
+            self.force_product += float(np.sum(forces * structure.forces))
+            self.force_label_square += float(np.sum(structure.forces**2))
+            self.force_prediction_square += float(np.sum(forces**2))
+        if structure.stress is not None and stress is not None:
+            errors = (stress - structure.stress) * EV_PER_A3_IN_GPA
+            self.stresses += errors.size
+            self.stress_square += float(np.sum(errors * errors))
+
+    def merge(self, other: ErrorSums) -> None:
+        """Add the structures that `other` has seen."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Counts and errors with the keys of `METRICS`; None where there are no labels."""
+        return {
+            "n_structures": self.n_structures,
+            "n_atoms": self.n_atoms,
+            "energy_rmse": _root(self.energy_square, self.energies),
+            "energy_mae": self.energy_absolute / self.energies if self.energies else None,
+            "force_rmse": _root(self.force_square, self.components),
+            "force_mae": self.force_absolute / self.components if self.components else None,
+            "force_vector_rmse": _root(3.0 * self.force_square, self.components),
+            "stress_rmse": _root(self.stress_square, self.stresses),
+        }
+
+    def suspicions(self) -> list[str]:
+        """What looks like a difference of units or of the zero of energy rather than an error of the model."""
+        found = []
+        if unit := self._force_unit():
+            found.append(
+                f"the reference forces look as if they were in {unit}; give --units or convert the file"
+            )
+        predicted, label = np.array(self.energy_pairs, dtype=np.float64).reshape(-1, 2).T
+        if not len(label):
+            return found
+        typical = float(np.median(np.abs(predicted)))
+        for unit, factor in _ENERGY_UNITS.items():
+            if typical > 0.0 and abs(float(np.median(np.abs(label))) * factor / typical - 1.0) < 0.02:
+                text = f"the reference energies look as if they were in {unit}"
+                return [*found, f"{text}; give --units or convert the file"]
+        offset, scatter = float(np.mean(predicted - label)), float(np.std(predicted - label))
+        if len(label) > 1 and abs(offset) > max(_MIN_OFFSET, _OFFSET_RATIO * scatter):
+            found.append(
+                f"the reference energies differ from the predictions by a constant {offset:.4f} eV/atom (scatter "
+                f"{scatter:.4f}); the model may have been trained against another zero of energy or method"
+            )
+        return found
+
+    def _force_unit(self) -> str | None:
+        """Unit that would explain the ratio of labels to predictions, if the two are correlated."""
+        norm = math.sqrt(self.force_label_square * self.force_prediction_square)
+        if norm == 0.0 or self.force_product / norm < _MIN_CORRELATION:
+            return None
+        ratio = math.sqrt(self.force_prediction_square / self.force_label_square)
+        near = [unit for unit, factor in _FORCE_UNITS.items() if abs(ratio / factor - 1.0) < 0.15]
+        return near[0] if near else None
+
+
+def _root(square: float, count: int) -> float | None:
+    return math.sqrt(square / count) if count else None

@@ -1,0 +1,139 @@
+"""The folder of a run: what lies in it, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
+from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint
+
+__all__ = ["LearningCurve", "RunFolder", "TensorBoard"]
+
+_CONTENT = ("config.yaml", "data.json", "lcurve.txt", "model.pt", "summary.json")
+_FOLDERS = (CHECKPOINTS, "tensorboard")
+
+
+class RunFolder:
+    """Folder of one training run.
+
+    It holds ``config.yaml``, ``data.json``, ``checkpoints/``, ``lcurve.txt``, ``tensorboard/``, ``model.pt``
+    and ``summary.json``.
+
+    Parameters
+    ----------
+    path : path
+        The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / CHECKPOINTS
+
+    def require_free(self, resume: bool, overwrite: bool) -> Path | None:
+        """Checkpoint to resume from, None to start anew; nothing is changed yet.
+
+        Raises
+        ------
+        InputError
+            If there is an earlier run and neither `resume` nor `overwrite` says what to do with it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError("is a file", where=str(self.path), expected="a folder for the run (output)")
+        last = latest_checkpoint(self.path)
+        if resume and not overwrite:
+            return last
+        if not overwrite and (last is not None or (self.path / "model.pt").exists()):
+            raise InputError(
+                "there is a run in this folder already", where=str(self.path),
+                hint="continue it with --resume, replace it with --overwrite, or name another folder: output=...",
+            )  # fmt: skip
+        return None
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, and only that."""
+        for name in _CONTENT:
+            (self.path / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write `content` to the file called `name`."""
+        with atomic_write(self.path / name) as stream:
+            json.dump(content, stream, indent=2, allow_nan=False)
+            stream.write("\n")
+
+
+class LearningCurve:
+    """``lcurve.txt``: one line of aligned numbers per evaluated epoch, readable by ``numpy.loadtxt``.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    splits : list of str
+        Names of the sets of structures.
+    last_epoch : int or None
+        Keep the lines of an earlier part of the run up to this epoch; None starts a new file.
+    """
+
+    ERRORS = ("energy_rmse", "force_rmse", "stress_rmse")
+
+    def __init__(self, path: Path, splits: list[str], last_epoch: int | None = None) -> None:
+        self.path, self.splits = path, splits
+        columns = [f"{error[:-5]}_{split}" for error in self.ERRORS for split in splits]
+        self.names = "# epoch   updates   seconds" + "".join(f"{name:>14s}" for name in columns)
+        head = [
+            "# root mean squared errors: energy eV/atom, force eV/Å per component, stress GPa",
+            self.names,
+        ]
+        lines = [] if last_epoch is None else _lines_until(path, last_epoch)
+        with atomic_write(path) as stream:
+            stream.write("\n".join([*head, *lines]) + "\n")
+
+    def add(self, epoch: int, updates: int, seconds: float, errors: Mapping[str, Mapping[str, Any]]) -> str:
+        """Append the errors of an epoch; the line that was written."""
+        values = [errors[split][error] for error in self.ERRORS for split in self.splits]
+        line = f"{epoch:7d} {updates:9d} {seconds:9.1f}" + "".join(
+            f"{float('nan') if value is None else value:14.6e}" for value in values
+        )
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        return line
+
+
+def _lines_until(path: Path, last_epoch: int) -> list[str]:
+    """Lines of a learning curve up to and including `last_epoch`."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [x for x in lines if x.split()[:1] and x.split()[0].isdigit() and int(x.split()[0]) <= last_epoch]
+
+
+class TensorBoard:
+    """Numbers for TensorBoard below ``tensorboard/``, if it is installed."""
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.writer = None
+        else:
+            self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def add(self, epoch: int, numbers: Mapping[str, float | None]) -> None:
+        """Record numbers of an epoch by name."""
+        if self.writer is not None:
+            for name, value in numbers.items():
+                if value is not None:
+                    self.writer.add_scalar(name, value, epoch)
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,233 @@
+"""Which labels each update uses, in which order.
+
+All randomness comes from one generator per schedule, so that a run can be repeated and resumed: its state at
+the beginning of the epoch and the number of updates made since then say exactly what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from nnpkit.errors import InputError
+
+__all__ = ["Available", "EpochSchedule", "Labels", "PinnSchedule", "Schedule"]
+
+
+class Labels(NamedTuple):
+    """One update's worth of labels."""
+
+    structures: list[int]  # indices into the FrameStore
+    energy: bool  # use the energies of these structures
+    components: list[Tensor] | None  # per structure: indices into forces.reshape(-1); None: no forces
+    virial: bool  # use the virials of these structures
+
+
+class Available(NamedTuple):
+    """Which labels a structure has."""
+
+    energy: bool
+    components: int  # number of force components, 0 without forces
+    virial: bool
+
+
+class Schedule(Protocol):
+    """Order of the labels of a training run."""
+
+    def epoch_length(self) -> int:
+        """Number of updates in an epoch."""
+        ...
+
+    def epoch(self) -> Iterator[Labels]:
+        """Labels of the updates of the next epoch, or of the rest of it after `load_state_dict`."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where the schedule stands: all that later labels depend on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        ...
+
+
+class _SeededSchedule:
+    """Generator, position in the epoch, and their state."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.epoch_start = self.generator.get_state()
+        self.position = 0  # updates of the epoch that have been handed out
+
+    def _draw_epoch(self) -> Iterator[Labels]:
+        raise NotImplementedError
+
+    def epoch(self) -> Iterator[Labels]:
+        """Labels of the updates of the next epoch, or of the rest of it after `load_state_dict`."""
+        done = self.position
+        self.generator.set_state(self.epoch_start)
+        for position, labels in enumerate(self._draw_epoch(), start=1):
+            if position > done:
+                self.position = position
+                yield labels
+        self.epoch_start = self.generator.get_state()
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the generator at the beginning of the epoch and the number of updates since."""
+        return {"generator": self.epoch_start, "position": torch.tensor(self.position)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self.epoch_start = state["generator"].clone()
+        self.position = int(state["position"])
+
+
+class PinnSchedule(_SeededSchedule):
+    """At every update the energy or `force_labels` random force components of one random structure.
+
+    Shao et al., Phys. Chem. Chem. Phys. 2021, section II A and Fig. 1b.
+
+    Parameters
+    ----------
+    available : sequence of Available
+        Labels of each structure.
+    seed : int
+        Of the generator.
+    energy_probability : float
+        Probability that an update uses an energy.
+    force_labels : int
+        Force components, drawn without repetition, of an update that uses forces; all of a structure that has
+        fewer.
+    steps_per_epoch : int or None
+        Updates that count as an epoch; None: as many as there are structures.
+
+    Raises
+    ------
+    InputError
+        If no structure has the labels asked for.
+    """
+
+    def __init__(
+        self,
+        available: Sequence[Available],
+        seed: int,
+        energy_probability: float = 0.5,
+        force_labels: int = 10,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__(seed)
+        self.components = [a.components for a in available]
+        self.with_energy = [n for n, a in enumerate(available) if a.energy]
+        self.with_forces = [n for n, a in enumerate(available) if a.components > 0]
+        self.energy_probability, self.force_labels = energy_probability, force_labels
+        self.steps = steps_per_epoch or len(available)
+        if energy_probability > 0.0 and not self.with_energy:
+            raise _nothing("energies", "training.schedule.energy_probability")
+        if energy_probability < 1.0 and not self.with_forces:
+            raise _nothing(
+                "forces", "training.schedule.energy_probability", "set it to 1 to train on energies"
+            )
+
+    def epoch_length(self) -> int:
+        """Number of updates in an epoch."""
+        return self.steps
+
+    def _draw_epoch(self) -> Iterator[Labels]:
+        for _ in range(self.steps):
+            use_energy = float(torch.rand((), generator=self.generator)) < self.energy_probability
+            candidates = self.with_energy if use_energy else self.with_forces
+            index = candidates[int(torch.randint(len(candidates), (), generator=self.generator))]
+            if use_energy:
+                yield Labels([index], True, None, False)
+            else:
+                some = _some(self.components[index], self.force_labels, self.generator)
+                yield Labels([index], False, [some], False)
+
+
+class EpochSchedule(_SeededSchedule):
+    """Every structure once per epoch, in random order, in batches of structures with the same kinds of labels.
+
+    Parameters
+    ----------
+    available : sequence of Available
+        Labels of each structure. A structure takes part with those it has of the kinds asked for.
+    seed : int
+        Of the generator.
+    batch_size : int
+        Structures per update.
+    energy, virial : bool
+        Use energies, virials.
+    forces : int or None
+        Force components of each structure, drawn anew every epoch without repetition; None: all, 0: none.
+
+    Raises
+    ------
+    InputError
+        If no structure has any of the labels asked for.
+    """
+
+    def __init__(
+        self,
+        available: Sequence[Available],
+        seed: int,
+        batch_size: int = 1,
+        energy: bool = True,
+        forces: int | None = None,
+        virial: bool = False,
+    ) -> None:
+        super().__init__(seed)
+        self.used = [
+            Available(a.energy and energy, 0 if forces == 0 else a.components, a.virial and virial)
+            for a in available
+        ]
+        self.indices = [n for n, u in enumerate(self.used) if any(u)]
+        self.batch_size, self.forces = batch_size, forces
+        for kind, wanted in (("energy", energy), ("components", forces != 0), ("virial", virial)):
+            if wanted and not any(getattr(a, kind) for a in available):
+                name = {"energy": "energies", "components": "forces", "virial": "stresses"}[kind]
+                key = {"components": "forces"}.get(kind, kind)
+                off = "0" if kind == "components" else "false"
+                raise _nothing(name, f"training.schedule.{key}", f"set it to {off}")
+
+    def _kind(self, index: int) -> tuple[bool, bool, bool]:
+        energy, components, virial = self.used[index]
+        return energy, components > 0, virial
+
+    def epoch_length(self) -> int:
+        """Number of updates in an epoch."""
+        kinds = [self._kind(index) for index in self.indices]
+        return sum(-(-kinds.count(kind) // self.batch_size) for kind in set(kinds))
+
+    def _draw_epoch(self) -> Iterator[Labels]:
+        order = torch.randperm(len(self.indices), generator=self.generator).tolist()
+        batches: dict[tuple[bool, bool, bool], list[int]] = {}
+        for position in order:
+            index = self.indices[position]
+            batch = batches.setdefault(self._kind(index), [])
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield self._labels(batches.pop(self._kind(index)))
+        for batch in batches.values():
+            yield self._labels(batch)
+
+    def _labels(self, batch: list[int]) -> Labels:
+        energy, forces, virial = self._kind(batch[0])
+        components = [_some(self.used[index].components, self.forces, self.generator) for index in batch]
+        return Labels(batch, energy, components if forces else None, virial)
+
+
+def _some(total: int, wanted: int | None, generator: torch.Generator) -> Tensor:
+    """Indices below `total`: all, or `wanted` random ones in ascending order."""
+    if wanted is None or wanted >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=generator)[:wanted].sort().values
+
+
+def _nothing(labels: str, where: str, hint: str | None = None) -> InputError:
+    return InputError(
+        f"the schedule uses {labels}, but no training structure has any", where=where, hint=hint
+    )

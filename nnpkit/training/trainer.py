@@ -1,0 +1,268 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from torch import Tensor
+
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
+from nnpkit.training.frames import FrameStore
+from nnpkit.training.metrics import ErrorSums
+from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
+from nnpkit.training.run import LearningCurve, RunFolder, TensorBoard
+from nnpkit.training.schedules import Schedule
+from nnpkit.training.updates import Update
+from nnpkit.units import stress_from_virial
+
+__all__ = ["RunState", "Split", "Trainer", "TrainerSettings", "errors_of", "monitored"]
+
+
+class Split(NamedTuple):
+    """A set of structures and the same structures prepared for training."""
+
+    structures: list[Structure]
+    store: FrameStore
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """When to evaluate, save and stop.
+
+    Attributes
+    ----------
+    epochs, evaluate_every, checkpoint_every : int
+        In epochs.
+    keep : int
+        Checkpoints that are kept beside that of the best epoch.
+    monitor : str
+        Error that decides which epoch is the best; see `monitored`.
+    patience : int or None
+        Evaluations without improvement after which training stops; None never does.
+    min_delta : float
+        Relative improvement that counts as one.
+    """
+
+    epochs: int = 30
+    evaluate_every: int = 1
+    checkpoint_every: int = 1
+    keep: int = 3
+    monitor: str = "energy_force"
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+@dataclass
+class RunState:
+    """How far a run is; part of every checkpoint."""
+
+    epoch: int = 0  # epochs done
+    updates: int = 0
+    seconds: float = 0.0
+    best_epoch: int | None = None
+    best_error: float = math.inf
+    reference_error: float = math.inf  # last improvement that counted as one
+    waited: int = 0  # evaluations since then
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the best epoch
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able values; infinite ones as None."""
+        values = asdict(self)
+        return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunState:
+        """The inverse of `to_json`."""
+        known: dict[str, Any] = {
+            k: math.inf if v is None and k.endswith("_error") else v for k, v in values.items()
+        }
+        return cls(**known)
+
+
+class Trainer:
+    """Trains a model until an epoch, a lack of improvement or a signal ends it.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        The model that `update` changes.
+    update : Update
+        Turns labels into new weights.
+    schedule : Schedule
+        Says which labels come next.
+    splits : dict
+        ``train`` and, if there is one, ``test``.
+    settings : TrainerSettings
+        When to evaluate, save and stop.
+    folder : RunFolder
+        Where everything is written.
+    identity : mapping
+        JSON-able; put into every checkpoint so that it can be recognised (configuration, data).
+    console : Console
+        For the learning curve and the progress bar.
+    """
+
+    def __init__(
+        self,
+        model: AtomicModel,
+        update: Update,
+        schedule: Schedule,
+        splits: Mapping[str, Split],
+        settings: TrainerSettings,
+        folder: RunFolder,
+        identity: Mapping[str, Any],
+        console: Console,
+    ) -> None:
+        self.model, self.update, self.schedule = model, update, schedule
+        self.splits, self.settings, self.folder = splits, settings, folder
+        self.identity, self.console = identity, console
+        self.state = RunState()
+        self.best: dict[str, Tensor] = {}
+
+    def fit(self) -> str:
+        """Train; what ended it: ``epochs``, ``early stopping`` or the name of a signal."""
+        state, settings = self.state, self.settings
+        resumed = bool(self.best)
+        self.curve = LearningCurve(
+            self.folder.path / "lcurve.txt", list(self.splits), state.epoch if resumed else None
+        )
+        self.board = TensorBoard(self.folder.path / "tensorboard", state.epoch + 1 if resumed else 0)
+        self.console.print(self.curve.names, highlight=False, soft_wrap=True)
+        length = self.schedule.epoch_length()
+        done = state.updates
+        with (
+            stop_on_signals() as stop,
+            Progress("updates", settings.epochs * length, self.console, done) as bar,
+        ):
+            self.started = time.monotonic() - state.seconds
+            if not resumed:
+                self._evaluate({})
+            while state.epoch < settings.epochs and not self._waited_enough():
+                reports = self._epoch(bar, stop)
+                if stop:
+                    break
+                improved = self._evaluate(reports) if self._due(settings.evaluate_every) else False
+                if improved or self._due(settings.checkpoint_every) or self._waited_enough():
+                    self._save(0)
+        self.board.close()
+        if self._waited_enough():
+            return "early stopping"
+        return "epochs" if state.epoch >= settings.epochs else str(stop.name)
+
+    def _epoch(self, bar: Progress, stop: StopRequest) -> dict[str, list[float]]:
+        """One epoch of updates, or what is left of it; numbers that the updates report, by name."""
+        self.update.begin_epoch(self.state.epoch)
+        reports: dict[str, list[float]] = {}
+        for labels in self.schedule.epoch():
+            for name, value in self.update.apply(labels).items():
+                reports.setdefault(name, []).append(value)
+            self.state.updates += 1
+            bar.advance()
+            if stop:
+                self._save(int(self.schedule.state_dict()["position"]))
+                return reports
+        self.state.epoch += 1
+        return reports
+
+    def _due(self, every: int) -> bool:
+        return self.state.epoch % every == 0 or self.state.epoch == self.settings.epochs
+
+    def _waited_enough(self) -> bool:
+        return self.settings.patience is not None and self.state.waited >= self.settings.patience
+
+    def _evaluate(self, reports: Mapping[str, list[float]]) -> bool:
+        """Errors of all splits into the learning curve; whether this is the best epoch so far.
+
+        Raises
+        ------
+        InputError
+            If the errors are not finite any more.
+        """
+        state = self.state
+        errors = {name: errors_of(split) for name, split in self.splits.items()}
+        state.seconds = time.monotonic() - self.started
+        line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
+        self.console.print(line, highlight=False, soft_wrap=True)
+        numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
+        means = {f"update/{name}": sum(values) / len(values) for name, values in reports.items()}
+        self.board.add(state.epoch, {**numbers, **means})
+        error = monitored(errors.get("test", errors["train"]), self.settings.monitor)
+        if not math.isfinite(error):
+            raise InputError(
+                f"the training diverged in epoch {state.epoch}: the errors are not finite", where=str(self.folder.path),
+                hint="lower the learning rate or raise the observation noise",
+            )  # fmt: skip
+        if error < state.reference_error * (1.0 - self.settings.min_delta):
+            state.reference_error, state.waited = error, 0
+        else:
+            state.waited += 1
+        if error >= state.best_error:
+            return False
+        state.best_error, state.best_epoch, state.errors = error, state.epoch, errors
+        self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        return True
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint, after `step` updates of the current epoch if not 0, and remove old ones."""
+        self.state.seconds = time.monotonic() - self.started
+        tensors = {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "update": self.update.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        state = {
+            "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
+            "progress": self.state.to_json(), **self.identity,
+        }  # fmt: skip
+        write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state))
+        prune_checkpoints(self.folder.checkpoints, self.settings.keep, self.state.best_epoch)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put model, update, schedule and progress into the state of `checkpoint`."""
+        self.model.load_state_dict(checkpoint.tensors["model"])
+        self.update.load_state_dict(checkpoint.tensors["update"])
+        self.schedule.load_state_dict(checkpoint.tensors["schedule"])
+        self.best = {name: tensor.clone() for name, tensor in checkpoint.tensors["best"].items()}
+        self.state = RunState.from_json(checkpoint.state["progress"])
+
+
+def errors_of(split: Split) -> dict[str, Any]:
+    """Summary (keys of `nnpkit.training.metrics.METRICS`) of the errors of the model as it is now."""
+    sums = ErrorSums()
+    for index, structure in enumerate(split.structures):
+        prediction = split.store.predict(index)
+        stress = None
+        if structure.stress is not None:
+            stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)
+        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress)
+    return sums.summary()
+
+
+def monitored(errors: Mapping[str, Any], monitor: str) -> float:
+    """The number that makes one epoch better than another.
+
+    ``energy_rmse``, ``force_rmse``, or ``energy_force``: their geometric mean, for which halving either error
+    is worth the same whatever their units. A kind of label that the data lack does not count.
+
+    Raises
+    ------
+    InputError
+        If the data have no labels that `monitor` needs.
+    """
+    names = ("energy_rmse", "force_rmse") if monitor == "energy_force" else (monitor,)
+    values = [float(errors[name]) for name in names if errors[name] is not None]
+    if not values:
+        raise InputError(
+            "the structures have no labels to judge the epochs by", where=f"training.monitor: {monitor}",
+            expected="test structures with energies or forces",
+        )  # fmt: skip
+    return math.prod(values) ** (1.0 / len(values))
