@@ -86,8 +86,9 @@ def lammps_box(structure: Structure) -> LammpsBox:
     if not structure.n_atoms:
         raise InputError("there are no atoms", where=structure.name or None)
     cell = _complete(structure.cell, periodic)
+    missing = periodic & ~structure.cell.any(axis=1)
     scale = np.prod(np.linalg.norm(cell, axis=1))
-    if not abs(np.linalg.det(cell)) > 1e-6 * scale:
+    if missing.any() or not abs(np.linalg.det(cell)) > 1e-6 * scale:
         raise InputError(
             "the periodic cell vectors do not span a volume", where=structure.name or None,
             hint="check cell and pbc of this frame",
@@ -130,19 +131,18 @@ def structure_data(
     lines = [f"{structure.name or 'structure'}: units metal, atom_style atomic", ""]
     lines += [f"{structure.n_atoms} atoms", f"{len(elements)} atom types", ""]
     for k, axis in enumerate("xyz"):
-        low, high = box.origin[k], box.origin[k] + box.cell[k, k]
-        lines.append(f"{low:.17g} {high:.17g} {axis}lo {axis}hi")
+        low, high = float(box.origin[k]), float(box.origin[k] + box.cell[k, k])
+        lines.append(f"{low!r} {high!r} {axis}lo {axis}hi")
     if triclinic or box.tilted:
-        lines.append(" ".join(f"{box.cell[i, j]:.17g}" for i, j in ((1, 0), (2, 0), (2, 1))) + " xy xz yz")
+        lines.append(" ".join(repr(float(box.cell[i, j])) for i, j in ((1, 0), (2, 0), (2, 1))) + " xy xz yz")
     lines += ["", "Masses", ""]
     for index, element in enumerate(elements, 1):
         lines.append(f"{index} {atomic_masses[atomic_numbers[element]]:.6f}  # {element}")
     lines += ["", "Atoms  # atomic", ""]
     type_of = {element: index for index, element in enumerate(elements, 1)}
-    atoms = zip(structure.symbols, box.positions, box.images, strict=True)
-    for index, (symbol, (x, y, z), image) in enumerate(atoms, 1):
-        flags = " ".join(str(n) for n in image)
-        lines.append(f"{index} {type_of[symbol]} {x:.17g} {y:.17g} {z:.17g} {flags}")
+    atoms = zip(structure.symbols, box.positions.tolist(), box.images.tolist(), strict=True)
+    for index, (symbol, (x, y, z), (i, j, k)) in enumerate(atoms, 1):
+        lines.append(f"{index} {type_of[symbol]} {x!r} {y!r} {z!r} {i} {j} {k}")
     with atomic_write(path) as stream:
         stream.write("\n".join(lines) + "\n")
     return box

@@ -173,30 +173,35 @@ def _potential(pair: Sequence[str], elements: Sequence[str]) -> list[str]:
         "potential",
         f"# Atom types: {', '.join(f'{i} = {e}' for i, e in enumerate(elements, 1))}.",
         *pair,
-        "neighbor        1.0 bin        # Angstrom beyond the cutoff; new lists once an atom moved half of it",
+        "neighbor        1.0 bin        # Angstrom beyond the cutoff; rebuilt once an atom moved half of it",
         "neigh_modify    every 1 delay 0 check yes",
     )
 
 
-def _output(simulation: Simulation, elements: Sequence[str]) -> list[str]:
+def _thermo(simulation: Simulation) -> list[str]:
     if simulation.dynamics:
         columns = "step time temp pe ke etotal econserve press vol density lx ly lz"
         comment = "# econserve: what exact integration keeps constant, thermostat and barostat included."
-        restart = [f"restart         {max(1000, simulation.steps // 10)} restart.a restart.b"]
     else:
-        columns, restart = "step pe fmax press vol density lx ly lz", []
+        columns = "step pe fmax press vol density lx ly lz"
         comment = "# fmax: largest component of a force."
     return _section(
-        "output",
+        "thermodynamic output",
         comment,
         f"thermo_style    custom {columns}",
-        "thermo_modify   format float %.12g flush yes",
+        "thermo_modify   format float %.15g flush yes",
         "thermo          ${every}",
-        f"dump            trajectory all custom ${{dump_every}} {FILES['trajectory']} &",
-        "                id element xu yu zu vx vy vz",
-        f"dump_modify     trajectory sort id element {' '.join(elements)} format float %.10g",
-        *restart,
     )
+
+
+def _trajectory(simulation: Simulation, elements: Sequence[str]) -> list[str]:
+    lines = [
+        f"dump            trajectory all custom ${{dump_every}} {FILES['trajectory']} id element xu yu zu vx vy vz",
+        f"dump_modify     trajectory sort id element {' '.join(elements)} format float %.10g",
+    ]
+    if simulation.dynamics:
+        lines.append(f"restart         {max(1000, simulation.steps // 10)} restart.a restart.b  # in turn")
+    return lines
 
 
 def _minimisation(steps: str, evaluations: str) -> list[str]:
@@ -223,7 +228,7 @@ def _guards(simulation: Simulation, volume: float) -> list[str]:
     return lines
 
 
-def _dynamics(simulation: Simulation, structure: Structure) -> list[str]:
+def _dynamics(simulation: Simulation, structure: Structure, trajectory: Sequence[str]) -> list[str]:
     integrate = {
         "nve": "nve",
         "nvt": "nvt temp ${temperature} ${temperature} ${tdamp}",
@@ -240,6 +245,7 @@ def _dynamics(simulation: Simulation, structure: Structure) -> list[str]:
         "timestep        ${timestep}",
         f"fix             integrate all {integrate}",
         *_guards(simulation, structure.volume),
+        *trajectory,
         "run             ${steps}",
     )
     return lines
@@ -247,15 +253,15 @@ def _dynamics(simulation: Simulation, structure: Structure) -> list[str]:
 
 def _final(simulation: Simulation, elements: Sequence[str]) -> list[str]:
     lines = [
-        f"write_data      {FILES['final_data']} nocoeff",
         f"write_dump      all custom {FILES['final']} id element xu yu zu vx vy vz fx fy fz &",
         f"                modify sort id element {' '.join(elements)} format float %.16g",
+        f"write_data      {FILES['final_data']} nocoeff  # after write_dump: atoms may change rank, forces stay",
     ]
     if simulation.dynamics:
         lines += [
             "write_restart   final.restart",
-            "# To go on from here: write `read_restart final.restart` instead of read_data, take the velocity",
-            "# command out (and the relaxation), give the output files other names, and run again.",
+            "# To go on from here: write `read_restart final.restart` instead of read_data, take velocity",
+            "# out (and the relaxation), give the output files other names, and run again.",
         ]
     return _section("end", *lines)
 
@@ -297,12 +303,13 @@ def input_text(
         *_variables(simulation),
         *_system(structure),
         *_potential(pair, elements),
-        *_output(simulation, elements),
+        *_thermo(simulation),
     ]
+    trajectory = _trajectory(simulation, elements)
     if simulation.dynamics:
-        lines += _dynamics(simulation, structure)
+        lines += _dynamics(simulation, structure, trajectory)
     else:
-        lines += _section("minimisation", *_minimisation("${steps}", "$(10*v_steps)"))
+        lines += _section("minimisation", *trajectory, *_minimisation("${steps}", "$(10*v_steps)"))
     return "\n".join([*lines, *_final(simulation, elements)]) + "\n"
 
 

@@ -14,13 +14,39 @@ from nnpkit.errors import InputError, NnpkitError
 from nnpkit.md.lammps import FILES
 from nnpkit.md.thermo import ThermoReader
 
-__all__ = ["SimulationError", "lammps_command", "run_lammps"]
+__all__ = ["SimulationError", "lammps_command", "prepare_folder", "run_lammps"]
 
 Row = Mapping[str, float]
+_OUR_FILES = (
+    *FILES.values(), "thermo.csv", "final.extxyz", "final.restart", "restart.[ab]", "summary.json", "rdf.csv", "*.png",
+)  # fmt: skip
 
 
 class SimulationError(NnpkitError):
     """LAMMPS failed, or the run was not stable."""
+
+
+def prepare_folder(folder: str | Path, overwrite: bool = False) -> None:
+    """Make the folder of a simulation; files of an earlier one go if `overwrite`.
+
+    Raises
+    ------
+    InputError
+        If there is a simulation in it and `overwrite` is false.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file", where=str(folder), expected="a folder, or a name not used yet")
+    if (folder / FILES["input"]).exists():
+        if not overwrite:
+            raise InputError(
+                "there is a simulation in this folder already", where=str(folder),
+                hint="choose another folder, or give --overwrite",
+            )  # fmt: skip
+        for pattern in _OUR_FILES:
+            for path in folder.glob(pattern):
+                path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def lammps_command(ranks: int, lmp: str | None = None) -> list[str]:

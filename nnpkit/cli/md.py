@@ -1,0 +1,193 @@
+"""`nnpkit md`: write, run and plot a LAMMPS simulation."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from nnpkit.data.structure import Structure
+    from nnpkit.deploy.load import LoadedModel
+
+__all__ = ["md"]
+
+Ensemble = Literal["npt", "nvt", "nve", "minimize"]
+Coupling = Literal["iso", "aniso", "tri"]
+
+
+def md(
+    model: Annotated[
+        Path, typer.Argument(help="Potential: model.pt, a run folder, or a RuNNer potential folder.")
+    ],
+    structure: Annotated[
+        str,
+        typer.Argument(
+            help="Start: any file nnpkit or ASE reads; FILE@5 is frame 5, else the last is taken."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to work in.")],
+    ensemble: Annotated[
+        Ensemble, typer.Option(help="What is kept constant, or an energy minimisation.")
+    ] = "npt",
+    temperature: Annotated[float, typer.Option(help="K; thermostat and initial velocities.")] = 300.0,
+    pressure: Annotated[float, typer.Option(help="bar; barostat of npt.")] = 1.0,
+    timestep: Annotated[
+        float | None, typer.Option(help="fs.", show_default="0.5 with hydrogen, else 1")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Time steps; of a minimisation, the most it may take.")] = 10000,
+    ranks: Annotated[int, typer.Option(help="MPI processes.")] = 1,
+    replicate: Annotated[
+        tuple[int, int, int], typer.Option(help="Repeat the cell along its three vectors.", metavar="A B C")
+    ] = (1, 1, 1),
+    seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 1,
+    every: Annotated[
+        int | None, typer.Option(help="Steps between thermo lines.", show_default="steps/1000")
+    ] = None,
+    dump_every: Annotated[
+        int | None, typer.Option(help="Steps between frames.", show_default="steps/200")
+    ] = None,
+    tdamp: Annotated[float, typer.Option(help="fs; relaxation time of the thermostat.")] = 100.0,
+    pdamp: Annotated[float, typer.Option(help="fs; relaxation time of the barostat.")] = 1000.0,
+    coupling: Annotated[
+        Coupling, typer.Option(help="What npt changes: volume, three edges, or edges and angles.")
+    ] = "iso",
+    relax: Annotated[bool, typer.Option(help="Minimise the energy before the dynamics.")] = False,
+    lmp: Annotated[
+        str | None, typer.Option(help="LAMMPS program.", show_default="lmp of this Python")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write the input.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier simulation there.")
+    ] = False,
+) -> None:
+    """Write, run and plot a LAMMPS simulation of a structure.
+
+    The folder then holds the commented input `in.lammps`, to edit and run by hand as well, `thermo.csv`, the
+    trajectory, `final.extxyz`, restart files, plots, and `summary.json` with averages and their errors. The exit
+    code is not 0 if LAMMPS fails or the run is not stable.
+    """
+    from nnpkit.analysis.simulation import report
+    from nnpkit.md.lammps import FILES, Simulation, write_input
+    from nnpkit.md.progress import SimulationProgress
+    from nnpkit.md.run import SimulationError, lammps_command, prepare_folder, run_lammps
+
+    start = _read_structure(structure, replicate)
+    if timestep is None:
+        timestep = 0.5 if "H" in start.symbols else 1.0
+    simulation = Simulation(
+        ensemble=ensemble, temperature=temperature, pressure=pressure, timestep=timestep, steps=steps, seed=seed,
+        tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
+        every=max(1, min(100, steps // 1000)) if every is None else every,
+        dump_every=max(1, steps // 200) if dump_every is None else dump_every,
+    )  # fmt: skip
+    command = lammps_command(ranks, lmp)
+    potential = _load_model(model, start)
+    prepare_folder(output, overwrite)
+    write_input(output, simulation, start, ranks=ranks)
+    _write_model(potential, output / FILES["model"], start)
+    if dry_run:
+        print(f"Wrote {output}/in.lammps. To run it: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
+        return
+    with SimulationProgress(steps) as progress:
+        reader = run_lammps(output, command, progress)
+    summary = report(output, simulation, start, reader, ranks)
+    _print_summary(summary, output)
+    if summary["unstable"]:
+        raise SimulationError(
+            f"the run is not stable: {summary['unstable']}. Try a shorter time step or --relax, and look at the "
+            f"last frames of {output}/trajectory.lammpstrj; the model may not know such structures"
+        )
+
+
+def _read_structure(text: str, replicate: tuple[int, int, int]) -> Structure:
+    """The start: ``FILE``, ``FILE@5`` or ``FILE#5``, repeated along its cell vectors."""
+    from nnpkit.data.formats import read
+    from nnpkit.data.structure import Structure
+    from nnpkit.errors import InputError
+
+    path, _, frame = re.fullmatch(r"(.+?)([@#](-?\d+))?", text, re.DOTALL).groups()
+    if Path(text).exists():
+        path, frame = text, None
+    structure = read(path, frames=-1 if frame is None else int(frame))[0]
+    if replicate == (1, 1, 1):
+        return structure
+    if min(replicate) < 1 or any(
+        n > 1 and not periodic for n, periodic in zip(replicate, structure.pbc, strict=True)
+    ):
+        raise InputError(
+            f"replicate is {' '.join(map(str, replicate))}", where=structure.name,
+            expected="positive numbers, 1 along directions without periodicity",
+        )  # fmt: skip
+    from ase import Atoms
+
+    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=structure.pbc).repeat(
+        replicate
+    )
+    return Structure.from_atoms(atoms, f"{structure.name} x {'x'.join(map(str, replicate))}")
+
+
+def _load_model(path: Path, start: Structure) -> LoadedModel:
+    """The potential, if it knows the elements of the start."""
+    import warnings
+
+    from nnpkit.deploy.load import load
+    from nnpkit.errors import InputError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = load(path)
+    for note in model.notes:
+        print(note)
+    missing = sorted(set(start.symbols) - set(model.elements))
+    if missing:
+        raise InputError(
+            f"the model knows {' '.join(model.elements)} but not {' '.join(missing)}", where=start.name,
+            hint="use a structure of these elements or another model",
+        )  # fmt: skip
+    return model
+
+
+def _write_model(model: LoadedModel, path: Path, start: Structure) -> None:
+    """Put the model beside the input, as it is or exported: the folder can then be moved to any machine."""
+    from nnpkit.deploy.export import export_model
+    from nnpkit.files import atomic_write
+
+    source = Path(model.where)
+    if source.is_file():
+        with open(source, "rb") as stream, atomic_write(path, "wb") as copy:
+            shutil.copyfileobj(stream, copy)
+    else:
+        extra = {key: model.metadata[key] for key in ("source",) if key in model.metadata}
+        export_model(model.atomic_model(), path, extra, start)
+
+
+def _print_summary(summary: dict[str, Any], output: Path) -> None:
+    """What most people look at first."""
+    from nnpkit.analysis.plots import format_error
+
+    lines = []
+    for name, unit in (
+        ("temperature", "K"), ("pressure", "bar"), ("density", "g/cm³"), ("potential_energy", "eV/atom"),
+        ("energy_drift", "meV/atom/ps"),
+    ):  # fmt: skip
+        if summary.get(name) is not None:
+            value = format_error(summary[name], summary[f"{name}_error"])
+            lower = " (at least: the run is short)" if name in summary["too_short_for"] else ""
+            lines.append((name.replace("_", " "), f"{value} {unit}{lower}"))
+    if "energy_final" in summary:
+        lines.append(("energy", f"{summary['energy_initial']:.6f} -> {summary['energy_final']:.6f} eV/atom"))
+        lines.append(("largest force", f"{summary['max_force']:.2g} eV/Å"))
+    if "us_per_atom_step" in summary:
+        speed = f"{summary['us_per_atom_step']:.3g} us/atom/step"
+        lines.append(
+            ("speed", f"{summary['ns_per_day']:.3g} ns/day, {speed}" if "ns_per_day" in summary else speed)
+        )
+    for name, text in lines:
+        print(f"{name:<17} {text}")
+    for warning in summary["warnings"]:
+        print(f"LAMMPS warning: {warning}")
+    print(f"Plots, trajectory and summary.json are in {output}")

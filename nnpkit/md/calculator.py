@@ -1,0 +1,60 @@
+"""A model as an ASE calculator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from nnpkit.deploy.load import LoadedModel, load
+
+__all__ = ["NnpkitCalculator"]
+
+
+class NnpkitCalculator(Calculator):
+    """Energy, forces and stress of a model, the numbers that LAMMPS gets from it.
+
+    Parameters
+    ----------
+    model : LoadedModel or path
+        A loaded model, or anything that `nnpkit.deploy.load.load` takes.
+    atoms_per_chunk : int
+        Atoms evaluated at a time; bounds the memory.
+
+    Raises
+    ------
+    InputError
+        When asked about a structure with an element that the model lacks.
+    PropertyNotImplementedError
+        When asked for the stress of a structure that is not periodic in three dimensions.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(self, model: LoadedModel | str | Path, atoms_per_chunk: int = 128) -> None:
+        super().__init__()
+        self.model = model if isinstance(model, LoadedModel) else load(model)
+        self.atoms_per_chunk = atoms_per_chunk
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
+        """Evaluate the model on `atoms`; all properties come from one evaluation."""
+        super().calculate(atoms, properties, system_changes)
+        result = self.model.predict(self.atoms, self.atoms_per_chunk)
+        self.results = {
+            "energy": result.energy,
+            "free_energy": result.energy,
+            "energies": result.energies,
+            "forces": result.forces,
+        }
+        if result.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
+        elif "stress" in properties:
+            raise PropertyNotImplementedError("stress needs a structure that is periodic in three dimensions")

@@ -1,0 +1,73 @@
+"""Progress of a simulation: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["SimulationProgress"]
+
+_LINES = 10
+
+
+class SimulationProgress:
+    """Context manager to be called with every thermo row.
+
+    Parameters
+    ----------
+    steps : int
+        Of the whole run.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._bar: Any = None
+        self._task: Any = None
+        self._begin = 0.0
+        self._next_line = 0.0
+
+    def __enter__(self) -> SimulationProgress:
+        self._begin = time.monotonic()
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.completed}/{task.total} steps"), BarColumn(), TimeElapsedColumn(),
+                TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.description}"),
+                console=Console(stderr=True),
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task("starting LAMMPS", total=self.steps)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, row: Mapping[str, float]) -> None:
+        step, state = int(row["step"]), _state(row)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=state)
+        elif step >= self._next_line:
+            elapsed = time.monotonic() - self._begin
+            eta = f"  ETA {_clock(elapsed * (self.steps - step) / step)}" if step else ""
+            print(f"step {step}/{self.steps}  {state}{eta}", file=sys.stderr, flush=True)
+            self._next_line = (
+                min(step + self.steps / _LINES, self.steps) if step < self.steps else float("inf")
+            )
+
+
+def _state(row: Mapping[str, float]) -> str:
+    parts = [f"E {row['potential_energy_eV']:.4f} eV"]
+    if "temperature_K" in row:
+        parts = [f"T {row['temperature_K']:.0f} K", f"density {row['density_g_cm3']:.4f} g/cm³"]
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

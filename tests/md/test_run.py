@@ -1,0 +1,160 @@
+"""Runs of LAMMPS itself, with Lennard-Jones argon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from argon import PAIR, crystal, lennard_jones, needs_lammps, structure
+from ase import Atoms
+
+from nnpkit.analysis.simulation import report
+from nnpkit.data.formats import read
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.md.box import lammps_box
+from nnpkit.md.lammps import Simulation, write_input
+from nnpkit.md.run import SimulationError, lammps_command, prepare_folder, run_lammps
+from nnpkit.md.thermo import Thermo
+
+QUIET = {"timestep": 2.0, "tdamp": 200.0, "pdamp": 2000.0}
+
+
+@pytest.fixture(autouse=True)
+def _lammps() -> None:
+    needs_lammps()
+
+
+def simulate(folder: Path, start: Structure, pair=PAIR, ranks: int = 1, on_row=None, **settings):
+    """Write, run and report; the summary and what LAMMPS printed."""
+    simulation = Simulation(**{**QUIET, **settings})
+    write_input(folder, simulation, start, pair, ranks)
+    reader = run_lammps(folder, lammps_command(ranks), on_row)
+    return report(folder, simulation, start, reader, ranks), reader
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_a_skewed_crystal_is_the_same_in_lammps(tmp_path, mirror: int) -> None:
+    """Energy, pressure and every force of the structure as given, by an independent program."""
+    atoms = crystal(2)
+    atoms.set_cell(np.array([[1, 0, 0], [1, 1, 0], [-2, 1, 1]]) @ atoms.cell[:])  # the same crystal, much tilt
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] * mirror
+    atoms.set_cell(atoms.cell[:] @ turn)
+    atoms.positions = atoms.positions @ turn + 30.0
+    start = structure(atoms)
+    _, reader = simulate(tmp_path, start, ensemble="minimize", steps=1, dump_every=1, every=1)
+    energy, forces, pressure = lennard_jones(atoms)
+    thermo = reader.thermo()
+    np.testing.assert_allclose(thermo["potential_energy_eV"][0], energy, rtol=1e-12)
+    np.testing.assert_allclose(thermo["pressure_bar"][0], pressure, rtol=1e-9)
+    np.testing.assert_allclose(thermo["max_force_eV_A"][0], abs(forces @ lammps_box(start).rotation.T).max())
+    # the last frame, where the forces are written, against the same potential
+    final = read(tmp_path / "final.extxyz")[0]
+    energy, forces, _ = lennard_jones(Atoms(final.symbols, final.positions, cell=final.cell, pbc=True))
+    np.testing.assert_allclose(final.energy, energy, rtol=1e-12)
+    np.testing.assert_allclose(final.forces, forces, atol=1e-10)
+
+
+def test_npt_on_two_ranks_leaves_everything_promised(tmp_path) -> None:
+    rows = []
+    summary, _ = simulate(
+        tmp_path, structure(crystal()), ranks=2, on_row=rows.append, ensemble="npt", temperature=30.0,
+        steps=400, every=4, dump_every=20, seed=3,
+    )  # fmt: skip
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["unstable"] is None
+    assert (summary["steps"], summary["ranks"], summary["n_atoms"]) == (400, 2, 108)
+    assert 1.6 < summary["density"] < 1.8
+    assert summary["density_error"] > 0
+    assert abs(summary["energy_drift"]) < 1.0
+    assert summary["ns_per_day"] > 0
+    assert [row["step"] for row in rows] == list(range(0, 401, 4))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {
+        "in.lammps", "structure.data", "log.lammps", "thermo.csv", "trajectory.lammpstrj", "final.data",
+        "final.extxyz", "final.restart", "summary.json", "density.png", "temperature.png", "pressure.png",
+        "potential_energy.png", "conserved_energy.png", "rdf.png", "rdf.csv",
+    }  # fmt: skip
+    assert len(Thermo.read_csv(tmp_path / "thermo.csv")) == 101
+    frames = read(tmp_path / "trajectory.lammpstrj")
+    assert len(frames) == 21
+    np.testing.assert_allclose(frames[0].positions, crystal().positions, atol=1e-8)  # unwrapped, in order
+    rdf = Thermo.read_csv(tmp_path / "rdf.csv")
+    first_shell = rdf["n_Ar_Ar"][np.searchsorted(rdf["r_A"], 4.6)]
+    np.testing.assert_allclose(first_shell, 12.0, atol=0.1)
+    # atoms change ranks, their forces must not get lost on the way to the file
+    final = read(tmp_path / "final.extxyz")[0]
+    _, forces, _ = lennard_jones(Atoms(final.symbols, final.positions, cell=final.cell, pbc=True))
+    np.testing.assert_allclose(final.forces, forces, atol=1e-10)
+
+
+def test_energy_is_conserved_and_the_seed_repeats_the_run(tmp_path) -> None:
+    settings = {"ensemble": "nve", "temperature": 20.0, "steps": 100, "every": 2, "dump_every": 50, "seed": 5}
+    first, reader = simulate(tmp_path / "a", structure(crystal(2)), **settings)
+    _, again = simulate(tmp_path / "b", structure(crystal(2)), **settings)
+    assert np.array_equal(reader.thermo()["total_energy_eV"], again.thermo()["total_energy_eV"])
+    assert first["energy_fluctuation"] < 0.05  # meV/atom
+    np.testing.assert_allclose(reader.thermo()["temperature_K"][0], 20.0)
+
+
+def test_a_cluster_relaxes_first(tmp_path) -> None:
+    atoms = Atoms("Ar3", [[0, 0, 0], [3.0, 0, 0], [0, 3.5, 0.5]])
+    summary, reader = simulate(
+        tmp_path, structure(atoms), ensemble="nvt", temperature=5.0, steps=50, every=5, dump_every=10, relax=True
+    )
+    np.testing.assert_allclose(reader.thermo(0)["potential_energy_eV"][-1], -3 * 0.0104, rtol=1e-3)
+    assert summary["unstable"] is None
+    assert "density" not in summary
+    assert not (tmp_path / "rdf.png").exists()
+    assert len(reader.loops) == 2
+
+
+def test_a_run_that_is_not_stable_stops_early_and_says_so(tmp_path) -> None:
+    atoms = crystal(2)
+    atoms.positions[0] = atoms.positions[1] + [0.0, 0.0, 1.4]
+    summary, _ = simulate(tmp_path, structure(atoms), ensemble="nvt", temperature=10.0, steps=500, every=10,
+                          dump_every=100, timestep=0.5)  # fmt: skip
+    assert "temperature has reached" in summary["unstable"]
+    assert "limit 1000 K" in summary["unstable"]
+    assert summary["steps"] < 500
+    assert (tmp_path / "temperature.png").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_error_of_lammps_is_one_sentence(tmp_path, ranks: int) -> None:
+    pair = ["pair_style lj/cut 7.0", "pair_coeff * * 0.0104"]
+    with pytest.raises(SimulationError) as caught:
+        simulate(tmp_path, structure(crystal(1)), pair, ranks, ensemble="nve", steps=1)
+    assert str(caught.value).startswith("LAMMPS failed: ")
+    assert "pair coefficients" in str(caught.value)
+    assert str(caught.value).endswith(f"Its log is {tmp_path / 'log.lammps'}")
+
+
+def test_an_end_without_words_is_reported(tmp_path) -> None:
+    write_input(tmp_path, Simulation(), structure(crystal(1)), PAIR)
+    with pytest.raises(SimulationError, match="it ended with exit code 3 after printing: out of luck"):
+        run_lammps(tmp_path, [shutil.which("sh"), "-c", "echo out of luck; exit 3"])
+
+
+def test_commands(tmp_path) -> None:
+    assert lammps_command(3)[1:3] == ["-n", "3"]
+    with pytest.raises(InputError, match="--ranks: ranks is 0; expected at least 1"):
+        lammps_command(0)
+    with pytest.raises(InputError, match=r"--lmp: cannot find LAMMPS \(nowhere/lmp\)"):
+        lammps_command(1, "nowhere/lmp")
+
+
+def test_an_earlier_simulation_is_not_overwritten_unasked(tmp_path) -> None:
+    folder = tmp_path / "new" / "run"
+    prepare_folder(folder)
+    for name in ("in.lammps", "density.png", "notes.txt"):
+        (folder / name).write_text("mine")
+    with pytest.raises(InputError, match="already.*--overwrite"):
+        prepare_folder(folder)
+    prepare_folder(folder, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match="this is a file"):
+        prepare_folder(folder / "notes.txt")
