@@ -70,25 +70,43 @@ def pair_potential_test(structures: Sequence[Structure]) -> PairTest | None:
     if len(sample) < _MIN_STRUCTURES or _force_rms(sample) < _MIN_FORCE:
         return None
     elements = sorted({symbol for structure in sample for symbol in structure.symbols})
-    designs = [_design(structure, elements) for structure in sample]
-    coefficients = _fit_forces(sample, designs)
-    if coefficients is None:
+    predicted, virials = _predict(sample, elements)
+    if predicted is None:
         return None
     sizes = np.array([structure.n_atoms for structure in sample])
     fractions = np.array([[s.composition[e] / s.n_atoms for e in elements] for s in sample])
-    predicted = np.array([design.energy @ coefficients for design in designs]) / sizes
-    labelled = np.array([structure.energy for structure in sample]) / sizes
+    labelled = np.array([structure.energy for structure in sample])
     energy = None
     if len(sample) - np.linalg.matrix_rank(fractions) >= _MIN_STRUCTURES - 2:
-        energy = _slope(_residual(fractions, predicted), _residual(fractions, labelled))
-    with_stress = [(s, d) for s, d in zip(sample, designs, strict=True) if s.stress is not None]
+        energy = _slope(_residual(fractions, predicted / sizes), _residual(fractions, labelled / sizes))
+    pairs = [(v, s.virial) for v, s in zip(virials, sample, strict=True) if s.virial is not None]
     virial = None
-    if len(with_stress) >= _MIN_STRUCTURES:
+    if len(pairs) >= _MIN_STRUCTURES:
         virial = _slope(
-            np.concatenate([_deviatoric(np.tensordot(d.virial, coefficients, 1)) for _, d in with_stress]),
-            np.concatenate([_deviatoric(s.virial) for s, _ in with_stress]),
+            np.concatenate([_deviatoric(prediction) for prediction, _ in pairs]),
+            np.concatenate([_deviatoric(label) for _, label in pairs]),
         )
     return PairTest(energy, virial)
+
+
+def _predict(
+    structures: Sequence[Structure], elements: Sequence[str]
+) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    """Energies (S,) and virials (3, 3) of the pair potential that fits the forces best."""
+    size = len(elements) ** 2 * _N_BASIS
+    normal, right = np.zeros((size, size)), np.zeros(size)
+    energies, virials = [], []
+    for structure in structures:
+        design = _design(structure, elements)
+        normal += design.forces.T @ design.forces
+        right += design.forces.T @ _flat_forces(structure)
+        energies.append(design.energy)
+        virials.append(design.virial)
+    scale = np.trace(normal) / size
+    if not scale > 0.0:  # no pair within the cutoff
+        return None, []
+    coefficients = np.linalg.solve(normal + _RIDGE * scale * np.eye(size), right)
+    return np.array(energies) @ coefficients, [virial @ coefficients for virial in virials]
 
 
 class _Design(NamedTuple):
@@ -141,7 +159,7 @@ def _design(structure: Structure, elements: Sequence[str]) -> _Design:
     virial = np.zeros((3, 3, *shape))
     for k in np.unique(code):
         own = np.flatnonzero(code == k)
-        # dE/dr_second = phi' * direction; the force on `first` is its opposite's opposite
+        # dE/dr of `second` is phi' * direction, and so is the force on `first`
         gradient = slope[own, None, :] * direction[own, :, None]
         ones = np.ones(len(own))
         rows = np.concatenate([pairs.first[own], pairs.second[own]])
@@ -155,22 +173,11 @@ def _design(structure: Structure, elements: Sequence[str]) -> _Design:
     return _Design(energy.ravel(), forces.reshape(len(forces), -1), virial.reshape(3, 3, -1))
 
 
-def _fit_forces(structures: Sequence[Structure], designs: Sequence[_Design]) -> np.ndarray | None:
-    """Coefficients of least squares with a small ridge; None where no pair is within the cutoff."""
-    normal = sum(design.forces.T @ design.forces for design in designs)
-    right = sum(d.forces.T @ _flat_forces(s) for s, d in zip(structures, designs, strict=True))
-    scale = np.trace(normal) / len(normal)
-    if not scale > 0.0:
-        return None
-    return np.linalg.solve(normal + _RIDGE * scale * np.eye(len(normal)), right)
-
-
 def _residual(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values - columns @ np.linalg.lstsq(columns, values, rcond=1e-8)[0]
 
 
-def _deviatoric(matrix: np.ndarray | None) -> np.ndarray:
-    assert matrix is not None
+def _deviatoric(matrix: np.ndarray) -> np.ndarray:
     return np.ravel(matrix - np.trace(matrix) / 3 * np.eye(3))
 
 

@@ -11,7 +11,7 @@ sign) with the trapezoidal rule, and holds for no other sign, unit or factor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,55 +57,58 @@ def strain_tests(structures: Sequence[Structure]) -> list[StrainTest]:
 
 
 def _test(group: Sequence[Structure]) -> StrainTest | None:
-    work, difference, names = [], [], []
-    for first, second in _similar_pairs(group):
-        terms = _terms(first, second)
-        if terms is not None:
-            work.append(terms[0])
-            difference.append(terms[1])
-            names.append((first.name, second.name))
-            if len(work) == _MAX_PAIRS:
-                break
-    if not work:
+    pairs = _similar_pairs(group)
+    if not pairs:
         return None
-    x, y = np.array(work), np.array(difference)
-    xx, xy, yy = x @ x, x @ y, y @ y
-    if xx <= 0.0 or yy <= 0.0:
+    work, difference = np.array([_terms(first, second) for first, second in pairs]).T
+    squares, product = float(work @ work), float(work @ difference)
+    if squares <= 0.0 or not difference.any():
         return None
-    return StrainTest(float(xy / xx), float(xy / np.sqrt(xx * yy)), len(x), names[int(np.argmax(np.abs(x)))])
+    first, second = pairs[int(np.abs(work).argmax())]
+    correlation = product / np.sqrt(squares * float(difference @ difference))
+    return StrainTest(product / squares, float(correlation), len(pairs), (first.name, second.name))
 
 
-def _similar_pairs(group: Sequence[Structure]) -> Iterator[tuple[Structure, Structure]]:
-    """Pairs with nearly the same fractional coordinates, nearest first."""
-    lengths = np.mean([np.linalg.norm(s.cell, axis=1) for s in group], axis=0)
-    fractional = np.array([_fractional(s) for s in group])
-    angle = 2.0 * np.pi * fractional
+def _similar_pairs(group: Sequence[Structure]) -> list[tuple[Structure, Structure]]:
+    """Pairs of nearly the same fractional coordinates and cells that differ by a strain, nearest first."""
+    cells = np.array([structure.cell for structure in group])
+    lengths = np.linalg.norm(cells, axis=2).mean(axis=0)
+    angle = 2.0 * np.pi * np.array([_fractional(structure) for structure in group])
     # chord on a circle of circumference |a|: a distance that does not see whole lattice vectors
     circle = np.concatenate([np.cos(angle), np.sin(angle)], axis=2) * np.tile(lengths, 2) / (2.0 * np.pi)
     points = circle.reshape(len(group), -1)
     squares = np.einsum("ij,ij->i", points, points)
     distance = np.add.outer(squares, squares) - 2.0 * points @ points.T
-    first, second = np.nonzero(np.triu(distance < group[0].n_atoms * _MAX_DISPLACEMENT**2, k=1))
-    for k in np.argsort(distance[first, second], kind="stable"):
-        yield group[first[k]], group[second[k]]
+    near = np.triu(distance < group[0].n_atoms * _MAX_DISPLACEMENT**2, k=1)
+    for row in np.flatnonzero(near.any(axis=1)):
+        near[row, near[row]] = _strained(cells[row], cells[near[row]])
+    first, second = np.nonzero(near)
+    nearest = np.argsort(distance[first, second], kind="stable")[:_MAX_PAIRS]
+    return [(group[first[k]], group[second[k]]) for k in nearest]
 
 
-def _terms(first: Structure, second: Structure) -> tuple[float, float] | None:
-    """Work of the stress, and energy difference less work of the forces, in eV; None if not comparable."""
+def _strained(cell: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of the other cells (M, 3, 3) come from this one by a strain of the size that is used."""
+    strain = np.linalg.inv(cell) @ others - np.eye(3)
+    transposed = strain.transpose(0, 2, 1)
+    size = np.abs(strain + transposed).max(axis=(1, 2)) / 2
+    rotation = np.abs(strain - transposed).max(axis=(1, 2))
+    return (size > _STRAIN[0]) & (size < _STRAIN[1]) & (rotation < _STRAIN[1])
+
+
+def _terms(first: Structure, second: Structure) -> tuple[float, float]:
+    """Work of the stress, and energy difference less work of the forces, eV."""
+    assert first.virial is not None
+    assert second.virial is not None
     change = second.cell - first.cell
     strain, back = np.linalg.solve(first.cell, change), np.linalg.solve(second.cell, change)
-    size = np.abs((strain + strain.T) / 2).max()
-    if not _STRAIN[0] < size < _STRAIN[1] or np.abs(strain - strain.T).max() > _STRAIN[1]:
-        return None
-    if first.virial is None or second.virial is None or first.energy is None or second.energy is None:
-        return None
     work = -float(np.vdot(first.virial, strain) + np.vdot(second.virial, back)) / 2
-    force_work = 0.0
+    difference = (second.energy or 0.0) - (first.energy or 0.0)
     if first.forces is not None and second.forces is not None:
         fractional = _fractional(second) - _fractional(first)
         displacement = (fractional - np.round(fractional)) @ (first.cell + second.cell) / 2
-        force_work = float(np.vdot(first.forces + second.forces, displacement) / 2)
-    return work, second.energy - first.energy + force_work
+        difference += float(np.vdot(first.forces + second.forces, displacement) / 2)
+    return work, difference
 
 
 def _fractional(structure: Structure) -> np.ndarray:
