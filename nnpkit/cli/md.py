@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,7 +70,7 @@ def md(
     code is not 0 if LAMMPS fails or the run is not stable.
     """
     from nnpkit.analysis.simulation import report
-    from nnpkit.md.lammps import FILES, Simulation, write_input
+    from nnpkit.md.lammps import FILES, Simulation, input_files
     from nnpkit.md.progress import SimulationProgress
     from nnpkit.md.run import SimulationError, lammps_command, prepare_folder, run_lammps
 
@@ -85,10 +84,10 @@ def md(
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
     )  # fmt: skip
     command = lammps_command(ranks, lmp)
+    files = input_files(simulation, start, ranks=ranks)
     potential = _load_model(model, start)
-    prepare_folder(output, overwrite)
-    write_input(output, simulation, start, ranks=ranks)
-    _write_model(potential, output / FILES["model"], start)
+    prepare_folder(output, files, overwrite)
+    potential.save(output / FILES["model"], start)
     if dry_run:
         print(f"Wrote {output}/in.lammps. To run it: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
         return
@@ -149,20 +148,6 @@ def _load_model(path: Path, start: Structure) -> LoadedModel:
             hint="use a structure of these elements or another model",
         )  # fmt: skip
     return model
-
-
-def _write_model(model: LoadedModel, path: Path, start: Structure) -> None:
-    """Put the model beside the input, as it is or exported: the folder can then be moved to any machine."""
-    from nnpkit.deploy.export import export_model
-    from nnpkit.files import atomic_write
-
-    source = Path(model.where)
-    if source.is_file():
-        with open(source, "rb") as stream, atomic_write(path, "wb") as copy:
-            shutil.copyfileobj(stream, copy)
-    else:
-        extra = {key: model.metadata[key] for key in ("source",) if key in model.metadata}
-        export_model(model.atomic_model(), path, extra, start)
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

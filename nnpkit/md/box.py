@@ -10,15 +10,13 @@ A left-handed cell makes Q a rotation with mirror: energies and |forces| do not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.files import atomic_write
 
-__all__ = ["LammpsBox", "lammps_box", "structure_data"]
+__all__ = ["LammpsBox", "data_text", "lammps_box"]
 
 _TILTS = ((1, 0), (2, 1), (2, 0))  # xy, yz, xz: yz before xz, because adding b to c changes both
 _MARGIN = 2.0  # Å of empty space around the atoms along directions without periodicity
@@ -109,21 +107,22 @@ def lammps_box(structure: Structure) -> LammpsBox:
     return LammpsBox(lower, origin, inside, images.astype(np.int64), rotation)
 
 
-def structure_data(
-    path: str | Path, structure: Structure, elements: list[str], triclinic: bool = False
-) -> LammpsBox:
-    """Write a structure as a LAMMPS data file (atom_style atomic, units metal).
+def data_text(structure: Structure, elements: list[str], triclinic: bool = False) -> str:
+    """Text of the LAMMPS data file of a structure (atom_style atomic, units metal).
 
     Parameters
     ----------
-    path : path
-        File to write.
     structure : Structure
         Atom k becomes atom id k + 1.
     elements : list of str
         Element of LAMMPS type 1, 2, ...; masses are ASE's.
     triclinic : bool
         Write tilt factors even if all are zero, for runs that change the shape of the cell.
+
+    Raises
+    ------
+    InputError
+        See `lammps_box`.
     """
     from ase.data import atomic_masses, atomic_numbers
 
@@ -134,7 +133,8 @@ def structure_data(
         low, high = float(box.origin[k]), float(box.origin[k] + box.cell[k, k])
         lines.append(f"{low!r} {high!r} {axis}lo {axis}hi")
     if triclinic or box.tilted:
-        lines.append(" ".join(repr(float(box.cell[i, j])) for i, j in ((1, 0), (2, 0), (2, 1))) + " xy xz yz")
+        tilts = (float(box.cell[i, j]) for i, j in ((1, 0), (2, 0), (2, 1)))
+        lines.append(" ".join(map(repr, tilts)) + " xy xz yz")
     lines += ["", "Masses", ""]
     for index, element in enumerate(elements, 1):
         lines.append(f"{index} {atomic_masses[atomic_numbers[element]]:.6f}  # {element}")
@@ -143,6 +143,4 @@ def structure_data(
     atoms = zip(structure.symbols, box.positions.tolist(), box.images.tolist(), strict=True)
     for index, (symbol, (x, y, z), (i, j, k)) in enumerate(atoms, 1):
         lines.append(f"{index} {type_of[symbol]} {x!r} {y!r} {z!r} {i} {j} {k}")
-    with atomic_write(path) as stream:
-        stream.write("\n".join(lines) + "\n")
-    return box
+    return "\n".join(lines) + "\n"

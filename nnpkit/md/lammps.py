@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from nnpkit import __version__
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.files import atomic_write
-from nnpkit.md.box import structure_data
+from nnpkit.md.box import data_text
 
-__all__ = ["COUPLINGS", "ENSEMBLES", "FILES", "Simulation", "input_text", "pair_commands", "write_input"]
+__all__ = ["COUPLINGS", "ENSEMBLES", "FILES", "Simulation", "input_files", "input_text", "pair_commands"]
 
 ENSEMBLES = {
     "npt": "Constant pressure and temperature (NPT)",
@@ -313,22 +311,23 @@ def input_text(
     return "\n".join([*lines, *_final(simulation, elements)]) + "\n"
 
 
-def write_input(
-    folder: str | Path,
-    simulation: Simulation,
-    structure: Structure,
-    pair: Sequence[str] | None = None,
-    ranks: int = 1,
-) -> None:
-    """Write `in.lammps` and `structure.data` into `folder`.
+def input_files(
+    simulation: Simulation, structure: Structure, pair: Sequence[str] | None = None, ranks: int = 1
+) -> dict[str, str]:
+    """Name and text of the files that LAMMPS needs beside the model.
 
     `pair` defaults to `pair_style nnpkit` with the ``model.pt`` of the same folder. Atom types are the
     elements of the structure in alphabetic order.
+
+    Raises
+    ------
+    InputError
+        See `input_text` and `nnpkit.md.box.lammps_box`.
     """
     elements = sorted(set(structure.symbols))
     pair = pair_commands(FILES["model"], elements) if pair is None else pair
-    text = input_text(simulation, structure, elements, pair, ranks)
     triclinic = simulation.ensemble == "npt" and simulation.coupling == "tri"
-    structure_data(Path(folder) / FILES["data"], structure, elements, triclinic)
-    with atomic_write(Path(folder) / FILES["input"]) as stream:
-        stream.write(text)
+    return {
+        FILES["input"]: input_text(simulation, structure, elements, pair, ranks),
+        FILES["data"]: data_text(structure, elements, triclinic),
+    }

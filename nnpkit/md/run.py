@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nnpkit.errors import InputError, NnpkitError
+from nnpkit.files import atomic_write
 from nnpkit.md.lammps import FILES
 from nnpkit.md.thermo import ThermoReader
 
@@ -26,27 +27,34 @@ class SimulationError(NnpkitError):
     """LAMMPS failed, or the run was not stable."""
 
 
-def prepare_folder(folder: str | Path, overwrite: bool = False) -> None:
-    """Make the folder of a simulation; files of an earlier one go if `overwrite`.
+def prepare_folder(folder: str | Path, files: Mapping[str, str], overwrite: bool = False) -> None:
+    """Write `files` (name and text) into the folder of a simulation; an earlier one goes if `overwrite`.
 
     Raises
     ------
     InputError
-        If there is a simulation in it and `overwrite` is false.
+        If the folder holds files that a simulation would replace, unless they are of a simulation and
+        `overwrite` is true.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file", where=str(folder), expected="a folder, or a name not used yet")
-    if (folder / FILES["input"]).exists():
-        if not overwrite:
-            raise InputError(
-                "there is a simulation in this folder already", where=str(folder),
-                hint="choose another folder, or give --overwrite",
-            )  # fmt: skip
-        for pattern in _OUR_FILES:
-            for path in folder.glob(pattern):
-                path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(path for pattern in _OUR_FILES for path in folder.glob(pattern))
+    simulation = (folder / FILES["input"]).exists()
+    if found and not (simulation and overwrite):
+        what = (
+            "a simulation" if simulation else "something else: " + ", ".join(path.name for path in found[:3])
+        )
+        raise InputError(
+            f"this folder holds {what}", where=str(folder),
+            hint="choose another folder" + (", or give --overwrite" if simulation else ""),
+        )  # fmt: skip
+    for path in found:
+        if path.name != FILES["model"]:  # may be the very model to run; it is replaced by renaming
+            path.unlink()
+    for name, text in files.items():
+        with atomic_write(folder / name) as stream:
+            stream.write(text)
 
 
 def lammps_command(ranks: int, lmp: str | None = None) -> list[str]:

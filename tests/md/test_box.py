@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.md.box import lammps_box, structure_data
+from nnpkit.md.box import data_text, lammps_box
 
 numbers = st.floats(-6.0, 6.0, allow_nan=False, width=32)
 SKEWED = np.array([[5.0, 0.3, -0.2], [7.9, 4.1, 0.4], [-6.1, 5.2, 6.3]])
@@ -20,7 +20,9 @@ SKEWED = np.array([[5.0, 0.3, -0.2], [7.9, 4.1, 0.4], [-6.1, 5.2, 6.3]])
 def distances(structure: Structure, cutoff: float = 5.0) -> np.ndarray:
     """Sorted distances of all neighbours of every atom, (E,)."""
     pairs = neighbor_pairs(structure, cutoff)
-    vectors = structure.positions[pairs.neighbor] + pairs.shift @ structure.cell - structure.positions[pairs.center]
+    vectors = (
+        structure.positions[pairs.neighbor] + pairs.shift @ structure.cell - structure.positions[pairs.center]
+    )
     return np.sort(np.linalg.norm(vectors, axis=1))
 
 
@@ -34,7 +36,9 @@ def test_any_cell_becomes_an_equivalent_box(cell: np.ndarray, seed: int) -> None
     new = box.cell
     assert np.array_equal(new, np.tril(new))
     assert (np.diag(new) > 0).all()
-    assert max(abs(new[1, 0]) / new[0, 0], abs(new[2, 0]) / new[0, 0], abs(new[2, 1]) / new[1, 1]) <= 0.5 + 1e-12
+    assert (
+        max(abs(new[1, 0]) / new[0, 0], abs(new[2, 0]) / new[0, 0], abs(new[2, 1]) / new[1, 1]) <= 0.5 + 1e-12
+    )
     # the same lattice: the vectors are whole combinations of the old ones, the volume stays
     combination = new @ np.linalg.inv(cell @ box.rotation.T)
     np.testing.assert_allclose(combination, np.round(combination), atol=1e-9)
@@ -88,16 +92,14 @@ def test_a_slab_keeps_its_lattice(open_axis: int) -> None:
     assert not box.cell[others, open_axis].any()
 
 
-def test_the_data_file(tmp_path) -> None:
+def test_the_data_file() -> None:
     start = Structure(["O", "H"], [[0.1, 0.2, 0.3], [9.5, 0, 0]], np.diag([9.0, 9, 9]), True, name="w.xyz#3")
-    structure_data(tmp_path / "a.data", start, ["H", "O"])
-    text = (tmp_path / "a.data").read_text()
+    text = data_text(start, ["H", "O"])
     assert text.startswith("w.xyz#3: ")
     assert "1 1.008000  # H\n2 15.999000  # O" in text
     assert "1 2 0.1 0.2 0.3 0 0 0\n2 1 0.5 0.0 0.0 1 0 0\n" in text
     assert "xy xz yz" not in text
-    structure_data(tmp_path / "a.data", start, ["H", "O"], triclinic=True)
-    assert "0.0 0.0 0.0 xy xz yz" in (tmp_path / "a.data").read_text()
+    assert "0.0 0.0 0.0 xy xz yz" in data_text(start, ["H", "O"], triclinic=True)
 
 
 @pytest.mark.parametrize(

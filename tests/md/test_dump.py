@@ -18,8 +18,8 @@ ORIGIN = np.array([0.5, -1.0, 2.0])
 def frame(step: int, columns: str = "id element xu yu zu vx vy vz", boundary: str = "pp pp pp") -> str:
     """One frame of two atoms, the second first, in a tilted box."""
     xy, xz, yz = CELL[1, 0], CELL[2, 0], CELL[2, 1]
-    low = ORIGIN + [min(0, xy, xz, xy + xz), min(0, yz), 0]
-    high = ORIGIN + np.diag(CELL) + [max(0, xy, xz, xy + xz), max(0, yz), 0]
+    low = ORIGIN + np.array([min(0, xy, xz, xy + xz), min(0, yz), 0])
+    high = ORIGIN + np.diag(CELL) + np.array([max(0, xy, xz, xy + xz), max(0, yz), 0])
     rows = "\n".join(f"{a} {b} {t}" for a, b, t in zip(low, high, (xy, xz, yz), strict=True))
     return (
         f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS xy xz yz {boundary}\n{rows}\n"

@@ -49,7 +49,9 @@ def test_npt() -> None:
 def test_what_each_ensemble_needs() -> None:
     assert "tdamp" not in variables(text_of(ensemble="nve"))
     assert "fix integrate all nve" in commands(text_of(ensemble="nve"))
-    assert "fix integrate all nvt temp ${temperature} ${temperature} ${tdamp}" in commands(text_of(ensemble="nvt"))
+    assert "fix integrate all nvt temp ${temperature} ${temperature} ${tdamp}" in commands(
+        text_of(ensemble="nvt")
+    )
     assert "guard_volume" not in text_of(ensemble="nvt")
     minimise = commands(text_of(ensemble="minimize", steps=50))
     assert "minimize 1.0e-12 1.0e-3 ${steps} $(10*v_steps)" in minimise
@@ -59,7 +61,9 @@ def test_what_each_ensemble_needs() -> None:
 def test_relaxation_comes_first_and_only_when_asked() -> None:
     lines = commands(text_of(relax=True))
     kinds = [line.split()[0] for line in lines]
-    assert kinds.index("minimize") < kinds.index("reset_timestep") < kinds.index("velocity") < kinds.index("run")
+    assert (
+        kinds.index("minimize") < kinds.index("reset_timestep") < kinds.index("velocity") < kinds.index("run")
+    )
     assert "minimize" not in [line.split()[0] for line in commands(text_of())]
 
 

@@ -16,7 +16,7 @@ from nnpkit.data.formats import read
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.box import lammps_box
-from nnpkit.md.lammps import Simulation, write_input
+from nnpkit.md.lammps import Simulation, input_files
 from nnpkit.md.run import SimulationError, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.thermo import Thermo
 
@@ -31,7 +31,7 @@ def _lammps() -> None:
 def simulate(folder: Path, start: Structure, pair=PAIR, ranks: int = 1, on_row=None, **settings):
     """Write, run and report; the summary and what LAMMPS printed."""
     simulation = Simulation(**{**QUIET, **settings})
-    write_input(folder, simulation, start, pair, ranks)
+    prepare_folder(folder, input_files(simulation, start, pair, ranks))
     reader = run_lammps(folder, lammps_command(ranks), on_row)
     return report(folder, simulation, start, reader, ranks), reader
 
@@ -40,7 +40,9 @@ def simulate(folder: Path, start: Structure, pair=PAIR, ranks: int = 1, on_row=N
 def test_a_skewed_crystal_is_the_same_in_lammps(tmp_path, mirror: int) -> None:
     """Energy, pressure and every force of the structure as given, by an independent program."""
     atoms = crystal(2)
-    atoms.set_cell(np.array([[1, 0, 0], [1, 1, 0], [-2, 1, 1]]) @ atoms.cell[:])  # the same crystal, much tilt
+    atoms.set_cell(
+        np.array([[1, 0, 0], [1, 1, 0], [-2, 1, 1]]) @ atoms.cell[:]
+    )  # the same crystal, much tilt
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] * mirror
     atoms.set_cell(atoms.cell[:] @ turn)
     atoms.positions = atoms.positions @ turn + 30.0
@@ -103,7 +105,14 @@ def test_energy_is_conserved_and_the_seed_repeats_the_run(tmp_path) -> None:
 def test_a_cluster_relaxes_first(tmp_path) -> None:
     atoms = Atoms("Ar3", [[0, 0, 0], [3.0, 0, 0], [0, 3.5, 0.5]])
     summary, reader = simulate(
-        tmp_path, structure(atoms), ensemble="nvt", temperature=5.0, steps=50, every=5, dump_every=10, relax=True
+        tmp_path,
+        structure(atoms),
+        ensemble="nvt",
+        temperature=5.0,
+        steps=50,
+        every=5,
+        dump_every=10,
+        relax=True,
     )
     np.testing.assert_allclose(reader.thermo(0)["potential_energy_eV"][-1], -3 * 0.0104, rtol=1e-3)
     assert summary["unstable"] is None
@@ -134,7 +143,7 @@ def test_an_error_of_lammps_is_one_sentence(tmp_path, ranks: int) -> None:
 
 
 def test_an_end_without_words_is_reported(tmp_path) -> None:
-    write_input(tmp_path, Simulation(), structure(crystal(1)), PAIR)
+    prepare_folder(tmp_path, input_files(Simulation(), structure(crystal(1)), PAIR))
     with pytest.raises(SimulationError, match="it ended with exit code 3 after printing: out of luck"):
         run_lammps(tmp_path, [shutil.which("sh"), "-c", "echo out of luck; exit 3"])
 
@@ -149,12 +158,16 @@ def test_commands(tmp_path) -> None:
 
 def test_an_earlier_simulation_is_not_overwritten_unasked(tmp_path) -> None:
     folder = tmp_path / "new" / "run"
-    prepare_folder(folder)
-    for name in ("in.lammps", "density.png", "notes.txt"):
+    prepare_folder(folder, {"in.lammps": "old"})
+    for name in ("density.png", "notes.txt"):
         (folder / name).write_text("mine")
-    with pytest.raises(InputError, match="already.*--overwrite"):
-        prepare_folder(folder)
-    prepare_folder(folder, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match=r"new.run: this folder holds a simulation. .*--overwrite"):
+        prepare_folder(folder, {"in.lammps": "new"})
+    prepare_folder(folder, {"in.lammps": "new"}, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {"in.lammps", "notes.txt"}
+    assert (folder / "in.lammps").read_text() == "new"
+    (tmp_path / "summary.json").write_text("of a training")
+    with pytest.raises(InputError, match=r"holds something else: summary\.json. Choose another folder\.$"):
+        prepare_folder(tmp_path, {"in.lammps": "new"}, overwrite=True)
     with pytest.raises(InputError, match="this is a file"):
-        prepare_folder(folder / "notes.txt")
+        prepare_folder(folder / "notes.txt", {})
