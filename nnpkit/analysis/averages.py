@@ -25,7 +25,7 @@ def block_average(series: np.ndarray) -> Average:
     """Mean and standard error of a correlated series by blocking.
 
     Neighbours are averaged pairwise again and again; the naive error of the mean of the blocks grows to a
-    plateau when they become independent (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989), eq. 27).
+    plateau when they become independent (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989)).
     The level taken is the first with ``B^3 > 2 n (error_B / error_1)^4`` for blocks of B of the n values,
     where bias and noise of the estimate balance (Wolff, Comput. Phys. Commun. 156, 143 (2004); Lee et al.,
     Phys. Rev. E 83, 066706 (2011)).
@@ -58,7 +58,7 @@ def statistical_inefficiency(series: np.ndarray) -> float:
     """Number of values g >= 1 that count as one independent value.
 
     ``g = 1 + 2 sum_t (1 - t/n) C(t)``, summed until the normalised autocorrelation C first falls to zero
-    (Chodera et al., J. Chem. Theory Comput. 3, 26 (2007), eqs. 20-22). A constant series gives 1.
+    (Chodera et al., J. Chem. Theory Comput. 3, 26 (2007)). A constant series gives 1.
     """
     values = np.asarray(series, dtype=np.float64)
     n = len(values)

@@ -18,6 +18,7 @@ from nnpkit.md.thermo import ThermoReader
 __all__ = ["SimulationError", "lammps_command", "prepare_folder", "run_lammps"]
 
 Row = Mapping[str, float]
+_SIGNS_OF_INSTABILITY = ("Lost atoms", "Non-numeric", "simulation unstable", "out of range - cannot compute")
 _OUR_FILES = (
     *FILES.values(), "thermo.csv", "final.extxyz", "final.restart", "restart.[ab]", "summary.json", "rdf.csv", "*.png",
 )  # fmt: skip
@@ -161,6 +162,8 @@ def _failure(reader: ThermoReader, tail: list[str], log: Path, code: int) -> str
         words = [line.strip() for line in tail if line.strip()]
         reason = f"it ended with exit code {code}" + (f" after printing: {words[-1]}" if words else "")
     message = f"LAMMPS failed: {reason.rstrip('.')}"
+    if any(sign in reason for sign in _SIGNS_OF_INSTABILITY):
+        message += ". The run is not stable: try a shorter time step or --relax"
     if "nrecognized pair style 'nnpkit'" in reason:
         message += ". LAMMPS does not find the plugin: run `nnpkit build`, then `nnpkit doctor`"
     return f"{message}. Its log is {log}" if log.exists() else message
