@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +14,15 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.export import quiet_torchscript, self_test_deviation
+from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
 from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
 from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model
 from nnpkit.models.potential import Potential
+from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.units import stress_from_virial
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
 
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
+_PROVENANCE = ("data_sha256", "min_distance", "source")  # metadata that the model itself does not hold
 _KINDS = "a model.pt, a run folder, a checkpoint folder or a RuNNer folder with input.nn"
 
 
@@ -98,7 +99,8 @@ class LoadedModel:
             return [self.predict(s, atoms_per_chunk) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
         graph = build_graph(structure, self.elements, self.cutoff)
-        prediction = Potential(self.module).predict(graph, atoms_per_chunk)
+        with unoptimized():
+            prediction = Potential(self.module).predict(graph, atoms_per_chunk)
         virial = prediction.virial[0].numpy()
         return Result(
             energy=float(prediction.energy[0]),
@@ -118,6 +120,18 @@ class LoadedModel:
             if name.startswith("model.")
         }
         return _model_of_state(self.metadata["spec"], state, self.where)
+
+    def save(self, path: str | Path, frame: Structure | None = None) -> None:
+        """Write the model as a model.pt, atomically: the very file it came from, or exported.
+
+        `frame` is for the self-test; see `nnpkit.deploy.export.export_model`.
+        """
+        if Path(self.where).is_file():
+            with atomic_write(path, "wb") as stream:
+                stream.write(Path(self.where).read_bytes())
+        else:
+            extra = {key: self.metadata[key] for key in _PROVENANCE if key in self.metadata}
+            export_model(self.atomic_model(), path, extra, frame)
 
 
 def _bare_structure(atoms: Atoms) -> Structure:
@@ -158,8 +172,9 @@ def load(
         return _load_archive(path / "model.pt")
     if (path / "state.json").is_file():
         return load_checkpoint(path)
-    if (path / "checkpoints").is_dir():
-        return load_checkpoint(_best_checkpoint(path / "checkpoints"))
+    latest = latest_checkpoint(path)
+    if latest is not None:
+        return load_checkpoint(latest, best=True)
     found = "no model in this folder" if path.is_dir() else "there is no such file or folder"
     raise InputError(found, where=str(path), expected=_KINDS)
 
@@ -168,8 +183,6 @@ def _load_runner(
     path: Path, units: str | None, cflength: float | None, cfenergy: float | None
 ) -> LoadedModel:
     potential = read_runner_potential(path, units, cflength, cfenergy)
-    for note in potential.notes:
-        warnings.warn(note, stacklevel=3)
     source = {"format": "runner", "units": potential.units.system.name, "reason": potential.units.reason}
     metadata = model_metadata(potential.model, {"source": source})
     return LoadedModel(potential.model, metadata, str(path), potential.notes)
@@ -230,42 +243,16 @@ def _check_numbers(module: nn.Module, where: str) -> None:
         )  # fmt: skip
 
 
-def _best_checkpoint(folder: Path) -> Path:
-    """``best`` among the checkpoints of a run, else the one of the latest epoch."""
-    found = sorted(p for p in folder.glob("epoch-*") if (p / "state.json").is_file())
-    best = folder / "best"
-    if (best / "state.json").is_file():
-        return best
-    if not found:
-        raise InputError("no checkpoint and no model.pt", where=str(folder.parent), expected=_KINDS)
-    return found[-1]
-
-
-def load_checkpoint(folder: str | Path) -> LoadedModel:
-    """Model of a checkpoint folder: ``state.json`` with its ``spec``, ``state.safetensors`` with its numbers.
+def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:
+    """Model of a checkpoint folder: as it was then or, with `best`, as it was at the best epoch until then.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, or the numbers do not fit the description.
+        If a file is missing or damaged, or its numbers do not fit its model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    try:
-        description = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        spec = description["spec"]
-        state = load_file(str(folder / "state.safetensors"))
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", where=str(folder)) from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(
-            f"the checkpoint is damaged ({type(error).__name__}: {error})", where=str(folder)
-        ) from None
-    prefix = "model." if any(name.startswith("model.") for name in state) else ""
-    numbers = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    model = _model_of_state(spec, numbers, str(folder))
+    checkpoint = read_checkpoint(folder)
+    model = model_from(checkpoint, str(folder), best=best)
     model.requires_grad_(False)
     return LoadedModel(model, model_metadata(model), str(folder))
 
@@ -274,17 +261,8 @@ def _model_of_state(spec: Mapping[str, Any], state: Mapping[str, Tensor], where:
     """Model described by `spec` with the numbers of `state`, which may hold more than its parameters."""
     try:
         model = build_model(spec)
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"the description of the model is damaged ({type(error).__name__}: {error})", where=where
-        ) from None
-    expected = model.state_dict()
-    for name, value in expected.items():
-        if name not in state or state[name].shape != value.shape:
-            found = f"has shape {tuple(state[name].shape)}" if name in state else "is missing"
-            raise InputError(
-                f"{name} {found}: the numbers are not those of the model described",
-                where=where, expected=f"shape {tuple(value.shape)}",
-            )  # fmt: skip
-    model.load_state_dict({name: state[name] for name in expected})
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the numbers do not fit the model's description ({reason})", where=where) from None
     return model

@@ -1,0 +1,112 @@
+"""`nnpkit convert`: data sets and potentials from one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["convert"]
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", show_default=False, help="Data file or folder, or a MODEL.")
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST", show_default=False,
+            help="What to write. For potentials: a file ending in .pt, or a folder for RuNNer.",
+        ),
+    ],
+    from_format: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Format of SRC; otherwise recognised.")
+    ] = None,
+    to_format: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORMAT", help="Format of DST; otherwise by its name. Potentials: model, runner."),
+    ] = None,
+    units: Annotated[
+        str | None,
+        typer.Option(
+            "--units", metavar="UNITS",
+            help="angstrom-ev or bohr-hartree: units of the RuNNer side, or of other data that do not say.",
+        ),
+    ] = None,
+    cflength: Annotated[
+        float | None,
+        typer.Option("--cflength", help="Units of a RuNNer potential as in LAMMPS' pair_style hdnnp."),
+    ] = None,
+    cfenergy: Annotated[float | None, typer.Option("--cfenergy", help="The energy's partner of --cflength.")] = None,
+    without_wall: Annotated[
+        bool,
+        typer.Option("--without-wall", help="Leave out the short-range repulsion, which RuNNer cannot express."),
+    ] = False,
+) -> None:  # fmt: skip
+    """Convert data sets and potentials from one file format to another.
+
+    Data sets: extended XYZ, RuNNer `input.data`, DeePMD npy folders, and everything that ASE knows.
+    Potentials: `model.pt` and folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`).
+    """
+    if _is_potential(source, destination, to_format):
+        _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
+        return
+    from nnpkit.data.formats import detect_format, read, write
+    from nnpkit.errors import InputError
+
+    if cflength is not None or cfenergy is not None or without_wall:
+        raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
+    from_format = from_format or detect_format(source)
+    of_source = units if from_format == "runner" or not _writes_runner(destination, to_format) else None
+    structures = read(source, from_format, units=of_source)
+    write(destination, structures, to_format, units=units if _writes_runner(destination, to_format) else None)
+    print(f"{destination}: {len(structures)} structures, {sum(s.n_atoms for s in structures)} atoms")
+
+
+def _writes_runner(destination: Path, to_format: str | None) -> bool:
+    """Whether the data set written is an ``input.data``."""
+    return to_format == "runner" or (to_format is None and ".data" in destination.suffixes)
+
+
+def _is_potential(source: Path, destination: Path, to_format: str | None) -> bool:
+    """Whether SRC is a potential; a RuNNer folder may hold data too, and then DST decides."""
+    if to_format == "model" or destination.suffix == ".pt" or source.suffix == ".pt":
+        return True
+    if any((source / name).exists() for name in ("model.pt", "state.json", "checkpoints")):
+        return True
+    return (source / "input.nn").is_file() and not any(source.glob("input.data*"))
+
+
+def _convert_potential(
+    source: Path,
+    destination: Path,
+    to_format: str | None,
+    units: str | None,
+    factors: tuple[float | None, float | None],
+    without_wall: bool,
+) -> None:
+    from nnpkit.cli.models import describe, load_with_notes
+    from nnpkit.deploy.runner_export import write_runner_potential
+    from nnpkit.deploy.runner_format import is_runner_folder
+    from nnpkit.errors import InputError
+
+    from_runner = is_runner_folder(source)
+    to_format = to_format or ("model" if destination.suffix == ".pt" else "runner")
+    if to_format not in ("model", "runner") or (to_format == "runner" and destination.suffix):
+        raise InputError(
+            f"a potential cannot be written as {to_format} to {destination}", where=str(source),
+            expected="a file ending in .pt (model) or a folder (runner)",
+        )  # fmt: skip
+    if not from_runner and to_format == "model" and units is not None:
+        raise InputError("--units is for RuNNer potentials", where=str(source))
+    model = load_with_notes(source, units if from_runner else None, *factors)
+    if to_format == "model":
+        model.save(destination)
+    else:
+        same = model.metadata.get("source", {}).get("units") if from_runner else units
+        written = same if same in ("angstrom-ev", "bohr-hartree") else "bohr-hartree"
+        write_runner_potential(model.atomic_model(), destination, written, without_wall)
+        print(f"units {written}")
+    print(f"{destination}: {describe(model)}")

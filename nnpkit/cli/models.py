@@ -1,0 +1,29 @@
+"""What the commands that take a MODEL have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnpkit.deploy.load import LoadedModel
+
+__all__ = ["describe", "load_with_notes"]
+
+
+def load_with_notes(
+    path: Path, units: str | None = None, cflength: float | None = None, cfenergy: float | None = None
+) -> LoadedModel:
+    """Load any kind of MODEL and print what the user should know about how it was read."""
+    from nnpkit.deploy.load import load
+
+    model = load(path, units, cflength, cfenergy)
+    for note in model.notes:
+        print(f"note: {note}")
+    return model
+
+
+def describe(model: LoadedModel) -> str:
+    """One line about a model."""
+    n, elements = model.metadata["n_parameters"], " ".join(model.elements)
+    return f"{model.metadata['kind']} potential for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters"
