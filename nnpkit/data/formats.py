@@ -294,13 +294,13 @@ def _format_for_writing(path: Path) -> str:
         return "extxyz"
     if name.endswith(".data") or name.startswith("input.data"):
         return "runner"
-    if "." not in name:
-        return "deepmd"
     from ase.io.formats import UnknownFileTypeError, filetype
 
     try:
         return _resolve(filetype(str(path), read=False), "w")
     except (UnknownFileTypeError, InputError):
+        if "." not in name:
+            return "deepmd"
         raise _unknown(path) from None
 
 
@@ -309,6 +309,10 @@ def _write_ase(path: Path, structures: list[Structure], name: str, units: str | 
 
     if units and units != "angstrom-ev":
         raise InputError(f"units do not apply to {name}, which ASE converts itself", where=str(path))
+    if len(structures) > 1 and ase.io.formats.ioformats[name].single:
+        raise InputError(
+            f"{name} holds one structure, not {len(structures)}", where=str(path), hint="write extxyz instead"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=".write-") as folder:
         temporary = Path(folder) / path.name  # under its own name, which ASE may look at
