@@ -40,7 +40,7 @@ def block_average(series: np.ndarray) -> Average:
     mean = float(blocks.mean()) if n else float("nan")
     if n < 2:
         return Average(mean, float("nan"), 1, False)
-    errors = []
+    errors: list[float] = []
     while len(blocks) >= _MIN_BLOCKS or not errors:
         errors.append(float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))))
         even = len(blocks) // 2 * 2

@@ -108,10 +108,9 @@ def _read_structure(text: str, replicate: tuple[int, int, int]) -> Structure:
     from nnpkit.data.structure import Structure
     from nnpkit.errors import InputError
 
-    path, _, frame = re.fullmatch(r"(.+?)([@#](-?\d+))?", text, re.DOTALL).groups()
-    if Path(text).exists():
-        path, frame = text, None
-    structure = read(path, frames=-1 if frame is None else int(frame))[0]
+    numbered = None if Path(text).exists() else re.fullmatch(r"(.+)[@#](-?\d+)", text)
+    path, frame = (numbered[1], int(numbered[2])) if numbered else (text, -1)
+    structure = read(path, frames=frame)[0]
     if replicate == (1, 1, 1):
         return structure
     if min(replicate) < 1 or any(

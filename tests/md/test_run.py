@@ -102,6 +102,23 @@ def test_energy_is_conserved_and_the_seed_repeats_the_run(tmp_path) -> None:
     np.testing.assert_allclose(reader.thermo()["temperature_K"][0], 20.0)
 
 
+def test_the_input_says_how_to_go_on(tmp_path) -> None:
+    """Doing what its last comment says continues the trajectory where it ended."""
+    simulation = Simulation(**QUIET, temperature=30.0, steps=100, every=10, dump_every=50)
+    files = input_files(simulation, structure(crystal(2)), PAIR)
+    prepare_folder(tmp_path, files)
+    end = run_lammps(tmp_path, lammps_command(1)).thermo()
+    text = files["in.lammps"]
+    assert "write `read_restart final.restart` instead of read_data, take velocity\n# out" in text
+    text = text.replace("read_data       structure.data", "read_restart final.restart")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("velocity"))
+    (tmp_path / "in.lammps").write_text(text + "\n")
+    more = run_lammps(tmp_path, [*lammps_command(1), "-var", "steps", "20"]).thermo()
+    assert more["step"].tolist() == [100, 110, 120]
+    for name in ("time_ps", "temperature_K", "conserved_energy_eV", "pressure_bar"):
+        np.testing.assert_allclose(more[name][0], end[name][-1], rtol=1e-9)
+
+
 def test_a_cluster_relaxes_first(tmp_path) -> None:
     atoms = Atoms("Ar3", [[0, 0, 0], [3.0, 0, 0], [0, 3.5, 0.5]])
     summary, reader = simulate(
