@@ -1,0 +1,49 @@
+"""A tiny data set that costs nothing: crystals of copper and gold with the EMT potential."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+CONFIG = """\
+seed: 5
+output: run
+data:
+  train: train.extxyz
+  test_fraction: 0.25
+model:
+  descriptor: {cutoff: 6.0, angular_cutoff: 5.0, zetas: [1, 4], radial: 3}
+  network: {hidden: [4]}
+training:
+  epochs: 4
+  threads: 1
+"""
+
+
+def write_alloy(path: Path, frames: int = 12, seed: int = 3) -> None:
+    """Write `frames` shaken cells of two copper and two gold atoms."""
+    random = np.random.default_rng(seed)
+    images = []
+    for _ in range(frames):
+        atoms = bulk("Cu", cubic=True, a=3.8 * random.uniform(0.97, 1.03))
+        atoms.symbols[random.permutation(4)[:2]] = "Au"
+        atoms.positions += random.normal(scale=0.12, size=(4, 3))
+        atoms.calc = EMT()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        images.append(atoms)
+    ase.io.write(path, images)
+
+
+def make_training(folder: Path, config: str = CONFIG) -> Path:
+    """Write data and YAML into `folder` and make it the current one; path of the YAML."""
+    write_alloy(folder / "train.extxyz")
+    (folder / "train.yaml").write_text(config)
+    os.chdir(folder)
+    return folder / "train.yaml"
