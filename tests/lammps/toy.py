@@ -5,9 +5,9 @@ With ``f = (1 - r²/rc²)³`` inside the cutoff and 0 outside,
     E_i = e0[t_i] + sum_j A[t_i,t_j] f_ij² + B[t_i] |M_i|² + C[t_i] tr(T_i²)
     M_i = sum_j w[t_i,t_j] f_ij r_ij,    T_i = sum_j w[t_i,t_j] f_ij r_ij (x) r_ij
 
-Written out, |M_i|² and tr(T_i²) are sums over pairs of neighbours of (r_ij . r_ik) and (r_ij . r_ik)²: a two-
-and three-body potential, smooth at the cutoff, repulsive enough for dynamics. It shares nothing with the models
-that nnpkit trains.
+Written out, |M_i|² and tr(T_i²) are sums over pairs of neighbours of (r_ij . r_ik) and (r_ij . r_ik)²: a
+two- and three-body potential, smooth at the cutoff, repulsive enough for dynamics. It shares nothing with the
+models that nnpkit trains.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ W = [[1.0, 0.6], [0.8, 0.5]]
 
 
 class ToyModel(nn.Module):
-    """The potential as a function of edge vectors, with the methods that a model.pt has to have."""
+    """The potential as a function of edge vectors, with the methods that a model.pt has to have.
 
-    def __init__(self) -> None:
+    Pairs closer than `hole` (Å) give NaN, as models do far outside their data.
+    """
+
+    def __init__(self, hole: float = 0.0) -> None:
         super().__init__()
+        self.hole_squared = hole**2
         for name, values in (("e0", E0), ("a", A), ("b", B), ("c", C), ("w", W)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
         self.cutoff_squared = CUTOFF**2
@@ -46,7 +50,9 @@ class ToyModel(nn.Module):
         n = types.size(0)
         center = torch.repeat_interleave(torch.arange(n, device=types.device), offsets[1:] - offsets[:-1])
         tc = types[center]
-        f = (1.0 - (edge_vec * edge_vec).sum(1) / self.cutoff_squared).clamp(min=0.0) ** 3
+        r_squared = (edge_vec * edge_vec).sum(1)
+        f = (1.0 - r_squared / self.cutoff_squared).clamp(min=0.0) ** 3
+        f = torch.where(r_squared < self.hole_squared, float("nan"), f)
         wf = self.w[tc, neighbor_type] * f
         pair = torch.zeros(n, dtype=edge_vec.dtype, device=edge_vec.device)
         pair = pair.index_add(0, center, self.a[tc, neighbor_type] * f * f)
@@ -91,12 +97,12 @@ METADATA = {
 }
 
 
-def write_toy(path: Path, *, tamper: float = 0.0, metadata: dict | None = None, **changes: object) -> Path:
+def write_toy(path: Path, *, tamper: float = 0.0, hole: float = 0.0, metadata: dict | None = None) -> Path:
     """Write the toy as a model.pt; `tamper` is added to a weight after the self-test has been stored."""
-    model = ToyModel()
+    model = ToyModel(hole)
     store_self_test(model)
     model.a[0, 1] += tamper
-    text = json.dumps({**METADATA, **changes} if metadata is None else metadata)
+    text = json.dumps(METADATA if metadata is None else metadata)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(model), str(path), _extra_files={"metadata.json": text})
