@@ -35,7 +35,11 @@ def write_alloy(path: Path, frames: int = 12, seed: int = 3) -> None:
         atoms.symbols[random.permutation(4)[:2]] = "Au"
         atoms.positions += random.normal(scale=0.12, size=(4, 3))
         atoms.calc = EMT()
-        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
+        results = {
+            "energy": atoms.get_potential_energy(),
+            "forces": atoms.get_forces(),
+            "stress": atoms.get_stress(),
+        }
         atoms.calc = SinglePointCalculator(atoms, **results)
         images.append(atoms)
     ase.io.write(path, images)

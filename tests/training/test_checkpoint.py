@@ -18,7 +18,13 @@ from nnpkit.errors import InputError
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.build import build_model, initialise
 from nnpkit.training.checkpoint import (
-    Checkpoint, first_difference, latest_checkpoint, model_from, prune_checkpoints, read_checkpoint, write_checkpoint,
+    Checkpoint,
+    first_difference,
+    latest_checkpoint,
+    model_from,
+    prune_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
 )  # fmt: skip
 
 
@@ -42,7 +48,9 @@ def checkpoint(epoch: int = 3, step: int = 0) -> Checkpoint:
         "update": {"covariance": covariance, "updates": torch.tensor(7), "0.exp_avg": torch.rand(3)},
         "schedule": {"generator": torch.Generator().get_state(), "position": torch.tensor(step)},
     }
-    return Checkpoint(tensors, {"epoch": epoch, "step": step, "spec": spec(), "config": {"seed": 1}, "text": "µ"})
+    return Checkpoint(
+        tensors, {"epoch": epoch, "step": step, "spec": spec(), "config": {"seed": 1}, "text": "µ"}
+    )
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
@@ -84,7 +92,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(
     write_checkpoint(tmp_path, checkpoint(1))
     with monkeypatch.context() as patch:
         patch.setattr(call, full)
-        with pytest.raises(InputError, match=r"epoch-000002: the checkpoint cannot be written \(No space left"):
+        with pytest.raises(
+            InputError, match=r"epoch-000002: the checkpoint cannot be written \(No space left"
+        ):
             write_checkpoint(tmp_path, checkpoint(2))
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-000001"]
     read_checkpoint(tmp_path / "epoch-000001")
@@ -133,12 +143,18 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
 def test_tensors_of_another_model(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, checkpoint())
     damage(path, spec=spec(hidden=5))
-    with pytest.raises(InputError, match=r"here: the checkpoint's tensors do not fit its model .*size mismatch"):
+    with pytest.raises(
+        InputError, match=r"here: the checkpoint's tensors do not fit its model .*size mismatch"
+    ):
         model_from(read_checkpoint(path), "here")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.sampled_from(["state.json", "state.safetensors"]), cut=st.floats(0, 0.999), noise=st.binary(max_size=9))
+@given(
+    name=st.sampled_from(["state.json", "state.safetensors"]),
+    cut=st.floats(0, 0.999),
+    noise=st.binary(max_size=9),
+)
 def test_truncated_or_overwritten_files(tmp_path: Path, name: str, cut: float, noise: bytes) -> None:
     path = write_checkpoint(tmp_path, checkpoint())
     content = (path / name).read_bytes()

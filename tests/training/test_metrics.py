@@ -34,7 +34,9 @@ def test_errors_are_those_of_the_definitions() -> None:
         energies.append(random.normal())
         forces.append(random.normal(size=frame.forces.shape))
         stresses.append(random.normal(size=(3, 3)))
-        parts[k % 2].add(frame, frame.energy + energies[-1], frame.forces + forces[-1], frame.stress + stresses[-1])
+        parts[k % 2].add(
+            frame, frame.energy + energies[-1], frame.forces + forces[-1], frame.stress + stresses[-1]
+        )
     parts[0].merge(parts[1])
     per_atom = np.array(energies) / [f.n_atoms for f in frames]
     force = np.concatenate(forces)
@@ -65,7 +67,9 @@ def suspicions(energy: float = 1.0, force: float = 1.0, shift: float = 0.0) -> l
     random = np.random.default_rng(4)
     sums = ErrorSums()
     for frame in structures(10):
-        labels = frame.replace(energy=(frame.energy + shift * frame.n_atoms) * energy, forces=frame.forces * force)
+        labels = frame.replace(
+            energy=(frame.energy + shift * frame.n_atoms) * energy, forces=frame.forces * force
+        )
         error = random.normal(scale=0.05, size=frame.forces.shape)
         sums.add(labels, frame.energy + 0.001 * frame.n_atoms, frame.forces + error)
     return sums.suspicions()

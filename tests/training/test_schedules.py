@@ -82,7 +82,10 @@ def test_batches_hold_structures_with_the_same_kinds_of_labels() -> None:
     for indices, energy, components, virial in epoch:
         assert len(indices) <= 4
         assert not virial
-        assert all(mixed[i].energy == energy and bool(mixed[i].components) == (components is not None) for i in indices)
+        assert all(
+            mixed[i].energy == energy and bool(mixed[i].components) == (components is not None)
+            for i in indices
+        )
 
 
 def test_energies_only() -> None:
@@ -107,7 +110,10 @@ def test_pinn_uses_one_energy_or_some_forces_of_one_structure() -> None:
         (lambda a: PinnSchedule(a, 1), "energies.*energy_probability|energy_probability.*energies"),
         (lambda a: EpochSchedule(a, 1), "training.schedule.energy: the schedule uses energies"),
         (lambda a: EpochSchedule(a, 1, energy=False), "training.schedule.forces: .* Set it to 0"),
-        (lambda a: EpochSchedule(a, 1, energy=False, forces=0, virial=True), "training.schedule.virial: .* stresses"),
+        (
+            lambda a: EpochSchedule(a, 1, energy=False, forces=0, virial=True),
+            "training.schedule.virial: .* stresses",
+        ),
     ],
 )
 def test_labels_that_nobody_has(make, key: str) -> None:

@@ -68,20 +68,36 @@ def curve(run: str) -> np.ndarray:
 def test_run_folder(config: Path) -> None:
     summary = train(config)
     run = Path("run")
-    expected = {"config.yaml", "data.json", "checkpoints", "lcurve.txt", "tensorboard", "model.pt", "summary.json"}
+    expected = {
+        "config.yaml",
+        "data.json",
+        "checkpoints",
+        "lcurve.txt",
+        "tensorboard",
+        "model.pt",
+        "summary.json",
+    }
     assert {p.name for p in run.iterdir()} == expected
     assert json.loads((run / "summary.json").read_text()) == summary
     assert list(summary["train"]) == list(summary["test"]) == list(METRICS)
     assert {"seconds", "epochs", "updates", "n_parameters", "seed", "versions"} <= set(summary)
     assert (summary["train"]["n_structures"], summary["test"]["n_structures"]) == (9, 3)
     assert (summary["epochs"], summary["updates"], summary["seed"], summary["ended"]) == (4, 36, 5, "epochs")
-    assert set(yaml.safe_load((run / "config.yaml").read_text())) == {"seed", "output", "data", "model", "training"}
+    assert set(yaml.safe_load((run / "config.yaml").read_text())) == {
+        "seed",
+        "output",
+        "data",
+        "model",
+        "training",
+    }
     lines = curve("run")
     assert lines.shape == (5, 8)
     assert lines[-1, 2] < 0.5 * lines[0, 2]
     best = int(np.argmin(np.sqrt(lines[:, 3] * lines[:, 5])))
     assert summary["best_epoch"] == best
-    assert [summary["test"]["energy_rmse"], summary["test"]["force_rmse"]] == pytest.approx(lines[best, [3, 5]], rel=1e-6)
+    assert [summary["test"]["energy_rmse"], summary["test"]["force_rmse"]] == pytest.approx(
+        lines[best, [3, 5]], rel=1e-6
+    )
     assert len(list((run / "checkpoints").iterdir())) in (3, 4)
     assert list((run / "tensorboard").glob("events*"))
 
@@ -212,7 +228,10 @@ def test_an_earlier_run_is_not_overwritten_by_accident(config: Path) -> None:
     ("override", "expected"),
     [
         ("model.network.hidden=[5]", "model.network.hidden differs (it was [4], now it is [5])"),
-        ("training.optimizer.noise.force=0.2", "training.optimizer.noise.force differs (it was 0.05, now it is 0.2)"),
+        (
+            "training.optimizer.noise.force=0.2",
+            "training.optimizer.noise.force differs (it was 0.05, now it is 0.2)",
+        ),
         ("seed=6", "seed differs (it was 5, now it is 6)"),
         ("data.frames=':11'", "data.train differs (the data are not the same)"),
     ],
@@ -233,8 +252,8 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["model.elements=[Cu]"], "the frame contains Au; expected only Cu"),
         (["model.network.per_element.H.hidden=[3]"], "settings for H, which is no element of the model"),
         (["model.descriptor.cutoff=0"], "model.descriptor.cutoff is 0; expected a number > 0"),
-        (["model.descriptor.functions=['Cu 2 Cu 0.1 0.0 8.0']", "model.descriptor.units=bohr"], "element Au has no symm"),
-        (["model.descriptor.functions=['Cu 7 Cu 0.1']", "model.descriptor.units=bohr"], "model.descriptor.functions.0"),
+        (["model.descriptor.functions=['Cu 2 Cu 0.1 0.0 8.0']", "model.descriptor.units=bohr"], "element Au has no"),
+        (["model.descriptor.functions=['Cu 7 Cu 0.1']", "model.descriptor.units=bohr"], "descriptor.functions.0"),
         (["data.reference_energies={Cu: -3.0}"], "no reference energy for Au"),
         (["data.labels={energy: nix}"], "no frame has 'nix'"),
         (["data.test_fraction=0.99"], "cannot be split"),
@@ -267,16 +286,27 @@ def test_divergence_is_said_and_not_saved(config: Path) -> None:
 
 
 def test_symmetry_functions_as_given(config: Path) -> None:
-    lines = [f"symfunction_short {a} 2 {b} {eta} 0.0 7.5" for a in ("Cu", "Au") for b in ("Cu", "Au") for eta in (0.0, 0.1)]
-    Path("input.nn").write_text("elements Cu Au H\n" + "\n".join([*lines, "symfunction_short H 2 Cu 0.1 0.0 7.5"]))
-    train(config, "training.epochs=0", "model.descriptor={units: bohr, functions: {file: input.nn}}", "output=a")
+    lines = [
+        f"symfunction_short {a} 2 {b} {eta} 0.0 7.5"
+        for a in ("Cu", "Au")
+        for b in ("Cu", "Au")
+        for eta in (0.0, 0.1)
+    ]
+    Path("input.nn").write_text(
+        "elements Cu Au H\n" + "\n".join([*lines, "symfunction_short H 2 Cu 0.1 0.0 7.5"])
+    )
+    train(
+        config, "training.epochs=0", "model.descriptor={units: bohr, functions: {file: input.nn}}", "output=a"
+    )
     quoted = ", ".join(f"'{line}'" for line in lines)
     train(config, "training.epochs=0", f"model.descriptor={{units: bohr, functions: [{quoted}]}}", "output=b")
     mapping = ", ".join(
         f"{{kind: G2, center: {a}, neighbors: [{b}], eta: {eta}, cutoff: 7.5}}"
         for a in ("Cu", "Au") for b in ("Cu", "Au") for eta in (0.0, 0.1)
     )  # fmt: skip
-    train(config, "training.epochs=0", f"model.descriptor={{units: bohr, functions: [{mapping}]}}", "output=c")
+    train(
+        config, "training.epochs=0", f"model.descriptor={{units: bohr, functions: [{mapping}]}}", "output=c"
+    )
     of = {name: json.loads(Path(name, "data.json").read_text())["descriptor"]["functions"] for name in "abc"}
     assert len(of["a"]) == 8
     assert sorted(of["a"]) == sorted(of["b"]) == sorted(of["c"])
