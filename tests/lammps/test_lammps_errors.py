@@ -33,7 +33,7 @@ def refusal(place: Path, text: str, ranks: int = 1) -> str:
         ("newton off\n" + setup() + potential() + "run 0\n", "needs newton pair on"),
         (setup() + "pair_style nnpkit\npair_coeff * * toy.pt O\n", "each of the 2 atom types, got 1"),
         (setup() + "pair_style nnpkit\npair_coeff * * toy.pt O H H\n", "each of the 2 atom types, got 3"),
-        (setup() + "pair_style nnpkit\npair_coeff * * toy.pt O C\n", "C of atom type 2 is not in toy.pt, which knows O"),
+        (setup() + "pair_style nnpkit\npair_coeff * * toy.pt O C\n", "atom type 2 is not in toy.pt, which knows O"),
         (setup() + "pair_style nnpkit\npair_coeff * * toy.pt NULL NULL\n", "every atom type is NULL"),
         (setup() + "pair_style nnpkit\npair_coeff * * toy.pt O NULL\nrun 0\n", "All pair coeffs are not set"),
         (setup() + "pair_style nnpkit\npair_coeff 1 2 toy.pt O H\n", "Pair_coeff must start with * *"),

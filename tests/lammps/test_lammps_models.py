@@ -1,0 +1,93 @@
+"""The models that nnpkit exports: LAMMPS agrees with PyTorch, single precision and short-range wall included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from harness import SIX, measure, random_structure
+
+from nnpkit.data.graph import build_graph
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.export import export_model
+from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import build_model, initialise
+from nnpkit.models.potential import Potential
+
+TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
+
+
+def functions() -> list[SymmetryFunction]:
+    """A few of each kind, with several cutoffs."""
+    radial = [
+        SymmetryFunction("G2", center, (neighbor,), cutoff, eta, shift)
+        for center in "OH"
+        for neighbor in "OH"
+        for cutoff, eta, shift in ((4.2, 0.1, 0.0), (3.5, 2.0, 1.2))
+    ]
+    angular = [
+        SymmetryFunction(kind, center, pair, 3.8, 0.05, 0.0, zeta, lam)
+        for kind in ("G3", "G9")
+        for center in "OH"
+        for pair in (("O", "H"), ("H", "H"))
+        for zeta, lam in ((1.0, 1.0), (4.0, -1.0))
+    ]
+    return radial + angular
+
+
+@pytest.fixture(scope="module")
+def model() -> AtomicModel:
+    """A potential with random weights and a wall."""
+    spec: dict[str, Any] = {
+        "kind": "acsf",
+        "elements": ["H", "O"],  # not the order of the atom types
+        "cutoff_kind": "tanh3",
+        "cutoff_inner": 0.0,
+        "functions": [function.to_dict() for function in functions()],
+        "networks": {e: {"hidden": [6, 5], "activations": ["tanh", "tanh", "linear"]} for e in "HO"},
+        "energy_scale": 1.0,
+        "reference_energies": {"H": -13.6, "O": -2041.0},
+        "wall": {"H-O": 1.3, "H-H": 1.3, "O-O": 1.5},
+    }
+    model = build_model(spec)
+    initialise(model, "xavier", 1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def atoms() -> Atoms:
+    return random_structure(45, TRICLINIC, seed=20, closest=1.1)
+
+
+def predicted(model: AtomicModel, atoms: Atoms) -> Any:
+    structure = Structure.from_atoms(atoms, name="test")
+    return Potential(model)(build_graph(structure, model.elements, model.cutoff))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "settings"), [(1, {}), (2, {"units": "real"}), (4, {"processors": "1 1 4"})]
+)
+def test_lammps_is_pytorch(
+    folder: Path, model: AtomicModel, atoms: Atoms, ranks: int, settings: dict[str, str]
+) -> None:
+    export_model(model, folder / "toy.pt")
+    expected = predicted(model, atoms)
+    found = measure(folder, atoms, ranks, **settings)
+    assert found.energy == pytest.approx(expected.energy.item(), rel=1e-12)
+    np.testing.assert_allclose(found.forces, expected.forces.numpy(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.energies, expected.atomic_energy.numpy(), rtol=1e-12)
+    virial = np.array([expected.virial[0, a, b] for a, b in SIX])
+    np.testing.assert_allclose(found.virial, virial, rtol=0, atol=1e-11 * abs(virial).max())
+
+
+def test_single_precision(folder: Path, model: AtomicModel, atoms: Atoms) -> None:
+    export_model(model, folder / "toy.pt")
+    expected, found = predicted(model, atoms), measure(folder, atoms, 1, "precision float32")
+    assert found.energy == pytest.approx(expected.energy.item(), abs=1e-4 * len(atoms))
+    np.testing.assert_allclose(found.forces, expected.forces.numpy(), rtol=0, atol=1e-3)
+    assert torch.get_default_dtype() == torch.float32  # nothing here touches the global state
