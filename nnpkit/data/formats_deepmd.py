@@ -69,27 +69,26 @@ def _words(path: Path) -> list[str]:
     )
     if not path.is_file():
         raise InputError("no such file", where=str(path), hint=hint)
-    words = path.read_text(encoding="utf-8").split()
+    words = path.read_text(encoding="utf-8", errors="replace").split()
     if not words:
         raise InputError("the file is empty", where=str(path), hint=hint)
     return words
 
 
 def _type(word: str, system: Path) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise InputError(
-            f"{word!r} is not a type", where=str(system / "type.raw"), expected="0, 1, ..."
-        ) from None
+    if not (word.isascii() and word.isdigit() and len(word) < 7):
+        raise InputError(f"{word!r} is not a type", where=str(system / "type.raw"), expected="0, 1, ...")
+    return int(word)
 
 
 def _load(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # numpy parses the header with whatever raises whatever
         raise InputError(
-            f"cannot read the array: {error}", where=str(path), expected="a complete .npy file of numbers"
+            f"cannot read the array: {' '.join(str(error).split())[:200]}",
+            where=str(path),
+            expected="a complete .npy file of numbers",
         ) from None
     if array.dtype.kind not in "fiu":
         raise InputError(f"an array of {array.dtype}", where=str(path), expected="numbers")

@@ -173,6 +173,15 @@ def _structure(block: _Block, name: str, path: str | Path, units: UnitSystem) ->
         )  # fmt: skip
     if not block.atoms:
         raise InputError("the frame has no atoms", where=f"{path}, line {block.line} ({name})")
+    try:
+        return _assemble(block, name, path, units)
+    except (AttributeError, TypeError, ValueError):
+        if not block.extras:
+            raise
+        raise InputError("nnpkit's comment line is damaged", where=name, hint="remove that line") from None
+
+
+def _assemble(block: _Block, name: str, path: str | Path, units: UnitSystem) -> Structure:
     width = max(len(words) for words in block.atoms)
     extras, columns = block.extras, block.columns
     labels = extras.get("labels")

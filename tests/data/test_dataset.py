@@ -1,0 +1,166 @@
+"""Loading, splitting, identity, reference energies."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_tools import emt_copper, real_data, structures, water
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnpkit.data.dataset import (
+    data_sha256,
+    elements_of,
+    fit_reference_energies,
+    load_dataset,
+    reference_energy_note,
+    split,
+    structure_sha256,
+)
+from nnpkit.data.formats import write
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+
+
+def gas(symbols: list[str], energy: float | None, shift: float = 0.0) -> Structure:
+    positions = np.arange(3.0 * len(symbols)).reshape(-1, 3) + shift
+    return Structure(symbols, positions, energy=energy, name="".join(symbols))
+
+
+def test_several_files_and_patterns(tmp_path: Path) -> None:
+    write(tmp_path / "b.xyz", [water(energy=1.0)])
+    write(tmp_path / "a.xyz.xz", [water(energy=2.0), water(energy=3.0)])
+    assert [s.energy for s in load_dataset([tmp_path / "b.xyz", tmp_path / "a.xyz.xz"])] == [1.0, 2.0, 3.0]
+    assert [s.energy for s in load_dataset(f"{tmp_path}/*.xyz*")] == [2.0, 3.0, 1.0]
+    assert [s.energy for s in load_dataset(f"{tmp_path}/*", frames="0")] == [2.0, 1.0]
+    with pytest.raises(InputError, match="the pattern matches no file"):
+        load_dataset([f"{tmp_path}/*.traj"])
+    with pytest.raises(InputError, match="no such file"):
+        load_dataset([tmp_path / "c.xyz"])
+    with pytest.raises(InputError, match="no data files"):
+        load_dataset([])
+
+
+def test_file_with_brackets_in_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "a[1].xyz", [water()])
+    assert len(load_dataset(tmp_path / "a[1].xyz")) == 1
+
+
+def test_split_is_reproducible_and_blind_to_order() -> None:
+    frames = emt_copper(n=40, rattle=0.1)
+    training, test = split(frames, 0.2, seed=3)
+    assert (len(training), len(test)) == (32, 8)
+    assert [s.name for s in training + test] != [s.name for s in frames]
+    shuffled = random.Random(0).sample(frames, k=len(frames))
+    other_training, other_test = split(shuffled, 0.2, seed=3)
+    assert {s.name for s in test} == {s.name for s in other_test}
+    assert [s.name for s in other_training] == [s.name for s in shuffled if s in other_training]  # order kept
+    assert {s.name for s in split(frames, 0.2, seed=4)[1]} != {s.name for s in test}
+
+
+def test_split_keeps_most_structures_where_they_are_when_some_are_added() -> None:
+    frames = emt_copper(n=40, rattle=0.1)
+    before = {s.name for s in split(frames[:36], 0.25, seed=0)[1]}
+    after = {s.name for s in split(frames, 0.25, seed=0)[1]}
+    assert len(before - after) <= 2
+
+
+def test_copies_stay_on_one_side() -> None:
+    frames = [s.replace(energy=float(k)) for s in emt_copper(n=10, rattle=0.1) for k in range(3)]
+    training, test = split(frames, 0.3, seed=1)
+    assert len(test) == 9
+    assert not {structure_sha256(s, labels=False) for s in training} & {
+        structure_sha256(s, labels=False) for s in test
+    }
+
+
+def test_split_at_its_limits() -> None:
+    frames = emt_copper(n=5, rattle=0.1)
+    assert split(frames, 0.0, seed=0) == (frames, [])
+    assert len(split(frames, 0.01, seed=0)[1]) == 1
+    with pytest.raises(InputError, match=r"test fraction 1.0; expected a number from 0"):
+        split(frames, 1.0, seed=0)
+    for few in (frames[:1], [frames[0]] * 3):
+        with pytest.raises(InputError, match="cannot be split"):
+            split(few, 0.5, seed=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(structures(), min_size=1, max_size=4), st.randoms())
+def test_hash_is_of_the_content(frames: list[Structure], randoms: random.Random) -> None:
+    renamed = [s.replace(name="other", info={}, arrays={}) for s in randoms.sample(frames, k=len(frames))]
+    assert data_sha256(frames) == data_sha256(renamed)
+
+
+def test_hash_of_the_content_is_the_same_in_every_format(tmp_path: Path) -> None:
+    frames = [s.replace(stress=None) for s in emt_copper(n=2)]
+    write(tmp_path / "a.xyz", frames)
+    write(tmp_path / "input.data", frames, units="angstrom-ev")
+    write(tmp_path / "deepmd", frames)
+    hashes = {data_sha256(load_dataset(tmp_path / name)) for name in ("a.xyz", "deepmd")}
+    hashes.add(data_sha256(load_dataset(tmp_path / "input.data", units="angstrom-ev")))
+    assert hashes == {data_sha256(frames)}
+
+
+def test_hash_sees_every_number() -> None:
+    base, seen = water(), set()
+    tiny = np.zeros((3, 3))
+    tiny[2, 1] = 1e-15
+    changed = [
+        base, base.replace(energy=-14.2 + 1e-14), base.replace(forces=base.forces + tiny), base.replace(forces=None),
+        base.replace(positions=base.positions + tiny), base.replace(cell=base.cell + tiny), base.replace(stress=None),
+        base.replace(pbc=np.array([True, True, False])), base.replace(symbols=["O", "H", "C"]),
+        base.replace(total_charge=0.0), base.replace(charges=np.zeros(3)),
+    ]  # fmt: skip
+    for structure in changed:
+        seen.add(structure_sha256(structure))
+    assert len(seen) == len(changed)
+    assert structure_sha256(base.replace(positions=-(-base.positions + 0.0))) == structure_sha256(
+        base
+    )  # -0 is 0
+
+
+def test_reference_energies_are_found() -> None:
+    exact = {"H": -13.6, "O": -432.0, "Ti": -1604.0}
+    compositions = [["H", "H"], ["O", "O"], ["H", "O", "H"], ["Ti", "O", "O"], ["Ti"] * 4 + ["H"]]
+    frames = [gas(symbols, sum(exact[x] for x in symbols)) for symbols in compositions]
+    frames.append(gas(["O"], None))
+    fitted = fit_reference_energies(frames, ["H", "O", "Ti"])
+    assert fitted == pytest.approx(exact, rel=1e-12)
+    assert reference_energy_note(frames, ["H", "O", "Ti"]) is None
+
+
+def test_reference_energies_of_water_alone() -> None:
+    """One composition: the least norm, along (2, 1); right for every water, and said so."""
+    frames = [gas(["O", "H", "H"] * n, -465.0 * n) for n in (1, 2, 3)]
+    fitted = fit_reference_energies(frames, ["H", "O"])
+    assert 2 * fitted["H"] + fitted["O"] == pytest.approx(-465.0, rel=1e-13)
+    assert fitted["H"] == pytest.approx(2 * fitted["O"], rel=1e-12)
+    assert "determine 1 of 2 reference energies (H, O)" in (reference_energy_note(frames, ["H", "O"]) or "")
+
+
+def test_reference_energies_of_absent_elements() -> None:
+    frames = [gas(["O", "O"], -10.0)]
+    assert fit_reference_energies(frames, ["H", "O"]) == pytest.approx({"H": 0.0, "O": -5.0})
+    assert reference_energy_note(frames, ["H", "O"]) == "no atoms of H: reference energy 0"
+    with pytest.raises(InputError, match="OO: no reference energy is fitted for O; expected elements H"):
+        fit_reference_energies(frames, ["H"])
+    with pytest.raises(InputError, match="no structure has an energy"):
+        fit_reference_energies([gas(["O"], None)], ["O"])
+
+
+def test_reference_energies_of_real_oxides() -> None:
+    """Least squares on 900 TiO2 structures of nearly one composition, against numpy's on the counts."""
+    frames = load_dataset(real_data("TiO2_aenet", "train.xyz.xz"))
+    fitted = fit_reference_energies(frames, elements_of(frames))
+    residuals = [(s.energy - sum(fitted[x] for x in s.symbols)) / s.n_atoms for s in frames]
+    rows = np.array([[s.composition["O"] / s.n_atoms, s.composition["Ti"] / s.n_atoms] for s in frames])
+    np.testing.assert_allclose(rows.T @ residuals, 0.0, atol=1e-7)  # normal equations
+    assert np.sqrt(np.mean(np.square(residuals))) < 0.5
+
+
+def test_elements_by_atomic_number() -> None:
+    assert elements_of([water(), gas(["Cu", "H"], 0.0)]) == ["H", "O", "Cu"]
