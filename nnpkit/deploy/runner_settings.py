@@ -82,7 +82,7 @@ class RunnerSettings:
         """Elements in order of atomic number: the order of all element indices of the format."""
         elements = self.words("elements")
         where = self.where(self.keywords["elements"][0])
-        unknown = [e for e in elements if e not in atomic_numbers]
+        unknown = [e for e in elements if not atomic_numbers.get(e)]
         if unknown or len(set(elements)) != len(elements):
             raise InputError(
                 f"elements {' '.join(elements)}", where=where, expected="different chemical symbols"
@@ -212,7 +212,7 @@ def parse_symmetry_function(words: Sequence[str], where: str) -> RunnerFunction:
             expected=f"{n_values}",
         )
     for element in (center, *neighbors):
-        if element not in atomic_numbers:
+        if not atomic_numbers.get(element):
             raise InputError(f"unknown element {element!r}", where=where, expected="a chemical symbol")
     eta = shift = 0.0
     lam = zeta = 1.0

@@ -53,7 +53,7 @@ def small_model(scaling: str = "minmax_center", seed: int = 3, **changes: Any) -
         return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
 
     minimum, width = uniform(0.0, 0.2), uniform(0.5, 2.0)
-    mean, sigma = minimum + 0.4 * width, 0.2 * width
+    mean, sigma = minimum + 0.4 * width, uniform(0.1, 0.3) * width
     model.scaling.set(FeatureStatistics(minimum, minimum + width, mean, sigma), scaling, -0.5, 1.5)
     for parameter in model.parameters():
         parameter.data *= 1.5
