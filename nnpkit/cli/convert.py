@@ -62,7 +62,8 @@ def convert(
     of_source = units if from_format == "runner" or not _writes_runner(destination, to_format) else None
     structures = read(source, from_format, units=of_source)
     write(destination, structures, to_format, units=units if _writes_runner(destination, to_format) else None)
-    print(f"{destination}: {len(structures)} structures, {sum(s.n_atoms for s in structures)} atoms")
+    n, n_atoms = len(structures), sum(s.n_atoms for s in structures)
+    print(f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms")
 
 
 def _writes_runner(destination: Path, to_format: str | None) -> bool:

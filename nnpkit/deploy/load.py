@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,12 @@ __all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
 
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
-_PROVENANCE = ("data_sha256", "min_distance", "source")  # metadata that the model itself does not hold
+_PROVENANCE = (
+    "data_sha256",
+    "min_distance",
+    "training",
+    "source",
+)  # metadata that the model itself does not hold
 _KINDS = "a model.pt, a run folder, a checkpoint folder or a RuNNer folder with input.nn"
 
 
@@ -111,9 +118,9 @@ class LoadedModel:
         )
 
     def atomic_model(self) -> AtomicModel:
-        """The model as something that can be trained or written in another format."""
+        """A copy of the model that can be trained or written in another format."""
         if isinstance(self.module, AtomicModel):
-            return self.module
+            return deepcopy(self.module).requires_grad_(True)
         state = {
             name.removeprefix("model."): value
             for name, value in self.module.state_dict().items()
@@ -185,7 +192,7 @@ def _load_runner(
     potential = read_runner_potential(path, units, cflength, cfenergy)
     source = {"format": "runner", "units": potential.units.system.name, "reason": potential.units.reason}
     metadata = model_metadata(potential.model, {"source": source})
-    return LoadedModel(potential.model, metadata, str(path), potential.notes)
+    return LoadedModel(potential.model.requires_grad_(False), metadata, str(path), potential.notes)
 
 
 def _load_archive(path: Path) -> LoadedModel:
@@ -251,10 +258,24 @@ def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:
     InputError
         If a file is missing or damaged, or its numbers do not fit its model.
     """
+    folder = Path(folder)
     checkpoint = read_checkpoint(folder)
     model = model_from(checkpoint, str(folder), best=best)
-    model.requires_grad_(False)
-    return LoadedModel(model, model_metadata(model), str(folder))
+    metadata = model_metadata(model, _of_data(folder.resolve().parent.parent))
+    return LoadedModel(model.requires_grad_(False), metadata, str(folder))
+
+
+def _of_data(run: Path) -> dict[str, Any]:
+    """What the ``data.json`` of a run says that belongs into the metadata of its models."""
+    try:
+        report = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        shortest = report["statistics"]["train"]["min_distance"]
+        return {
+            "data_sha256": report["sha256"]["train"],
+            "min_distance": {pair: entry["distance"] for pair, entry in shortest.items()},
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # a checkpoint without its run is still a model
 
 
 def _model_of_state(spec: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> AtomicModel:

@@ -229,7 +229,7 @@ def _layers_by_index(rows: list[list[str]], path: Path) -> list[Layer]:
         raise InputError(
             f"line {' '.join(row)!r}", where=str(path), expected="value, a or b, and indices"
         ) from None
-    layers = []
+    layers: list[Layer] = []
     for number in range(1, max([*weights, *biases], default=0) + 1):
         w, b = weights.get(number, {}), biases.get(number, {})
         shape = (len(b), max([j for _, j in w], default=-1) + 1)
@@ -255,7 +255,8 @@ def _layers_in_order(values: list[float], sizes: list[int], path: Path) -> list[
             f"{len(values)} weights", where=str(path),
             expected=f"{expected} for a network {'-'.join(map(str, sizes))} as in input.nn",
         )  # fmt: skip
-    layers, start = [], 0
+    layers: list[Layer] = []
+    start = 0
     for a, b in pairwise(sizes):
         weight = np.array(values[start : start + a * b]).reshape(a, b).T
         layers.append(Layer(weight.copy(), np.array(values[start + a * b : start + (a + 1) * b])))

@@ -124,8 +124,10 @@ def _own(comment: str, settings: RunnerSettings) -> UnitSystem:
 
 
 def _of_words(named: dict[str, str]) -> UnitSystem | None:
-    found = tuple(_WORDS[kind].get(named.get(kind, "").lower()) for kind in ("length", "energy"))
-    return {("bohr", "hartree"): BOHR_HARTREE, ("angstrom", "ev"): ANGSTROM_EV}.get(found)
+    length, energy = (_WORDS[kind].get(named.get(kind, "").lower()) for kind in ("length", "energy"))
+    if (length, energy) == ("bohr", "hartree"):
+        return BOHR_HARTREE
+    return ANGSTROM_EV if (length, energy) == ("angstrom", "ev") else None
 
 
 def _is_round(length: float) -> bool:

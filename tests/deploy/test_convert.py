@@ -136,7 +136,7 @@ def test_a_folder_with_potential_and_data(tmp_path: Path) -> None:
     """The destination says what is meant."""
     folder = HandPotential().write(tmp_path / "runner")
     write(folder / "input.data", [cluster().replace(energy=-3.0)], "runner")
-    assert "1 structures" in succeeded("convert", folder, tmp_path / "data.xyz")
+    assert "1 structure, 9 atoms" in succeeded("convert", folder, tmp_path / "data.xyz")
     assert "potential" in succeeded("convert", folder, tmp_path / "model.pt", "--units", "bohr-hartree")
 
 

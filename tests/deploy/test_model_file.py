@@ -295,6 +295,15 @@ def test_a_checkpoint_gives_its_own_epoch(run: Path) -> None:
     assert_same(load_checkpoint(run / "checkpoints/epoch-000009"), loaded)
 
 
+def test_a_checkpoint_knows_the_data_of_its_run(run: Path) -> None:
+    assert load(run).metadata["data_sha256"] is None
+    statistics = {"train": {"min_distance": {"H-O": {"distance": 0.91, "structure": "a#3"}}}}
+    report = {"sha256": {"train": "0123"}, "statistics": statistics}
+    (run / "data.json").write_text(json.dumps(report))
+    metadata = load(run).metadata
+    assert (metadata["data_sha256"], metadata["min_distance"]) == ("0123", {"H-O": 0.91})
+
+
 def test_save_copies_a_file_and_exports_the_rest(run: Path, model_file: Path, tmp_path: Path) -> None:
     load(model_file).save(tmp_path / "copy.pt")
     assert (tmp_path / "copy.pt").read_bytes() == model_file.read_bytes()
