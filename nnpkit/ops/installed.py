@@ -44,7 +44,7 @@ class Lammps:
 
     include: Path  # folder of pair.h
     version: str  # LAMMPS_VERSION, "22 Jul 2025"
-    sizes: str  # LAMMPS_SMALLBIG, LAMMPS_BIGBIG or LAMMPS_SMALLSMALL
+    sizes: str  # of its integers: "smallbig" or "bigbig"
     mpi_include: Path | None  # folder of mpi.h, None: to be found by CMake
 
 
@@ -94,25 +94,31 @@ def find_torch() -> Torch:
     )
 
 
-def find_lammps(include: Path | None = None) -> Lammps:
+def find_lammps(include: Path | None = None, sizes: str | None = None) -> Lammps:
     """The LAMMPS headers in `include`, or those of the ``lammps`` package of this environment.
 
     Parameters
     ----------
     include : path, optional
         Folder of LAMMPS' headers; the root of a source tree or an installation prefix will do.
+    sizes : {'smallbig', 'bigbig'}, optional
+        Integer sizes LAMMPS was compiled with; those of the ``lammps`` package are known, else "smallbig".
 
     Raises
     ------
     InputError
-        If there are no headers, or their version cannot be told.
+        If there are no headers, or their version cannot be told, or there are no such sizes.
     """
+    if sizes not in (None, "smallbig", "bigbig"):
+        raise InputError(
+            f"unknown integer sizes {sizes!r}", where="--lammps-sizes", expected="smallbig or bigbig"
+        )
     if include is None:
         package = _lammps_package()
         return Lammps(
             include=_header_folder(package / "include"),
             version=_version_of_package(package),
-            sizes=_integer_sizes(package),
+            sizes=sizes or _integer_sizes(package),
             mpi_include=_mpi_of_package(),
         )
     headers = _header_folder(include)
@@ -121,10 +127,12 @@ def find_lammps(include: Path | None = None) -> Lammps:
         match = re.search(r'LAMMPS_VERSION\s+"([^"]+)"', version_file.read_text())
         if not match:
             raise InputError("no LAMMPS_VERSION in this file", where=str(version_file))
-        return Lammps(headers, match.group(1), "LAMMPS_SMALLBIG", None)
+        return Lammps(headers, match.group(1), sizes or "smallbig", None)
     for parent in headers.parents:  # the headers of a wheel, named by hand
         if (parent / "__init__.py").is_file():
-            return Lammps(headers, _version_of_package(parent), _integer_sizes(parent), _mpi_of_package())
+            return Lammps(
+                headers, _version_of_package(parent), sizes or _integer_sizes(parent), _mpi_of_package()
+            )
     raise InputError(
         "the version of these LAMMPS headers cannot be told: there is no version.h", where=str(headers),
         hint="give the src folder of a LAMMPS source tree",
@@ -163,10 +171,10 @@ def _version_of_package(package: Path) -> str:
 
 def _integer_sizes(package: Path) -> str:
     for pc_file in package.glob("pkgconfig/*.pc"):
-        match = re.search(r"-D(LAMMPS_(?:SMALL|BIG)(?:SMALL|BIG))", pc_file.read_text())
+        match = re.search(r"-DLAMMPS_(SMALLBIG|BIGBIG)", pc_file.read_text())
         if match:
-            return match.group(1)
-    return "LAMMPS_SMALLBIG"
+            return match.group(1).lower()
+    return "smallbig"
 
 
 def _mpi_of_package() -> Path | None:

@@ -166,7 +166,14 @@ def test_headers_of_a_source_tree(tmp_path: Path) -> None:
         installed.find_lammps(tmp_path)
     (tmp_path / "src" / "version.h").write_text('#define LAMMPS_VERSION "2 Apr 2025"\n')
     found = installed.find_lammps(tmp_path)
-    assert (found.version, found.include) == ("2 Apr 2025", (tmp_path / "src").resolve())
+    assert (found.version, found.include, found.sizes) == (
+        "2 Apr 2025",
+        (tmp_path / "src").resolve(),
+        "smallbig",
+    )
+    assert installed.find_lammps(tmp_path, "bigbig").sizes == "bigbig"
+    with pytest.raises(InputError, match="expected smallbig or bigbig"):
+        installed.find_lammps(tmp_path, "big")
 
 
 def test_a_failed_compilation_leaves_the_plugin_alone(
