@@ -42,12 +42,13 @@ def evaluate(
     """
     from rich.console import Console
 
+    from nnpkit.cli.models import load_with_notes
     from nnpkit.data.dataset import load_dataset
     from nnpkit.data.formats_extxyz import write_extxyz
     from nnpkit.training.metrics import ErrorSums
     from nnpkit.training.progress import Progress
 
-    potential = _load(model)
+    potential = load_with_notes(model)
     files = {name: load_dataset(name, format, units) for name in data}
     sums = {name: ErrorSums() for name in files}
     console = Console()
@@ -69,20 +70,6 @@ def evaluate(
             typer.echo(f"nnpkit: warning: {name}: {suspicion}", err=True)
     if json is not None:
         _write_json(json, {"model": str(model), **total.summary(), "splits": splits})
-
-
-def _load(path: Path) -> LoadedModel:
-    """The potential; what should be known about how it was read goes to stderr."""
-    import warnings
-
-    from nnpkit.deploy.load import load
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        potential = load(path)
-    for note in potential.notes:
-        typer.echo(f"nnpkit: note: {note}", err=True)
-    return potential
 
 
 def _predict(

@@ -66,6 +66,7 @@ def run_training(
     folder = RunFolder(config.output)
     last = folder.require_free(resume, overwrite)
     data = load_data(config)
+    _require_judge(config, data)
     identity = {"config": config.model_dump(mode="json"), "data": _ordered_sha256(data), "seed": config.seed}
     checkpoint = None if last is None else _matching_checkpoint(last, identity)
     console.print(statistics_table(data.statistics))
@@ -89,6 +90,18 @@ def run_training(
         trainer.restore(checkpoint)
     ended = trainer.fit()
     return _finish(config, trainer, data, ended)
+
+
+def _require_judge(config: Config, data: LoadedData) -> None:
+    """Refuse to start if no label says which epoch is the best; see `nnpkit.training.trainer.monitored`."""
+    monitor, judge = config.training.monitor, "test" if "test" in data.splits else "train"
+    labels = data.statistics[judge]["labels"]
+    needed = {"energy_rmse": ["energy"], "force_rmse": ["forces"]}.get(monitor, ["energy", "forces"])
+    if not any(labels[name] for name in needed):
+        raise InputError(
+            f"no {judge} structure has {' or '.join(needed)}", where=f"training.monitor: {monitor}",
+            hint="the best epoch is chosen by these labels: give data that have them, or another monitor",
+        )  # fmt: skip
 
 
 def _settings(config: Config) -> TrainerSettings:

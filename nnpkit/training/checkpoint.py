@@ -83,7 +83,9 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
         with atomic_folder(path) as new:
             save_file(flat, new / "state.safetensors")
             (new / "state.json").write_bytes(text)
+            mode = (new / "state.json").stat().st_mode
             for file in new.iterdir():
+                file.chmod(mode)  # safetensors writes for the owner alone
                 _flush_to_disk(file)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

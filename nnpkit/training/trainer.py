@@ -251,18 +251,9 @@ def monitored(errors: Mapping[str, Any], monitor: str) -> float:
     """The number that makes one epoch better than another.
 
     ``energy_rmse``, ``force_rmse``, or ``energy_force``: their geometric mean, for which halving either error
-    is worth the same whatever their units. A kind of label that the data lack does not count.
-
-    Raises
-    ------
-    InputError
-        If the data have no labels that `monitor` needs.
+    is worth the same whatever their units. A kind of label that the data lack does not count; without any
+    the result is not a number.
     """
     names = ("energy_rmse", "force_rmse") if monitor == "energy_force" else (monitor,)
     values = [float(errors[name]) for name in names if errors[name] is not None]
-    if not values:
-        raise InputError(
-            "the structures have no labels to judge the epochs by", where=f"training.monitor: {monitor}",
-            expected="test structures with energies or forces",
-        )  # fmt: skip
-    return math.prod(values) ** (1.0 / len(values))
+    return math.prod(values) ** (1.0 / len(values)) if values else math.nan

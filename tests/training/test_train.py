@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import yaml
 from alloy import CONFIG, make_training, write_alloy
+from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -257,8 +259,9 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["data.reference_energies={Cu: -3.0}"], "no reference energy for Au"),
         (["data.labels={energy: nix}"], "no frame has 'nix'"),
         (["data.test_fraction=0.99"], "cannot be split"),
-        (["training.schedule={virial: true}", "data.train=bare.extxyz"], "no training structure has any"),
+        (["data.train=energies.extxyz"], "the schedule uses forces, but no training structure has any. Set it to 0"),
         (["model.network.hidden=[200000]"], "the Kalman filter needs"),
+        (["training.monitor=force_rmse", "data.test=energies.extxyz"], "no test structure has forces"),
         (["output=train.yaml"], "is a file; expected a folder for the run"),
         (["data.train=nan.extxyz"], "nan.extxyz#1"),
         (["data.suspicious=error", "data.train=[train.extxyz, train.extxyz]"], "suspicious findings, the first: same"),
@@ -269,12 +272,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(config: Path, overrides: list[
     text = Path("nan.extxyz").read_text().splitlines()
     text[8] = " ".join([*text[8].split()[:-1], "nan"])
     Path("nan.extxyz").write_text("\n".join(text) + "\n")
-    import ase.io
-
     images = ase.io.read("train.extxyz", ":")
     for atoms in images:
-        atoms.calc = None
-    ase.io.write("bare.extxyz", images)
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    ase.io.write("energies.extxyz", images)
     assert expected in fails(config, *overrides)
     assert not Path("run").exists()
 
