@@ -41,7 +41,7 @@ def read_aenet(path: str | Path) -> list[Structure]:
         vectors = content[keywords["PRIMVEC"] + 1 :][:3] if "PRIMVEC" in keywords else []
         cell = _numbers(vectors, slice(0, 3), 3, path)
         start = keywords["PRIMCOORD"] + 1
-        count = int(_numbers(content[start : start + 1], slice(0, 1), 1, path)[0, 0])
+        count = _count(content[start : start + 1], path)
         rows = content[start + 1 :][:count]
     elif "ATOMS" in keywords:
         cell, rows = np.zeros((3, 3)), content[keywords["ATOMS"] + 1 :]
@@ -79,6 +79,13 @@ def _numbers(rows: list[tuple[int, list[str]]], columns: slice, count: int, path
                 f"{len(words)} columns", where=f"{path}, line {line}", expected=f"{columns.stop}"
             )
     return np.array(values)
+
+
+def _count(rows: list[tuple[int, list[str]]], path: str | Path) -> int:
+    word = rows[0][1][0] if rows else "nothing"
+    if not (word.isascii() and word.isdigit()):
+        raise InputError(f"{word!r} after PRIMCOORD", where=str(path), expected="the number of atoms")
+    return int(word)
 
 
 def _energy(word: str, path: str | Path) -> float:

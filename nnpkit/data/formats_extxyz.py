@@ -138,7 +138,9 @@ def _frame(
     arrays = _columns(rows, str(_take(info, "properties") or _DEFAULT_PROPERTIES), where, path, line + 1)
     lattice, pbc = _take(info, "lattice"), _take(info, "pbc")
     if lattice is not None and (np.size(lattice) != 9 or np.asarray(lattice).dtype.kind not in "if"):
-        raise InputError(f"the lattice {lattice!r} is not understood", where=where, expected="nine numbers")
+        raise InputError(
+            f"the lattice {_short(lattice)} is not understood", where=where, expected="nine numbers"
+        )
     cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, dtype=np.float64).reshape(3, 3)
     symbols = _symbols(arrays, where)
     positions = arrays.pop("pos", None)
@@ -155,6 +157,11 @@ def _frame(
         arrays=arrays,
         **labels,
     )
+
+
+def _short(value: Any) -> str:
+    """Text of any value for a message: one line, not long."""
+    return " ".join(str(value).split())[:60]
 
 
 def _symbols(arrays: dict[str, np.ndarray], where: str) -> list[str]:

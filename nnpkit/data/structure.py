@@ -109,7 +109,7 @@ class Structure:
             return float(np.asarray(value, dtype=np.float64).reshape(()))
         except (TypeError, ValueError):
             raise InputError(
-                f"the {label} {value!r} is not one number",
+                f"the {label} {' '.join(str(value).split())[:60]} is not one number",
                 where=self.name or None,
                 expected="a single number",
             ) from None

@@ -183,6 +183,7 @@ def test_aenet_xsf(tmp_path: Path) -> None:
         (AENET.replace("1.9", "1.9x"), "line 11: .* is not understood"),
         (AENET.replace("-19960.5", "low"), "the total energy 'low' is not a number"),
         (AENET.replace("PRIMCOORD", "COORD"), "neither PRIMCOORD nor ATOMS"),
+        (AENET.replace("\n2 1\n", "\ninf 1\n"), "'inf' after PRIMCOORD; expected the number of atoms"),
         (AENET.replace("-0.1 0.0 0.2", "-0.1"), "line 11: 5 columns; expected 7"),
     ],
 )
