@@ -44,7 +44,7 @@ def md(
     ] = (1, 1, 1),
     seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 1,
     every: Annotated[
-        int | None, typer.Option(help="Steps between thermo lines.", show_default="steps/1000")
+        int | None, typer.Option(help="Steps between thermo lines.", show_default="steps/1000, at most 100")
     ] = None,
     dump_every: Annotated[
         int | None, typer.Option(help="Steps between frames.", show_default="steps/200")
@@ -80,7 +80,7 @@ def md(
     simulation = Simulation(
         ensemble=ensemble, temperature=temperature, pressure=pressure, timestep=timestep, steps=steps, seed=seed,
         tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
-        every=max(1, min(100, steps // 1000)) if every is None else every,
+        every=_thermo_interval(ensemble, steps) if every is None else every,
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
     )  # fmt: skip
     command = lammps_command(ranks, lmp)
@@ -91,7 +91,7 @@ def md(
     if dry_run:
         print(f"Wrote {output}/in.lammps. To run it: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
         return
-    with SimulationProgress(steps) as progress:
+    with SimulationProgress(steps, relax) as progress:
         reader = run_lammps(output, command, progress)
     summary = report(output, simulation, start, reader, ranks)
     _print_summary(summary, output)
@@ -100,6 +100,10 @@ def md(
             f"the run is not stable: {summary['unstable']}. Try a shorter time step or --relax, and look at the "
             f"last frames of {output}/trajectory.lammpstrj; the model may not know such structures"
         )
+
+
+def _thermo_interval(ensemble: str, steps: int) -> int:
+    return 1 if ensemble == "minimize" else max(1, min(100, steps // 1000))
 
 
 def _read_structure(text: str, replicate: tuple[int, int, int]) -> Structure:

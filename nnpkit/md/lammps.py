@@ -65,7 +65,7 @@ class Simulation:
     coupling : {'iso', 'aniso', 'tri'}
         Which cell parameters npt changes: the volume, three edges, or edges and angles.
     relax : bool
-        Minimise the energy before the dynamics.
+        Minimise the energy a little before the dynamics.
 
     Raises
     ------
@@ -202,11 +202,12 @@ def _trajectory(simulation: Simulation, elements: Sequence[str]) -> list[str]:
     return lines
 
 
-def _minimisation(steps: str, evaluations: str) -> list[str]:
+def _minimisation(largest_force: float, steps: str, evaluations: str) -> list[str]:
     return [
+        f"# Ends when no force component is larger than {largest_force:g} eV/Angstrom.",
         "min_style       cg",
-        "# until the energy changes by less than 1e-12 of itself or the forces are below 1e-3 eV/Angstrom",
-        f"minimize        1.0e-12 1.0e-3 {steps} {evaluations}",
+        "min_modify      norm inf",
+        f"minimize        0.0 {largest_force:g} {steps} {evaluations}",
     ]
 
 
@@ -236,7 +237,7 @@ def _dynamics(simulation: Simulation, structure: Structure, trajectory: Sequence
     rotation = "no" if any(structure.pbc) or structure.n_atoms < 3 else "yes"
     lines = []
     if simulation.relax:
-        lines += _section("relaxation", *_minimisation("1000", "10000"), "reset_timestep  0")
+        lines += _section("relaxation", *_minimisation(0.01, "100", "500"), "reset_timestep  0")
     lines += _section(
         "dynamics",
         f"velocity        all create ${{temperature}} ${{seed}} mom yes rot {rotation} dist gaussian",
@@ -307,7 +308,7 @@ def input_text(
     if simulation.dynamics:
         lines += _dynamics(simulation, structure, trajectory)
     else:
-        lines += _section("minimisation", *trajectory, *_minimisation("${steps}", "$(10*v_steps)"))
+        lines += _section("minimisation", *trajectory, *_minimisation(1e-3, "${steps}", "$(10*v_steps)"))
     return "\n".join([*lines, *_final(simulation, elements)]) + "\n"
 
 

@@ -19,14 +19,18 @@ class SimulationProgress:
     ----------
     steps : int
         Of the whole run.
+    relax : bool
+        Whether a minimisation of unknown length comes before it.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, relax: bool = False) -> None:
         self.steps = steps
+        self._relaxing = relax
         self._bar: Any = None
         self._task: Any = None
         self._begin = 0.0
         self._next_line = 0.0
+        self._last = -1
 
     def __enter__(self) -> SimulationProgress:
         self._begin = time.monotonic()
@@ -49,7 +53,13 @@ class SimulationProgress:
 
     def __call__(self, row: Mapping[str, float]) -> None:
         step, state = int(row["step"]), _state(row)
-        if self._bar is not None:
+        if step <= self._last:  # the dynamics begins
+            self._begin, self._relaxing = time.monotonic(), False
+        self._last = step
+        if self._relaxing:
+            if self._bar is not None:
+                self._bar.update(self._task, description=f"relaxing, E {row['potential_energy_eV']:.4f} eV")
+        elif self._bar is not None:
             self._bar.update(self._task, completed=step, description=state)
         elif step >= self._next_line:
             elapsed = time.monotonic() - self._begin

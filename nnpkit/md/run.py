@@ -120,7 +120,7 @@ def run_lammps(
     Raises
     ------
     SimulationError
-        If LAMMPS ends with an error.
+        If LAMMPS ends with an error or without a line of thermodynamic output.
     """
     log = Path(folder) / FILES["log"]
     log.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def run_lammps(
         except BaseException:
             _stop(process)
             raise
-    if process.returncode:
+    if process.returncode or not len(reader.thermo()):
         raise SimulationError(_failure(reader, list(tail), log, process.returncode))
     return reader
 
