@@ -155,7 +155,7 @@ def labels_of_atoms(
     """
     info = dict(atoms.info)
     arrays = {key: value.copy() for key, value in atoms.arrays.items() if key not in ("numbers", "positions")}
-    if atoms.calc is not None and not atoms.calc.check_state(atoms):
+    if not getattr(atoms.calc, "check_state", lambda _: True)(atoms):
         for key, value in atoms.calc.results.items():
             if value is None:
                 continue
