@@ -10,6 +10,9 @@ import torch
 from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.deep_descriptor import DeepDescriptor
+from nnpkit.models.descriptor import Descriptor
+from nnpkit.models.fitting import FittingNetwork
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import ZblRepulsion
@@ -23,37 +26,30 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     Parameters
     ----------
     spec : mapping
-        ``kind`` ("acsf"), ``elements``, ``cutoff_kind``, ``cutoff_inner``, ``functions`` (each a mapping of
-        `SymmetryFunction`), ``networks`` ({element: {"hidden": [...], "activations": [...]}}),
-        ``energy_scale`` (eV), ``reference_energies`` ({element: eV}), ``wall`` ({pair: Å} or empty).
+        ``kind``, ``elements``, ``networks`` ({element: {"hidden": [...], ...}}), ``energy_scale`` (eV),
+        ``reference_energies`` ({element: eV}), ``wall`` ({pair: Å} or empty), and by kind:
+
+        * ``acsf``: ``cutoff_kind``, ``cutoff_inner``, ``functions`` (each a mapping of `SymmetryFunction`), and for
+          each network ``activations``;
+        * ``deep_potential``: ``descriptor`` (arguments of `DeepDescriptor`), and for each network ``activation`` and
+          ``timestep``.
 
     Raises
     ------
     InputError
         For an unknown kind, or an element without functions or network settings.
     """
-    if spec["kind"] != "acsf":
-        raise InputError(f"unknown model kind {spec['kind']!r}", expected="acsf")
+    builders = {"acsf": _acsf_parts, "deep_potential": _deep_potential_parts}
+    if spec["kind"] not in builders:
+        raise InputError(f"unknown model kind {spec['kind']!r}", expected=" or ".join(builders))
     elements = list(spec["elements"])
-    functions = [SymmetryFunction(**f) for f in spec["functions"]]
     for element in elements:
         if element not in spec["networks"]:
             raise InputError(
                 f"element {element} has no network settings", where="model.network",
                 expected=f"settings for each of {', '.join(elements)}",
             )  # fmt: skip
-        if not any(f.center == element for f in functions):
-            raise InputError(
-                f"element {element} has no symmetry functions", where="model.descriptor",
-                hint="add functions centred on it or let them be generated from the data",
-            )  # fmt: skip
-    descriptor = Acsf(elements, functions, spec["cutoff_kind"], spec.get("cutoff_inner", 0.0))
-    networks = ElementNetworks(
-        [
-            AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
-            for e, n in zip(elements, descriptor.n_features, strict=True)
-        ]
-    )
+    descriptor, networks = builders[spec["kind"]](spec, elements)
     wall = ZblRepulsion(elements, spec["wall"]) if spec.get("wall") else None
     return AtomicModel(
         elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks, wall,
@@ -61,10 +57,37 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     )  # fmt: skip
 
 
+def _acsf_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
+    """Symmetry functions and feed-forward networks."""
+    functions = [SymmetryFunction(**f) for f in spec["functions"]]
+    for element in elements:
+        if not any(f.center == element for f in functions):
+            raise InputError(
+                f"element {element} has no symmetry functions", where="model.descriptor",
+                hint="add functions centred on it or let them be generated from the data",
+            )  # fmt: skip
+    descriptor = Acsf(elements, functions, spec["cutoff_kind"], spec.get("cutoff_inner", 0.0))
+    networks = [
+        AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
+        for e, n in zip(elements, descriptor.n_features, strict=True)
+    ]
+    return descriptor, ElementNetworks(networks)
+
+
+def _deep_potential_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
+    """Embedding descriptor and fitting networks."""
+    descriptor = DeepDescriptor(elements, **spec["descriptor"])
+    networks = [
+        FittingNetwork(n, **spec["networks"][e]) for e, n in zip(elements, descriptor.n_features, strict=True)
+    ]
+    return descriptor, ElementNetworks(networks)
+
+
 def initialise(model: AtomicModel, kind: str, seed: int) -> None:
-    """Draw the weights of every element's network from one seeded stream; see `AtomicNetwork.initialise`."""
+    """Draw all weights from one seeded stream; see `AtomicNetwork.initialise`, `ResidualNetwork.initialise`."""
     generator = torch.Generator().manual_seed(seed)
-    for network in model.networks.networks:
+    embeddings = model.descriptor.embeddings if isinstance(model.descriptor, DeepDescriptor) else []
+    for network in [*embeddings, *model.networks.networks]:
         network.initialise(kind, generator)
 
 
