@@ -19,13 +19,20 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="model.pt, run folder, checkpoint or RuNNer potential folder.")
+        Path,
+        typer.Argument(metavar="MODEL", help="model.pt, run folder, checkpoint or RuNNer potential folder."),
     ],
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files or folders with structures.")],
-    json: Annotated[Path | None, typer.Option("--json", help="Write the errors to this JSON file.")] = None,
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help="Files or folders with structures.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the errors to this JSON file.")
+    ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predictions", help="Write the structures with predicted labels to this extxyz file."),
+        typer.Option(
+            "--predictions",
+            metavar="FILE",
+            help="Write the structures with predicted labels to this extxyz file.",
+        ),
     ] = None,
     format: Annotated[
         str | None, typer.Option("--format", help="Format of the data; recognised by default.")

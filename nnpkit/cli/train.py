@@ -12,10 +12,14 @@ __all__ = ["train"]
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file that describes data, model and training.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file that describes data, model and training.")
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. `training.epochs=50`."),
+        typer.Argument(
+            metavar="KEY=VALUE", show_default=False, help="Settings to change, e.g. `training.epochs=50`."
+        ),
     ] = None,
     resume: Annotated[
         bool,
