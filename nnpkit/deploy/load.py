@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -34,12 +36,13 @@ __all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
 
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
-_PROVENANCE = (
-    "data_sha256",
-    "min_distance",
-    "training",
-    "source",
-)  # metadata that the model itself does not hold
+# Metadata that the model itself does not hold.
+_PROVENANCE = ("data_sha256", "min_distance", "training", "source")
+_DAMAGED_ZIP = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+    KeyError, IndexError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What Python's zip reader raises for one bad byte or another."""
 _KINDS = "a model.pt, a run folder, a checkpoint folder or a RuNNer folder with input.nn"
 
 
@@ -85,9 +88,17 @@ class LoadedModel:
         """Radius (Å) beyond which no neighbour matters."""
         return float(self.metadata["cutoff"])
 
+    @overload
+    def predict(self, structures: Atoms | Structure, atoms_per_chunk: int = ...) -> Result: ...
+
+    @overload
+    def predict(
+        self, structures: Sequence[Atoms | Structure], atoms_per_chunk: int = ...
+    ) -> list[Result]: ...
+
     def predict(
         self, structures: Atoms | Structure | Sequence[Atoms | Structure], atoms_per_chunk: int = 128
-    ) -> Any:
+    ) -> Result | list[Result]:
         """Energies, forces and stress of one structure (a `Result`) or of several (a list).
 
         Parameters
@@ -102,7 +113,7 @@ class LoadedModel:
         InputError
             If an element is unknown to the model, or a structure makes no sense (atoms at the same place).
         """
-        if not isinstance(structures, Structure) and not hasattr(structures, "get_positions"):
+        if isinstance(structures, Sequence):
             return [self.predict(s, atoms_per_chunk) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
         graph = build_graph(structure, self.elements, self.cutoff)
@@ -216,21 +227,21 @@ def _read_metadata(path: Path) -> str:
     hint = "copy or export it again"
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            if damaged is not None:
+            if archive.testzip() is not None:
                 raise InputError(
-                    f"the file is damaged or was altered: the checksum of {damaged} is wrong",
-                    where=str(path), hint=hint,
-                )  # fmt: skip
+                    "the file is damaged or was altered: a checksum is wrong", where=str(path), hint=hint
+                )
             names = archive.namelist()
             if not any(name.endswith("/constants.pkl") for name in names):
                 raise InputError("no TorchScript file", where=str(path), expected=_KINDS)
             extra = [name for name in names if name.endswith("/extra/" + METADATA_FILE)]
             return archive.read(extra[0]).decode("utf-8", errors="replace") if extra else ""
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.error) as error:
+    except _DAMAGED_ZIP as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"no model file, or a truncated one ({error})", where=str(path), expected=_KINDS, hint=hint
-        ) from None
+            f"no model file, or a truncated or damaged one ({reason})", where=str(path),
+            expected=_KINDS, hint=hint,
+        ) from None  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
 

@@ -176,13 +176,13 @@ def _activations(settings: RunnerSettings, element: str, n_layers: int) -> list[
 def _network(settings: RunnerSettings, folder: Path, element: str, n_inputs: int) -> list[Layer]:
     """Layers of an element's network from its weight file."""
     path = folder / f"weights.{atomic_numbers[element]:03d}.data"
+    nodes = [int(parse_number(n, str(settings.path))) for n in settings.words("global_nodes_short", [])]
     rows = _read_table(path)
     if all(len(row) >= 5 for row in rows):
         layers = _layers_by_index(rows, path)
     else:
-        hidden = [int(parse_number(w, str(settings.path))) for w in settings.words("global_nodes_short")]
         layers = _layers_in_order(
-            [parse_number(row[0], str(path)) for row in rows], [n_inputs, *hidden, 1], path
+            [parse_number(row[0], str(path)) for row in rows], [n_inputs, *nodes, 1], path
         )
     found = layers[0].weight.shape[1]
     if found != n_inputs or len(layers[-1].bias) != 1:
@@ -190,12 +190,11 @@ def _network(settings: RunnerSettings, folder: Path, element: str, n_inputs: int
             f"weights of a network with {found} inputs and {len(layers[-1].bias)} outputs", where=str(path),
             expected=f"the {n_inputs} symmetry functions of {element} in input.nn and one output",
         )  # fmt: skip
-    nodes = settings.words("global_nodes_short", [])
     per_element = any(k in settings for k in ("element_nodes_short", "element_hidden_layers_short"))
-    if nodes and not per_element and [len(x.bias) for x in layers[:-1]] != [int(float(n)) for n in nodes]:
+    if nodes and not per_element and [len(x.bias) for x in layers[:-1]] != nodes:
         raise InputError(
             f"hidden layers of {[len(x.bias) for x in layers[:-1]]} nodes", where=str(path),
-            expected=f"{' '.join(nodes)} as in global_nodes_short",
+            expected=f"{nodes} as in global_nodes_short",
         )  # fmt: skip
     if "normalize_nodes" in settings:
         layers = [Layer(x.weight / x.weight.shape[1], x.bias / x.weight.shape[1]) for x in layers]
@@ -233,7 +232,10 @@ def _layers_by_index(rows: list[list[str]], path: Path) -> list[Layer]:
     for number in range(1, max([*weights, *biases], default=0) + 1):
         w, b = weights.get(number, {}), biases.get(number, {})
         shape = (len(b), max([j for _, j in w], default=-1) + 1)
-        complete = len(b) == max(b, default=-1) + 1 and len(w) == shape[0] * shape[1] > 0
+        inside = all(0 <= i < shape[0] and 0 <= j < shape[1] for i, j in w) and all(
+            0 <= i < shape[0] for i in b
+        )
+        complete = inside and len(w) == shape[0] * shape[1] > 0
         if not complete or (layers and len(layers[-1].bias) != shape[1]):
             raise InputError(
                 f"layer {number} is incomplete", where=str(path), hint="the file may be truncated or damaged"

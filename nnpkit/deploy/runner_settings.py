@@ -7,6 +7,7 @@ notes of `nnpkit.deploy.runner_format` say what is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,11 +97,14 @@ class RunnerSettings:
 
 
 def parse_number(word: str, where: str) -> float:
-    """Number as C or Fortran write it (1.0E-3, 1.0D-3); InputError otherwise."""
+    """Finite number as C or Fortran write it (1.0E-3, 1.0D-3); InputError otherwise."""
     try:
-        return float(word.replace("D", "E").replace("d", "e"))
+        number = float(word.replace("D", "E").replace("d", "e"))
     except ValueError:
-        raise InputError(f"{word!r} is not a number", where=where) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{word!r} is not a number", where=where)
+    return number
 
 
 def read_settings(path: str | Path) -> RunnerSettings:
