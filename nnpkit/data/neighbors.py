@@ -37,7 +37,9 @@ def neighbor_pairs(structure: Structure, cutoff: float) -> NeighborPairs:
     periodic = np.asarray(structure.pbc, dtype=bool)
     if periodic.all() and abs(np.linalg.det(structure.cell)) < 1e-8:
         raise InputError(
-            "the periodic cell has no volume", where=structure.name, hint="check the lattice lines of this frame"
+            "the periodic cell has no volume",
+            where=structure.name,
+            hint="check the lattice lines of this frame",
         )
     center, neighbor, shift, distance = NeighborList(cutoff=float(cutoff), full_list=True).compute(
         points=np.ascontiguousarray(structure.positions, dtype=np.float64),

@@ -52,7 +52,9 @@ class SymmetryFunction:
 
     def __str__(self) -> str:
         """One line as it is shown to a person."""
-        text = f"{self.kind} {self.center} {' '.join(self.neighbors)} eta={self.eta:.4g} shift={self.shift:.4g}"
+        text = (
+            f"{self.kind} {self.center} {' '.join(self.neighbors)} eta={self.eta:.4g} shift={self.shift:.4g}"
+        )
         return text + ("" if self.kind == "G2" else f" lambda={self.lam:+.0f} zeta={self.zeta:g}")
 
 
@@ -79,7 +81,9 @@ class _RadialFactor(nn.Module):
 
     def __init__(self, parameters: Sequence[tuple[float, float, float]], kind: str, inner: float) -> None:
         super().__init__()
-        eta, shift, cutoff = (torch.tensor(column, dtype=torch.float64) for column in zip(*parameters, strict=True))
+        eta, shift, cutoff = (
+            torch.tensor(column, dtype=torch.float64) for column in zip(*parameters, strict=True)
+        )
         self.register_buffer("eta", eta, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         distinct = sorted(set(cutoff.tolist()))
@@ -102,7 +106,9 @@ class _RadialFactor(nn.Module):
 class _RadialGroup(nn.Module):
     """All G2 of one centre and neighbour element."""
 
-    def __init__(self, functions: Sequence[SymmetryFunction], elements: Sequence[str], kind: str, inner: float):
+    def __init__(
+        self, functions: Sequence[SymmetryFunction], elements: Sequence[str], kind: str, inner: float
+    ):
         super().__init__()
         self.center_type = elements.index(functions[0].center)
         self.neighbor_type = elements.index(functions[0].neighbors[0])
@@ -122,7 +128,9 @@ class _RadialGroup(nn.Module):
 class _AngularGroup(nn.Module):
     """All G3 (or all G9) of one centre and pair of neighbour elements; equal factors are evaluated once."""
 
-    def __init__(self, functions: Sequence[SymmetryFunction], elements: Sequence[str], kind: str, inner: float):
+    def __init__(
+        self, functions: Sequence[SymmetryFunction], elements: Sequence[str], kind: str, inner: float
+    ):
         super().__init__()
         self.center_type = elements.index(functions[0].center)
         first, second = sorted(elements.index(e) for e in functions[0].neighbors)
@@ -179,8 +187,12 @@ class Acsf(Descriptor):
     """
 
     def __init__(
-        self, elements: Sequence[str], functions: Sequence[SymmetryFunction], cutoff_kind: str, cutoff_inner: float = 0.0
-    ) -> None:  # fmt: skip
+        self,
+        elements: Sequence[str],
+        functions: Sequence[SymmetryFunction],
+        cutoff_kind: str,
+        cutoff_inner: float = 0.0,
+    ) -> None:
         elements = list(elements)
         if cutoff_kind not in CUTOFF_KINDS:
             raise ValueError(f"unknown cutoff function {cutoff_kind!r}")
@@ -191,7 +203,10 @@ class Acsf(Descriptor):
             groups.setdefault((f.kind, f.center, f.neighbors), []).append(position)
         make = {"G2": _RadialGroup, "G3": _AngularGroup, "G9": _AngularGroup}
         ordered = sorted(groups.items(), key=lambda item: item[0][0] != "G2")  # radial groups first
-        modules = [make[key[0]]([functions[p] for p in group], elements, cutoff_kind, cutoff_inner) for key, group in ordered]
+        modules = [
+            make[key[0]]([functions[p] for p in group], elements, cutoff_kind, cutoff_inner)
+            for key, group in ordered
+        ]
         self.radial_groups = nn.ModuleList([m for m in modules if isinstance(m, _RadialGroup)])
         self.angular_groups = nn.ModuleList([m for m in modules if isinstance(m, _AngularGroup)])
         self.angular_cutoff = max([m.cutoff for m in modules if isinstance(m, _AngularGroup)], default=0.0)
@@ -285,7 +300,9 @@ def _angular_jacobian(
     cosine = (r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik)
     h, dh = _with_slope(group.factor, r)
     h_ij, h_ik, dh_ij, dh_ik = h[e_j], h[e_k], dh[e_j], dh[e_k]
-    h_jk, dh_jk = _with_slope(group.factor, r_jk) if group.narrow else (torch.ones_like(h_ij), torch.zeros_like(h_ij))
+    h_jk, dh_jk = (
+        _with_slope(group.factor, r_jk) if group.narrow else (torch.ones_like(h_ij), torch.zeros_like(h_ij))
+    )
     angular, d_angular = (a[:, group.angular_index] for a in _with_slope(group.angular_factor, cosine))
     radial = (h_ij * h_ik * h_jk)[:, group.radial_index]
     by_cosine = radial * d_angular

@@ -16,7 +16,6 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from nnpkit.errors import InputError
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.cutoff import cutoff_function
 
@@ -53,18 +52,10 @@ def radial_etas(shortest: float, count: int, cutoff: float, kind: str, inner: fl
         Shortest distance of the pair in the data, Å: the inflection point of the narrowest function.
     count, cutoff, kind, inner
         Number of functions, cutoff radius (Å) and cutoff function. Where the cutoff function itself turns
-        closer than `shortest` (tanh3 does), the inflection points are those of the Gaussian alone.
-
-    Raises
-    ------
-    InputError
-        If `shortest` is so close to the cutoff that there is no room for the functions.
+        closer than `shortest` (tanh3 does), the inflection points are those of the Gaussian alone. A pair
+        that only meets in the outer half of the sphere gets the exponents of one that meets at 0.45 cutoff.
     """
-    if shortest > 0.45 * cutoff:
-        raise InputError(
-            f"the shortest distance {shortest:.2f} Å leaves no room below the cutoff of {cutoff:.2f} Å",
-            where="model.descriptor.cutoff", hint=f"use a cutoff of at least {shortest / 0.45:.1f} Å",
-        )  # fmt: skip
+    shortest = min(shortest, 0.45 * cutoff)
     widest = _inflection(0.0, cutoff, kind, inner)
     targets = np.linspace(max(widest, 0.5 * cutoff), shortest, count)[1:]
     if widest < 0.45 * cutoff:
@@ -128,9 +119,13 @@ def default_functions(
             etas = radial_etas(distance, radial, cutoff, kind, inner)
             functions += [SymmetryFunction("G2", center, (neighbor,), cutoff, eta=eta) for eta in etas]
             shown = ", ".join(f"{eta:.4f}" for eta in etas)
-            report.append(f"{center}-{neighbor}: shortest distance {distance:.3f} Å, G2 with eta = {shown} 1/Å²")
+            report.append(
+                f"{center}-{neighbor}: shortest distance {distance:.3f} Å, G2 with eta = {shown} 1/Å²"
+            )
         for pair in combinations_with_replacement(elements, 2):
-            reachable = all(shortest.get(frozenset((center, e)), angular_cutoff) < angular_cutoff for e in pair)
+            reachable = all(
+                shortest.get(frozenset((center, e)), angular_cutoff) < angular_cutoff for e in pair
+            )
             if not reachable:
                 report.append(f"{center}-{'-'.join(pair)}: no such triplet within {angular_cutoff:.2f} Å")
                 continue
@@ -140,12 +135,18 @@ def default_functions(
                 for zeta in zetas
                 for lam in (1.0, -1.0)
             ]
-            report.append(f"{center}-{'-'.join(pair)}: {angular_kind} with zeta = {list(zetas)}, lambda = +-1")
+            report.append(
+                f"{center}-{'-'.join(pair)}: {angular_kind} with zeta = {list(zetas)}, lambda = +-1"
+            )
     return functions, report
 
 
 def narrow_functions(
-    functions: Sequence[SymmetryFunction], elements: Sequence[str], minimum: Tensor, maximum: Tensor, threshold: float
+    functions: Sequence[SymmetryFunction],
+    elements: Sequence[str],
+    minimum: Tensor,
+    maximum: Tensor,
+    threshold: float,
 ) -> tuple[list[SymmetryFunction], list[str]]:
     """Functions worth keeping, and for each dropped one the reason.
 

@@ -9,7 +9,17 @@ from torch import Tensor
 
 __all__ = ["CUTOFF_KINDS", "cutoff_function"]
 
-CUTOFF_KINDS = ("hard", "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1", "poly2", "poly3", "poly4")
+CUTOFF_KINDS = (
+    "hard",
+    "cosine",
+    "tanh3",
+    "tanh3_normalized",
+    "exponential",
+    "poly1",
+    "poly2",
+    "poly3",
+    "poly4",
+)
 """Names in the order of the RuNNer/n2p2 keyword ``cutoff_type`` (0, 1, 2, ... 8)."""
 
 
@@ -29,7 +39,8 @@ def cutoff_function(r: Tensor, cutoff: float, kind: str, inner: float = 0.0) -> 
 
         and without an inner radius:
 
-        * ``tanh3``: ``tanh(1 - r/r_c)^3`` (Shao et al., J. Chem. Phys. 155, 204108 (2021), supplement, eq. 3); ``tanh3_normalized`` is 1 at r = 0
+        * ``tanh3``: ``tanh(1 - r/r_c)^3`` (Shao et al., J. Chem. Phys. 155, 204108 (2021), supplement, eq. 3);
+          ``tanh3_normalized`` is 1 at r = 0
         * ``exponential``: ``exp(1 - 1 / (1 - (r/r_c)^2))``
         * ``hard``: 1
     inner : float

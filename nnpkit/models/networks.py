@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +64,7 @@ class AtomicNetwork(nn.Module):
             raise ValueError(f"{len(hidden)} hidden layers need {len(hidden) + 1} activation functions")
         sizes = [n_inputs, *hidden, 1]
         self.n_inputs = n_inputs
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b, dtype=torch.float64) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(sizes))
         self.activations = list(activations)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +89,9 @@ class AtomicNetwork(nn.Module):
             with torch.no_grad():
                 if kind == "modified_xavier":
                     sigma = math.sqrt(2.0 / (fan_in + fan_out))
-                    normal = torch.randn((fan_out, fan_in + 1), generator=generator, dtype=torch.float64) * sigma
+                    normal = (
+                        torch.randn((fan_out, fan_in + 1), generator=generator, dtype=torch.float64) * sigma
+                    )
                     layer.weight.copy_(normal[:, :fan_in])
                     layer.bias.copy_(normal[:, fan_in])
                 elif kind == "nguyen_widrow" and position < len(self.layers) - 1:

@@ -108,7 +108,11 @@ def _virial_samples(frame: Frame, jacobian: Tensor) -> _Samples:
     n = frame.n_atoms
     atoms = torch.arange(n).repeat(6)
     return _Samples(
-        frame.features[atoms], torch.cat(directions), frame.types[atoms], atoms, torch.arange(6).repeat_interleave(n)
+        frame.features[atoms],
+        torch.cat(directions),
+        frame.types[atoms],
+        atoms,
+        torch.arange(6).repeat_interleave(n),
     )
 
 
@@ -192,7 +196,9 @@ class Observer:
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
-        return Measurement(target - reference - wall - value, jacobian, torch.full((1,), variance, dtype=torch.float64))
+        return Measurement(
+            target - reference - wall - value, jacobian, torch.full((1,), variance, dtype=torch.float64)
+        )
 
     def _forces(self, frame: Frame, components: Tensor) -> Measurement:
         target = _require(frame, "forces").reshape(-1)[components]
@@ -242,12 +248,19 @@ class Observer:
             components = None if labels.components is None else labels.components[position]
             self._errors(frame, labels.energy, components, labels.virial, errors)
         terms = [
-            getattr(self.weights, kind) * torch.cat(parts).square().mean() for kind, parts in errors.items() if parts
+            getattr(self.weights, kind) * torch.cat(parts).square().mean()
+            for kind, parts in errors.items()
+            if parts
         ]
         return torch.stack(terms).sum()
 
     def _errors(
-        self, frame: Frame, energy: bool, components: Tensor | None, virial: bool, errors: dict[str, list[Tensor]]
+        self,
+        frame: Frame,
+        energy: bool,
+        components: Tensor | None,
+        virial: bool,
+        errors: dict[str, list[Tensor]],
     ) -> None:
         """Append the errors of one frame, prediction minus label."""
         directional = virial or (components is not None and len(components) > 0)

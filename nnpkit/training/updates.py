@@ -97,7 +97,9 @@ class GradientUpdate:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.observer.loss(labels)
         loss.backward()
-        for parameter in self.parameters:  # forces do not depend on the last bias: its gradient is zero, not absent
+        for (
+            parameter
+        ) in self.parameters:  # forces do not depend on the last bias: its gradient is zero, not absent
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         norm = clip_grad_norm_(self.parameters, self.clip if self.clip is not None else float("inf"))

@@ -16,7 +16,11 @@ TRICLINIC = np.array([[5.1, 0.0, 0.0], [1.1, 4.9, 0.0], [-0.7, 0.9, 5.3]])
 
 
 def random_structure(
-    elements: list[str], n_atoms: int, seed: int, periodic: bool | tuple[bool, ...] = True, shortest: float = 1.1
+    elements: list[str],
+    n_atoms: int,
+    seed: int,
+    periodic: bool | tuple[bool, ...] = True,
+    shortest: float = 1.1,
 ) -> Structure:
     """Atoms at random in a triclinic cell, no pair closer than `shortest` (Å)."""
     rng = np.random.default_rng(seed)
@@ -28,7 +32,9 @@ def random_structure(
         if all(np.linalg.norm(image - p) > shortest for image in images for p in positions):
             positions.append(trial)
     symbols = [elements[i % len(elements)] for i in range(n_atoms)]
-    return Structure(symbols, np.array(positions), TRICLINIC, np.broadcast_to(periodic, 3), name=f"random#{seed}")
+    return Structure(
+        symbols, np.array(positions), TRICLINIC, np.broadcast_to(periodic, 3), name=f"random#{seed}"
+    )
 
 
 def energy_of(model: AtomicModel, structure: Structure) -> float:
@@ -46,7 +52,9 @@ def strained(structure: Structure, strain: np.ndarray) -> Structure:
 
 def central_difference(function, step: float) -> float:
     """Fourth-order central difference of ``function(x)`` at 0."""
-    return (8.0 * (function(step) - function(-step)) - (function(2.0 * step) - function(-2.0 * step))) / (12.0 * step)
+    return (8.0 * (function(step) - function(-step)) - (function(2.0 * step) - function(-2.0 * step))) / (
+        12.0 * step
+    )
 
 
 def model_inputs(graph: Graph) -> tuple[torch.Tensor, ...]:
@@ -101,7 +109,7 @@ class AtomicModelSuite:
         order = np.random.default_rng(5).permutation(len(structure.symbols))
         moved = Structure(
             [structure.symbols[i] for i in order],
-            (structure.positions[order] + [0.3, -7.1, 2.2]) @ rotation.T,
+            (structure.positions[order] + np.array([0.3, -7.1, 2.2])) @ rotation.T,
             structure.cell @ rotation.T,
             structure.pbc,
         )
@@ -111,7 +119,7 @@ class AtomicModelSuite:
 
     def test_two_distant_copies_have_twice_the_energy(self, model):
         single = random_structure(model.elements, 6, seed=6, periodic=False)
-        far = np.concatenate([single.positions, single.positions + [100.0, 0.0, 0.0]])
+        far = np.concatenate([single.positions, single.positions + np.array([100.0, 0.0, 0.0])])
         double = Structure(single.symbols * 2, far)
         assert energy_of(model, double) == pytest.approx(2.0 * energy_of(model, single), rel=1e-13)
 
@@ -120,7 +128,7 @@ class AtomicModelSuite:
         double = Structure(
             single.symbols * 2,
             np.concatenate([single.positions, single.positions + single.cell[1]]),
-            single.cell * [[1.0], [2.0], [1.0]],
+            single.cell * np.array([[1.0], [2.0], [1.0]]),
             single.pbc,
         )
         assert energy_of(model, double) == pytest.approx(2.0 * energy_of(model, single), rel=1e-13)
@@ -162,9 +170,13 @@ class AtomicModelSuite:
 
     def test_empty_rank_and_lonely_atoms(self, model):
         nothing = torch.zeros(0, dtype=torch.int64)
-        none = model(torch.zeros(0, 3, dtype=torch.float64), nothing, torch.zeros(1, dtype=torch.int64), nothing)
+        none = model(
+            torch.zeros(0, 3, dtype=torch.float64), nothing, torch.zeros(1, dtype=torch.int64), nothing
+        )
         assert none.shape == (0,)
-        lonely = Structure(model.elements, np.arange(len(model.elements))[:, None] * np.array([[100.0, 0, 0]]))
+        lonely = Structure(
+            model.elements, np.arange(len(model.elements))[:, None] * np.array([[100.0, 0, 0]])
+        )
         prediction = Potential(model)(build_graph(lonely, model.elements, model.cutoff))
         assert torch.isfinite(prediction.energy).all()
         assert prediction.forces.abs().max() == 0.0
