@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ __all__ = ["describe", "load_with_notes"]
 def load_with_notes(
     path: Path, units: str | None = None, cflength: float | None = None, cfenergy: float | None = None
 ) -> LoadedModel:
-    """Load any kind of MODEL and print what the user should know about how it was read."""
+    """Load any kind of MODEL; what should be known about how it was read goes to stderr."""
     from nnpkit.deploy.load import load
 
     model = load(path, units, cflength, cfenergy)
     for note in model.notes:
-        print(f"note: {note}")
+        print(f"nnpkit: note: {note}", file=sys.stderr)
     return model
 
 
