@@ -11,23 +11,23 @@ namespace {
 using LAMMPS_NS::json;
 constexpr int FORMAT_VERSION = 1;
 
-void expect(const json &metadata, const char *key, const std::string &found, const std::string &wanted) {
+void expect(const char *key, const std::string &found, const std::string &wanted) {
   if (found != wanted)
     throw std::runtime_error(std::string("metadata: ") + key + " is '" + found + "', expected '" + wanted +
                              "'");
 }
 
 ModelInfo read(const json &metadata) {
-  expect(metadata, "format", metadata.at("format").get<std::string>(), "nnpkit-model");
+  expect("format", metadata.at("format").get<std::string>(), "nnpkit-model");
   const int version = metadata.at("format_version").get<int>();
   if (version != FORMAT_VERSION)
     throw std::runtime_error("model file has format version " + std::to_string(version) +
                              ", this plugin reads version " + std::to_string(FORMAT_VERSION) +
                              ": export the model again with the nnpkit that built the plugin");
   const json &units = metadata.at("units");
-  expect(metadata, "units.length", units.at("length").get<std::string>(), "angstrom");
-  expect(metadata, "units.energy", units.at("energy").get<std::string>(), "eV");
-  expect(metadata, "sign", metadata.at("sign").get<std::string>(), "virial = -dE/dstrain");
+  expect("units.length", units.at("length").get<std::string>(), "angstrom");
+  expect("units.energy", units.at("energy").get<std::string>(), "eV");
+  expect("sign", metadata.at("sign").get<std::string>(), "virial = -dE/dstrain");
 
   ModelInfo info;
   info.kind = metadata.value("kind", std::string("model"));

@@ -73,9 +73,14 @@ void PairNNPKit::settings(int narg, char **arg) {
                            "Angstrom and converts to these two only",
                            update->unit_style));
 
+  // a second pair_style command starts anew: it needs a pair_coeff again
   placement = nnpkit::Placement();
   placement.rank_on_node = nnpkit::rank_on_node(world);
   chunk_set = false;
+  model.reset();
+  if (allocated)
+    for (int i = 1; i <= atom->ntypes; i++)
+      for (int j = i; j <= atom->ntypes; j++) setflag[i][j] = 0;
 
   for (int iarg = 0; iarg < narg; iarg += 2) {
     const std::string key = arg[iarg];
@@ -230,9 +235,9 @@ void PairNNPKit::check_special_neighbors() {
   bool drops = false;
   for (int k = 1; k <= 3; k++)
     if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0) drops = true;
-  if (!drops || !atom->nspecial) return;
+  if (!drops) return;
 
-  int found = 0, anywhere = 0;
+  int found = (atom->molecular == Atom::TEMPLATE) ? 1 : 0, anywhere = 0;
   for (int i = 0; i < atom->nlocal && !found; i++)
     if (element[atom->type[i]] >= 0 && atom->nspecial[i][2] > 0) found = 1;
   MPI_Allreduce(&found, &anywhere, 1, MPI_INT, MPI_MAX, world);
@@ -277,12 +282,6 @@ void PairNNPKit::evaluate_chunk(int first, int last) {
   } catch (const std::exception &failure) {
     error->one(FLERR, fmt::format("Pair style nnpkit: {}", failure.what()));
   }
-  for (int64_t a = 0; a < graph.n_atoms(); a++)
-    if (!std::isfinite(evaluation.atomic_energy[a]))
-      error->one(FLERR, fmt::format(
-                            "Pair style nnpkit: energy of atom {} is not finite at step {}: atoms are too "
-                            "close or lost; check the start structure and the time step",
-                            atom->tag ? atom->tag[graph.center[a]] : graph.center[a] + 1, update->ntimestep));
 }
 
 /* ----------------------------------------------------------------------
@@ -322,6 +321,11 @@ void PairNNPKit::tally_chunk() {
       if (cvflag_atom)
         for (int k = 0; k < 9; k++) cvatom[j][k] += edge[k];
     }
+    if (!std::isfinite(energy + fi[0] + fi[1] + fi[2]))
+      error->one(FLERR,
+                 fmt::format("Pair style nnpkit: energy or force of atom {} is not finite at step {}: atoms "
+                             "are too close or lost; check the start structure and the time step",
+                             atom->tag ? atom->tag[i] : i + 1, update->ntimestep));
     for (int k = 0; k < 3; k++) f[i][k] += fi[k];
 
     // an invariant E_i makes w symmetric up to rounding; the mean of both halves removes that as well

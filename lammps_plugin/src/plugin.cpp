@@ -77,7 +77,7 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
   plugin.version = NNPKIT_LAMMPS_VERSION;
   plugin.style = "pair";
   plugin.name = "nnpkit";
-  plugin.info = "nnpkit pair style v0.1";
+  plugin.info = "pair style nnpkit";
   plugin.author = "the nnpkit developers";
   plugin.creator.v1 = &create_pair;
   plugin.handle = handle;

@@ -44,6 +44,7 @@ def refusal(place: Path, text: str, ranks: int = 1) -> str:
         (setup() + potential("omp 0"), "expected a number of threads"),
         (setup() + potential("chunk"), "keyword chunk has no value"),
         (setup() + potential("cutoff 5"), "unknown keyword 'cutoff'"),
+        (setup() + potential() + "run 0\npair_style nnpkit chunk 8\nrun 0\n", "All pair coeffs are not set"),
     ],
 )  # fmt: skip
 def test_input(place: Path, text: str, words: str) -> None:
@@ -173,4 +174,4 @@ def test_energies_that_are_not_finite_stop_the_run(place: Path) -> None:
     )
     message = refusal(place, text)
     assert "is not finite at step 0" in message
-    assert "energy of atom 13" in message or "energy of atom 14" in message
+    assert "energy or force of atom 13" in message or "energy or force of atom 14" in message
