@@ -48,7 +48,8 @@ def convert(
     """Convert data sets and potentials from one file format to another.
 
     Data sets: extended XYZ, RuNNer `input.data`, DeePMD npy folders, and everything that ASE knows.
-    Potentials: `model.pt` and folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`).
+    Potentials: `model.pt`, folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`), and from
+    serialised Deep Potentials of DeePMD-kit (`model.yaml`).
     """
     if _is_potential(source, destination, to_format):
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)

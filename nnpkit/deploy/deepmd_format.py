@@ -122,7 +122,9 @@ def _refuse_what_is_not_supported(
     elements = model.get("type_map") or descriptor.get("type_map") or []
     for element in elements or ["of an empty type_map"]:
         if element not in atomic_numbers:
-            raise InputError(f"type {element!r} is no chemical element", where=where, hint="rename its type_map")
+            raise InputError(
+                f"type {element!r} is no chemical element", where=where, hint="rename its type_map"
+            )
 
 
 def _has_values(values: Any) -> bool:

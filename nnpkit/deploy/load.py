@@ -1,4 +1,4 @@
-"""Any kind of MODEL that a command is given, ready to predict: model.pt, run, checkpoint, RuNNer folder."""
+"""Any kind of MODEL that a command is given, ready to predict: model.pt, run, checkpoint, RuNNer, DeePMD."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
 from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
@@ -43,7 +44,7 @@ _DAMAGED_ZIP = (
     KeyError, IndexError, OverflowError, MemoryError,
 )  # fmt: skip
 """What Python's zip reader raises for one bad byte or another."""
-_KINDS = "a model.pt, a run folder, a checkpoint folder or a RuNNer folder with input.nn"
+_KINDS = "a model.pt, a run folder, a checkpoint folder, a RuNNer folder with input.nn or a DeePMD model.yaml"
 
 
 @dataclass
@@ -144,7 +145,7 @@ class LoadedModel:
 
         `frame` is for the self-test; see `nnpkit.deploy.export.export_model`.
         """
-        if Path(self.where).is_file():
+        if not isinstance(self.module, AtomicModel) and Path(self.where).is_file():
             with atomic_write(path, "wb") as stream:
                 stream.write(Path(self.where).read_bytes())
         else:
@@ -169,7 +170,8 @@ def load(
     Parameters
     ----------
     path : path
-        A model.pt, a run folder, a checkpoint folder, or a folder of RuNNer or n2p2 with ``input.nn``.
+        A model.pt, a run folder, a checkpoint folder, a folder of RuNNer or n2p2 with ``input.nn``, or a serialised
+        model of DeePMD-kit (``model.yaml``).
     units, cflength, cfenergy : optional
         Units of a RuNNer potential; see `nnpkit.deploy.runner_units.given_units`.
 
@@ -184,6 +186,10 @@ def load(
         return _load_runner(path, units, cflength, cfenergy)
     if named:
         raise InputError("units do not apply", where=str(path), expected="them for a RuNNer folder only")
+    if is_deepmd_file(path):
+        potential = read_deepmd_potential(path)
+        metadata = model_metadata(potential.model, {"source": {"format": "deepmd"}})
+        return LoadedModel(potential.model.requires_grad_(False), metadata, str(path), potential.notes)
     if path.is_file():
         return _load_archive(path)
     if (path / "model.pt").is_file():

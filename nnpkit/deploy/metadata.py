@@ -28,7 +28,7 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
     """JSON-able description of `model`; keys of `extra` (``data_sha256``, ``min_distance``, ...) are added.
 
     ``feature_ranges`` holds the smallest and largest raw feature of each element in the training data, in the
-    order of ``features()``.
+    order of ``features()``; None if they are not known, as of imported potentials.
     """
     n_features = dict(zip(model.elements, model.descriptor.n_features, strict=True))
     minimum, maximum = model.scaling.minimum, model.scaling.maximum
@@ -51,7 +51,7 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         "data_sha256": None,
         "min_distance": None,
         **(extra or {}),
-        "feature_ranges": ranges,
+        "feature_ranges": ranges if bool((maximum > minimum).any()) else None,
         "spec": model.spec,
     }
 

@@ -60,10 +60,15 @@ def write_runner_potential(
     Raises
     ------
     InputError
-        If the model has such a repulsion and `without_wall` is not set, for other units, or if `folder` holds
-        something else.
+        For another kind of model, if the model has such a repulsion and `without_wall` is not set, for other
+        units, or if `folder` holds something else.
     """
     folder = Path(folder)
+    if model.spec["kind"] != "acsf":
+        raise InputError(
+            f"RuNNer's format cannot express a potential of kind {model.spec['kind']}", where=str(folder),
+            expected="one with symmetry functions",
+        )  # fmt: skip
     if model.wall is not None and not without_wall:
         walls = ", ".join(f"{pair} below {distance:.2f} Å" for pair, distance in model.spec["wall"].items())
         raise InputError(
