@@ -81,7 +81,7 @@ def deepmd_model(data: Mapping[str, Any], where: str = "DeePMD model") -> Deepmd
         If it holds something other than an se_e2_a energy model.
     """
     try:
-        model = data["model"] if "model" in data else data
+        model = data.get("model", data)
         descriptor, fitting = model["descriptor"], model["fitting"]
         _refuse_what_is_not_supported(model, descriptor, fitting, where)
         return _convert(model, descriptor, fitting, where)

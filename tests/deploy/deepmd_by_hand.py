@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def array(values: np.ndarray) -> dict[str, Any]:
 
 def network(random: np.random.Generator, widths: list[int], timestep: bool, output: bool) -> dict[str, Any]:
     """A serialised network."""
-    sizes = list(zip(widths[:-1], widths[1:], strict=True))
+    sizes = list(pairwise(widths))
     layers = [layer(random, a, b, timestep, True) for a, b in sizes]
     return {"layers": layers + ([layer(random, widths[-1], 1, False, False)] if output else [])}
 
