@@ -21,10 +21,14 @@ namespace nnpkit {
 
 namespace {
 
-// |dE| <= SELF_TEST * max(1, |E|) and |dg| <= SELF_TEST: what every loader of a model.pt asks for
-constexpr double SELF_TEST = 1.0e-8;
+// |dE| <= energy * max(1 eV, |E|) and |dg| <= gradient (eV/A)
+struct Tolerance {
+  double energy, gradient;
+};
+// what every loader of a model.pt asks for
+constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};
 // the same frame in single precision: rounding, not tampering
-constexpr double SELF_TEST_SINGLE = 1.0e-3;
+constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};
 
 // One line a user can read out of the pages that libtorch may write.
 std::string first_line(const std::string &text) {
@@ -180,7 +184,7 @@ class TorchModel : public Model {
     });
   }
 
-  void check(const SelfTest &test, double tolerance) {
+  void check(const SelfTest &test, const Tolerance &tolerance) {
     const auto [energy_error, gradient_error] = in_one_line("self-test of the model", [&] {
       const Outputs found = run(test.inputs);
       const at::Tensor energy = test.expected.atomic_energy.to(at::kDouble);
@@ -188,11 +192,12 @@ class TorchModel : public Model {
       const at::Tensor d_gradient = (found.gradient - test.expected.gradient.to(at::kDouble)).abs();
       return std::pair(d_energy.max().item<double>(), d_gradient.max().item<double>());
     });
-    if (!(energy_error <= tolerance) || !(gradient_error <= tolerance)) {  // NaN fails as well
+    if (!(energy_error <= tolerance.energy) ||
+        !(gradient_error <= tolerance.gradient)) {  // NaN fails as well
       std::ostringstream text;
       text << "self-test failed: the frame stored in the file gives energies off by " << energy_error
-           << " eV and gradients off by " << gradient_error << " eV/A (allowed " << tolerance
-           << "); the file was changed or damaged after export";
+           << " eV (relative, allowed " << tolerance.energy << ") and gradients off by " << gradient_error
+           << " eV/A (allowed " << tolerance.gradient << "); the file was changed or damaged after export";
       throw std::runtime_error(text.str());
     }
     description.energy_error = energy_error;
