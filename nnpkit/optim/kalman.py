@@ -1,35 +1,51 @@
-"""The global extended Kalman filter for network weights.
+"""The extended Kalman filter for network weights: one class for the whole family.
 
-State: weights w and their covariance P. One measurement of M labels with residual ``xi = y - y_hat(w)``, Jacobian
-``H = d y_hat/d w`` and noise covariance R updates both (Singhal and Wu 1988; Shao et al., J. Chem. Phys. 155,
-204108 (2021), Algorithm 2, whose J is ``d xi/d w = -H`` up to the sign convention of the residual)::
+State: weights w (kept by the caller) and their covariance P, of independent blocks P_l
+(`nnpkit.optim.partition`). One measurement of M labels with residual ``xi = y - y_hat(w)``, Jacobian
+``H = d y_hat/d w`` of columns H_l, and noise covariance R updates both::
 
-    A = (H P H^T + R)^-1
-    K = P H^T A
-    w <- w + K xi
-    P <- (I - K H) P / lambda + Q
+    A   = (sum_l H_l P_l H_l^T + R)^-1              (M, M)
+    K_l = P_l H_l^T A
+    w_l <- w_l + K_l xi
+    P_l <- (P_l - K_l H_l P_l) / lambda + Q
+    lambda <- nu lambda + 1 - nu
 
-with P(0) = p0 I. Shao et al. use R = I/eta, Q = 0, lambda = 1; a process noise Q = q I that decays from epoch to
-epoch and a learning rate that grows are those of Singraber et al., J. Chem. Theory Comput. 15, 3075 (2019),
-eqs. 15-20; the forgetting factor ``lambda <- nu lambda + 1 - nu`` is that of Hu et al. (RLEKF, AAAI 2023).
+with ``P(0) = p0 I``. Published members of the family are settings of it:
+
+- Algorithm 2 of Shao et al., J. Chem. Phys. 155, 204108 (2021): one block, R = I/eta, lambda = 1, Q = 0; their J is
+  ``d xi/d w = -H`` up to the sign convention of the residual. `KalmanSettings.shao`.
+- Algorithm 2 of Hu et al. (RLEKF, AAAI 2023): blocks, labels reduced to one number, ``R = L lambda`` with L the
+  number of blocks. `KalmanSettings.rlekf`. Their theory (eq. 5) divides P by lambda before the measurement
+  and has ``R = L``; that is the same update, with the division at the other end of the step.
+- A process noise Q = q I that decays from epoch to epoch and a noise that shrinks (a learning rate that grows):
+  Singraber et al., J. Chem. Theory Comput. 15, 3075 (2019), eqs. 15-20; in general Singhal and Wu (1988).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nnpkit.errors import InputError
+from nnpkit.optim import blas
+from nnpkit.optim.covariance import DTYPES, LAZY_RANK, Covariance
+from nnpkit.optim.drift import DRIFT_LIMIT
+from nnpkit.optim.memory import require_memory
+from nnpkit.optim.partition import Layer, Partition, make_partition
 
-__all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement"]
+__all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
+
+_WHERE = "training.optimizer"
+_DRIFT_EVERY = 64  # updates between two measurements of the drift
 
 
 class Measurement(NamedTuple):
-    """M labels at once, as the optimizer sees them."""
+    """M labels at once, as the optimizer sees them, in float64."""
 
     residual: Tensor  # (M,) label minus prediction
     jacobian: Tensor  # (M, P) d prediction / d weights
@@ -39,25 +55,44 @@ class Measurement(NamedTuple):
 class KalmanReport(NamedTuple):
     """How one update went."""
 
-    innovation: float  # residual^T A residual / M: 1 where P and R describe the errors
+    innovation: float  # xi^T A xi / M: 1 on average where P and R describe the errors
     step: float  # Euclidean norm of the change of the weights
-    forgetting: float
+    gain: float  # Frobenius norm of K
+    forgetting: float  # lambda of the next update
+
+
+class Ranks(NamedTuple):
+    """How blocks are shared by processes that see the same measurements: this one is `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+    add: Callable[[Tensor], Tensor] = lambda tensor: tensor  # sum of a tensor over all processes
 
 
 @dataclass(frozen=True)
 class KalmanSettings:
-    """Constants of the filter; the defaults are algorithm 2 of Shao et al. (2021).
+    """Constants and conventions of the filter.
 
     Attributes
     ----------
     initial_covariance : float
-        P(0) = initial_covariance * I.
+        p0 in ``P(0) = p0 I``.
     process_noise, process_noise_decay, process_noise_minimum : float
         Q = q I with ``q = max(minimum, q0 exp(-decay * epoch))``, none if q0 is 0.
     noise_decay, noise_minimum : float
         The observation noise is multiplied by ``max(noise_minimum, exp(-noise_decay * epoch))``.
     forgetting, forgetting_rate : float
         lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``.
+    observation_noise : str
+        Where R comes from. ``given``: from the measurement, which is where target accuracies and learning
+        rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
+        of blocks, whatever the labels (Hu et al.).
+    reduction : str
+        ``none``: M labels are a vector observation. ``signed_mean``: they are reduced to one; see `signed_mean`.
+    dtype : str
+        Of the stored covariance, ``float64`` or ``float32``.
+    lazy_rank : int
+        Updates of P that are kept beside it before they are folded in; see `nnpkit.optim.covariance`.
     """
 
     initial_covariance: float = 1.0
@@ -68,23 +103,107 @@ class KalmanSettings:
     noise_minimum: float = 1.0
     forgetting: float = 1.0
     forgetting_rate: float = 0.9987
+    observation_noise: str = "given"
+    reduction: str = "none"
+    dtype: str = "float64"
+    lazy_rank: int = LAZY_RANK
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no filter."""
+        for name in ("initial_covariance", "noise_minimum", "forgetting", "forgetting_rate", "lazy_rank"):
+            _require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name in ("process_noise", "process_noise_decay", "process_noise_minimum", "noise_decay"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
+        for name in ("forgetting", "forgetting_rate"):
+            _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
+        for name, choices in (
+            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean")), ("dtype", tuple(DTYPES))
+        ):  # fmt: skip
+            _require(
+                name, getattr(self, name), getattr(self, name) in choices, "one of " + ", ".join(choices)
+            )
+
+    @classmethod
+    def shao(cls, **changes: Any) -> KalmanSettings:
+        """Algorithm 2 of Shao et al. (2021): P(0) = I, no process noise, nothing forgotten; R = I/eta is given."""
+        return cls(**changes)
+
+    @classmethod
+    def rlekf(cls, **changes: Any) -> KalmanSettings:
+        """Algorithm 2 of Hu et al. (2023): P(0) = I, lambda(1) = 0.98, nu = 0.9987, signed mean, R = L lambda."""
+        published = {"forgetting": 0.98, "forgetting_rate": 0.9987, "observation_noise": "blocks"}
+        return cls(**{**published, "reduction": "signed_mean", **changes})
+
+
+def _require(name: str, value: object, fine: bool, expected: str) -> None:
+    if not fine:
+        raise InputError(f"is {value!r}", where=f"{_WHERE}.{name}", expected=expected)
+
+
+def signed_mean(measurement: Measurement) -> Measurement:
+    """One label made of all: the mean of ``s_i y_i`` with ``s_i = sign(y_i - y_hat_i)``.
+
+    Lines 1 to 7 of algorithm 2 of Hu et al. (2023): predictions above their labels are reflected, so that the
+    residual becomes the mean absolute one and the Jacobian the signed mean of the rows. The labels of the
+    measurement are one group (one energy, or the components of a group of atoms).
+    """
+    residual, jacobian, noise = measurement
+    weight = torch.where(residual > 0.0, 1.0, -1.0).to(residual) / len(residual)  # s_i / M
+    return Measurement(
+        (weight * residual).sum()[None], (weight @ jacobian)[None], (weight.square() * noise).sum()[None]
+    )
 
 
 class KalmanOptimizer:
-    """Extended Kalman filter with one covariance matrix for all weights, in float64.
+    """Extended Kalman filter; the formulas are in the module.
 
     Parameters
     ----------
-    n_parameters : int
-        Number of weights; the covariance takes ``8 * n_parameters**2`` bytes.
+    partition : Partition or int
+        Blocks of the covariance; a number of weights means one block for all of them.
     settings : KalmanSettings
-        Constants of the filter.
+        Constants and conventions.
+    device : str or torch.device
+        Where the covariance lives; measurements may come from anywhere.
+    ranks : Ranks
+        Processes that share the blocks, and which of them this is.
+    available : int, optional
+        Bytes that the covariance may take; by default that is not checked.
+
+    Raises
+    ------
+    InputError
+        If the covariance would need more than `available`, before it is allocated.
     """
 
-    def __init__(self, n_parameters: int, settings: KalmanSettings) -> None:
-        self.settings = settings
-        self.covariance = torch.eye(n_parameters, dtype=torch.float64) * settings.initial_covariance
+    def __init__(
+        self,
+        partition: Partition | int,
+        settings: KalmanSettings,
+        *,
+        device: str | torch.device = "cpu",
+        ranks: Ranks | None = None,
+        available: int | None = None,
+    ) -> None:
+        if isinstance(partition, int):
+            partition = make_partition("global", [Layer("all weights", partition)])
+        self.partition, self.settings, self.ranks = partition, settings, ranks or Ranks()
+        owners = partition.owners(self.ranks.size)
+        owned = [index for index, owner in enumerate(owners) if owner == self.ranks.rank]
+        triangles = torch.device(device).type == "cpu"
+        if available is not None:
+            require_memory(
+                partition, available, settings.dtype, settings.lazy_rank, triangles=triangles, owned=owned
+            )
+        if triangles:
+            blas.set_threads(torch.get_num_threads())
+        self.covariance = Covariance(
+            partition, settings.initial_covariance, dtype=settings.dtype, lazy_rank=settings.lazy_rank,
+            device=device, owned=owned,
+        )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
+        self.updates = 0
+        self._sensitivity = 0.0  # max |h|^2 / a of the last measurement, for the drift
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -101,50 +220,111 @@ class KalmanOptimizer:
         Raises
         ------
         InputError
-            If the innovation covariance is not positive definite or something is not finite.
+            If a noise is negative, the innovation covariance is not positive definite, something is not finite, or
+            rounding has spoilt a covariance in single precision.
         """
-        residual, jacobian, noise = measurement
-        covariance_jacobian = self.covariance @ jacobian.T  # P H^T  (P, M)
-        innovation_covariance = jacobian @ covariance_jacobian  # H P H^T (M, M)
-        innovation_covariance.diagonal().add_(noise * self.noise_factor)
-        factor, failed = torch.linalg.cholesky_ex(innovation_covariance)
-        if int(failed) != 0 or not bool(torch.isfinite(residual).all()):
+        if self.settings.reduction == "signed_mean":
+            measurement = signed_mean(measurement)
+        home = measurement.jacobian.device
+        residual, jacobian, noise = (
+            tensor.to(self.covariance.device, torch.float64) for tensor in measurement
+        )
+        variance = self._noise(noise)
+        # H P, and from it the innovation covariance H P H^T + R = sum_l H_l P_l H_l^T + R = F F^T = A^-1
+        predicted = self.covariance.product(jacobian)
+        innovation_covariance = self.ranks.add(predicted @ jacobian.T)
+        innovation_covariance.diagonal().add_(variance)
+        factor = self._factor(innovation_covariance, residual)
+        # With Y = F^-1 H P: K = Y^T F^-1 (its transpose here), and K H P = Y^T Y, symmetric by construction.
+        whitened = torch.linalg.solve_triangular(factor, predicted, upper=False)
+        gain = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
+        change = self.ranks.add(residual @ gain)  # K xi
+        # P <- (P - K H P) / lambda + Q
+        self.covariance.subtract(whitened)
+        self.covariance.multiply(1.0 / float(self.forgetting))
+        self.covariance.add_to_diagonal(self.process_noise)
+        # lambda <- nu lambda + 1 - nu
+        nu = self.settings.forgetting_rate
+        self.forgetting.mul_(nu).add_(1.0 - nu)
+        self.updates += 1
+        self._sensitivity = float((jacobian.square().sum(1) / innovation_covariance.diagonal()).max())
+        if self.updates % _DRIFT_EVERY == 0:
+            self._require_precision()
+        score = torch.linalg.solve_triangular(
+            factor, residual[:, None], upper=False
+        )  # |F^-1 xi|^2 = xi^T A xi
+        report = KalmanReport(
+            innovation=float(score.square().mean()),
+            step=float(change.norm()),
+            gain=math.sqrt(float(self.ranks.add(gain.square().sum()))),
+            forgetting=float(self.forgetting),
+        )
+        return change.to(home), report
+
+    def _noise(self, given: Tensor) -> Tensor:
+        """Diagonal (M,) of R."""
+        if self.settings.observation_noise == "blocks":
+            given = torch.full_like(given, len(self.partition.blocks) * float(self.forgetting))
+        elif bool((given < 0.0).any()):
             raise InputError(
-                "the Kalman filter lost its way: the innovation covariance is not positive definite",
-                where="training.optimizer",
-                hint="raise the observation noise (noise.energy, noise.force) or lower initial_covariance",
+                f"the observation noise has a variance of {float(given.min()):.3g}", where=_WHERE,
+                hint="raise the observation noise (noise.energy, noise.force) above zero",
+            )  # fmt: skip
+        return given * self.noise_factor
+
+    def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:
+        """Lower triangular F with ``F F^T = innovation_covariance``."""
+        if not bool(torch.isfinite(residual).all() & torch.isfinite(innovation_covariance).all()):
+            raise InputError(
+                "the Kalman filter lost its way: a residual or a gradient is not finite", where=_WHERE,
+                hint="lower initial_covariance, raise the observation noise (noise.energy, noise.force), or set "
+                "forgetting closer to 1",
+            )  # fmt: skip
+        factor, failed = torch.linalg.cholesky_ex(innovation_covariance)
+        if int(failed) != 0:
+            single = ", or keep the covariance in float64" if self.settings.dtype == "float32" else ""
+            raise InputError(
+                "the Kalman filter lost its way: the innovation covariance is not positive definite", where=_WHERE,
+                hint="raise the observation noise (noise.energy, noise.force), lower initial_covariance or set "
+                f"forgetting closer to 1{single}",
+            )  # fmt: skip
+        return factor
+
+    def drift(self) -> float:
+        """Relative error of the innovation variance by rounding, see `nnpkit.optim.drift`; 0 in double precision."""
+        if self.covariance.drift is None:
+            return 0.0
+        error = math.sqrt(float(self.ranks.add(self.covariance.square_error())))
+        return error * self._sensitivity / max(float(self.covariance.drift.probe.square().sum()), 1e-300)
+
+    def _require_precision(self) -> None:
+        if self.settings.dtype == "float32" and not (drift := self.drift()) < DRIFT_LIMIT:
+            raise InputError(
+                f"the covariance has lost its precision: after {self.updates} updates rounding changes the innovation "
+                f"variance by {100 * drift:.0f} %",
+                where=_WHERE,
+                hint="keep the covariance in float64; a run can be resumed so from its last checkpoint",
             )
-        # With A = (L L^T)^-1 and Y = L^-1 H P: K xi = Y^T L^-1 xi and K H P = Y^T Y, symmetric by construction.
-        whitened = torch.linalg.solve_triangular(factor, covariance_jacobian.T, upper=False)  # Y (M, P)
-        score = torch.linalg.solve_triangular(factor, residual.unsqueeze(1), upper=False)  # L^-1 xi (M, 1)
-        change = (whitened.T @ score).squeeze(1)
-        self.covariance.addmm_(whitened.T, whitened, alpha=-1.0)
-        if self.settings.forgetting < 1.0:
-            self.covariance.div_(self.forgetting)
-            nu = self.settings.forgetting_rate
-            self.forgetting.mul_(nu).add_(1.0 - nu)
-        if self.process_noise > 0.0:
-            self.covariance.diagonal().add_(self.process_noise)
-        report = KalmanReport(float(score.square().mean()), float(change.norm()), float(self.forgetting))
-        return change, report
 
     def health(self) -> dict[str, float]:
-        """Trace and extreme diagonal entries of P."""
-        diagonal = self.covariance.diagonal()
-        return {
-            "trace": float(diagonal.sum()), "smallest": float(diagonal.min()), "largest": float(diagonal.max())
-        }  # fmt: skip
+        """Trace and extreme diagonal entries of P, forgetting, and in single precision the drift."""
+        diagonal = self.ranks.add(self.covariance.diagonal())
+        health = {
+            "trace": float(diagonal.sum()),
+            "smallest": float(diagonal.min()),
+            "largest": float(diagonal.max()),
+            "forgetting": float(self.forgetting),
+        }
+        return health | ({"drift": self.drift()} if self.settings.dtype == "float32" else {})
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, exactly."""
-        return {"covariance": self.covariance, "forgetting": self.forgetting}
+        """Everything that the next step depends on, exactly; matrices are not copied."""
+        return {
+            **self.covariance.state_dict(), "forgetting": self.forgetting, "updates": torch.tensor(self.updates)
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore `state_dict`; InputError if it belongs to another number of weights."""
-        if state["covariance"].shape != self.covariance.shape:
-            raise InputError(
-                f"the checkpoint's covariance is for {len(state['covariance'])} weights", where="training.optimizer",
-                expected=f"{len(self.covariance)}", hint="resume with the model that wrote the checkpoint",
-            )  # fmt: skip
-        self.covariance.copy_(state["covariance"])
+        """Restore `state_dict`; InputError if it belongs to another partition or number of weights."""
+        self.covariance.load_state_dict(state)
         self.forgetting.copy_(state["forgetting"])
+        self.updates = int(state["updates"])

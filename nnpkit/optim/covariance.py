@@ -1,0 +1,311 @@
+"""The covariance P of the weights: symmetric blocks, changed lazily.
+
+The textbook updates ``P <- (P - Y^T Y) / lambda + q I`` rewrite P at every step. Instead each block is kept as ::
+
+    P = c (S - U^T U)
+
+with a scalar c, a symmetric matrix S and U of at most k rows. This is exact:
+
+- ``P h = c S h - c U^T (U h)`` reads one triangle of S once; the rest is thin.
+- ``P <- P - Y^T Y`` appends the rows ``Y / sqrt(c)`` to U.
+- ``P <- P / lambda`` changes c.
+- ``P <- P + q I`` adds ``q / c`` to the diagonal of S.
+- When U has k rows they are folded in, ``S <- S - U^T U``: one update of rank k, which the processor does at the
+  speed of its arithmetic and not of its memory. When c has grown large it is folded in at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nnpkit.errors import InputError
+from nnpkit.optim.drift import Drift, inflation
+from nnpkit.optim.partition import Block, Partition
+from nnpkit.optim.symmetric import SymmetricMatrix, allocate
+
+__all__ = ["DTYPES", "LAZY_RANK", "Covariance"]
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+LAZY_RANK = 32
+"""Rows k of U; any number from 16 to 128 is within a few per cent of the best."""
+_LARGEST_SCALE = 2.0**20
+
+
+class _LazyBlock:
+    """One block ``P = c (S - U^T U)`` of n weights; see the module. `rows` and `y` are tensors (M, n)."""
+
+    def __init__(self, block: Block, matrix: SymmetricMatrix, pending: Tensor, drift: Drift | None) -> None:
+        self.name, self.where = block.name, slice(block.start, block.stop)
+        self.matrix = matrix  # S
+        self.buffer = pending  # (k, n)
+        self.count = 0  # rows of the buffer in use
+        self.scale = 1.0  # c
+        self.drift = drift
+
+    @property
+    def pending(self) -> Tensor:
+        """U."""
+        return self.buffer[: self.count]
+
+    def product(self, rows: Tensor) -> Tensor:
+        """``rows @ P`` (M, n)."""
+        result = self.matrix.product(rows, self.scale)  # c S h ...
+        if self.count:
+            result.addmm_(rows @ self.pending.T, self.pending, alpha=-self.scale)  # ... - c U^T (U h)
+        return result
+
+    def subtract(self, y: Tensor) -> None:
+        """``P <- P - y^T y``."""
+        if self.count + len(y) > len(self.buffer):
+            self.fold()
+        if len(y) >= len(self.buffer):
+            self.matrix.rank_update(y, -1.0 / self.scale, 1.0)
+            self._after_fold()
+            return
+        self.buffer[self.count : self.count + len(y)] = y / math.sqrt(self.scale)
+        self.count += len(y)
+        if self.count == len(self.buffer):
+            self.fold()
+
+    def multiply(self, factor: float) -> None:
+        """``P <- factor P``."""
+        self.scale *= factor
+        if self.scale > _LARGEST_SCALE:
+            self.fold()
+
+    def add_to_diagonal(self, variance: float) -> None:
+        """``P <- P + variance I``."""
+        self.matrix.diagonal().add_(variance / self.scale)
+
+    def fold(self) -> None:
+        """``S <- S - U^T U`` and, if c is large, ``S <- c S`` and ``c <- 1``; P stays what it is."""
+        beta = self.scale if self.scale > _LARGEST_SCALE else 1.0
+        self.matrix.rank_update(self.pending, -beta, beta)
+        self.scale /= beta
+        self.count = 0
+        self._after_fold()
+
+    def restore(self, pending: Tensor, scale: float) -> None:
+        """Take over U and c; S has its content already."""
+        self.scale, self.count = scale, 0
+        if len(pending) < len(self.buffer):
+            self.count = len(pending)
+            self.pending.copy_(pending)
+        else:  # written with a larger lazy rank
+            self.matrix.rank_update(pending, -1.0, 1.0)
+
+    def _after_fold(self) -> None:
+        diagonal = self.matrix.diagonal()
+        if self.drift is not None:  # single precision
+            added = inflation(len(diagonal)) * diagonal
+            diagonal.add_(added)
+            self.drift.add_to_diagonal(self.where, self.scale * added)
+        if not bool((diagonal > 0.0).all()):
+            single = "" if self.drift is None else ", or keep the covariance in float64"
+            raise InputError(
+                f"the Kalman filter lost its way: the covariance of {self.name} is not positive definite any more",
+                where="training.optimizer",
+                hint=f"raise the observation noise (noise.energy, noise.force) or lower initial_covariance{single}",
+            )
+
+    def diagonal(self) -> Tensor:
+        """Diagonal (n,) of P, a copy."""
+        return (self.matrix.diagonal() - self.pending.square().sum(0)).mul_(self.scale)
+
+    def dense(self) -> Tensor:
+        """The whole block (n, n), a copy."""
+        whole = self.matrix.dense().addmm_(self.pending.T, self.pending, alpha=-1.0).mul_(self.scale)
+        return (whole + whole.T) / 2
+
+
+class Covariance:
+    """Block-diagonal covariance of the weights, at first ``initial * I``.
+
+    Parameters
+    ----------
+    partition : Partition
+        The blocks.
+    initial : float
+        Variance of every weight at the start.
+    dtype : str
+        Of the stored matrices, ``float64`` or ``float32``; vectors are float64 in either case. In single
+        precision rounding is guarded against; see `nnpkit.optim.drift`.
+    lazy_rank : int
+        Rows k of U.
+    device : str or torch.device
+        Where the matrices live. On a CPU triangles are stored and BLAS does the work, elsewhere torch.
+    owned : sequence of int, optional
+        Indices of the blocks that this process keeps, by default all. The others count as zero.
+    triangles : bool, optional
+        Whether to store triangles; by default on a CPU.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        initial: float = 1.0,
+        *,
+        dtype: str = "float64",
+        lazy_rank: int = LAZY_RANK,
+        device: str | torch.device = "cpu",
+        owned: Sequence[int] | None = None,
+        triangles: bool | None = None,
+    ) -> None:
+        self.partition, self.device, self.dtype = partition, torch.device(device), DTYPES[dtype]
+        self.owned = list(range(len(partition.blocks)) if owned is None else owned)
+        blocks = [partition.blocks[index] for index in self.owned]
+        triangles = self.device.type == "cpu" if triangles is None else triangles
+        self._arrays, matrices = allocate([b.size for b in blocks], triangles, self.dtype, self.device)
+        single = self.dtype == torch.float32
+        self.drift = Drift(partition.n_parameters, self.device) if single else None
+        self._blocks = []
+        for block, matrix in zip(blocks, matrices, strict=True):
+            buffer = torch.zeros(lazy_rank, block.size, dtype=self.dtype, device=self.device)
+            self._blocks.append(_LazyBlock(block, matrix, buffer, self.drift))
+            matrix.diagonal().fill_(initial)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that is in use for P."""
+        tensors = [*self._arrays, *(lazy.buffer for lazy in self._blocks)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def product(self, rows: Tensor) -> Tensor:
+        """``rows @ P`` (M, P) for `rows` (M, P), float64; each block is read once, or not where rows are zero."""
+        if self.drift is not None and not self.drift.begun:
+            self.drift.begin(rows, self.diagonal())
+        result = torch.zeros_like(rows)
+        for lazy in self._blocks:
+            own = rows[:, lazy.where]
+            if bool(own.any()):
+                result[:, lazy.where] = lazy.product(own.to(self.dtype))
+        return result
+
+    def subtract(self, y: Tensor) -> None:
+        """``P <- P - y^T y``, block by block, for `y` (M, P) in float64.
+
+        Raises
+        ------
+        InputError
+            If a variance is not positive any more.
+        """
+        for lazy in self._blocks:
+            own = y[:, lazy.where]
+            if bool(own.any()):
+                if self.drift is not None:
+                    self.drift.subtract(lazy.where, own)
+                lazy.subtract(own.to(self.dtype))
+
+    def multiply(self, factor: float) -> None:
+        """``P <- factor P``."""
+        if factor == 1.0:
+            return
+        if self.drift is not None:
+            self.drift.multiply(factor)
+        for lazy in self._blocks:
+            lazy.multiply(factor)
+
+    def add_to_diagonal(self, variance: float) -> None:
+        """``P <- P + variance I``."""
+        if variance == 0.0:
+            return
+        for lazy in self._blocks:
+            if self.drift is not None:
+                self.drift.add_to_diagonal(lazy.where, variance)
+            lazy.add_to_diagonal(variance)
+
+    def fold(self) -> None:
+        """Fold in all that is pending; P stays what it is."""
+        for lazy in self._blocks:
+            lazy.fold()
+
+    def diagonal(self) -> Tensor:
+        """Diagonal (P,) in float64, zero where another process keeps it."""
+        result = torch.zeros(self.partition.n_parameters, dtype=torch.float64, device=self.device)
+        for lazy in self._blocks:
+            result[lazy.where] = lazy.diagonal().to(result)
+        return result
+
+    def dense(self) -> Tensor:
+        """P as one matrix (P, P) in float64, with zeros between blocks: for tests and small networks."""
+        n = self.partition.n_parameters
+        result = torch.zeros(n, n, dtype=torch.float64, device=self.device)
+        for lazy in self._blocks:
+            result[lazy.where, lazy.where] = lazy.dense().to(result)
+        return result
+
+    def square_error(self) -> Tensor:
+        """Mean square error (0-dim) of ``h^T P h'`` by rounding, see `nnpkit.optim.drift`; 0 in double precision."""
+        if self.drift is None or not self.drift.begun:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        return self.drift.square_error(self.product(self.drift.probe[None])[0])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything, exactly, without copying the matrices."""
+        state = {
+            "blocks": torch.tensor([(b.start, b.stop) for b in self.partition.blocks]),
+            "owned": torch.tensor(self.owned, dtype=torch.int64),
+            "scale": torch.tensor([lazy.scale for lazy in self._blocks], dtype=torch.float64),
+        }
+        state |= {f"matrix.{index}": array for index, array in enumerate(self._arrays)}
+        state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self._blocks)}
+        if self.drift is not None and self.drift.begun:
+            state |= {"probe": self.drift.probe, "image": self.drift.image}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore `state_dict`; a covariance in double precision also takes one in single precision.
+
+        Raises
+        ------
+        InputError
+            If it belongs to another partition, precision or kind of device.
+        """
+        mine = self.state_dict()
+        self._require_same_blocks(state)
+        for name in (f"matrix.{index}" for index in range(len(self._arrays))):
+            same = name in state and state[name].shape == mine[name].shape
+            if not same or (state[name].dtype != self.dtype and self.dtype == torch.float32):
+                raise InputError(
+                    "the checkpoint's covariance is stored in another way", where="training.optimizer",
+                    expected=f"{self.dtype} on {self.device.type}".replace("torch.", ""),
+                    hint="resume on the kind of device that wrote it; precision can be raised but not lowered",
+                )  # fmt: skip
+        for name, array in mine.items():
+            if name.startswith("matrix."):
+                array.copy_(state[name])
+        for index, lazy in enumerate(self._blocks):
+            lazy.restore(state[f"pending.{index}"].to(lazy.buffer), float(state["scale"][index]))
+        if self.drift is not None and "probe" in state:
+            self.drift.probe.copy_(state["probe"])
+            self.drift.image.copy_(state["image"])
+            self.drift.begun = True
+
+    def _require_same_blocks(self, state: Mapping[str, Tensor]) -> None:
+        if "blocks" not in state or "owned" not in state:
+            raise InputError(
+                "the checkpoint has no covariance that this version can read", where="training.optimizer",
+                hint="start a new run",
+            )  # fmt: skip
+        mine = self.state_dict()
+        for name in ("blocks", "owned"):
+            if not torch.equal(state[name].cpu(), mine[name]):
+                raise InputError(
+                    f"the checkpoint's covariance is of another partition: {_in_words(state['blocks'])}",
+                    where="training.optimizer", expected=_in_words(mine["blocks"]),
+                    hint="restore partition, block_size and the model of the run that wrote the checkpoint",
+                )  # fmt: skip
+
+
+def _in_words(blocks: Tensor) -> str:
+    sizes = (blocks[:, 1] - blocks[:, 0]).tolist()
+    text = ", ".join(map(str, sizes[:6])) + (", ..." if len(sizes) > 6 else "")
+    return (
+        f"{sum(sizes)} weights in blocks of {text}"
+        if len(sizes) > 1
+        else f"{sum(sizes)} weights in one block"
+    )

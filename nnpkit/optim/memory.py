@@ -1,0 +1,103 @@
+"""How much memory a covariance takes, and whether there is enough: asked before anything is allocated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nnpkit.errors import InputError
+from nnpkit.optim.covariance import DTYPES, LAZY_RANK
+from nnpkit.optim.partition import Partition, make_partition
+from nnpkit.optim.symmetric import stored_numbers
+
+__all__ = ["available_memory", "covariance_bytes", "fitting_block_size", "require_memory"]
+
+
+def covariance_bytes(
+    partition: Partition,
+    dtype: str = "float64",
+    lazy_rank: int = LAZY_RANK,
+    *,
+    triangles: bool = True,
+    owned: Sequence[int] | None = None,
+) -> int:
+    """Memory of a `Covariance` with these arguments.
+
+    Without `triangles`, as on a GPU, blocks are stored whole; `owned` are the blocks of one process.
+    """
+    blocks = partition.blocks if owned is None else [partition.blocks[index] for index in owned]
+    sizes = [block.size for block in blocks]
+    return DTYPES[dtype].itemsize * (stored_numbers(sizes, triangles) + lazy_rank * sum(sizes))
+
+
+def available_memory(device: str | torch.device = "cpu") -> int:
+    """Bytes that this process can still get on `device`; limits of a container included."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    candidates = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in fields:
+            candidates = [int(fields["MemAvailable"].split()[0]) * 1024]
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
+        candidates.append(int(limit) - int(used))  # "max" where there is no limit
+    except (OSError, ValueError):
+        pass
+    return max(0, min(candidates))
+
+
+def fitting_block_size(
+    partition: Partition,
+    available: int,
+    dtype: str = "float64",
+    lazy_rank: int = LAZY_RANK,
+    *,
+    triangles: bool = True,
+) -> int | None:
+    """A block size near the largest with which the same layers, ``reorganized``, fit; None if none does."""
+    size = partition.n_parameters
+    while size > 0:
+        smaller = make_partition("reorganized", partition.layers, size)
+        if covariance_bytes(smaller, dtype, lazy_rank, triangles=triangles) <= available:
+            return size
+        size = size * 15 // 16 // 16 * 16 if size > 16 else size - 1
+    return None
+
+
+def require_memory(
+    partition: Partition,
+    available: int,
+    dtype: str = "float64",
+    lazy_rank: int = LAZY_RANK,
+    *,
+    triangles: bool = True,
+    owned: Sequence[int] | None = None,
+) -> int:
+    """Bytes that the covariance will take, if they are `available`.
+
+    Raises
+    ------
+    InputError
+        If they are not, with the numbers and with a block size that would fit.
+    """
+    needed = covariance_bytes(partition, dtype, lazy_rank, triangles=triangles, owned=owned)
+    if needed <= available:
+        return needed
+    size = fitting_block_size(partition, available, dtype, lazy_rank, triangles=triangles)
+    hint = "use a smaller network, or the optimizer adam"
+    if size is not None:
+        hint = f"partition: reorganized with block_size: {size} would fit"
+    if dtype == "float64" and needed <= 2 * available:
+        hint += ", or keep the covariance in float32, which takes half of it"
+    raise InputError(
+        f"the covariance of {partition.n_parameters} weights ({partition.kind}, {len(partition.blocks)} blocks, the "
+        f"largest of {max(partition.sizes)}) needs {needed / 1e9:.2f} GB in {dtype}, {available / 1e9:.2f} GB are free",
+        where="training.optimizer", hint=hint,
+    )  # fmt: skip
