@@ -18,7 +18,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["Frame", "FrameStore"]
+__all__ = ["Frame", "FrameStore", "wall_prediction"]
 
 _ATOMS_PER_CHUNK = 32
 
@@ -47,7 +47,7 @@ class Frame:
         return len(self.types)
 
 
-def _wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
+def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
     """Energy, forces and virial of the short-range wall, which no training changes."""
     if model.wall is None:
         return None
@@ -116,7 +116,7 @@ class FrameStore:
         incoming = torch.argsort(graph.neighbor, stable=True)
         counts = torch.bincount(graph.neighbor, minlength=len(graph.types))
         with torch.enable_grad():
-            wall = _wall_prediction(self.model, graph, center, edge_vec)
+            wall = wall_prediction(self.model, graph, center, edge_vec)
         return Frame(
             name=structure.name,
             types=graph.types,

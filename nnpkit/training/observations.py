@@ -21,9 +21,10 @@ from nnpkit.training.frames import Frame, FrameStore
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["LossWeights", "Noise", "Observer"]
+__all__ = ["VIRIAL_COMPONENTS", "LossWeights", "Noise", "Observer", "require_label"]
 
-_VIRIAL = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Components of the virial that are labels, in the order in which they are observed."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> _Sampl
 def _virial_samples(frame: Frame, jacobian: Tensor) -> _Samples:
     """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
     directions = []
-    for a, b in _VIRIAL:
+    for a, b in VIRIAL_COMPONENTS:
         term = -0.5 * (
             frame.edge_vec[:, a, None] * jacobian[:, :, b] + frame.edge_vec[:, b, None] * jacobian[:, :, a]
         )
@@ -191,7 +192,7 @@ class Observer:
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _energy(self, frame: Frame) -> Measurement:
-        target = _require(frame, "energy")
+        target = require_label(frame, "energy")
         value, jacobian = self._rows(_energy_samples(frame), 1, directional=False)
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
@@ -201,7 +202,7 @@ class Observer:
         )
 
     def _forces(self, frame: Frame, components: Tensor) -> Measurement:
-        target = _require(frame, "forces").reshape(-1)[components]
+        target = require_label(frame, "forces").reshape(-1)[components]
         samples = _force_samples(frame, self.store.jacobian(frame), components)
         value, jacobian = self._rows(samples, len(components), directional=True)
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
@@ -209,8 +210,8 @@ class Observer:
         return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
 
     def _virial(self, frame: Frame) -> Measurement:
-        index = tuple(torch.tensor(axis) for axis in zip(*_VIRIAL, strict=True))
-        target = _require(frame, "virial")[index]
+        index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+        target = require_label(frame, "virial")[index]
         value, jacobian = self._rows(_virial_samples(frame, self.store.jacobian(frame)), 6, directional=True)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
@@ -268,7 +269,7 @@ class Observer:
         predicted = self.store.energy_of(frame, features)
         divisor = frame.n_atoms if self.weights.per_atom else 1
         if energy:
-            errors["energy"].append((predicted - _require(frame, "energy")).reshape(1) / divisor)
+            errors["energy"].append((predicted - require_label(frame, "energy")).reshape(1) / divisor)
         if not directional:
             return
         (slope,) = torch.autograd.grad(predicted, features, create_graph=True)
@@ -278,17 +279,17 @@ class Observer:
             terms = (slope[samples.atom] * samples.direction).sum(1)
             force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
-            errors["force"].append(force + wall - _require(frame, "forces").reshape(-1)[components])
+            errors["force"].append(force + wall - require_label(frame, "forces").reshape(-1)[components])
         if virial:
             samples = _virial_samples(frame, jacobian)
             terms = (slope[samples.atom] * samples.direction).sum(1)
-            index = tuple(torch.tensor(axis) for axis in zip(*_VIRIAL, strict=True))
+            index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
             value = torch.zeros(6, dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-            errors["virial"].append((value + wall - _require(frame, "virial")[index]) / divisor)
+            errors["virial"].append((value + wall - require_label(frame, "virial")[index]) / divisor)
 
 
-def _require(frame: Frame, label: str):
+def require_label(frame: Frame, label: str):
     """Label of a frame, or an error that says what to do about its absence."""
     value = getattr(frame, label)
     if value is None:

@@ -1,0 +1,221 @@
+"""Labels turned into vectors for models whose descriptor is trained too.
+
+Every label is the energy E or its derivative along a change of the edge vectors: a force component moves the edges
+of one atom, a virial component strains them all. So the rows of the Jacobian are gradients, with respect to the
+weights, of directional derivatives of E, and a weighted sum of many force components costs what one costs. That is
+used for groups of force components that are reduced to one number (Hu et al., AAAI 2023, Algorithm 2), and for the
+gradient of the squared loss, where the weights are the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nnpkit.optim.kalman import Measurement
+from nnpkit.training.deep_store import Evaluation, MomentStore
+from nnpkit.training.moments import Edges, MomentFrame, Moments
+from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label
+
+if TYPE_CHECKING:
+    from nnpkit.training.schedules import Labels
+
+__all__ = ["DirectObserver", "ForceGroups"]
+
+
+@dataclass(frozen=True)
+class ForceGroups:
+    """How force components become observations.
+
+    Attributes
+    ----------
+    size : int or None
+        Every so many consecutive components of a structure become one observation, the mean of the absolute
+        errors: predictions too large are taken with the opposite sign (RLEKF: 18 components of 6 atoms). None:
+        every component is an observation.
+    """
+
+    size: int | None = None
+
+
+class DirectObserver:
+    """Measures the labels of a `MomentStore` with the model as it is now.
+
+    Parameters
+    ----------
+    store : MomentStore
+        Prepared structures.
+    noise : Noise
+        For `measure` (Kalman filters).
+    weights : LossWeights
+        For `loss` (gradient optimizers).
+    groups : ForceGroups
+        For `measure`.
+    """
+
+    def __init__(
+        self, store: MomentStore, noise: Noise, weights: LossWeights, groups: ForceGroups | None = None
+    ) -> None:
+        self.store, self.noise, self.weights = store, noise, weights
+        self.groups = groups or ForceGroups()
+        self.model = store.model
+        self.parameters = list(self.model.parameters())
+        self.n_parameters = sum(p.numel() for p in self.parameters)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What later measurements depend on beside the weights."""
+        return {"n_moments": torch.tensor(self.store.resolution.basis.n)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        self.store.resolution.set(int(state["n_moments"]))
+
+    def _evaluate(self, index: int) -> Evaluation:
+        """The model on one structure, with series that are long enough."""
+        resolution = self.store.resolution
+        evaluation = Evaluation(resolution, self.store[index], trainable=True)
+        if not evaluation.accurate and resolution.refine():
+            evaluation = Evaluation(resolution, self.store[index], trainable=True)
+        return evaluation
+
+    def measure(self, labels: Labels) -> Measurement:
+        """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.
+
+        Raises
+        ------
+        InputError
+            If a structure lacks a label that is asked for.
+        """
+        parts = []
+        for position, index in enumerate(labels.structures):
+            evaluation = self._evaluate(index)
+            frame = evaluation.frame
+            if labels.energy:
+                parts.append(self._energy(frame, evaluation))
+            if labels.components is not None and len(labels.components[position]) > 0:
+                parts.append(self._forces(frame, evaluation, labels.components[position]))
+            if labels.virial:
+                parts.append(self._virial(frame, evaluation))
+        return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _energy(self, frame: MomentFrame, evaluation: Evaluation) -> Measurement:
+        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+        residual = require_label(frame, "energy") - wall - evaluation.energy.detach().reshape(1)
+        return self._measurement(residual, [evaluation.energy], "energy", frame)
+
+    def _forces(self, frame: MomentFrame, evaluation: Evaluation, components: Tensor) -> Measurement:
+        """Force components (flat indices into (N, 3) of the structure), or groups of them."""
+        atom, axis = frame.place[components // 3], components % 3
+        touched = evaluation.touched(atom)
+        residual = _force_error(frame, evaluation, touched)[atom, axis]
+        groups = list(torch.arange(len(components)).split(self.groups.size or 1))
+        weights = torch.ones_like(residual)
+        if self.groups.size is not None:
+            counts = torch.cat([torch.full((len(group),), len(group)) for group in groups])
+            weights = torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
+        predictions = []
+        for group in groups:
+            own = touched if len(groups) == 1 else evaluation.touched(atom[group])
+            weight = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
+            weight.index_put_((atom[group], axis[group]), weights[group], accumulate=True)
+            predictions.append(_weighted_forces(evaluation, own, weight))
+        reduced = torch.stack([(weights[group] * residual[group]).sum() for group in groups])
+        return self._measurement(reduced, predictions, "force", frame)
+
+    def _virial(self, frame: MomentFrame, evaluation: Evaluation) -> Measurement:
+        index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+        everything = evaluation.touched()
+        wall = 0.0 if frame.wall is None else frame.wall.virial[0]
+        residual = (require_label(frame, "virial") - evaluation.virial(everything) - wall)[index]
+        strains = [_strain(everything[0].edges, a, b) for a, b in VIRIAL_COMPONENTS]
+        predictions = [-evaluation.derivative(everything, [strain]) for strain in strains]
+        return self._measurement(residual, predictions, "virial", frame)
+
+    def _measurement(
+        self, residual: Tensor, predictions: list[Tensor], kind: str, frame: MomentFrame
+    ) -> Measurement:
+        jacobian = torch.stack([self._gradient(prediction) for prediction in predictions])
+        variance = self.noise.variance(kind, len(predictions), frame.n_atoms)
+        return Measurement(residual.to(torch.float64), jacobian, torch.full_like(residual, variance))
+
+    def _gradient(self, prediction: Tensor) -> Tensor:
+        """Gradient (P,) of a prediction with respect to all weights."""
+        gradients = torch.autograd.grad(prediction, self.parameters, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [
+                torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1)
+                for g, p in zip(gradients, self.parameters, strict=True)
+            ]
+        )
+
+    def loss(self, labels: Labels) -> Tensor:
+        """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`.
+
+        The terms of forces and virials are built as ``value + (h - h.detach())`` with h the directional derivative
+        whose weights are the derivatives of the loss: right in value and gradient, without differentiating the
+        forces one by one.
+        """
+        n = len(labels.structures)
+        components = labels.components or [torch.zeros(0, dtype=torch.int64)] * n
+        n_forces = sum(len(c) for c in components)
+        terms = []
+        for index, own in zip(labels.structures, components, strict=True):
+            evaluation = self._evaluate(index)
+            frame = evaluation.frame
+            divisor = frame.n_atoms if self.weights.per_atom else 1
+            if labels.energy:
+                wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+                error = (evaluation.energy + wall - require_label(frame, "energy")) / divisor
+                terms.append(self.weights.energy / n * error.square())
+            if len(own) > 0:
+                terms.append(self._force_loss(frame, evaluation, own, self.weights.force / n_forces))
+            if labels.virial:
+                scale = self.weights.virial / (6 * n * divisor**2)
+                terms.append(self._virial_loss(frame, evaluation, scale))
+        return torch.stack(terms).sum()
+
+    def _force_loss(
+        self, frame: MomentFrame, evaluation: Evaluation, components: Tensor, scale: float
+    ) -> Tensor:
+        atom, axis = frame.place[components // 3], components % 3
+        touched = evaluation.touched(atom if 3 * len(components) < frame.n_atoms else None)
+        error = -_force_error(frame, evaluation, touched)[atom, axis]
+        weight = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
+        weight.index_put_((atom, axis), 2.0 * scale * error, accumulate=True)
+        h = _weighted_forces(evaluation, touched, weight)
+        return scale * error.square().sum() + (h - h.detach())
+
+    def _virial_loss(self, frame: MomentFrame, evaluation: Evaluation, scale: float) -> Tensor:
+        everything = evaluation.touched()
+        wall = 0.0 if frame.wall is None else frame.wall.virial[0]
+        error = evaluation.virial(everything) + wall - require_label(frame, "virial")
+        h, value = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for a, b in VIRIAL_COMPONENTS:
+            strain = _strain(everything[0].edges, a, b)
+            h = h - 2.0 * scale * error[a, b] * evaluation.derivative(everything, [strain])
+            value = value + scale * error[a, b].square()
+        return value + (h - h.detach())
+
+
+def _force_error(frame: MomentFrame, evaluation: Evaluation, touched: Sequence[Moments]) -> Tensor:
+    """Label minus predicted force (N, 3), right for atoms all of whose edges are in `touched`."""
+    wall = 0.0 if frame.wall is None else frame.wall.forces
+    return require_label(frame, "forces") - evaluation.forces(touched) - wall
+
+
+def _weighted_forces(evaluation: Evaluation, touched: Sequence[Moments], weight: Tensor) -> Tensor:
+    """Sum of `weight` (N, 3) times force, differentiable; all edges of atoms with weights are in `touched`."""
+    changes = [weight[m.edges.center] - weight[m.edges.neighbor] for m in touched]
+    return evaluation.derivative(touched, changes)
+
+
+def _strain(edges: Edges, a: int, b: int) -> Tensor:
+    """Change of the edge vectors (E, 3) along which the derivative of the energy is ``-W_ab``, symmetrised."""
+    change, vectors = torch.zeros_like(edges.unit), edges.vectors
+    change[:, b] += 0.5 * vectors[:, a]
+    change[:, a] += 0.5 * vectors[:, b]
+    return change
