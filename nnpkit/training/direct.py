@@ -63,7 +63,7 @@ class DirectObserver:
         self.store, self.noise, self.weights = store, noise, weights
         self.groups = groups or ForceGroups()
         self.model = store.model
-        self.parameters = list(self.model.parameters())
+        self.parameters: list[Tensor] = list(self.model.parameters())
         self.n_parameters = sum(p.numel() for p in self.parameters)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -170,7 +170,15 @@ class Observer:
     def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
         self.store, self.noise, self.weights = store, noise, weights
         self.model = store.model
-        self.n_parameters = sum(p.numel() for p in self.model.networks.parameters())
+        self.parameters: list[Tensor] = list(self.model.networks.parameters())
+        self.n_parameters = sum(p.numel() for p in self.parameters)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: measurements depend on the weights alone."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
 
     def measure(self, labels: Labels) -> Measurement:
         """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.

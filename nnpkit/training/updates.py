@@ -8,13 +8,34 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
-from nnpkit.optim.kalman import KalmanOptimizer
-from nnpkit.training.observations import Observer
+from nnpkit.optim.kalman import KalmanOptimizer, Measurement
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["GradientUpdate", "KalmanUpdate", "Update"]
+__all__ = ["GradientUpdate", "KalmanUpdate", "Measures", "Update"]
+
+
+class Measures(Protocol):
+    """What turns labels into vectors: `nnpkit.training.observations.Observer` and its like."""
+
+    parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
+
+    def measure(self, labels: Labels) -> Measurement:
+        """Residuals, Jacobian and noise of all `labels`."""
+        ...
+
+    def loss(self, labels: Labels) -> Tensor:
+        """Squared errors of `labels`, weighted (0-dim), differentiable with respect to the weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What later measurements depend on beside the weights."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        ...
 
 
 class Update(Protocol):
@@ -40,9 +61,9 @@ class Update(Protocol):
 class KalmanUpdate:
     """Every `apply` is one Kalman step with all its labels as one vector observation."""
 
-    def __init__(self, optimizer: KalmanOptimizer, observer: Observer) -> None:
+    def __init__(self, optimizer: KalmanOptimizer, observer: Measures) -> None:
         self.optimizer, self.observer = optimizer, observer
-        self.parameters = list(observer.model.networks.parameters())
+        self.parameters = observer.parameters
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch's process noise and noise factor."""
@@ -56,11 +77,11 @@ class KalmanUpdate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """State of the filter."""
-        return self.optimizer.state_dict()
+        return {**self.optimizer.state_dict(), **_prefixed(self.observer)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the filter."""
-        self.optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(_restore(self.observer, state))
 
 
 class GradientUpdate:
@@ -70,7 +91,7 @@ class GradientUpdate:
     ----------
     optimizer : torch.optim.Optimizer
         Holds the parameters of the observer's networks in one group.
-    observer : Observer
+    observer : Measures
         Gives the loss.
     clip : float or None
         Gradients longer than this are scaled back to it.
@@ -79,11 +100,11 @@ class GradientUpdate:
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, observer: Observer, clip: float | None, decay: float, decay_steps: int
+        self, optimizer: torch.optim.Optimizer, observer: Measures, clip: float | None, decay: float, decay_steps: int
     ) -> None:  # fmt: skip
         self.optimizer, self.observer, self.clip = optimizer, observer, clip
         self.decay, self.decay_steps = decay, decay_steps
-        self.parameters = list(observer.model.networks.parameters())
+        self.parameters = observer.parameters
         self.learning_rate = optimizer.param_groups[0]["lr"]
         self.updates = 0
 
@@ -109,7 +130,7 @@ class GradientUpdate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and counters of the optimizer, position of the decay."""
-        state: dict[str, Tensor] = {"updates": torch.tensor(self.updates)}
+        state = {"updates": torch.tensor(self.updates), **_prefixed(self.observer)}
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
                 state[f"{index}.{name}"] = torch.as_tensor(value)
@@ -118,7 +139,21 @@ class GradientUpdate:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`, tensor by tensor: torch's own loader casts to the parameters' type."""
         self.updates = int(state["updates"])
-        for key, value in state.items():
+        for key, value in _restore(self.observer, state).items():
             if key != "updates":
                 index, name = key.split(".", 1)
                 self.optimizer.state[self.parameters[int(index)]][name] = value.clone()
+
+
+_OBSERVER = "observer."
+
+
+def _prefixed(observer: Measures) -> dict[str, Tensor]:
+    return {_OBSERVER + name: value for name, value in observer.state_dict().items()}
+
+
+def _restore(observer: Measures, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Restore the observer from its part of `state`; the rest."""
+    own = {name.removeprefix(_OBSERVER): v for name, v in state.items() if name.startswith(_OBSERVER)}
+    observer.load_state_dict(own)
+    return {name: value for name, value in state.items() if not name.startswith(_OBSERVER)}
