@@ -30,7 +30,7 @@ class Noise(Section):
     matter.
     """
 
-    energy: Positive = Field(1e-3, description="Energies, eV/atom.")
+    energy: Positive = Field(5e-4, description="Energies, eV/atom.")
     force: Positive = Field(0.05, description="Force components, eV/Å.")
     virial: Positive = Field(5e-3, description="Virial components, eV/atom.")
 
@@ -57,10 +57,10 @@ class Ekf(Section):
         1.0, description="Smallest factor on the observation noise."
     )
     process_noise: NonNegative = Field(
-        0.0, description="Variance added to the diagonal of P at every update of the first epoch; 0 for none."
+        1e-3, description="Variance added to the diagonal of P at every update of the first epoch; 0 for none."
     )
     process_noise_decay: NonNegative = Field(
-        2.302, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
+        0.7, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
     )
     process_noise_minimum: NonNegative = Field(0.0, description="It never becomes less than this.")
     forgetting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -114,7 +114,7 @@ class EpochSchedule(Section):
     batch_size: PositiveInt = Field(1, description="Structures per update.")
     energy: bool = Field(True, description="Use energies.")
     forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
-        "all",
+        30,
         description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0.",
     )
     virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
