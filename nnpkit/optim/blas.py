@@ -48,6 +48,7 @@ def symmetric_product(matrix: Tensor, lower: bool, rows: Tensor, factor: float =
 def symmetric_rank_update(matrix: Tensor, lower: bool, rows: Tensor, alpha: float, beta: float) -> None:
     """``matrix <- beta * matrix + alpha * rows^T rows`` in the named triangle of `matrix`, for `rows` (M, n)."""
     scalar = _SCALARS[matrix.dtype][1]
+    rows = rows.contiguous()
     _check(matrix, rows)
     _routine("syrk", matrix.dtype)(
         _char(lower), ctypes.c_char(b"N"), _int(len(matrix)), _int(len(rows)), scalar(alpha), rows.data_ptr(),

@@ -37,7 +37,9 @@ def test_linear_model_gives_ridge_regression(group):
     information = design.T @ (design / noise[:, None]) + np.eye(7) / 3.0
     expected = np.linalg.solve(information, design.T @ (labels / noise))
     assert np.allclose(weights, expected, rtol=1e-12, atol=1e-13)
-    assert np.allclose(optimizer.covariance.dense().numpy(), np.linalg.inv(information), rtol=1e-12, atol=1e-14)
+    assert np.allclose(
+        optimizer.covariance.dense().numpy(), np.linalg.inv(information), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_forgetting_gives_exponentially_weighted_ridge_regression():
@@ -50,7 +52,9 @@ def test_forgetting_gives_exponentially_weighted_ridge_regression():
     information = design.T @ (design * weight[:, None]) + np.eye(5) / 2.0 * rate ** len(labels)
     expected = np.linalg.solve(information, design.T @ (labels * weight))
     assert np.allclose(weights, expected, rtol=1e-11, atol=1e-12)
-    assert np.allclose(optimizer.covariance.dense().numpy(), np.linalg.inv(information), rtol=1e-11, atol=1e-13)
+    assert np.allclose(
+        optimizer.covariance.dense().numpy(), np.linalg.inv(information), rtol=1e-11, atol=1e-13
+    )
 
 
 def test_process_noise_and_schedules():
@@ -150,3 +154,11 @@ def test_covariance_of_another_model_is_refused():
         KalmanOptimizer(3, KalmanSettings()).load_state_dict(
             KalmanOptimizer(4, KalmanSettings()).state_dict()
         )
+
+
+@pytest.mark.parametrize("group", [31, 32, 33, 60])
+def test_measurements_with_more_labels_than_lazy_updates(group):
+    design, labels, noise = linear_problem(120, 40, seed=6)
+    weights, _ = run_filter(design, labels, noise, KalmanSettings(initial_covariance=3.0), group)
+    information = design.T @ (design / noise[:, None]) + np.eye(40) / 3.0
+    assert np.allclose(weights, np.linalg.solve(information, design.T @ (labels / noise)), rtol=1e-10, atol=1e-11)
