@@ -131,28 +131,35 @@ def _subsections(schema: dict[str, Any], definitions: dict[str, Any]) -> list[tu
     return found
 
 
-def _section(path: str, schema: dict[str, Any], definitions: dict[str, Any], level: int) -> list[str]:
-    """Markdown of the section at `path` and of those below it."""
+def _section(
+    path: str, schema: dict[str, Any], definitions: dict[str, Any], level: int, within: str = ""
+) -> list[str]:
+    """Markdown of the section at `path` and of those below it; `within` names the kind of the section above."""
     kind = schema["properties"].get("kind", {}).get("const")
-    heading = (
-        f"`{path}` with `kind: {kind}`" if kind and path != "model" else f"`{path}`" if path else "Top level"
-    )
+    about = f" with `kind: {kind}`" if kind else f" of `kind: {within}`" if within else ""
+    heading = f"`{path}`{about}" if path else "Top level"
     lines = [f"{'#' * level} {heading}", "", schema.get("about") or schema.get("description", ""), ""]
     below: list[str] = []
     for key, raw in schema["properties"].items():
         setting = _resolve(raw, definitions)
         subsections = _subsections(setting, definitions)
-        is_section = [suffix for suffix, _ in subsections] == [""] and setting.get("default", 1) is not None
         required = ", required" if key in schema.get("required", []) else ""
-        default = (
-            "" if is_section or "default" not in setting else f", default `{json.dumps(setting['default'])}`"
-        )
-        lines += [f"`{key}` — *{_type(setting, definitions)}*{required}{default}"]
+        lines += [f"`{key}` — *{_type(setting, definitions)}*{required}{_default_of(setting, subsections)}"]
         lines += [f": {' '.join(setting['description'].split())}", ""]
         for suffix, subsection in subsections:
             deeper = f"{path}.{key}{suffix}".lstrip(".")
-            below += _section(deeper, subsection, definitions, min(level + 1, 4))
+            below += _section(deeper, subsection, definitions, min(level + 1, 4), kind or within)
     return lines + below
+
+
+def _default_of(setting: dict[str, Any], subsections: list[tuple[str, dict[str, Any]]]) -> str:
+    """The default of a setting; of a section only its kind, where there are several."""
+    if "default" not in setting:
+        return ""
+    default = setting["default"]
+    if subsections and default is not None and all(suffix == "" for suffix, _ in subsections):
+        return f", default `kind: {default['kind']}`" if len(subsections) > 1 else ""
+    return f", default `{json.dumps(default)}`"
 
 
 def yaml_reference() -> str:

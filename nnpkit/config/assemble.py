@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnpkit.config.schema import Config
+from nnpkit.config.schema_deep import DeepPotentialModel, FittingNetworks
 from nnpkit.config.schema_model import AcsfModel, FunctionFile, SymmetryFunctionEntry
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.schema_training import EpochSchedule as EpochSettings
@@ -29,18 +30,22 @@ from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.acsf_defaults import default_functions
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model, initialise
+from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics as feature_statistics
-from nnpkit.models.prepare import precondition, prune
+from nnpkit.models.prepare import environment_statistics, precondition, prune
 from nnpkit.models.short_range import wall_distances
 from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.training.deep_store import MomentStore, Resolution
+from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.observations import LossWeights, Noise, Observer
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
-from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Update
+from nnpkit.training.trainer import Predicts, Split
+from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
 from nnpkit.units import BOHR
 
-__all__ = ["LoadedData", "load_data", "make_model", "make_schedule", "make_update"]
+__all__ = ["LoadedData", "load_data", "make_model", "make_schedule", "make_splits", "make_update"]
 
 _PRECONDITION_STRUCTURES = 200
 
@@ -103,31 +108,70 @@ def load_data(config: Config) -> LoadedData:
 def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
     """Untrained model with its scaling and first weights, and a report of what was chosen and why."""
     settings = config.model
-    functions, report = _functions(settings, data)
     reference, note = _reference_energies(config, data)
     wall = _wall(settings, data)
-    spec = {
+    common = {
         "kind": settings.kind,
         "elements": data.elements,
-        "cutoff_kind": settings.descriptor.cutoff_function,
-        "cutoff_inner": settings.descriptor.cutoff_inner,
-        "functions": [function.to_dict() for function in functions],
         "networks": _networks(settings, data.elements),
         "energy_scale": 1.0,
         "reference_energies": reference,
         "wall": wall,
     }
+    labelled = [s for s in data.train if s.energy is not None]
+    sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
+    energies = [float(s.energy) for s in sample if s.energy is not None]
+    if isinstance(settings, DeepPotentialModel):
+        model, report = _deep_potential(settings, common, data)
+        initialise(model, settings.network.initialisation, config.seed)
+        if sample:
+            precondition(model, sample, energies, stretch=False)
+    else:
+        model, report = _symmetry_functions(settings, common, data)
+        initialise(model, settings.network.initialisation, config.seed)
+        if settings.precondition and sample:
+            precondition(model, sample, energies)
+    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
+    report += [f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
+    return model, report
+
+
+def _symmetry_functions(
+    settings: AcsfModel, common: Mapping[str, Any], data: LoadedData
+) -> tuple[AtomicModel, list[str]]:
+    """Model with scaled symmetry functions and undetermined weights, and where the functions come from."""
+    functions, report = _functions(settings, data)
+    spec = {
+        **common,
+        "cutoff_kind": settings.descriptor.cutoff_function,
+        "cutoff_inner": settings.descriptor.cutoff_inner,
+        "functions": [function.to_dict() for function in functions],
+    }
     model = build_model(spec)
     scaling = settings.scaling
     statistics = feature_statistics(model.descriptor, data.elements, data.train)
     model.scaling.set(statistics, scaling.kind, scaling.lower, scaling.upper)
-    initialise(model, settings.network.initialisation, config.seed)
-    labelled = [s for s in data.train if s.energy is not None]
-    if settings.precondition and labelled:
-        sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
-        precondition(model, sample, [float(s.energy) for s in sample if s.energy is not None])
-    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
-    report += [f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
+    return model, report
+
+
+def _deep_potential(
+    settings: DeepPotentialModel, common: Mapping[str, Any], data: LoadedData
+) -> tuple[AtomicModel, list[str]]:
+    """Deep Potential with the statistics of the data and undetermined weights, and a report of these."""
+    d = settings.descriptor
+    descriptor = {
+        "cutoff": d.cutoff, "smooth_from": d.smooth_from, "cutoff_kind": d.cutoff_function,
+        "embedding": d.embedding, "axis_neurons": d.axis_neurons, "activation": d.activation,
+        "timestep": d.timestep, "one_side": d.type_one_side,
+    }  # fmt: skip
+    model = build_model({**common, "descriptor": descriptor})
+    statistics = environment_statistics(model.descriptor, data.elements, data.train)
+    model.descriptor.set(statistics)
+    report = [
+        f"{element}: " + ", ".join(f"{n:.1f} {e}" for e, n in zip(data.elements, row, strict=True))
+        + " neighbours on average"
+        for element, row in zip(data.elements, statistics.expected.tolist(), strict=True)
+    ]  # fmt: skip
     return model, report
 
 
@@ -172,19 +216,22 @@ def _function(entry: SymmetryFunctionEntry, cutoff: float, length: float) -> Sym
     )  # fmt: skip
 
 
-def _networks(settings: AcsfModel, elements: Sequence[str]) -> dict[str, Any]:
+def _networks(settings: AcsfModel | DeepPotentialModel, elements: Sequence[str]) -> dict[str, Any]:
     network = settings.network
     if unknown := sorted(set(network.per_element) - set(elements)):
         raise InputError(
             f"settings for {unknown[0]}, which is no element of the model", where="model.network.per_element",
             expected=f"some of {', '.join(elements)}",
         )  # fmt: skip
-    specs = {}
+    specs: dict[str, dict[str, Any]] = {}
     for element in elements:
         own = network.per_element.get(element)
         hidden = own.hidden if own is not None and own.hidden is not None else network.hidden
         activation = own.activation if own is not None and own.activation else network.activation
-        specs[element] = {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
+        if isinstance(network, FittingNetworks):
+            specs[element] = {"hidden": hidden, "activation": activation, "timestep": network.timestep}
+        else:
+            specs[element] = {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
     return specs
 
 
@@ -202,7 +249,7 @@ def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, flo
     return fit_reference_energies(labelled, data.elements), note
 
 
-def _wall(settings: AcsfModel, data: LoadedData) -> dict[str, float]:
+def _wall(settings: AcsfModel | DeepPotentialModel, data: LoadedData) -> dict[str, float]:
     """Distance, Å, below which each pair of elements is repelled."""
     if isinstance(settings.wall, dict):
         known = set(data.elements)
@@ -228,24 +275,51 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     )
 
 
-def make_update(config: Config, store: FrameStore) -> Update:
+def make_splits(
+    model: AtomicModel,
+    parts: Mapping[str, Sequence[Structure]],
+    budget: float,
+    progress: Callable[[], None] | None = None,
+) -> dict[str, Split]:
+    """Prepared structures of every part, which share `budget` bytes; the first has the first call on them."""
+    splits: dict[str, Split] = {}
+    everything = [structure for part in parts.values() for structure in part]
+    resolution = Resolution(model, everything) if isinstance(model.descriptor, DeepDescriptor) else None
+    for name, part in parts.items():
+        structures = list(part)
+        if resolution is None:
+            store: FrameStore | MomentStore = FrameStore(model, structures, budget, progress)
+        else:
+            store = MomentStore(resolution, structures, budget, progress)
+        budget -= store.kept_bytes
+        splits[name] = Split(structures, store)
+    return splits
+
+
+def make_update(config: Config, store: Predicts) -> Update:
     """Update of the model of `store`."""
     weights, optimizer = config.training.weights, config.training.optimizer
     loss = LossWeights(**weights.model_dump())
+    noise = Noise()
     if isinstance(optimizer, Ekf):
         noise = Noise(
             **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
             energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
         )  # fmt: skip
+    if isinstance(store, MomentStore):
+        observer: Measures = DirectObserver(store, noise, loss)
+    elif isinstance(store, FrameStore):
         observer = Observer(store, noise, loss)
+    else:
+        raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
+    if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
         return KalmanUpdate(KalmanOptimizer(observer.n_parameters, settings), observer)
-    observer = Observer(store, Noise(), loss)
     import torch
 
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}
     adam = kinds[optimizer.epsilon_convention](
-        store.model.networks.parameters(),
+        observer.parameters,
         lr=optimizer.learning_rate, betas=tuple(optimizer.betas), eps=optimizer.epsilon,
     )  # fmt: skip
     return GradientUpdate(

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from nnpkit.config.document import Document, Key, apply_override, dotted, read_document
 from nnpkit.config.explain import explain
 from nnpkit.config.schema import Config
+from nnpkit.config.schema_model import AcsfModel, FunctionFile
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
@@ -69,7 +70,7 @@ def _check_elements(config: Config, document: Document) -> None:
         named += [(("model", "wall", pair), e) for pair in model.wall for e in _pair(pair, document)]
     if isinstance(config.data.reference_energies, dict):
         named += [(("data", "reference_energies", e), e) for e in config.data.reference_energies]
-    if isinstance(model.descriptor.functions, list):
+    if isinstance(model, AcsfModel) and isinstance(model.descriptor.functions, list):
         for n, function in enumerate(model.descriptor.functions):
             if not isinstance(function, str):
                 elements = [function.center, *function.neighbors]
@@ -109,6 +110,6 @@ def _resolve_paths(config: Config, document: Document) -> None:
     config.data.train = [resolved(p, ("data", "train", n)) for n, p in enumerate(config.data.train)]
     if config.data.test is not None:
         config.data.test = [resolved(p, ("data", "test", n)) for n, p in enumerate(config.data.test)]
-    functions = config.model.descriptor.functions
-    if not isinstance(functions, (str, list)):
+    functions = config.model.descriptor.functions if isinstance(config.model, AcsfModel) else None
+    if isinstance(functions, FunctionFile):
         functions.file = resolved(functions.file, ("model", "descriptor", "functions", "file"))

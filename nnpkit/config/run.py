@@ -12,7 +12,14 @@ import torch
 from rich.console import Console
 
 from nnpkit import __version__
-from nnpkit.config.assemble import LoadedData, load_data, make_model, make_schedule, make_update
+from nnpkit.config.assemble import (
+    LoadedData,
+    load_data,
+    make_model,
+    make_schedule,
+    make_splits,
+    make_update,
+)  # fmt: skip
 from nnpkit.config.load import write_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
@@ -24,9 +31,10 @@ from nnpkit.errors import InputError
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
+from nnpkit.models.deep_descriptor import DeepDescriptor
+from nnpkit.models.prepare import data_statistics
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
-from nnpkit.training.frames import FrameStore
-from nnpkit.training.memory import available_memory, derivative_bytes
+from nnpkit.training.memory import available_memory, derivative_bytes, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
 from nnpkit.training.trainer import Split, Trainer, TrainerSettings
@@ -166,7 +174,6 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
     InputError
         If the covariance of the Kalman filter does not fit into the memory.
     """
-    n_features = max(model.descriptor.n_features)
     structures = [s for part in data.splits.values() for s in part]
     ekf = isinstance(config.training.optimizer, Ekf)
     covariance = 8 * count_parameters(model) ** 2 if ekf else 0
@@ -179,8 +186,12 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
         )  # fmt: skip
     given = config.training.memory_budget_gb
     budget = free // 2 if given is None else int(given * 1e9)
+    if isinstance(model.descriptor, DeepDescriptor):
+        prepared = moment_bytes(structures, model.cutoff, len(model.elements))
+    else:
+        prepared = derivative_bytes(structures, model.cutoff, max(model.descriptor.n_features))
     return {
-        "derivatives": derivative_bytes(structures, model.cutoff, n_features),
+        "derivatives": prepared,
         "covariance": covariance,
         "budget": budget,
     }
@@ -192,14 +203,13 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     features = ", ".join(f"{e} {n}" for e, n in zip(model.elements, model.descriptor.n_features, strict=True))
     console.print(
-        f"Model: {count_parameters(model)} weights; symmetry functions: {features}; "
-        f"cutoff {model.cutoff:.2f} Å",
+        f"Model: {count_parameters(model)} weights; features: {features}; cutoff {model.cutoff:.2f} Å",
         highlight=False,
         soft_wrap=True,
     )
     kept = "all kept" if memory["derivatives"] <= memory["budget"] else "the rest is computed at every use"
     console.print(
-        f"Memory: about {memory['derivatives'] / 1e9:.2f} GB of derivatives, {memory['budget'] / 1e9:.2f} GB "
+        f"Memory: about {memory['derivatives'] / 1e9:.2f} GB of prepared data, {memory['budget'] / 1e9:.2f} GB "
         f"allowed ({kept}); {memory['covariance'] / 1e9:.2f} GB for the Kalman filter",
         highlight=False,
         soft_wrap=True,
@@ -207,14 +217,9 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
 
 
 def _prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
-    """Structures with features and derivatives; the training set has the first call on the memory."""
-    splits = {}
+    """Structures with all that does not change in training; the first set has the first call on the memory."""
     with Progress("preparing structures", sum(map(len, data.splits.values())), console) as bar:
-        for name, structures in data.splits.items():
-            store = FrameStore(model, structures, budget, bar.advance)
-            budget -= store.kept_bytes
-            splits[name] = Split(structures, store)
-    return splits
+        return make_splits(model, data.splits, budget, bar.advance)
 
 
 def _data_report(
@@ -231,7 +236,7 @@ def _data_report(
         "wall": model.spec["wall"],
         "descriptor": {
             "report": report,
-            "functions": [str(SymmetryFunction(**f)) for f in model.spec["functions"]],
+            "functions": [str(SymmetryFunction(**f)) for f in model.spec.get("functions", ())],
         },
         "memory": dict(memory),
         "split": {name: [s.name for s in part] for name, part in data.splits.items()},
@@ -260,6 +265,9 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
             key: summary[key] for key in ("train", "test", "epochs", "best_epoch") if key in summary
         },
     }
+    if isinstance(trainer.model.descriptor, DeepDescriptor):  # its features changed in training
+        statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
+        trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
     export_model(trainer.model, folder.path / "model.pt", metadata, with_all[0] if with_all else None)
     folder.write_json("summary.json", summary)

@@ -6,12 +6,13 @@ from them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel
-from nnpkit.config.schema_training import Training
+from nnpkit.config.schema_training import Training, _default_kind
 from nnpkit.config.section import Fraction, PathList, Section
 
 __all__ = ["Config", "Data"]
@@ -73,5 +74,7 @@ class Config(Section):
     )
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")
-    model: AcsfModel = Field(AcsfModel(), description="The potential.")
+    model: Annotated[AcsfModel | DeepPotentialModel, Field(discriminator="kind"), _default_kind("acsf")] = (
+        Field(AcsfModel(), description="The potential: `kind: acsf` or `kind: deep_potential`.")
+    )
     training: Training = Field(Training(), description="How the potential is trained.")

@@ -87,7 +87,9 @@ def prune(
         If an element would be left without functions.
     """
     statistics = data_statistics(Acsf(elements, functions, cutoff_kind, cutoff_inner), elements, structures)
-    keep, report = narrow_functions(functions, list(elements), statistics.minimum, statistics.maximum, threshold)
+    keep, report = narrow_functions(
+        functions, list(elements), statistics.minimum, statistics.maximum, threshold
+    )
     bare = [element for element in elements if not any(f.center == element for f in keep)]
     if bare:
         raise InputError(
@@ -98,7 +100,9 @@ def prune(
 
 
 @torch.no_grad()
-def precondition(model: AtomicModel, structures: Sequence[Structure], energies: Sequence[float]) -> None:
+def precondition(
+    model: AtomicModel, structures: Sequence[Structure], energies: Sequence[float], stretch: bool = True
+) -> None:
     """Shift and stretch the output nodes so that mean and spread of the predicted energies match the data.
 
     Tokita and Behler (2023), Fig. 7, with the energies per atom: the outputs of all elements are stretched by
@@ -110,6 +114,8 @@ def precondition(model: AtomicModel, structures: Sequence[Structure], energies: 
         Training structures, the scaling of the model is set.
     energies : sequence of float
         Label of each, eV.
+    stretch : bool
+        Otherwise shift only.
     """
     predicted, target = [], []
     for structure, energy in zip(structures, energies, strict=True):
@@ -123,6 +129,6 @@ def precondition(model: AtomicModel, structures: Sequence[Structure], energies: 
         predicted.append(float(output.mean()))
         target.append((energy - constant) / len(structure.symbols) / model.energy_scale)
     spread = float(np.std(predicted))
-    ratio = float(np.std(target)) / spread if spread > 0.0 and len(target) > 1 else 1.0
+    ratio = float(np.std(target)) / spread if stretch and spread > 0.0 and len(target) > 1 else 1.0
     for network in model.networks.networks:
         network.shift_and_stretch(float(np.mean(predicted)), float(np.mean(target)), ratio)

@@ -9,9 +9,11 @@ from pathlib import Path
 from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 
-__all__ = ["available_memory", "derivative_bytes"]
+__all__ = ["available_memory", "derivative_bytes", "moment_bytes"]
 
 _SAMPLE = 5
+_TYPICAL_MOMENTS = 48
+_EDGE_NUMBERS = 5  # times three
 
 
 def available_memory() -> int:
@@ -39,3 +41,9 @@ def derivative_bytes(structures: Sequence[Structure], cutoff: float, n_features:
     sample = structures[::step][:_SAMPLE]
     per_atom = sum(len(neighbor_pairs(s, cutoff).center) for s in sample) / sum(s.n_atoms for s in sample)
     return round(per_atom * sum(s.n_atoms for s in structures) * n_features * 3 * 8)
+
+
+def moment_bytes(structures: Sequence[Structure], cutoff: float, n_elements: int) -> int:
+    """Estimate of the memory for the edges and moments of all `structures` of a Deep Potential."""
+    per_atom = 4 * n_elements * _TYPICAL_MOMENTS * 8
+    return derivative_bytes(structures, cutoff, _EDGE_NUMBERS) + per_atom * sum(s.n_atoms for s in structures)

@@ -8,7 +8,7 @@ the Jacobian are therefore gradients of such sums, evaluated for all rows in one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -297,8 +297,8 @@ class Observer:
             errors["virial"].append((value + wall - require_label(frame, "virial")[index]) / divisor)
 
 
-def require_label(frame: Frame, label: str):
-    """Label of a frame, or an error that says what to do about its absence."""
+def require_label(frame: Any, label: str) -> Any:
+    """Label of a prepared structure, or an error that says what to do about its absence."""
     value = getattr(frame, label)
     if value is None:
         raise InputError(

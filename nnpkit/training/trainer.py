@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Prediction
 from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
-from nnpkit.training.frames import FrameStore
 from nnpkit.training.metrics import ErrorSums
 from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.run import LearningCurve, RunFolder, TensorBoard
@@ -23,14 +23,22 @@ from nnpkit.training.schedules import Schedule
 from nnpkit.training.updates import Update
 from nnpkit.units import stress_from_virial
 
-__all__ = ["RunState", "Split", "Trainer", "TrainerSettings", "errors_of", "monitored"]
+__all__ = ["Predicts", "RunState", "Split", "Trainer", "TrainerSettings", "errors_of", "monitored"]
+
+
+class Predicts(Protocol):
+    """Structures prepared for training."""
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure."""
+        ...
 
 
 class Split(NamedTuple):
     """A set of structures and the same structures prepared for training."""
 
     structures: list[Structure]
-    store: FrameStore
+    store: Predicts
 
 
 @dataclass(frozen=True)

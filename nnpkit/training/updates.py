@@ -20,6 +20,7 @@ class Measures(Protocol):
     """What turns labels into vectors: `nnpkit.training.observations.Observer` and its like."""
 
     parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
+    n_parameters: int
 
     def measure(self, labels: Labels) -> Measurement:
         """Residuals, Jacobian and noise of all `labels`."""

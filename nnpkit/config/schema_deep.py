@@ -1,0 +1,102 @@
+"""Settings of the Deep Potential: embedding descriptor and fitting networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from nnpkit.config.schema_model import _on_off
+from nnpkit.config.section import Positive, PositiveInt, Section
+
+__all__ = ["DeepPotentialModel", "EmbeddingDescriptor", "FittingElement", "FittingNetworks"]
+
+SmoothActivation = Literal["tanh", "logistic", "softplus", "gaussian"]
+
+
+class EmbeddingDescriptor(Section):
+    """Descriptor of the Deep Potential (se_e2_a): networks turn each neighbour's distance into weights.
+
+    There is no limit to the number of neighbours. Mean and standard deviation of the environment matrix and the
+    mean numbers of neighbours come from the training data.
+    """
+
+    cutoff: Positive = Field(6.0, description="Radius of the neighbourhood, Å (`rcut` of DeePMD-kit).")
+    smooth_from: Positive = Field(
+        0.5, description="Radius, Å, from which a neighbour's weight 1/r is smoothly reduced (`rcut_smth`)."
+    )
+    cutoff_function: Literal["poly2", "poly3", "poly4", "cosine"] = Field(
+        "poly2", description="How it is reduced to zero; `poly2` is DeePMD-kit's polynomial."
+    )
+    embedding: list[PositiveInt] = Field(
+        [25, 25, 25], min_length=1, description="Widths of the layers of the embedding networks (`neuron`)."
+    )
+    axis_neurons: PositiveInt = Field(
+        16, description="How many of the last layer's nodes form the second factor of the descriptor."
+    )
+    type_one_side: bool = Field(
+        True,
+        description="One embedding network for each element of the neighbour; otherwise one for each pair of "
+        "elements of centre and neighbour.",
+    )
+    timestep: bool = Field(
+        False, description="Trainable factor on the nonlinear part of residual layers (`resnet_dt`)."
+    )
+    activation: SmoothActivation = Field("tanh", description="Activation function.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EmbeddingDescriptor:
+        if not self.smooth_from < self.cutoff:
+            raise ValueError(f"smooth_from ({self.smooth_from:g}) is not below cutoff ({self.cutoff:g})")
+        if self.axis_neurons > self.embedding[-1]:
+            raise ValueError(
+                f"axis_neurons ({self.axis_neurons}) is more than the last layer of embedding has "
+                f"({self.embedding[-1]})"
+            )
+        return self
+
+
+class FittingElement(Section):
+    """What one element's fitting network has different from the others."""
+
+    hidden: list[PositiveInt] | None = Field(None, description="Nodes of each hidden layer.")
+    activation: SmoothActivation | None = Field(None, description="Activation function of the hidden layers.")
+
+
+class FittingNetworks(Section):
+    """Fitting networks, one per element: from the descriptor to the energy of an atom.
+
+    Layers as wide as the one before, or twice as wide, are residual.
+    """
+
+    hidden: list[PositiveInt] = Field([50, 50, 50], min_length=1, description="Nodes of each hidden layer.")
+    activation: SmoothActivation = Field("tanh", description="Activation function of the hidden layers.")
+    timestep: bool = Field(
+        False, description="Trainable factor on the nonlinear part of residual layers (`resnet_dt`)."
+    )
+    initialisation: Literal["deepmd", "xavier"] = Field(
+        "deepmd", description="How the first weights, also of the embedding networks, are drawn."
+    )
+    per_element: dict[str, FittingElement] = Field(
+        default_factory=dict,
+        description="Different settings for some elements, e.g. `{H: {hidden: [30, 30]}}`.",
+    )
+
+
+class DeepPotentialModel(Section):
+    """A Deep Potential: embedding descriptor and one residual network per element."""
+
+    kind: Literal["deep_potential"] = Field("deep_potential", description="Kind of the model.")
+    elements: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Chemical elements in the order of the model; by default those of the data.",
+    )
+    descriptor: EmbeddingDescriptor = Field(EmbeddingDescriptor(), description="Embedding descriptor.")
+    network: FittingNetworks = Field(FittingNetworks(), description="Fitting networks.")
+    wall: Annotated[Literal["auto", "on", "off"] | dict[str, Positive], BeforeValidator(_on_off)] = Field(
+        "auto",
+        description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
+        "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
+        "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
+    )
