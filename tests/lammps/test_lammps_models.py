@@ -17,6 +17,7 @@ from nnpkit.deploy.export import export_model
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model, initialise
+from nnpkit.models.deep_descriptor import EnvironmentStatistics
 from nnpkit.models.potential import Potential
 
 TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
@@ -40,22 +41,28 @@ def functions() -> list[SymmetryFunction]:
     return radial + angular
 
 
-@pytest.fixture(scope="module")
-def model() -> AtomicModel:
+@pytest.fixture(scope="module", params=["acsf", "deep_potential"])
+def model(request: pytest.FixtureRequest) -> AtomicModel:
     """A potential with random weights and a wall."""
     spec: dict[str, Any] = {
-        "kind": "acsf",
+        "kind": request.param,
         "elements": ["H", "O"],  # not the order of the atom types
-        "cutoff_kind": "tanh3",
-        "cutoff_inner": 0.0,
-        "functions": [function.to_dict() for function in functions()],
-        "networks": {e: {"hidden": [6, 5], "activations": ["tanh", "tanh", "linear"]} for e in "HO"},
         "energy_scale": 1.0,
         "reference_energies": {"H": -13.6, "O": -2041.0},
         "wall": {"H-O": 1.3, "H-H": 1.3, "O-O": 1.5},
     }
-    model = build_model(spec)
+    if request.param == "acsf":
+        network: dict[str, Any] = {"hidden": [6, 5], "activations": ["tanh", "tanh", "linear"]}
+        own = {"functions": [f.to_dict() for f in functions()], "cutoff_kind": "tanh3", "cutoff_inner": 0.0}
+    else:
+        network = {"hidden": [6, 6], "activation": "tanh", "timestep": True}
+        descriptor = {"cutoff": 4.2, "smooth_from": 1.5, "cutoff_kind": "poly2", "embedding": [3, 6]}
+        own = {"descriptor": {**descriptor, "axis_neurons": 2, "one_side": False}}
+    model = build_model({**spec, **own, "networks": dict.fromkeys("HO", network)})
     initialise(model, "xavier", 1)
+    if request.param == "deep_potential":
+        mean, std = torch.tensor([0.1, 0.12]), torch.tensor([[0.2, 0.1], [0.15, 0.12]])
+        model.descriptor.set(EnvironmentStatistics(mean, std, torch.tensor([[15.0, 8.0], [16.5, 7.2]])))
     return model
 
 
