@@ -39,7 +39,7 @@ from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
-from nnpkit.training.observations import LossWeights, Noise, Observer
+from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.trainer import Predicts, Split
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
@@ -296,8 +296,8 @@ def make_splits(
     return splits
 
 
-def make_update(config: Config, store: Predicts) -> Update:
-    """Update of the model of `store`."""
+def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
+    """Update of the model of `store` for a training of `n_updates`."""
     weights, optimizer = config.training.weights, config.training.optimizer
     loss = LossWeights(**weights.model_dump())
     noise = Noise()
@@ -322,6 +322,13 @@ def make_update(config: Config, store: Predicts) -> Update:
         observer.parameters,
         lr=optimizer.learning_rate, betas=tuple(optimizer.betas), eps=optimizer.epsilon,
     )  # fmt: skip
-    return GradientUpdate(
-        adam, observer, optimizer.gradient_clip, optimizer.decay_factor, optimizer.decay_steps
-    )
+    decay, steps, last = optimizer.decay_factor, optimizer.decay_steps, optimizer.final_learning_rate
+    if last is not None:
+        steps = min(steps, max(1, n_updates // 100))  # at least a hundred steps down
+        decay = (last / optimizer.learning_rate) ** (steps / max(1, n_updates))
+    given = optimizer.prefactors
+    prefactors = None
+    if given is not None:
+        energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
+        prefactors = Prefactors(energy, force, virial)
+    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors)

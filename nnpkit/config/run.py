@@ -88,7 +88,8 @@ def run_training(
     memory = _memory(config, model, data)
     _announce(console, model, report, memory)
     splits = _prepare(model, data, memory["budget"], console)
-    update = make_update(config, splits["train"].store)
+    n_updates = config.training.epochs * schedule.epoch_length()
+    update = make_update(config, splits["train"].store, n_updates)
     if checkpoint is None:
         folder.clear()
         folder.write_json("data.json", _data_report(config, data, model, report, memory))

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section
 
 __all__ = [
-    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "Noise", "PinnSchedule", "Training",
-    "Weights",
+    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "Noise", "PinnSchedule", "Prefactors",
+    "Training", "Weights",
 ]  # fmt: skip
 
 
@@ -57,7 +57,8 @@ class Ekf(Section):
         1.0, description="Smallest factor on the observation noise."
     )
     process_noise: NonNegative = Field(
-        1e-3, description="Variance added to the diagonal of P at every update of the first epoch; 0 for none."
+        1e-3,
+        description="Variance added to the diagonal of P at every update of the first epoch; 0 for none.",
     )
     process_noise_decay: NonNegative = Field(
         0.7, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
@@ -71,6 +72,21 @@ class Ekf(Section):
     )
 
 
+Pair = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
+
+
+class Prefactors(Section):
+    """Weights in the loss that follow the learning rate: at the first rate, and when it has fallen to zero.
+
+    The convention of DeePMD-kit: squared errors of energies and virials are divided by the number of atoms,
+    not by its square. Defaults are those of its water example.
+    """
+
+    energy: Pair = Field([0.02, 1.0], description="Energies (`start_pref_e`, `limit_pref_e`).")
+    force: Pair = Field([1000.0, 1.0], description="Force components (`start_pref_f`, `limit_pref_f`).")
+    virial: Pair = Field([0.0, 0.0], description="Virial components (`start_pref_v`, `limit_pref_v`).")
+
+
 class Adam(Section):
     """Adam on the weighted squared errors (Shao et al. 2021, algorithm 1)."""
 
@@ -78,6 +94,14 @@ class Adam(Section):
     learning_rate: Positive = Field(1e-4, description="Learning rate of the first update.")
     decay_factor: float = Field(0.994, gt=0.0, le=1.0, description="Factor on the learning rate...")
     decay_steps: PositiveInt = Field(10_000, description="...every so many updates.")
+    final_learning_rate: Positive | None = Field(
+        None,
+        description="Learning rate reached at the last of `training.epochs`; if given, `decay_factor` follows "
+        "from it.",
+    )
+    prefactors: Prefactors | None = Field(
+        None, description="Weights that change with the learning rate, instead of `training.weights`."
+    )
     gradient_clip: Positive | None = Field(
         0.01, description="Longer gradients are scaled to this norm; null switches it off."
     )
@@ -135,10 +159,10 @@ class Weights(Section):
     energy: NonNegative = Field(1.0, description="Energies.")
     force: NonNegative = Field(1.0, description="Force components.")
     virial: NonNegative = Field(1.0, description="Virial components.")
-    per_atom: bool = Field(
+    per_atom: bool | Literal["square"] = Field(
         True,
-        description="Divide energies and virials by the number of atoms (not with a `learning_rate` of the "
-        "filter).",
+        description="Divide errors of energies and virials by the number of atoms (not with a `learning_rate` "
+        "of the filter); `square` divides their squares by it.",
     )
 
 

@@ -166,7 +166,7 @@ class DirectObserver:
         for index, own in zip(labels.structures, components, strict=True):
             evaluation = self._evaluate(index)
             frame = evaluation.frame
-            divisor = frame.n_atoms if self.weights.per_atom else 1
+            divisor = self.weights.divisor(frame.n_atoms)
             if labels.energy:
                 wall = 0.0 if frame.wall is None else float(frame.wall.energy)
                 error = (evaluation.energy + wall - require_label(frame, "energy")) / divisor

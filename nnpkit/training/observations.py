@@ -7,8 +7,9 @@ the Jacobian are therefore gradients of such sums, evaluated for all rows in one
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from nnpkit.training.frames import Frame, FrameStore
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["VIRIAL_COMPONENTS", "LossWeights", "Noise", "Observer", "require_label"]
+__all__ = ["VIRIAL_COMPONENTS", "LossWeights", "Noise", "Observer", "Prefactors", "require_label"]
 
 VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Components of the virial that are labels, in the order in which they are observed."""
@@ -55,12 +56,41 @@ class Noise:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``; energies and virials per atom or not."""
+    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``.
+
+    `per_atom` divides errors of energies and virials by the number of atoms n, ``"square"`` divides their squares
+    by n, which weights large and small structures like DeePMD-kit does.
+    """
 
     energy: float = 1.0
     force: float = 1.0
     virial: float = 0.0
-    per_atom: bool = True
+    per_atom: bool | Literal["square"] = True
+
+    def divisor(self, n_atoms: int) -> float:
+        """What errors of energies and virials of a structure are divided by."""
+        return math.sqrt(n_atoms) if self.per_atom == "square" else n_atoms if self.per_atom else 1.0
+
+
+@dataclass(frozen=True)
+class Prefactors:
+    """Loss weights that follow the learning rate, as DeePMD-kit's ``start_pref`` and ``limit_pref``.
+
+    Each is ``limit + (start - limit) * ratio`` with the ratio of the present learning rate to the first one.
+    """
+
+    energy: tuple[float, float] = (0.02, 1.0)  # start, limit
+    force: tuple[float, float] = (1000.0, 1.0)
+    virial: tuple[float, float] = (0.0, 0.0)
+
+    def at(self, ratio: float) -> LossWeights:
+        """Weights when the learning rate has fallen to `ratio` of the first one."""
+
+        def value(pair: tuple[float, float]) -> float:
+            start, limit = pair
+            return limit * (1.0 - ratio) + start * ratio
+
+        return LossWeights(value(self.energy), value(self.force), value(self.virial), per_atom="square")
 
 
 class _Samples(NamedTuple):
@@ -275,7 +305,7 @@ class Observer:
         directional = virial or (components is not None and len(components) > 0)
         features = frame.features.clone().requires_grad_(True) if directional else frame.features
         predicted = self.store.energy_of(frame, features)
-        divisor = frame.n_atoms if self.weights.per_atom else 1
+        divisor = self.weights.divisor(frame.n_atoms)
         if energy:
             errors["energy"].append((predicted - require_label(frame, "energy")).reshape(1) / divisor)
         if not directional:

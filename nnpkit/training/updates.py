@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from nnpkit.optim.kalman import KalmanOptimizer, Measurement
+from nnpkit.training.observations import LossWeights, Prefactors
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
@@ -21,6 +22,7 @@ class Measures(Protocol):
 
     parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
     n_parameters: int
+    weights: LossWeights
 
     def measure(self, labels: Labels) -> Measurement:
         """Residuals, Jacobian and noise of all `labels`."""
@@ -98,13 +100,21 @@ class GradientUpdate:
         Gradients longer than this are scaled back to it.
     decay, decay_steps : float, int
         The learning rate is multiplied by `decay` every `decay_steps` updates.
+    prefactors : Prefactors, optional
+        Weights of the loss that follow the learning rate, instead of the observer's own.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, observer: Measures, clip: float | None, decay: float, decay_steps: int
-    ) -> None:  # fmt: skip
+        self,
+        optimizer: torch.optim.Optimizer,
+        observer: Measures,
+        clip: float | None,
+        decay: float,
+        decay_steps: int,
+        prefactors: Prefactors | None = None,
+    ) -> None:
         self.optimizer, self.observer, self.clip = optimizer, observer, clip
-        self.decay, self.decay_steps = decay, decay_steps
+        self.decay, self.decay_steps, self.prefactors = decay, decay_steps, prefactors
         self.parameters = observer.parameters
         self.learning_rate = optimizer.param_groups[0]["lr"]
         self.updates = 0
@@ -115,7 +125,10 @@ class GradientUpdate:
     def apply(self, labels: Labels) -> dict[str, float]:
         """Compute the gradient, clip it, step."""
         group = self.optimizer.param_groups[0]
-        group["lr"] = self.learning_rate * self.decay ** (self.updates // self.decay_steps)
+        ratio = self.decay ** (self.updates // self.decay_steps)
+        group["lr"] = self.learning_rate * ratio
+        if self.prefactors is not None:
+            self.observer.weights = self.prefactors.at(ratio)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.observer.loss(labels)
         loss.backward()

@@ -102,3 +102,13 @@ def test_wrong_settings_are_named(config, override, message):
         train(config, override)
     assert message in str(caught.value)
     assert not Path("run").exists()
+
+
+def test_adam_as_users_of_deepmd_know_it(config):
+    adam = (
+        "{kind: adam, learning_rate: 0.02, final_learning_rate: 1.0e-3, gradient_clip: null, prefactors: {}}"
+    )
+    train(config, f"training.optimizer={adam}", "training.epochs=20", "training.evaluate_every=20")
+    lines = [line.split() for line in Path("run/lcurve.txt").read_text().splitlines() if line[0] != "#"]
+    assert float(lines[-1][5]) < 0.5 * float(lines[0][5])
+    assert "prefactors" in Path("run/config.yaml").read_text()
