@@ -28,7 +28,9 @@ def forces_from_edges(edge_gradient: Tensor, center: Tensor, neighbor: Tensor, n
     return zeros.index_add(0, center, edge_gradient).index_add(0, neighbor, -edge_gradient)
 
 
-def virial_from_edges(edge_gradient: Tensor, edge_vec: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+def virial_from_edges(
+    edge_gradient: Tensor, edge_vec: Tensor, structure: Tensor, n_structures: int
+) -> Tensor:
     """Virial (B, 3, 3): ``W = -sum_e r_e (x) g_e`` over the edges of each structure."""
     zeros = torch.zeros((n_structures, 3, 3), dtype=edge_gradient.dtype, device=edge_gradient.device)
     return zeros.index_add(0, structure, -edge_vec.unsqueeze(2) * edge_gradient.unsqueeze(1))

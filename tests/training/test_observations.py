@@ -117,7 +117,9 @@ def test_loss_is_the_weighted_mean_square(observer):
 def test_loss_gradient_is_consistent_with_the_jacobian(observer):
     request = labels([1], False, [torch.tensor([1, 4, 9])])
     observer.loss(request).backward()
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in observer.model.networks.parameters()]
+    gradients = [
+        torch.zeros_like(p) if p.grad is None else p.grad for p in observer.model.networks.parameters()
+    ]
     gradient = torch.cat([g.reshape(-1) for g in gradients])
     measurement = observer.measure(request)
     expected = -2.0 * 2.0 / 3.0 * measurement.jacobian.T @ measurement.residual
