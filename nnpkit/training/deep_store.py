@@ -133,7 +133,9 @@ class MomentStore:
         frame = self[index]
         evaluation = Evaluation(self.resolution, frame)
         everything = evaluation.touched()
-        forces, virial = evaluation.forces(everything), evaluation.virial(everything).unsqueeze(0)
+        gradients = evaluation.edge_gradients(everything)
+        forces = evaluation.forces(everything, gradients)
+        virial = evaluation.virial(everything, gradients).unsqueeze(0)
         energy = evaluation.energy.detach().reshape(1)
         if frame.wall is not None:
             forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
@@ -221,15 +223,15 @@ class Evaluation:
             total = torch.stack(parts).sum(0) / self.norm
         return (self.slope * self._contract(total)).sum()
 
-    def forces(self, touched: Sequence[Moments]) -> Tensor:
-        """Forces (N, 3), eV/Å, without the wall; right for atoms all of whose edges are in `touched`."""
+    def forces(self, touched: Sequence[Moments], gradients: Sequence[Tensor]) -> Tensor:
+        """Forces (N, 3), eV/Å, without the wall, from `edge_gradients`; right for atoms all of whose edges count."""
         total = torch.zeros((self.frame.n_atoms, 3), dtype=torch.float64)
-        for moments, gradient in zip(touched, self.edge_gradients(touched), strict=True):
+        for moments, gradient in zip(touched, gradients, strict=True):
             edges = moments.edges
             total += forces_from_edges(gradient, edges.center, edges.neighbor, self.frame.n_atoms)
         return total
 
-    def virial(self, everything: Sequence[Moments]) -> Tensor:
-        """Virial (3, 3), eV, without the wall."""
-        (moments,), (gradient,) = everything, self.edge_gradients(everything)
+    def virial(self, everything: Sequence[Moments], gradients: Sequence[Tensor]) -> Tensor:
+        """Virial (3, 3), eV, without the wall, from `edge_gradients` of all edges."""
+        (moments,), (gradient,) = everything, gradients
         return -torch.einsum("ea,eb->ab", moments.edges.vectors, gradient)

@@ -118,8 +118,10 @@ class DirectObserver:
             counts = torch.cat([torch.full((len(group),), len(group)) for group in groups])
             weights = torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
         predictions = []
+        known = {tuple(atom.tolist()): touched}  # the three components of an atom have the same edges
         for group in groups:
-            own = touched if len(groups) == 1 else evaluation.touched(atom[group])
+            key = tuple(atom[group].tolist())
+            own = known[key] = known[key] if key in known else evaluation.touched(atom[group])
             weight = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
             weight.index_put_((atom[group], axis[group]), weights[group], accumulate=True)
             predictions.append(_weighted_forces(evaluation, own, weight))
@@ -130,7 +132,8 @@ class DirectObserver:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         everything = evaluation.touched()
         wall = 0.0 if frame.wall is None else frame.wall.virial[0]
-        residual = (require_label(frame, "virial") - evaluation.virial(everything) - wall)[index]
+        virial = evaluation.virial(everything, evaluation.edge_gradients(everything))
+        residual = (require_label(frame, "virial") - virial - wall)[index]
         strains = [_strain(everything[0].edges, a, b) for a, b in VIRIAL_COMPONENTS]
         predictions = [-evaluation.derivative(everything, [strain]) for strain in strains]
         return self._measurement(residual, predictions, "virial", frame)
@@ -192,7 +195,8 @@ class DirectObserver:
     def _virial_loss(self, frame: MomentFrame, evaluation: Evaluation, scale: float) -> Tensor:
         everything = evaluation.touched()
         wall = 0.0 if frame.wall is None else frame.wall.virial[0]
-        error = evaluation.virial(everything) + wall - require_label(frame, "virial")
+        virial = evaluation.virial(everything, evaluation.edge_gradients(everything))
+        error = virial + wall - require_label(frame, "virial")
         h, value = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for a, b in VIRIAL_COMPONENTS:
             strain = _strain(everything[0].edges, a, b)
@@ -204,7 +208,9 @@ class DirectObserver:
 def _force_error(frame: MomentFrame, evaluation: Evaluation, touched: Sequence[Moments]) -> Tensor:
     """Label minus predicted force (N, 3), right for atoms all of whose edges are in `touched`."""
     wall = 0.0 if frame.wall is None else frame.wall.forces
-    return require_label(frame, "forces") - evaluation.forces(touched) - wall
+    return (
+        require_label(frame, "forces") - evaluation.forces(touched, evaluation.edge_gradients(touched)) - wall
+    )
 
 
 def _weighted_forces(evaluation: Evaluation, touched: Sequence[Moments], weight: Tensor) -> Tensor:

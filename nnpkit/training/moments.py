@@ -125,7 +125,7 @@ class MomentFrame:
     first_incoming: Tensor  # (N + 1,) ... and where those of each neighbour start
     basis: Chebyshev
     moments: Tensor  # (N, 4, T K), divided by the expected number of neighbours, absent ones included
-    reference: float  # reference energies and wall, eV
+    reference: float  # reference energies, eV
     wall: Prediction | None
     energy: float | None
     forces: Tensor | None  # (N, 3)
