@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nnpkit import __version__
 from nnpkit.errors import InputError
-from nnpkit.files import atomic_folder
+from nnpkit.files import atomic_folder, sha256_of_file
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model
 
@@ -78,11 +78,11 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     }
     versions = {"nnpkit": __version__, "torch": str(torch.__version__)}
     state = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, **checkpoint.state}
-    text = json.dumps(state, indent=1).encode()
     try:
         with atomic_folder(path) as new:
             save_file(flat, new / "state.safetensors")
-            (new / "state.json").write_bytes(text)
+            state["tensors_sha256"] = sha256_of_file(new / "state.safetensors")
+            (new / "state.json").write_bytes(json.dumps(state, indent=1).encode())
             mode = (new / "state.json").stat().st_mode
             for file in new.iterdir():
                 file.chmod(mode)  # safetensors writes for the owner alone
@@ -146,12 +146,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        flat = load_file(path / "state.safetensors")
         known = (
             state["format"] == _FORMAT and isinstance(state["epoch"], int) and isinstance(state["spec"], dict)
         )
-        version = state["format_version"]
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        version, sha256 = state["format_version"], state["tensors_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
     if not known:
         raise _damaged(path, "state.json is not of a checkpoint")
@@ -160,6 +159,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"checkpoint of format version {version}", where=str(path), expected=f"version {_FORMAT_VERSION}",
             hint="use the nnpkit that wrote it",
         )  # fmt: skip
+    if sha256_of_file(path / "state.safetensors") != sha256:
+        raise _damaged(path, "state.safetensors is not the file that was written")
+    flat = load_file(path / "state.safetensors")
     tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "update": {}, "schedule": {}}
     for name, tensor in flat.items():
         group, _, key = name.partition(".")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
@@ -158,7 +158,9 @@ def test_tensors_of_another_model(tmp_path: Path) -> None:
 def test_truncated_or_overwritten_files(tmp_path: Path, name: str, cut: float, noise: bytes) -> None:
     path = write_checkpoint(tmp_path, checkpoint())
     content = (path / name).read_bytes()
-    (path / name).write_bytes(content[: int(cut * len(content))] + noise)
+    damaged = content[: int(cut * len(content))] + noise
+    assume(damaged.strip() != content.strip())  # white space at the end of JSON is no damage
+    (path / name).write_bytes(damaged)
     with pytest.raises(InputError):
         read_checkpoint(path)
 
