@@ -20,7 +20,7 @@ from nnpkit.models.scaling import FeatureStatistics, feature_statistics
 
 __all__ = ["data_statistics", "environment_statistics", "precondition", "prune"]
 
-_ATOMS_PER_CHUNK = 64
+_ATOMS_PER_CHUNK = 128
 _MIN_STD = 0.01  # 1/Å
 
 

@@ -20,7 +20,7 @@ from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_e
 
 __all__ = ["Frame", "FrameStore", "wall_prediction"]
 
-_ATOMS_PER_CHUNK = 32
+_ATOMS_PER_CHUNK = 128
 
 
 @dataclass
