@@ -86,21 +86,36 @@ class _RadialFactor(nn.Module):
         )
         self.register_buffer("eta", eta, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-        distinct = sorted(set(cutoff.tolist()))
-        index = torch.tensor([distinct.index(c) for c in cutoff.tolist()])
-        self.register_buffer("cutoff_index", index, persistent=False)
-        self.cutoffs = distinct
+        common = bool((cutoff == cutoff[0]).all())
+        self.register_buffer("cutoff", cutoff[:1] if common else cutoff, persistent=False)
         self.kind = kind
         self.inner = inner
+        self.n_columns = len(parameters)
 
     def forward(self, r: Tensor) -> Tensor:
-        """Values (M, n) at distances `r` (M,)."""
-        difference = r.unsqueeze(1) - self.shift
-        gaussian = torch.exp(-self.eta * difference * difference)
-        if len(self.cutoffs) == 1:
-            return gaussian * cutoff_function(r, self.cutoffs[0], self.kind, self.inner).unsqueeze(1)
-        envelopes = [cutoff_function(r, cutoff, self.kind, self.inner) for cutoff in self.cutoffs]
-        return gaussian * torch.stack(envelopes, dim=1).index_select(1, self.cutoff_index)
+        """Values (M, n) at distances `r` (M, 1), or (M, n) with one distance for each value."""
+        difference = r - self.shift
+        envelope = cutoff_function(r / self.cutoff, 1.0, self.kind, self.inner)
+        return torch.exp(-self.eta * difference * difference) * envelope
+
+
+class _AngularFactor(nn.Module):
+    """``2^(1-zeta) (1 + lam cos)^zeta`` for several (lam, zeta) at once."""
+
+    def __init__(self, parameters: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.lambdas = [lam for lam, _ in parameters]
+        self.zetas = [zeta for _, zeta in parameters]
+        self.n_columns = len(parameters)
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Values (M, n) at `cosine` (M, 1), or (M, n) with one cosine for each value."""
+        factors: list[Tensor] = []
+        for n in range(len(self.lambdas)):
+            own = cosine[:, min(n, cosine.shape[1] - 1)]
+            base = torch.clamp(0.5 + 0.5 * self.lambdas[n] * own, min=0.0)
+            factors.append(2.0 * integer_power(base, self.zetas[n]))
+        return torch.stack(factors, dim=1)
 
 
 class _RadialGroup(nn.Module):
@@ -122,7 +137,7 @@ class _RadialGroup(nn.Module):
 
     def forward(self, r: Tensor) -> Tensor:
         """Summands (M, n) for distances `r` (M,)."""
-        return self.factor(r)
+        return self.factor(r.unsqueeze(1))
 
 
 class _AngularGroup(nn.Module):
@@ -140,8 +155,7 @@ class _AngularGroup(nn.Module):
         radial = sorted({(f.eta, f.shift, f.cutoff) for f in functions})
         angular = sorted({(f.lam, f.zeta) for f in functions})
         self.factor = _RadialFactor(radial, kind, inner)
-        self.lambdas = [lam for lam, _ in angular]
-        self.zetas = [zeta for _, zeta in angular]
+        self.angular_factor = _AngularFactor(angular)
         radial_index = torch.tensor([radial.index((f.eta, f.shift, f.cutoff)) for f in functions])
         angular_index = torch.tensor([angular.index((f.lam, f.zeta)) for f in functions])
         self.register_buffer("radial_index", radial_index, persistent=False)
@@ -156,19 +170,12 @@ class _AngularGroup(nn.Module):
 
     def forward(self, r_ij: Tensor, r_ik: Tensor, r_jk: Tensor) -> Tensor:
         """Summands (M, n) for the three sides (M,) of the triangles i, j, k."""
-        radial = self.factor(r_ij) * self.factor(r_ik)
+        radial = self.factor(r_ij.unsqueeze(1)) * self.factor(r_ik.unsqueeze(1))
         if self.narrow:
-            radial = radial * self.factor(r_jk)
-        angular = self.angular_factor((r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik))
+            radial = radial * self.factor(r_jk.unsqueeze(1))
+        cosine = (r_ij * r_ij + r_ik * r_ik - r_jk * r_jk) / (2.0 * r_ij * r_ik)
+        angular = self.angular_factor(cosine.unsqueeze(1))
         return radial.index_select(1, self.radial_index) * angular.index_select(1, self.angular_index)
-
-    def angular_factor(self, cosine: Tensor) -> Tensor:
-        """``2^(1-zeta) (1 + lam cos)^zeta`` (M, distinct pairs of lam and zeta)."""
-        factors: list[Tensor] = []
-        for n in range(len(self.lambdas)):
-            base = torch.clamp(0.5 + 0.5 * self.lambdas[n] * cosine, min=0.0)
-            factors.append(2.0 * integer_power(base, self.zetas[n]))
-        return torch.stack(factors, dim=1)
 
 
 class Acsf(Descriptor):
@@ -254,8 +261,8 @@ class Acsf(Descriptor):
     ) -> tuple[Tensor, EdgeJacobian]:
         """Features (n_local, D) and their derivatives; see `Descriptor.jacobian`.
 
-        Every summand is a product of functions of one variable, a distance or the cosine; forward-mode
-        derivatives of the very functions that `forward` multiplies, and the product rule, give every entry.
+        Every summand is a product of functions of one variable, a distance or the cosine; the derivatives of
+        the very functions that `forward` multiplies, and the product rule, give every entry.
         """
         n_local, n_edges = types.shape[0], edge_vec.shape[0]
         center = edge_centers(offsets)
@@ -266,7 +273,7 @@ class Acsf(Descriptor):
         gradients: list[Tensor] = []
         for radial in self.radial_groups:
             mine = radial.select(r, center_type, neighbor_type)
-            values, slope = _with_slope(radial, r[mine])
+            values, slope = _with_slope(radial.factor, r[mine])
             parts.append(r.new_zeros(n_local, values.shape[1]).index_add(0, center[mine], values))
             gradient = r.new_zeros(n_edges, values.shape[1], 3)
             gradient[mine] = slope.unsqueeze(2) * unit[mine].unsqueeze(1)
@@ -285,9 +292,13 @@ class Acsf(Descriptor):
         return features, EdgeJacobian(torch.cat(gradients, dim=1).gather(1, columns), center)
 
 
-def _with_slope(function, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and derivatives (M, n) of an elementwise function of `x` (M,)."""
-    return torch.func.jvp(function, (x,), (torch.ones_like(x),))
+def _with_slope(factor: _RadialFactor | _AngularFactor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and derivatives (M, n) of a factor at `x` (M,): with a variable for each value, one gradient."""
+    variables = x.detach().unsqueeze(1).repeat(1, factor.n_columns).requires_grad_(True)
+    with torch.enable_grad():
+        values = factor(variables)
+        (slope,) = torch.autograd.grad(values.sum(), variables)
+    return values.detach(), slope
 
 
 def _angular_jacobian(
