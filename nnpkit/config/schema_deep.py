@@ -72,7 +72,9 @@ class FittingNetworks(Section):
     hidden: list[PositiveInt] = Field([50, 50, 50], min_length=1, description="Nodes of each hidden layer.")
     activation: SmoothActivation = Field("tanh", description="Activation function of the hidden layers.")
     timestep: bool = Field(
-        False, description="Trainable factor on the nonlinear part of residual layers (`resnet_dt`)."
+        True,
+        description="Trainable factor on the nonlinear part of residual layers (`resnet_dt`); the published "
+        "RLEKF network has none.",
     )
     initialisation: Literal["deepmd", "xavier"] = Field(
         "deepmd", description="How the first weights, also of the embedding networks, are drawn."
