@@ -34,7 +34,7 @@ training:
   threads: 1
 """
 ADAM = "training.optimizer={kind: adam, learning_rate: 0.005, gradient_clip: null}"
-EKF = "training.optimizer={kind: ekf, process_noise: 0.0}"
+EKF = "training.optimizer={kind: ekf, process_noise: 0.0, initial_covariance: 0.01}"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def train(config: Path, *overrides: str, **options: Any) -> dict[str, Any]:
 
 
 def test_train_export_and_load(config):
-    summary = train(config, EKF)
+    summary = train(config, EKF, "training.epochs=5", "seed=1")
     report = json.loads(Path("run/data.json").read_text())
     assert any("neighbours on average" in line for line in report["descriptor"]["report"])
     lines = [line.split() for line in Path("run/lcurve.txt").read_text().splitlines() if line[0] != "#"]
