@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nnpkit.errors import InputError
-from nnpkit.optim.drift import Drift, inflation
+from nnpkit.optim.drift import NOISE_FLOOR, Drift
 from nnpkit.optim.partition import Block, Partition
 from nnpkit.optim.symmetric import SymmetricMatrix, allocate
 
@@ -38,13 +38,14 @@ _LARGEST_SCALE = 2.0**20
 class _LazyBlock:
     """One block ``P = c (S - U^T U)`` of n weights; see the module. `rows` and `y` are tensors (M, n)."""
 
-    def __init__(self, block: Block, matrix: SymmetricMatrix, pending: Tensor, drift: Drift | None) -> None:
+    def __init__(self, block: Block, matrix: SymmetricMatrix, pending: Tensor, initial: float) -> None:
         self.name, self.where = block.name, slice(block.start, block.stop)
         self.matrix = matrix  # S
         self.buffer = pending  # (k, n)
         self.count = 0  # rows of the buffer in use
         self.scale = 1.0  # c
-        self.drift = drift
+        matrix.diagonal().fill_(initial)
+        self.variances = matrix.diagonal().clone()  # diag(S), side by side
 
     @property
     def pending(self) -> Tensor:
@@ -79,7 +80,8 @@ class _LazyBlock:
 
     def add_to_diagonal(self, variance: float) -> None:
         """``P <- P + variance I``."""
-        self.matrix.diagonal().add_(variance / self.scale)
+        self.variances.add_(variance / self.scale)
+        self.matrix.diagonal().copy_(self.variances)
 
     def fold(self) -> None:
         """``S <- S - U^T U`` and, if c is large, ``S <- c S`` and ``c <- 1``; P stays what it is."""
@@ -97,24 +99,25 @@ class _LazyBlock:
             self.pending.copy_(pending)
         else:  # written with a larger lazy rank
             self.matrix.rank_update(pending, -1.0, 1.0)
+        self._after_fold()
 
     def _after_fold(self) -> None:
-        diagonal = self.matrix.diagonal()
-        if self.drift is not None:  # single precision
-            added = inflation(len(diagonal)) * diagonal
-            diagonal.add_(added)
-            self.drift.add_to_diagonal(self.where, self.scale * added)
-        if not bool((diagonal > 0.0).all()):
-            single = "" if self.drift is None else ", or keep the covariance in float64"
+        self.variances.copy_(self.matrix.diagonal())
+        if not bool((self.variances > 0.0).all()):
+            single = "" if self.variances.dtype == torch.float64 else ", or keep the covariance in float64"
             raise InputError(
                 f"the Kalman filter lost its way: the covariance of {self.name} is not positive definite any more",
                 where="training.optimizer",
                 hint=f"raise the observation noise (noise.energy, noise.force) or lower initial_covariance{single}",
             )
 
+    def largest_products(self, rows: Tensor) -> Tensor:
+        """``c rows diag(S) rows^T`` (M,): what ``rows P rows^T`` is the difference of something smaller to."""
+        return rows.square() @ self.variances.to(rows) * self.scale
+
     def diagonal(self) -> Tensor:
         """Diagonal (n,) of P, a copy."""
-        return (self.matrix.diagonal() - self.pending.square().sum(0)).mul_(self.scale)
+        return (self.variances - self.pending.square().sum(0)).mul_(self.scale)
 
     def dense(self) -> Tensor:
         """The whole block (n, n), a copy."""
@@ -165,8 +168,7 @@ class Covariance:
         self._blocks = []
         for block, matrix in zip(blocks, matrices, strict=True):
             buffer = torch.zeros(lazy_rank, block.size, dtype=self.dtype, device=self.device)
-            self._blocks.append(_LazyBlock(block, matrix, buffer, self.drift))
-            matrix.diagonal().fill_(initial)
+            self._blocks.append(_LazyBlock(block, matrix, buffer, initial))
 
     @property
     def n_bytes(self) -> int:
@@ -176,8 +178,6 @@ class Covariance:
 
     def product(self, rows: Tensor) -> Tensor:
         """``rows @ P`` (M, P) for `rows` (M, P), float64; each block is read once, or not where rows are zero."""
-        if self.drift is not None and not self.drift.begun:
-            self.drift.begin(rows, self.diagonal())
         result = torch.zeros_like(rows)
         for lazy in self._blocks:
             own = rows[:, lazy.where]
@@ -213,9 +213,9 @@ class Covariance:
         """``P <- P + variance I``."""
         if variance == 0.0:
             return
+        if self.drift is not None:
+            self.drift.add_to_diagonal(variance)
         for lazy in self._blocks:
-            if self.drift is not None:
-                self.drift.add_to_diagonal(lazy.where, variance)
             lazy.add_to_diagonal(variance)
 
     def fold(self) -> None:
@@ -238,11 +238,23 @@ class Covariance:
             result[lazy.where, lazy.where] = lazy.dense().to(result)
         return result
 
-    def square_error(self) -> Tensor:
-        """Mean square error (0-dim) of ``h^T P h'`` by rounding, see `nnpkit.optim.drift`; 0 in double precision."""
-        if self.drift is None or not self.drift.begun:
-            return torch.zeros((), dtype=torch.float64, device=self.device)
-        return self.drift.square_error(self.product(self.drift.probe[None])[0])
+    def rounding(self, rows: Tensor) -> Tensor:
+        """Noise floor (M,) of observations with Jacobian `rows` (M, P), see `nnpkit.optim.drift`; 0 in double."""
+        floor = rows.new_zeros(len(rows))
+        if self.drift is not None:
+            for lazy in self._blocks:
+                floor += NOISE_FLOOR * lazy.largest_products(rows[:, lazy.where])
+        return floor
+
+    def square_error(self, row: Tensor, seed: int) -> Tensor:
+        """Mean square error (0-dim) of ``h^T P h'`` by rounding since the last call, for h as they were then.
+
+        The next measurement is for vectors with the magnitudes of `row` (1, P). See `nnpkit.optim.drift`.
+        """
+        assert self.drift is not None, "only in single precision"
+        error = self.drift.square_error(self.product(self.drift.probe[None])[0])
+        self.drift.image.copy_(self.product(self.drift.begin(row, seed))[0])
+        return error
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything, exactly, without copying the matrices."""
@@ -253,7 +265,7 @@ class Covariance:
         }
         state |= {f"matrix.{index}": array for index, array in enumerate(self._arrays)}
         state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self._blocks)}
-        if self.drift is not None and self.drift.begun:
+        if self.drift is not None:
             state |= {"probe": self.drift.probe, "image": self.drift.image}
         return state
 
@@ -283,7 +295,6 @@ class Covariance:
         if self.drift is not None and "probe" in state:
             self.drift.probe.copy_(state["probe"])
             self.drift.image.copy_(state["image"])
-            self.drift.begun = True
 
     def _require_same_blocks(self, state: Mapping[str, Tensor]) -> None:
         if "blocks" not in state or "owned" not in state:

@@ -34,14 +34,13 @@ from torch import Tensor
 from nnpkit.errors import InputError
 from nnpkit.optim import blas
 from nnpkit.optim.covariance import DTYPES, LAZY_RANK, Covariance
-from nnpkit.optim.drift import DRIFT_LIMIT
+from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
 from nnpkit.optim.memory import require_memory
 from nnpkit.optim.partition import Layer, Partition, make_partition
 
 __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
 
 _WHERE = "training.optimizer"
-_DRIFT_EVERY = 64  # updates between two measurements of the drift
 
 
 class Measurement(NamedTuple):
@@ -203,7 +202,8 @@ class KalmanOptimizer:
         )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0
-        self._sensitivity = 0.0  # max |h|^2 / a of the last measurement, for the drift
+        # In single precision: drift at the end of the last window, innovation variance at the beginning of this one.
+        self.drift, self._variance = 0.0, math.inf
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -232,7 +232,9 @@ class KalmanOptimizer:
         variance = self._noise(noise)
         # H P, and from it the innovation covariance H P H^T + R = sum_l H_l P_l H_l^T + R = F F^T = A^-1
         predicted = self.covariance.product(jacobian)
-        innovation_covariance = self.ranks.add(predicted @ jacobian.T)
+        own = predicted @ jacobian.T
+        own.diagonal().add_(self.covariance.rounding(jacobian))
+        innovation_covariance = self.ranks.add(own)
         innovation_covariance.diagonal().add_(variance)
         factor = self._factor(innovation_covariance, residual)
         # With Y = F^-1 H P: K = Y^T F^-1 (its transpose here), and K H P = Y^T Y, symmetric by construction.
@@ -247,9 +249,8 @@ class KalmanOptimizer:
         nu = self.settings.forgetting_rate
         self.forgetting.mul_(nu).add_(1.0 - nu)
         self.updates += 1
-        self._sensitivity = float((jacobian.square().sum(1) / innovation_covariance.diagonal()).max())
-        if self.updates % _DRIFT_EVERY == 0:
-            self._require_precision()
+        if self.covariance.drift is not None and self.updates % WINDOW == 1:
+            self._measure_drift(jacobian[:1], float(innovation_covariance[0, 0]))
         score = torch.linalg.solve_triangular(
             factor, residual[:, None], upper=False
         )  # |F^-1 xi|^2 = xi^T A xi
@@ -290,18 +291,14 @@ class KalmanOptimizer:
             )  # fmt: skip
         return factor
 
-    def drift(self) -> float:
-        """Relative error of the innovation variance by rounding, see `nnpkit.optim.drift`; 0 in double precision."""
-        if self.covariance.drift is None:
-            return 0.0
-        error = math.sqrt(float(self.ranks.add(self.covariance.square_error())))
-        return error * self._sensitivity / max(float(self.covariance.drift.probe.square().sum()), 1e-300)
-
-    def _require_precision(self) -> None:
-        if self.settings.dtype == "float32" and not (drift := self.drift()) < DRIFT_LIMIT:
+    def _measure_drift(self, row: Tensor, variance: float) -> None:
+        """End a window of updates and begin one with the `row` (1, P) of a Jacobian and its innovation variance."""
+        square = float(self.ranks.add(self.covariance.square_error(row, seed=self.updates)))
+        self.drift, self._variance = math.sqrt(square) / self._variance, variance
+        if not self.drift < DRIFT_LIMIT:
             raise InputError(
-                f"the covariance has lost its precision: after {self.updates} updates rounding changes the innovation "
-                f"variance by {100 * drift:.0f} %",
+                f"the covariance has lost its precision: in the {WINDOW} updates before update {self.updates} rounding "
+                f"changed the innovation variance by {100 * self.drift:.0f} %",
                 where=_WHERE,
                 hint="keep the covariance in float64; a run can be resumed so from its last checkpoint",
             )
@@ -315,16 +312,20 @@ class KalmanOptimizer:
             "largest": float(diagonal.max()),
             "forgetting": float(self.forgetting),
         }
-        return health | ({"drift": self.drift()} if self.settings.dtype == "float32" else {})
+        return health | ({"drift": self.drift} if self.settings.dtype == "float32" else {})
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, exactly; matrices are not copied."""
         return {
-            **self.covariance.state_dict(), "forgetting": self.forgetting, "updates": torch.tensor(self.updates)
-        }  # fmt: skip
+            **self.covariance.state_dict(),
+            "forgetting": self.forgetting,
+            "updates": torch.tensor(self.updates),
+            "drift": torch.tensor([self.drift, self._variance], dtype=torch.float64),
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`; InputError if it belongs to another partition or number of weights."""
         self.covariance.load_state_dict(state)
         self.forgetting.copy_(state["forgetting"])
         self.updates = int(state["updates"])
+        self.drift, self._variance = state["drift"].tolist()

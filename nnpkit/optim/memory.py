@@ -61,13 +61,16 @@ def fitting_block_size(
     *,
     triangles: bool = True,
 ) -> int | None:
-    """A block size near the largest with which the same layers, ``reorganized``, fit; None if none does."""
-    size = partition.n_parameters
-    while size > 0:
+    """A block size near the largest with which the same layers, ``reorganized``, fit; None if not even 16 does."""
+    n = partition.n_parameters
+    # N weights in blocks of size b take about N (b / 2 + k) numbers as triangles: begin somewhat above that.
+    numbers = available / DTYPES[dtype].itemsize
+    size = min(n, max(0, int(3.0 * (numbers / n - lazy_rank))))
+    while size >= min(16, n):
         smaller = make_partition("reorganized", partition.layers, size)
         if covariance_bytes(smaller, dtype, lazy_rank, triangles=triangles) <= available:
             return size
-        size = size * 15 // 16 // 16 * 16 if size > 16 else size - 1
+        size = size * 15 // 16 // 16 * 16
     return None
 
 

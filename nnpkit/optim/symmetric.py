@@ -17,6 +17,8 @@ from nnpkit.optim.blas import symmetric_product, symmetric_rank_update
 
 __all__ = ["Square", "SymmetricMatrix", "Triangle", "allocate", "stored_numbers"]
 
+_PANEL = 1024
+
 
 class SymmetricMatrix(Protocol):
     """What `Triangle` and `Square` have in common; n is the number of rows."""
@@ -63,22 +65,31 @@ class Triangle:
 
 
 class Square:
-    """The whole matrix (n, n), by torch alone."""
+    """The whole matrix (n, n), by torch alone.
+
+    A product ``U^T U`` is not symmetric to the last bit, and what is not symmetric about P is not damped by
+    measurements as other errors are. So one triangle is updated, panel by panel, and the other one is a copy.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix
 
     def product(self, rows: Tensor, factor: float) -> Tensor:
         """See `SymmetricMatrix`."""
-        return (
-            torch.mv(self.matrix, rows[0]).mul_(factor)[None]
-            if len(rows) == 1
-            else (rows @ self.matrix).mul_(factor)
-        )
+        if len(rows) == 1:
+            return torch.mv(self.matrix, rows[0]).mul_(factor)[None]
+        return (rows @ self.matrix).mul_(factor)
 
     def rank_update(self, rows: Tensor, alpha: float, beta: float) -> None:
         """See `SymmetricMatrix`."""
-        self.matrix.addmm_(rows.T, rows, alpha=alpha, beta=beta)
+        n = len(self.matrix)
+        for start in range(0, n, _PANEL):
+            stop = min(start + _PANEL, n)
+            panel = self.matrix[start:, start:stop]
+            panel.addmm_(rows[:, start:].T, rows[:, start:stop], alpha=alpha, beta=beta)
+            corner = panel[: stop - start]
+            corner.copy_((corner + corner.T) / 2)
+            self.matrix[start:stop, stop:] = panel[stop - start :].T
 
     def diagonal(self) -> Tensor:
         """See `SymmetricMatrix`."""
@@ -104,18 +115,21 @@ def _places(sizes: Sequence[int]) -> tuple[list[int], list[_Place]]:
     halves, along the diagonal, as long as there is room.
     """
     sides: list[int] = []
-    used: list[int] = []  # columns of the upper half that are taken
+    room: dict[int, int] = {}  # columns of the upper half that are free, of arrays that have any
     places: dict[int, _Place] = {}
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
         size = sizes[index]
-        array = next((a for a, side in enumerate(sides) if used[a] + size <= side), None)
+        array = next((a for a, free in room.items() if free >= size), None)
         if array is None:
-            places[index] = _Place(len(sides), True, 0)
+            array = len(sides)
+            places[index] = _Place(array, True, 0)
             sides.append(size)
-            used.append(0)
+            room[array] = size
         else:
-            places[index] = _Place(array, False, used[array])
-            used[array] += size
+            places[index] = _Place(array, False, sides[array] - room[array])
+            room[array] -= size
+            if room[array] == 0:
+                del room[array]
     return sides, [places[index] for index in range(len(sizes))]
 
 

@@ -161,4 +161,6 @@ def test_measurements_with_more_labels_than_lazy_updates(group):
     design, labels, noise = linear_problem(120, 40, seed=6)
     weights, _ = run_filter(design, labels, noise, KalmanSettings(initial_covariance=3.0), group)
     information = design.T @ (design / noise[:, None]) + np.eye(40) / 3.0
-    assert np.allclose(weights, np.linalg.solve(information, design.T @ (labels / noise)), rtol=1e-10, atol=1e-11)
+    assert np.allclose(
+        weights, np.linalg.solve(information, design.T @ (labels / noise)), rtol=1e-10, atol=1e-11
+    )

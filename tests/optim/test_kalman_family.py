@@ -1,0 +1,249 @@
+"""The published filters, written out naively with dense matrices, against the one class that has them as settings."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from nnpkit.errors import InputError
+from nnpkit.optim.covariance import Covariance
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement, Ranks, signed_mean
+from nnpkit.optim.partition import Layer, make_partition
+
+LAYERS = [Layer("a", 9), Layer("b", 30), Layer("c", 4), Layer("d", 6)]
+N = 49
+BLOCKS = make_partition("reorganized", LAYERS, 16)
+
+
+def random_measurement(rng: np.random.Generator, m: int, n: int = N) -> Measurement:
+    parts = rng.normal(size=m), rng.normal(size=(m, n)), rng.uniform(0.1, 2.0, size=m)
+    return Measurement(*map(torch.as_tensor, parts))
+
+
+def textbook(P, w, residual, H, R, forgetting, q, inside):
+    """One step as it is printed: P out of place, dense, zero outside of the blocks."""
+    A = np.linalg.inv(H @ P @ H.T + R)
+    K = P @ H.T @ A
+    return inside * ((P - K @ H @ P) / forgetting) + q * np.eye(len(P)), w + K @ residual, K
+
+
+def inside_of(partition) -> np.ndarray:
+    inside = np.zeros((partition.n_parameters, partition.n_parameters))
+    for start, stop, _ in partition.blocks:
+        inside[start:stop, start:stop] = 1.0
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("kind", "q", "triangles"),
+    [("reorganized", 1e-6, True), ("global", 0.0, True), ("reorganized", 0.0, False)],
+)
+def test_lazy_is_textbook_over_5000_steps(kind, q, triangles):
+    partition = make_partition(kind, LAYERS, 16)
+    rng = np.random.default_rng(0)
+    settings = KalmanSettings(forgetting=0.98, forgetting_rate=0.9987, process_noise=q, lazy_rank=20)
+    optimizer = KalmanOptimizer(partition, settings)
+    if not triangles:
+        optimizer.covariance = Covariance(partition, lazy_rank=20, triangles=False)
+    inside, P, w, forgetting = inside_of(partition), np.eye(N), np.zeros(N), 0.98
+    weights = torch.zeros(N, dtype=torch.float64)
+    for _ in range(5000):
+        measurement = random_measurement(rng, int(rng.integers(1, 4)))
+        change, _ = optimizer.step(measurement)
+        weights += change
+        residual, H, noise = (part.numpy() for part in measurement)
+        P, w, _ = textbook(P, w, residual, H, np.diag(noise), forgetting, q, inside)
+        forgetting = 0.9987 * forgetting + 1.0 - 0.9987
+    difference = np.abs(optimizer.covariance.dense().numpy() - P).max()
+    assert difference <= 1e-10 * np.abs(P).max()
+    assert np.abs(weights.numpy() - w).max() <= 1e-11 * np.abs(w).max()
+
+
+def test_one_joint_measurement_is_one_matrix_over_all_blocks():
+    rng = np.random.default_rng(1)
+    optimizer = KalmanOptimizer(BLOCKS, KalmanSettings(initial_covariance=2.0))
+    P, inside = 2.0 * np.eye(N), inside_of(BLOCKS)
+    for m in (1, 5, 40, 3):
+        measurement = random_measurement(rng, m)
+        residual, H, noise = (part.numpy() for part in measurement)
+        before = P
+        P, w, K = textbook(P, np.zeros(N), residual, H, np.diag(noise), 1.0, 0.0, inside)
+        change, report = optimizer.step(measurement)
+        assert np.allclose(change.numpy(), w, rtol=1e-12, atol=1e-12)
+        assert np.allclose(optimizer.covariance.dense().numpy(), P, rtol=1e-12, atol=1e-13)
+        A = np.linalg.inv(H @ before @ H.T + np.diag(noise))
+        assert report.innovation == pytest.approx(residual @ A @ residual / m, rel=1e-12)
+        assert report.gain == pytest.approx(np.linalg.norm(K), rel=1e-12)
+        assert report.step == pytest.approx(np.linalg.norm(w), rel=1e-12)
+    health = optimizer.health()
+    assert health["trace"] == pytest.approx(np.trace(P), rel=1e-12)
+    assert health["smallest"] == pytest.approx(np.diag(P).min(), rel=1e-12)
+    assert health["largest"] == pytest.approx(np.diag(P).max(), rel=1e-12)
+
+
+def rlekf_as_printed(P_blocks, slices, w, residual, jacobian, forgetting):
+    """Algorithm 2 of Hu et al. (2023), line by line; predictions enter through residual and jacobian."""
+    # Lines 1 to 7: predictions that are too large are reflected, then everything is averaged.
+    signs = np.where(residual > 0.0, 1.0, -1.0)
+    error = np.abs(residual).mean()
+    H = (signs[:, None] * jacobian).mean(axis=0)
+    # Line 8
+    L = len(P_blocks)
+    a = 1.0 / (L * forgetting + sum(H[s] @ P @ H[s] for P, s in zip(P_blocks, slices, strict=True)))
+    # Lines 9 to 13
+    new_blocks, w = [], w.copy()
+    for P, s in zip(P_blocks, slices, strict=True):
+        K = P @ H[s]
+        new_blocks.append((1.0 / forgetting) * (P - a * np.outer(K, K)))
+        w[s] += a * K * error
+    # Line 14
+    return new_blocks, w, forgetting * 0.9987 + 1.0 - 0.9987
+
+
+def test_algorithm_2_of_hu():
+    rng = np.random.default_rng(2)
+    optimizer = KalmanOptimizer(BLOCKS, KalmanSettings.rlekf())
+    slices = [slice(block.start, block.stop) for block in BLOCKS.blocks]
+    P, w, forgetting = [np.eye(block.size) for block in BLOCKS.blocks], np.zeros(N), 0.98
+    weights = torch.zeros(N, dtype=torch.float64)
+    for step in range(300):
+        measurement = random_measurement(rng, 1 if step % 5 == 0 else 18)
+        change, _ = optimizer.step(measurement)
+        weights += change
+        P, w, forgetting = rlekf_as_printed(
+            P, slices, w, measurement.residual.numpy(), measurement.jacobian.numpy(), forgetting
+        )
+    dense = optimizer.covariance.dense().numpy()
+    for block, s in zip(P, slices, strict=True):
+        assert np.allclose(dense[s, s], block, rtol=1e-10, atol=1e-12 * np.abs(block).max())
+    assert np.allclose(weights.numpy(), w, rtol=1e-11, atol=1e-12)
+    assert float(optimizer.forgetting) == pytest.approx(forgetting, rel=1e-15)
+
+
+def test_dividing_before_the_measurement_is_the_same_update():
+    """Hu et al., eqs. 5 and following: P / lambda first and R = L, against R = L lambda and P / lambda last."""
+    rng = np.random.default_rng(3)
+    optimizer = KalmanOptimizer(BLOCKS, KalmanSettings.rlekf(reduction="none"))
+    P, w, inside, forgetting = np.eye(N), np.zeros(N), inside_of(BLOCKS), 0.98
+    for _ in range(20):
+        measurement = random_measurement(rng, 1)
+        residual, H, _ = (part.numpy() for part in measurement)
+        P, change, _ = textbook(
+            P / forgetting, w, residual, H, len(BLOCKS.blocks) * np.eye(1), 1.0, 0.0, inside
+        )
+        forgetting = 0.9987 * forgetting + 1.0 - 0.9987
+        assert np.allclose(optimizer.step(measurement)[0].numpy(), change, rtol=1e-12, atol=1e-14)
+    assert np.allclose(optimizer.covariance.dense().numpy(), P, rtol=1e-12, atol=1e-13)
+
+
+def test_algorithm_2_of_shao():
+    """Their error xi is prediction minus label and J its derivative, so the printed sign of K xi is turned."""
+    rng = np.random.default_rng(4)
+    eta = 1e-2
+    optimizer = KalmanOptimizer(N, KalmanSettings.shao())
+    P, w, weights = np.eye(N), np.zeros(N), torch.zeros(N, dtype=torch.float64)
+    for _ in range(50):
+        residual, H, _ = random_measurement(rng, 10)
+        change, _ = optimizer.step(Measurement(residual, H, torch.full_like(residual, 1.0 / eta)))
+        weights += change
+        xi, J = -residual.numpy(), H.numpy()
+        A = np.linalg.inv(J @ P @ J.T + np.eye(10) / eta)
+        K = P @ J.T @ A
+        P = (np.eye(N) - K @ J) @ P
+        w = w - K @ xi
+    assert np.allclose(weights.numpy(), w, rtol=1e-12, atol=1e-12)
+    assert np.allclose(optimizer.covariance.dense().numpy(), P, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["reorganized", "split"])
+def test_one_block_is_the_global_filter(kind):
+    layers = LAYERS if kind == "reorganized" else [Layer("all", N)]
+    one_block = KalmanOptimizer(make_partition(kind, layers, 0), KalmanSettings.rlekf())
+    whole = KalmanOptimizer(N, KalmanSettings.rlekf())
+    for seed in range(50):
+        changes = [o.step(random_measurement(np.random.default_rng(seed), 3))[0] for o in (one_block, whole)]
+        assert torch.equal(*changes)
+    assert torch.equal(one_block.covariance.dense(), whole.covariance.dense())
+
+
+def test_signed_mean():
+    measurement = Measurement(
+        torch.tensor([2.0, -1.0, 0.0]),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0]]),
+        torch.tensor([3.0, 3.0, 3.0]),
+    )
+    residual, jacobian, noise = signed_mean(measurement)
+    assert torch.allclose(residual, torch.tensor([1.0]))  # mean of |residual|
+    assert torch.allclose(jacobian, torch.tensor([[1.0 - 3.0, -1.0 - 3.0]]) / 3.0)
+    assert torch.allclose(noise, torch.tensor([1.0]))  # variance of a mean of three
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_restart_is_bit_identical_between_two_folds(dtype):
+    def run(optimizer, seeds):
+        return [optimizer.step(random_measurement(np.random.default_rng(seed), 2))[0] for seed in seeds]
+
+    settings = KalmanSettings.rlekf(dtype=dtype, process_noise=1e-7)
+    whole, first, second = (KalmanOptimizer(BLOCKS, settings) for _ in range(3))
+    expected = run(whole, range(120))
+    run(first, range(70))
+    state = first.state_dict()
+    assert 0 < len(state["pending.0"]) < settings.lazy_rank
+    second.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
+    assert all(torch.equal(a, b) for a, b in zip(run(second, range(70, 120)), expected[70:], strict=True))
+    assert second.health() == whole.health()
+
+
+def test_processes_that_share_the_blocks_agree_with_one():
+    settings = KalmanSettings.rlekf(reduction="none")
+    measurements = [random_measurement(np.random.default_rng(seed), 4) for seed in range(30)]
+    whole = KalmanOptimizer(BLOCKS, settings)
+    expected = [whole.step(measurement)[0] for measurement in measurements]
+    barrier, shared, results = threading.Barrier(3), {}, {}
+
+    def work(rank: int) -> None:
+        def add(tensor: torch.Tensor) -> torch.Tensor:
+            barrier.wait()
+            shared[rank] = tensor
+            barrier.wait()
+            return sum(shared[r] for r in range(3))
+
+        optimizer = KalmanOptimizer(BLOCKS, settings, ranks=Ranks(rank, 3, add))
+        results[rank] = [optimizer.step(measurement) for measurement in measurements], optimizer.health()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for steps, health in results.values():
+        for (change, _), reference in zip(steps, expected, strict=True):
+            assert torch.allclose(change, reference, rtol=1e-12, atol=1e-14)
+        assert health == pytest.approx(whole.health(), rel=1e-12)
+
+
+def test_bad_settings_are_named():
+    for name, value in (
+        ("dtype", "float16"), ("reduction", "mean"), ("observation_noise", "L"), ("forgetting", 1.1), ("lazy_rank", 0),
+        ("process_noise", -1.0), ("initial_covariance", 0.0),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"training.optimizer.{name}: is {value!r}"):
+            KalmanSettings(**{name: value})
+
+
+def test_what_is_not_finite_is_said():
+    measurement = random_measurement(np.random.default_rng(0), 2, 3)
+    for broken in (
+        measurement._replace(residual=torch.tensor([0.0, torch.nan], dtype=torch.float64)),
+        measurement._replace(jacobian=measurement.jacobian * torch.inf),
+    ):
+        with pytest.raises(InputError, match="not finite"):
+            KalmanOptimizer(3, KalmanSettings()).step(broken)
+
+
+def test_too_large_is_refused():
+    with pytest.raises(InputError, match=r"needs 8\d\d\d\.\d\d GB"):
+        KalmanOptimizer(10**6, KalmanSettings(), available=10**9)
