@@ -16,7 +16,9 @@ class Adam(torch.optim.Adam):
     the constant `eps` beside the second moment before its bias correction, where torch has a constant eps_t.
     """
 
-    def __init__(self, params, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-7) -> None:
+    def __init__(
+        self, params, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-7
+    ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps)
         self._constant = eps
 

@@ -111,8 +111,8 @@ class _LazyBlock:
                 hint=f"raise the observation noise (noise.energy, noise.force) or lower initial_covariance{single}",
             )
 
-    def largest_products(self, rows: Tensor) -> Tensor:
-        """``c rows diag(S) rows^T`` (M,): what ``rows P rows^T`` is the difference of something smaller to."""
+    def magnitude(self, rows: Tensor) -> Tensor:
+        """``c sum_i S_ii h_i^2`` (M,), the size of the numbers of which ``h^T P h`` is a difference."""
         return rows.square() @ self.variances.to(rows) * self.scale
 
     def diagonal(self) -> Tensor:
@@ -243,7 +243,7 @@ class Covariance:
         floor = rows.new_zeros(len(rows))
         if self.drift is not None:
             for lazy in self._blocks:
-                floor += NOISE_FLOOR * lazy.largest_products(rows[:, lazy.where])
+                floor += NOISE_FLOOR * lazy.magnitude(rows[:, lazy.where])
         return floor
 
     def square_error(self, row: Tensor, seed: int) -> Tensor:

@@ -243,17 +243,16 @@ class KalmanOptimizer:
         change = self.ranks.add(residual @ gain)  # K xi
         # P <- (P - K H P) / lambda + Q
         self.covariance.subtract(whitened)
-        self.covariance.multiply(1.0 / float(self.forgetting))
+        if self.settings.forgetting < 1.0:
+            self.covariance.multiply(1.0 / float(self.forgetting))
+            # lambda <- nu lambda + 1 - nu
+            nu = self.settings.forgetting_rate
+            self.forgetting.mul_(nu).add_(1.0 - nu)
         self.covariance.add_to_diagonal(self.process_noise)
-        # lambda <- nu lambda + 1 - nu
-        nu = self.settings.forgetting_rate
-        self.forgetting.mul_(nu).add_(1.0 - nu)
         self.updates += 1
         if self.covariance.drift is not None and self.updates % WINDOW == 1:
             self._measure_drift(jacobian[:1], float(innovation_covariance[0, 0]))
-        score = torch.linalg.solve_triangular(
-            factor, residual[:, None], upper=False
-        )  # |F^-1 xi|^2 = xi^T A xi
+        score = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)  # xi^T A xi = |score|^2
         report = KalmanReport(
             innovation=float(score.square().mean()),
             step=float(change.norm()),
