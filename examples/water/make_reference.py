@@ -108,14 +108,15 @@ def cluster_plan() -> Iterator[Trajectory]:
             yield Trajectory("cluster", f"cluster-{temperature}K-{k}", temperature, keep)
 
 
-def bootstrap_plan(label: str, frames: int, length_fs: float) -> Iterator[Trajectory]:
+def bootstrap_plan(options: argparse.Namespace) -> Iterator[Trajectory]:
     """Conditions an NPT run meets on its way: NVT boxes with a little random volume and shape."""
-    for temperature in (300, 350, 400, 500, 650):
-        for density in (0.90, 1.00, 1.10, 1.20, 1.30):
+    label, frames = options.label, options.frames
+    for temperature in options.temperatures:
+        for density in options.densities:
             name = f"{label}-{temperature}K-{density:.2f}"
             rng = np.random.default_rng([SEED, *name.encode()])
             strain = np.concatenate([rng.uniform(-0.01, 0.01, 3), rng.uniform(-0.03, 0.03, 3)])
-            keep = tuple(length_fs * (k + 1) / frames for k in range(frames))
+            keep = tuple(options.length * (k + 1) / frames for k in range(frames))
             yield Trajectory(label, name, temperature, keep, density, tuple(strain.round(4).tolist()))
 
 
@@ -226,7 +227,9 @@ def sample(trajectory: Trajectory, work: Path, model: Path | None = None) -> Non
         if trajectory.density is not None:
             means += f", P {np.mean([pressure_of(f) for f in frames]):+.2f} GPa"
     seconds = time.perf_counter() - started
-    log.info("%-24s %2d frames, %d rejected%s, %.0f s", trajectory.name, len(frames), rejected, means, seconds)
+    log.info(
+        "%-24s %2d frames, %d rejected%s, %.0f s", trajectory.name, len(frames), rejected, means, seconds
+    )
 
 
 def load_model(path: Path) -> Calculator:
@@ -284,6 +287,9 @@ def main() -> None:
     parser.add_argument("--label", default="bootstrap", help="name of this round of bootstrap")
     parser.add_argument("--frames", type=int, default=5, help="frames kept of each bootstrap trajectory")
     parser.add_argument("--length", type=float, default=1500.0, help="fs of each bootstrap trajectory")
+    kelvin, density = [300, 350, 400, 500, 650], [0.90, 1.00, 1.10, 1.20, 1.30]
+    parser.add_argument("--temperatures", type=int, nargs="+", default=kelvin, help="of bootstrap (K)")
+    parser.add_argument("--densities", type=float, nargs="+", default=density, help="of bootstrap (g/mL)")
     arguments = parser.parse_args()
     if (arguments.command == "bootstrap") != (arguments.model is not None):
         parser.error("--model belongs to bootstrap, and bootstrap needs it")
@@ -297,7 +303,7 @@ def main() -> None:
     plans = {
         "bulk": bulk_plan(),
         "clusters": cluster_plan(),
-        "bootstrap": bootstrap_plan(arguments.label, arguments.frames, arguments.length),
+        "bootstrap": bootstrap_plan(arguments),
     }
     if arguments.command in plans:
         for trajectory in plans[arguments.command]:
