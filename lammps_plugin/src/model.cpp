@@ -12,6 +12,10 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/cuda.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <sstream>
@@ -70,6 +74,16 @@ class ThreadCount {
   int before;
 };
 
+// A chunk of atoms allocates and frees tens of MB. By default glibc gives them back to the kernel each time,
+// and a third of the run goes into page faults; the process keeps them instead.
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  constexpr int megabyte = 1 << 20;
+  mallopt(M_TRIM_THRESHOLD, 512 * megabyte);
+  mallopt(M_MMAP_THRESHOLD, 32 * megabyte);
+#endif
+}
+
 at::Device choose_device(const Placement &placement) {
   if (placement.device == Device::CPU) return at::kCPU;
   const auto count = torch::cuda::is_available() ? torch::cuda::device_count() : 0;
@@ -94,6 +108,7 @@ class TorchModel : public Model {
   TorchModel(const std::string &bytes, const Placement &placement)
       : placement(placement), device(choose_device(placement)) {
     const ThreadCount threads(placement.threads);
+    keep_freed_memory();
     open(bytes);
     const SelfTest test = stored_test();
     check(test, SELF_TEST);
