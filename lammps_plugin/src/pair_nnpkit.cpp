@@ -20,7 +20,8 @@
 
 using namespace LAMMPS_NS;
 
-static constexpr int CHUNK_CPU = 256;   // measured: fewer are slowed by overhead, more gain little and cost memory
+static constexpr int CHUNK_CPU =
+    256;  // measured: fewer are slowed by overhead, more gain little and cost memory
 static constexpr int CHUNK_GPU = 1024;  // a GPU needs more atoms at once to be busy
 
 /* ---------------------------------------------------------------------- */
