@@ -49,7 +49,7 @@ quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on 
 	nnpkit train examples/water/quickstart.yaml output=quickstart
 	nnpkit evaluate quickstart/model.pt examples/water/test.xyz.xz --json quickstart/evaluation.json
 	nnpkit md quickstart/model.pt examples/water/test.xyz.xz@0 --replicate 2 2 1 --ensemble npt --temperature 300 --pressure 1 \
-	    --timestep 0.5 --steps 4000 --ranks 2 -o quickstart/npt
+	    --timestep 0.5 --steps 3000 --ranks 2 -o quickstart/npt
 	@printf '%s\n' '' 'Done. Look at' \
 	    '  quickstart/summary.json, lcurve.txt   errors and learning curve of the training' \
 	    '  quickstart/evaluation.json            errors on trajectories that the training never saw' \
