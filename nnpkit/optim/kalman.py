@@ -23,6 +23,7 @@ with ``P(0) = p0 I``. Published members of the family are settings of it:
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -226,6 +227,12 @@ class KalmanOptimizer:
         if self.settings.reduction == "signed_mean":
             measurement = signed_mean(measurement)
         home = measurement.jacobian.device
+        with blas.undisturbed() if self.covariance.device.type == "cpu" else contextlib.nullcontext():
+            change, report = self._update(measurement)
+        return change.to(home), report
+
+    def _update(self, measurement: Measurement) -> tuple[Tensor, KalmanReport]:
+        """The formulas of the module, in their order."""
         residual, jacobian, noise = (
             tensor.to(self.covariance.device, torch.float64) for tensor in measurement
         )
@@ -259,7 +266,7 @@ class KalmanOptimizer:
             gain=math.sqrt(float(self.ranks.add(gain.square().sum()))),
             forgetting=float(self.forgetting),
         )
-        return change.to(home), report
+        return change, report
 
     def _noise(self, given: Tensor) -> Tensor:
         """Diagonal (M,) of R."""
