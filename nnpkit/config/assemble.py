@@ -36,6 +36,7 @@ from nnpkit.models.prepare import environment_statistics, precondition, prune
 from nnpkit.models.short_range import wall_distances
 from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.partition import Partition, layers_of, make_partition
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
@@ -45,7 +46,15 @@ from nnpkit.training.trainer import Predicts, Split
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
 from nnpkit.units import BOHR
 
-__all__ = ["LoadedData", "load_data", "make_model", "make_schedule", "make_splits", "make_update"]
+__all__ = [
+    "LoadedData",
+    "covariance_partition",
+    "load_data",
+    "make_model",
+    "make_schedule",
+    "make_splits",
+    "make_update",
+]
 
 _PRECONDITION_STRUCTURES = 200
 
@@ -296,6 +305,12 @@ def make_splits(
     return splits
 
 
+def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
+    """Blocks of the covariance of the weights of `model`."""
+    layers = layers_of((name, parameter.numel()) for name, parameter in model.named_parameters())
+    return make_partition(optimizer.partition, layers, optimizer.block_size)
+
+
 def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
     """Update of the model of `store` for a training of `n_updates`."""
     weights, optimizer = config.training.weights, config.training.optimizer
@@ -314,7 +329,7 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
         raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        return KalmanUpdate(KalmanOptimizer(observer.n_parameters, settings), observer)
+        return KalmanUpdate(KalmanOptimizer(covariance_partition(optimizer, store.model), settings), observer)
     import torch
 
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}

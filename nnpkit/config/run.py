@@ -14,6 +14,7 @@ from rich.console import Console
 from nnpkit import __version__
 from nnpkit.config.assemble import (
     LoadedData,
+    covariance_partition,
     load_data,
     make_model,
     make_schedule,
@@ -33,6 +34,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
+from nnpkit.optim.memory import require_memory
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
 from nnpkit.training.memory import available_memory, derivative_bytes, moment_bytes
 from nnpkit.training.progress import Progress
@@ -176,15 +178,10 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
         If the covariance of the Kalman filter does not fit into the memory.
     """
     structures = [s for part in data.splits.values() for s in part]
-    ekf = isinstance(config.training.optimizer, Ekf)
-    covariance = 8 * count_parameters(model) ** 2 if ekf else 0
-    free = available_memory() - covariance
-    if free <= 0:
-        raise InputError(
-            f"the Kalman filter needs {covariance / 1e9:.1f} GB for {count_parameters(model)} weights, "
-            f"{available_memory() / 1e9:.1f} GB are free", where="model.network.hidden",
-            hint="use a smaller network, or training.optimizer.kind=adam",
-        )  # fmt: skip
+    optimizer, free, covariance = config.training.optimizer, available_memory(), 0
+    if isinstance(optimizer, Ekf):
+        covariance = require_memory(covariance_partition(optimizer, model), free, optimizer.dtype)
+        free -= covariance
     given = config.training.memory_budget_gb
     budget = free // 2 if given is None else int(given * 1e9)
     if isinstance(model.descriptor, DeepDescriptor):

@@ -36,7 +36,7 @@ class Noise(Section):
 
 
 class Ekf(Section):
-    """Global extended Kalman filter with vector observations (Shao et al. 2021, algorithm 2)."""
+    """Extended Kalman filter with vector observations (Shao et al. 2021, algorithm 2), global or in blocks."""
 
     kind: Literal["ekf"] = Field("ekf", description="Kind of the optimizer.")
     initial_covariance: Positive = Field(
@@ -69,6 +69,17 @@ class Ekf(Section):
     )
     forgetting_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.9987, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
+    )
+    partition: Literal["global", "layer", "split", "reorganized"] = Field(
+        "global",
+        description="Blocks of weights between which correlations are kept: all weights (GEKF), those of a "
+        "layer (LEKF), layers split (SEKF) or split and gathered (RLEKF) into blocks of `block_size`.",
+    )
+    block_size: Annotated[int, Field(ge=0)] = Field(
+        10240, description="Most weights in a block of `split` and `reorganized`; 0 is no limit."
+    )
+    dtype: Literal["float64", "float32"] = Field(
+        "float64", description="Precision of the stored covariance; `float32` halves its memory."
     )
 
 
