@@ -260,7 +260,7 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["data.labels={energy: nix}"], "no frame has 'nix'"),
         (["data.test_fraction=0.99"], "cannot be split"),
         (["data.train=energies.extxyz"], "the schedule uses forces, but no training structure has any. Set it to 0"),
-        (["model.network.hidden=[200000]"], "the Kalman filter needs"),
+        (["model.network.hidden=[200000]"], "the covariance of"),
         (["training.monitor=force_rmse", "data.test=energies.extxyz"], "no test structure has forces"),
         (["output=train.yaml"], "is a file; expected a folder for the run"),
         (["data.train=nan.extxyz"], "nan.extxyz#1"),
