@@ -34,9 +34,9 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
-from nnpkit.optim.memory import require_memory
+from nnpkit.optim.memory import available_memory, require_memory
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
-from nnpkit.training.memory import available_memory, derivative_bytes, moment_bytes
+from nnpkit.training.memory import derivative_bytes, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
 from nnpkit.training.trainer import Split, Trainer, TrainerSettings

@@ -1,36 +1,17 @@
-"""How much memory a training needs, and how much there is."""
+"""How much memory the prepared structures of a training need."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 
-__all__ = ["available_memory", "derivative_bytes", "moment_bytes"]
+__all__ = ["derivative_bytes", "moment_bytes"]
 
 _SAMPLE = 5
 _TYPICAL_MOMENTS = 48
 _EDGE_NUMBERS = 5  # times three
-
-
-def available_memory() -> int:
-    """Bytes that this process can still get, container limits included."""
-    candidates = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        if "MemAvailable" in fields:
-            candidates = [int(fields["MemAvailable"].split()[0]) * 1024]
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
-        candidates.append(int(limit) - int(used))  # "max" where there is no limit
-    except (OSError, ValueError):
-        pass
-    return max(0, min(candidates))
 
 
 def derivative_bytes(structures: Sequence[Structure], cutoff: float, n_features: int) -> int:

@@ -6,6 +6,7 @@ the beginning of the epoch and the number of updates made since then say exactly
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -54,7 +55,7 @@ class Schedule(Protocol):
         ...
 
 
-class _SeededSchedule:
+class _SeededSchedule(ABC):
     """Generator, position in the epoch, and their state."""
 
     def __init__(self, seed: int) -> None:
@@ -62,8 +63,9 @@ class _SeededSchedule:
         self.epoch_start = self.generator.get_state()
         self.position = 0  # updates of the epoch that have been handed out
 
+    @abstractmethod
     def _draw_epoch(self) -> Iterator[Labels]:
-        raise NotImplementedError
+        """Labels of a whole epoch."""
 
     def epoch(self) -> Iterator[Labels]:
         """Labels of the updates of the next epoch, or of the rest of it after `load_state_dict`."""
