@@ -116,10 +116,10 @@ def set_threads(n_threads: int) -> bool:
 def undisturbed() -> Iterator[None]:
     """Within this context torch has one thread.
 
-    Its threads and those of BLAS are different ones. After each piece of work torch's wait for the next one and keep
-    the processors busy with that, which slows down BLAS: a step of the filter with 8192 weights took 48 ms so, and
-    18 ms with one thread for the thin matrices that are left to torch. (Waiting politely, with the
-    environment variable ``OMP_WAIT_POLICY=passive``, helps with what torch did before, too.)
+    Its threads and those of BLAS are different ones. After each piece of work torch's wait actively for the next one
+    and take processor time from BLAS. With another program on one of two cores a step of the filter with 8192
+    weights took 48 ms so, and 18 ms with one thread for the thin matrices that are left to torch. (The environment
+    variable ``OMP_WAIT_POLICY=passive`` makes torch's threads wait politely everywhere.)
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
