@@ -10,9 +10,14 @@ at times still gives a fair ratio. The last line is ``RESULT {json}``.
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait for work sleep, see `nnpkit.optim.blas.follow_torch`; to be set before torch is imported.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import json
-import os
 import platform
 import statistics
 import time

@@ -196,7 +196,7 @@ class KalmanOptimizer:
                 partition, available, settings.dtype, settings.lazy_rank, triangles=triangles, owned=owned
             )
         if triangles:
-            blas.set_threads(torch.get_num_threads())
+            blas.follow_torch()
         self.covariance = Covariance(
             partition, settings.initial_covariance, dtype=settings.dtype, lazy_rank=settings.lazy_rank,
             device=device, owned=owned,

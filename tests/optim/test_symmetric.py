@@ -103,5 +103,23 @@ def test_wrong_memory_is_refused():
         blas.symmetric_rank_update(torch.zeros(4, 4, dtype=torch.float64)[:, :3][:3], True, good, 1.0, 1.0)
 
 
-def test_threads_can_be_set():
+def test_blas_follows_torch_if_its_threads_sleep(monkeypatch):
+    asked = []
+    monkeypatch.setattr(blas, "set_threads", asked.append)
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "4")
+    blas.follow_torch()
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    blas.follow_torch()
+    assert asked == [torch.get_num_threads(), 1]
+
+
+def test_number_of_threads_can_be_set():
     assert blas.set_threads(1) in (True, False)
+
+
+def test_torch_gets_its_threads_back():
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), blas.undisturbed():
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == before
