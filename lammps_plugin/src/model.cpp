@@ -112,17 +112,17 @@ class TorchModel : public Model {
     open(bytes);
     const SelfTest test = stored_test();
     check(test, SELF_TEST);
-    if (placement.single_precision) {
+    if (placement.precision != Arithmetic::FLOAT64) {
       use_single_precision();
       check(test, SELF_TEST_SINGLE);
     }
     description.device = device.str();
-    description.precision = placement.single_precision ? "float32" : "float64";
+    description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64" : "float32";
   }
 
   const ModelInfo &info() const override { return description; }
 
-  void evaluate(const NeighborGraph &graph, Evaluation &result) override {
+  void evaluate(const NeighborGraph &graph, const Request &, Evaluation &result) override {
     in_one_line("evaluating the model", [&] {
       const ThreadCount threads(placement.threads);
       const Outputs outputs = run(view(graph));

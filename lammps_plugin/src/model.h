@@ -3,6 +3,7 @@
 #ifndef NNPKIT_MODEL_H
 #define NNPKIT_MODEL_H
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,10 +14,14 @@ class NeighborGraph;
 
 enum class Device { AUTO, CPU, CUDA };
 
+// MIXED: positions and sums in double precision, the arithmetic between them in single.
+enum class Arithmetic { FLOAT64, MIXED, FLOAT32 };
+
 // Where and how a model is evaluated.
 struct Placement {
   Device device = Device::AUTO;
-  bool single_precision = false;
+  Arithmetic precision = Arithmetic::FLOAT64;
+  bool fused = true;     // use the fused kernel where there is one for this model, else TorchScript
   int threads = 1;       // torch threads of this rank
   int rank_on_node = 0;  // chooses among the GPUs of a node
 };
@@ -27,18 +32,31 @@ struct ModelInfo {
   std::vector<std::string> elements;  // a type index of the graph is a position in this list
   double cutoff = 0.0;                // angstrom
   long long n_parameters = 0;
+  int n_members = 1;                          // of a committee
+  int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
   std::string nnpkit_version, torch_version;  // that wrote the file
 
   std::string device;         // "cpu" or "cuda:1"
-  std::string precision;      // "float64" or "float32"
+  std::string precision;      // "float64", "mixed" or "float32"
+  std::string kernel;         // "fused, avx512", or "torchscript (why)"
   double energy_error = 0;    // self-test: largest deviation, eV
   double gradient_error = 0;  // self-test: largest deviation, eV/angstrom
 };
 
-// eV and eV/angstrom; the vectors keep their memory from one evaluation to the next.
+// What is wanted of an evaluation.
+struct Request {
+  bool members = false;         // a row for each member of a committee; else one row, the mean over them
+  bool extrapolations = false;  // count features outside the range of the training data
+};
+
+// eV and eV/angstrom; the vectors keep their memory from one evaluation to the next. Rows are innermost.
 struct Evaluation {
-  std::vector<double> atomic_energy;  // per graph atom
-  std::vector<double> gradient;       // 3 per edge: dE/d edge_vec
+  int n_rows = 1;
+  std::vector<double> atomic_energy;             // (graph atoms, n_rows)
+  std::vector<double> gradient;                  // (edges, 3, n_rows): dE/d edge_vec
+  std::vector<int64_t> atom_extrapolations;      // (graph atoms), written where requested
+  std::vector<int64_t> function_extrapolations;  // (elements, n_functions), added to: the caller clears it
+  double descriptor_seconds = 0, network_seconds = 0, gradient_seconds = 0;  // added to, by fused kernels
 };
 
 class Model {
@@ -46,7 +64,7 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelInfo &info() const = 0;
   // Throws std::runtime_error, nothing else.
-  virtual void evaluate(const NeighborGraph &graph, Evaluation &result) = 0;
+  virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
 };
 
 // Throws std::runtime_error with one line of reason if the bytes are no model that passes its self-test.

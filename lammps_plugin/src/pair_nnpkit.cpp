@@ -59,7 +59,8 @@ void PairNNPKit::allocate() {
 }
 
 /* ----------------------------------------------------------------------
-   pair_style nnpkit [device auto|cpu|cuda] [precision float64|float32] [chunk N] [omp N]
+   pair_style nnpkit [device auto|cpu|cuda] [precision float64|mixed|float32] [kernel fused|torchscript]
+                     [chunk N] [omp N]
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::settings(int narg, char **arg) {
@@ -100,8 +101,17 @@ void PairNNPKit::settings(int narg, char **arg) {
       else
         refuse("auto, cpu or cuda");
     } else if (key == "precision") {
-      if (value != "float64" && value != "float32") refuse("float64 or float32");
-      placement.single_precision = (value == "float32");
+      if (value == "float64")
+        placement.precision = nnpkit::Arithmetic::FLOAT64;
+      else if (value == "mixed")
+        placement.precision = nnpkit::Arithmetic::MIXED;
+      else if (value == "float32")
+        placement.precision = nnpkit::Arithmetic::FLOAT32;
+      else
+        refuse("float64, mixed or float32");
+    } else if (key == "kernel") {
+      if (value != "fused" && value != "torchscript") refuse("fused or torchscript");
+      placement.fused = (value == "fused");
     } else if (key == "chunk") {
       if (!utils::is_integer(value) || (chunk = utils::inumeric(FLERR, value, false, lmp)) < 0)
         refuse("a number of atoms, or 0 for all at once");
@@ -111,7 +121,7 @@ void PairNNPKit::settings(int narg, char **arg) {
         refuse("a number of threads per rank");
     } else {
       error->all(FLERR, fmt::format("Pair style nnpkit: unknown keyword '{}', expected device, precision, "
-                                    "chunk or omp",
+                                    "kernel, chunk or omp",
                                     key));
     }
   }
@@ -279,7 +289,7 @@ void PairNNPKit::evaluate_chunk(int first, int last) {
     return;
   }
   try {
-    model->evaluate(graph, evaluation);
+    model->evaluate(graph, nnpkit::Request(), evaluation);
   } catch (const std::exception &failure) {
     error->one(FLERR, fmt::format("Pair style nnpkit: {}", failure.what()));
   }

@@ -39,7 +39,7 @@ def refusal(place: Path, text: str, ranks: int = 1) -> str:
         (setup() + "pair_style nnpkit\npair_coeff 1 2 toy.pt O H\n", "Pair_coeff must start with * *"),
         (setup() + "pair_style nnpkit\npair_coeff * *\n", "expects: pair_coeff * * model.pt"),
         (setup() + potential("device gpu"), "device is 'gpu', expected auto, cpu or cuda"),
-        (setup() + potential("precision half"), "expected float64 or float32"),
+        (setup() + potential("precision half"), "expected float64, mixed or float32"),
         (setup() + potential("chunk -1"), "expected a number of atoms"),
         (setup() + potential("omp 0"), "expected a number of threads"),
         (setup() + potential("chunk"), "keyword chunk has no value"),
