@@ -27,4 +27,5 @@ def load_with_notes(
 def describe(model: LoadedModel) -> str:
     """One line about a model."""
     n, elements = model.metadata["n_parameters"], " ".join(model.elements)
-    return f"{model.metadata['kind']} potential for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters"
+    kind = f"committee of {model.n_members}" if model.n_members > 1 else f"{model.metadata['kind']} potential"
+    return f"{kind} for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.committee import Disagreement, disagreement
 from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
 from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
@@ -56,6 +57,7 @@ class Result:
     forces: np.ndarray  # (N, 3) eV/Å
     virial: np.ndarray  # (3, 3) eV, -dE/dstrain
     stress: np.ndarray | None  # (3, 3) eV/Å³ in ASE's sign; None unless periodic in three dimensions
+    disagreement: Disagreement | None = None  # of a committee, if asked for
 
 
 @dataclass
@@ -89,16 +91,26 @@ class LoadedModel:
         """Radius (Å) beyond which no neighbour matters."""
         return float(self.metadata["cutoff"])
 
-    @overload
-    def predict(self, structures: Atoms | Structure, atoms_per_chunk: int = ...) -> Result: ...
+    @property
+    def n_members(self) -> int:
+        """Members of a committee; 1 for a single potential."""
+        return len(self.metadata.get("members", [None]))
 
     @overload
     def predict(
-        self, structures: Sequence[Atoms | Structure], atoms_per_chunk: int = ...
+        self, structures: Atoms | Structure, atoms_per_chunk: int = ..., members: bool = ...
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self, structures: Sequence[Atoms | Structure], atoms_per_chunk: int = ..., members: bool = ...
     ) -> list[Result]: ...
 
     def predict(
-        self, structures: Atoms | Structure | Sequence[Atoms | Structure], atoms_per_chunk: int = 128
+        self,
+        structures: Atoms | Structure | Sequence[Atoms | Structure],
+        atoms_per_chunk: int = 128,
+        members: bool = True,
     ) -> Result | list[Result]:
         """Energies, forces and stress of one structure (a `Result`) or of several (a list).
 
@@ -108,6 +120,8 @@ class LoadedModel:
             Labels they carry are ignored.
         atoms_per_chunk : int
             Atoms evaluated at a time; bounds the memory.
+        members : bool
+            Also evaluate every member of a committee, for `Result.disagreement`.
 
         Raises
         ------
@@ -115,11 +129,14 @@ class LoadedModel:
             If an element is unknown to the model, or a structure makes no sense (atoms at the same place).
         """
         if isinstance(structures, Sequence):
-            return [self.predict(s, atoms_per_chunk) for s in structures]
+            return [self.predict(s, atoms_per_chunk, members) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
         graph = build_graph(structure, self.elements, self.cutoff)
         with unoptimized():
             prediction = Potential(self.module).predict(graph, atoms_per_chunk)
+        spread = None
+        if members and self.n_members > 1:
+            spread = disagreement(self.module, self.n_members, graph, atoms_per_chunk)
         virial = prediction.virial[0].numpy()
         return Result(
             energy=float(prediction.energy[0]),
@@ -127,10 +144,22 @@ class LoadedModel:
             forces=prediction.forces.numpy(),
             virial=virial,
             stress=stress_from_virial(virial, structure.volume) if structure.pbc.all() else None,
+            disagreement=spread,
         )
 
     def atomic_model(self) -> AtomicModel:
-        """A copy of the model that can be trained or written in another format."""
+        """A copy of the model that can be trained or written in another format.
+
+        Raises
+        ------
+        InputError
+            If it is a committee.
+        """
+        if self.n_members > 1:
+            raise InputError(
+                "this is a committee", where=self.where, expected="a single potential",
+                hint="give one of its members",
+            )  # fmt: skip
         if isinstance(self.module, AtomicModel):
             return deepcopy(self.module).requires_grad_(True)
         state = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,7 +14,14 @@ from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "METADATA_FILE", "check_metadata", "model_metadata"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "METADATA_FILE",
+    "check_metadata",
+    "committee_metadata",
+    "model_metadata",
+]
 
 FORMAT = "nnpkit-model"
 FORMAT_VERSION = 1
@@ -54,6 +61,77 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         "feature_ranges": ranges if bool((maximum > minimum).any()) else None,
         "spec": model.spec,
     }
+
+
+def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[int]]:
+    """JSON-able description of a committee, with that of each member under ``members``.
+
+    Members with the same features count once: their common range is what all of them have seen. Different
+    features stand side by side, in the order of the members in the second value. A member without ranges leaves
+    the committee without.
+
+    Returns
+    -------
+    tuple
+        The metadata, and the members whose features side by side are those of the committee.
+    """
+    groups: list[list[int]] = []
+    for index, member in enumerate(members):
+        same = [group for group in groups if _features(members[group[0]]) == _features(member)]
+        if same:
+            same[0].append(index)
+        else:
+            groups.append([index])
+    first = members[0]
+    together = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": "committee",
+        "elements": first["elements"],
+        "cutoff": max(member["cutoff"] for member in members),
+        "units": _UNITS,
+        "sign": _SIGN,
+        "dtype": "float64",
+        "n_parameters": sum(member["n_parameters"] for member in members),
+        "versions": {"nnpkit": __version__, "torch": str(torch.__version__)},
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "data_sha256": first["data_sha256"] if _agree(members, "data_sha256") else None,
+        "min_distance": first["min_distance"] if _agree(members, "min_distance") else None,
+        "feature_ranges": _common_ranges([[members[i] for i in group] for group in groups]),
+        "spec": {"kind": "committee"},
+        "members": [dict(member) for member in members],
+    }
+    return together, [group[0] for group in groups]
+
+
+def _agree(members: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return all(member[key] == members[0][key] for member in members)
+
+
+def _features(member: Mapping[str, Any]) -> Any:
+    """What decides the features of a model: equal for models whose features are the same functions."""
+    spec = member["spec"]
+    if "functions" not in spec:
+        return id(member)  # trained with the potential
+    return {key: spec.get(key) for key in ("functions", "cutoff_kind", "cutoff_inner", "elements")}
+
+
+def _common_ranges(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Ranges of the features of each group side by side, padded with [0, 0] as the features are with zeros."""
+    if any(member["feature_ranges"] is None for group in groups for member in group):
+        return None
+    elements = groups[0][0]["elements"]
+    common: dict[str, Any] = {element: {"min": [], "max": []} for element in elements}
+    for group in groups:
+        width = max(len(group[0]["feature_ranges"][element]["min"]) for element in elements)
+        for element in elements:
+            ranges = [member["feature_ranges"][element] for member in group]
+            padding = [0.0] * (width - len(ranges[0]["min"]))
+            common[element]["min"] += [max(v) for v in zip(*(r["min"] for r in ranges), strict=True)]
+            common[element]["max"] += [min(v) for v in zip(*(r["max"] for r in ranges), strict=True)]
+            common[element]["min"] += padding
+            common[element]["max"] += padding
+    return common
 
 
 def check_metadata(text: str, where: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ __all__ = ["NnpkitCalculator"]
 class NnpkitCalculator(Calculator):
     """Energy, forces and stress of a model, the numbers that LAMMPS gets from it.
 
+    Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom) and ``forces_std``
+    ((N,) eV/Å), defined in ``docs/uncertainty.md``.
+
     Parameters
     ----------
     model : LoadedModel or path
@@ -54,6 +57,9 @@ class NnpkitCalculator(Calculator):
             "energies": result.energies,
             "forces": result.forces,
         }
+        if result.disagreement is not None:
+            self.results["energy_std"] = result.disagreement.energy_std
+            self.results["forces_std"] = result.disagreement.forces_std
         if result.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
         elif "stress" in properties:
