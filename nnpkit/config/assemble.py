@@ -13,6 +13,8 @@ from nnpkit.config.schema_deep import DeepPotentialModel, FittingNetworks
 from nnpkit.config.schema_model import AcsfModel, FunctionFile, SymmetryFunctionEntry
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.schema_training import EpochSchedule as EpochSettings
+from nnpkit.config.schema_training import FullSchedule as FullSettings
+from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
 from nnpkit.data.checks import Finding, find_suspicious
 from nnpkit.data.dataset import (
     elements_of,
@@ -36,10 +38,12 @@ from nnpkit.models.prepare import environment_statistics, precondition, prune
 from nnpkit.models.short_range import wall_distances
 from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.optim.partition import Partition, layers_of, make_partition
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
+from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
 from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.trainer import Predicts, Split
@@ -271,17 +275,25 @@ def _wall(settings: AcsfModel | DeepPotentialModel, data: LoadedData) -> dict[st
 def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     """Schedule of the training structures."""
     settings = config.training.schedule
-    available = [
-        Available(s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, s.stress is not None)
-        for s in structures
-    ]
+    available = _available(structures)
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
-    if isinstance(settings, EpochSettings):
+    if isinstance(settings, EpochSettings | FullSettings):
         forces = None if settings.forces == "all" else int(settings.forces)
+    if isinstance(settings, FullSettings):
+        labels = (settings.energy, forces, settings.virial)
+        return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
+    if isinstance(settings, EpochSettings):
         return EpochSchedule(available, seed, settings.batch_size, settings.energy, forces, settings.virial)
     return PinnSchedule(
         available, seed, settings.energy_probability, settings.force_labels, settings.steps_per_epoch
     )
+
+
+def _available(structures: Sequence[Structure]) -> list[Available]:
+    return [
+        Available(s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, s.stress is not None)
+        for s in structures
+    ]
 
 
 def make_splits(
@@ -330,6 +342,9 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
         return KalmanUpdate(KalmanOptimizer(covariance_partition(optimizer, store.model), settings), observer)
+    if isinstance(optimizer, LbfgsSettings):
+        lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)
+        return FullBatchUpdate(lbfgs, observer, _available(store.structures))
     import torch
 
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section
 
 __all__ = [
-    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "Noise", "PinnSchedule", "Prefactors",
-    "Training", "Weights",
+    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "FullSchedule", "Lbfgs", "Noise", "PinnSchedule",
+    "Prefactors", "Training", "Weights",
 ]  # fmt: skip
 
 
@@ -127,6 +127,22 @@ class Adam(Section):
     )
 
 
+class Lbfgs(Section):
+    """L-BFGS with a strong Wolfe line search on the weighted squared errors of all labels, for small data sets.
+
+    Goes with `schedule: {kind: full}`, which is then the default. Every update takes one or a few passes over
+    the data.
+    """
+
+    kind: Literal["lbfgs"] = Field("lbfgs", description="Kind of the optimizer.")
+    history: PositiveInt = Field(
+        20, description="Steps, and changes of the gradient along them, that describe the curvature."
+    )
+    max_evaluations: PositiveInt = Field(
+        20, description="Most passes over the data in the line search of an update."
+    )
+
+
 class PinnSchedule(Section):
     """At every update the energy or some forces of one random structure (Shao et al. 2021, Fig. 1b)."""
 
@@ -142,6 +158,13 @@ class PinnSchedule(Section):
     )
 
 
+def _something_to_learn(schedule: Any) -> Any:
+    """Refuse a schedule without labels."""
+    if not (schedule.energy or schedule.forces or schedule.virial):
+        raise ValueError("energies, forces and virials are all switched off: nothing to learn from")
+    return schedule
+
+
 class EpochSchedule(Section):
     """Every structure once per epoch, in random order."""
 
@@ -154,17 +177,29 @@ class EpochSchedule(Section):
     )
     virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
 
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> EpochSchedule:
-        if not (self.energy or self.forces or self.virial):
-            raise ValueError("energies, forces and virials are all switched off: nothing to learn from")
-        return self
+    _learns = model_validator(mode="after")(_something_to_learn)
+
+
+class FullSchedule(Section):
+    """The same labels of all structures at every update; for L-BFGS."""
+
+    kind: Literal["full"] = Field("full", description="Kind of the schedule.")
+    energy: bool = Field(True, description="Use energies.")
+    forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
+        "all", description="Force components of each structure, drawn once; `all`, a number, or 0."
+    )
+    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+    steps_per_epoch: PositiveInt = Field(
+        10, description="Updates, iterations of L-BFGS, that count as an epoch."
+    )
+
+    _learns = model_validator(mode="after")(_something_to_learn)
 
 
 class Weights(Section):
     """Weights c of the kinds of labels in the squared loss (Shao et al. 2021, section II A), in eV and Å.
 
-    Used by Adam, and by the Kalman filter when it has a `learning_rate`.
+    Used by Adam and L-BFGS, and by the Kalman filter when it has a `learning_rate`.
     """
 
     energy: NonNegative = Field(1.0, description="Energies.")
@@ -199,11 +234,14 @@ class Training(Section):
     """How the model is trained and how the run is recorded."""
 
     epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train.")
-    optimizer: Annotated[Ekf | Adam, Field(discriminator="kind"), _default_kind("ekf")] = Field(
-        Ekf(), description="What turns labels into new weights: `kind: ekf` or `kind: adam`."
+    optimizer: Annotated[Ekf | Adam | Lbfgs, Field(discriminator="kind"), _default_kind("ekf")] = Field(
+        Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )
-    schedule: Annotated[EpochSchedule | PinnSchedule, Field(discriminator="kind"), _default_kind("epoch")] = (
-        Field(EpochSchedule(), description="Which labels each update uses: `kind: epoch` or `kind: pinn`.")
+    schedule: Annotated[
+        EpochSchedule | PinnSchedule | FullSchedule, Field(discriminator="kind"), _default_kind("epoch")
+    ] = Field(
+        EpochSchedule(),
+        description="Which labels each update uses: `kind: epoch`, `kind: pinn` or, with `lbfgs`, `kind: full`.",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
@@ -228,3 +266,27 @@ class Training(Section):
         description="CPU threads; by default what the environment gives. Bit-exact resume needs the same "
         "number.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_is_the_default_of_lbfgs(cls, values: Any) -> Any:
+        optimizer = values.get("optimizer") if isinstance(values, dict) else None
+        if isinstance(optimizer, dict) and optimizer.get("kind") == "lbfgs":
+            given = values.get("schedule", {})
+            if isinstance(given, dict):
+                return {**values, "schedule": {"kind": "full", **given}}
+        return values
+
+    @model_validator(mode="after")
+    def _lbfgs_and_full_go_together(self) -> Training:
+        if isinstance(self.optimizer, Lbfgs) and not isinstance(self.schedule, FullSchedule):
+            raise ValueError(
+                f"lbfgs needs the same labels at every update, a schedule of kind {self.schedule.kind} gives others. "
+                "Set training.schedule.kind to full, or leave the schedule out"
+            )
+        if isinstance(self.schedule, FullSchedule) and not isinstance(self.optimizer, Lbfgs):
+            raise ValueError(
+                f"a schedule of kind full is for lbfgs; {self.optimizer.kind} learns from small parts of the data. "
+                "Set training.schedule.kind to epoch"
+            )
+        return self

@@ -88,7 +88,8 @@ class FrameStore:
         self.memory_budget = memory_budget
         self.kept_bytes = 0
         self.frames: list[Frame] = []
-        for structure in structures:
+        self.structures = list(structures)
+        for structure in self.structures:
             self.frames.append(self._prepare(structure))
             if progress is not None:
                 progress()

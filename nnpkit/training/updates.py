@@ -14,7 +14,7 @@ from nnpkit.training.observations import LossWeights, Prefactors
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["GradientUpdate", "KalmanUpdate", "Measures", "Update"]
+__all__ = ["GradientUpdate", "KalmanUpdate", "Measures", "Update", "restore_observer", "with_observer"]
 
 
 class Measures(Protocol):
@@ -80,11 +80,11 @@ class KalmanUpdate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """State of the filter."""
-        return {**self.optimizer.state_dict(), **_prefixed(self.observer)}
+        return with_observer(self.optimizer.state_dict(), self.observer)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the filter."""
-        self.optimizer.load_state_dict(_restore(self.observer, state))
+        self.optimizer.load_state_dict(restore_observer(self.observer, state))
 
 
 class GradientUpdate:
@@ -144,7 +144,7 @@ class GradientUpdate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and counters of the optimizer, position of the decay."""
-        state = {"updates": torch.tensor(self.updates), **_prefixed(self.observer)}
+        state = with_observer({"updates": torch.tensor(self.updates)}, self.observer)
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
                 state[f"{index}.{name}"] = torch.as_tensor(value)
@@ -153,7 +153,7 @@ class GradientUpdate:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`, tensor by tensor: torch's own loader casts to the parameters' type."""
         self.updates = int(state["updates"])
-        for key, value in _restore(self.observer, state).items():
+        for key, value in restore_observer(self.observer, state).items():
             if key != "updates":
                 index, name = key.split(".", 1)
                 self.optimizer.state[self.parameters[int(index)]][name] = value.clone()
@@ -162,11 +162,12 @@ class GradientUpdate:
 _OBSERVER = "observer."
 
 
-def _prefixed(observer: Measures) -> dict[str, Tensor]:
-    return {_OBSERVER + name: value for name, value in observer.state_dict().items()}
+def with_observer(state: dict[str, Tensor], observer: Measures) -> dict[str, Tensor]:
+    """`state` of an optimizer together with that of the observer."""
+    return {**state, **{_OBSERVER + name: value for name, value in observer.state_dict().items()}}
 
 
-def _restore(observer: Measures, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def restore_observer(observer: Measures, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Restore the observer from its part of `state`; the rest."""
     own = {name.removeprefix(_OBSERVER): v for name, v in state.items() if name.startswith(_OBSERVER)}
     observer.load_state_dict(own)

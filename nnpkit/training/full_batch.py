@@ -1,0 +1,161 @@
+"""Updates that see all labels at once: the schedule and the update of L-BFGS.
+
+The loss is that of a batch of all structures, but it and its gradient are summed up structure by structure, so the
+memory is that of one structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from nnpkit.optim.lbfgs import Lbfgs
+from nnpkit.training.observations import LossWeights
+from nnpkit.training.schedules import Available, EpochSchedule, Labels
+from nnpkit.training.updates import Measures, restore_observer, with_observer
+
+__all__ = ["FullBatchUpdate", "FullSchedule"]
+
+
+class FullSchedule:
+    """The same labels at every update: those asked for of all structures.
+
+    Parameters
+    ----------
+    available : sequence of Available
+        Labels of each structure. A structure takes part with those it has of the kinds asked for.
+    seed : int
+        Decides which force components are used, if not all.
+    energy, virial : bool
+        Use energies, virials.
+    forces : int or None
+        Force components of each structure, drawn once without repetition; None: all, 0: none.
+    steps_per_epoch : int
+        Updates that count as an epoch.
+
+    Raises
+    ------
+    InputError
+        If no structure has any of the labels asked for.
+    """
+
+    def __init__(
+        self,
+        available: Sequence[Available],
+        seed: int,
+        energy: bool = True,
+        forces: int | None = None,
+        virial: bool = False,
+        steps_per_epoch: int = 10,
+    ) -> None:
+        once = EpochSchedule(available, seed, 1, energy, forces, virial)
+        parts = sorted(once.epoch(), key=lambda part: part.structures)
+        nothing = torch.zeros(0, dtype=torch.int64)
+        self.labels = Labels(
+            [part.structures[0] for part in parts],
+            energy,
+            [nothing if part.components is None else part.components[0] for part in parts],
+            virial,
+        )
+        self.steps, self.position = steps_per_epoch, 0
+
+    def epoch_length(self, epoch: int = 0) -> int:
+        """Number of updates in an epoch."""
+        return self.steps
+
+    def epoch(self) -> Iterator[Labels]:
+        """All labels, once for each update that is left of the epoch."""
+        while self.position < self.steps:
+            self.position += 1
+            yield self.labels
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Updates of the epoch that have been handed out."""
+        return {"position": torch.tensor(self.position)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self.position = int(state["position"])
+
+
+class FullBatchUpdate:
+    """Every `apply` is one iteration of L-BFGS on the weighted squared errors of all its labels.
+
+    Parameters
+    ----------
+    optimizer : Lbfgs
+        Finds the next weights.
+    observer : Measures
+        Gives the loss of one structure.
+    available : sequence of Available
+        Labels of each structure.
+    """
+
+    def __init__(self, optimizer: Lbfgs, observer: Measures, available: Sequence[Available]) -> None:
+        self.optimizer, self.observer, self.available = optimizer, observer, available
+        self.parameters = observer.parameters
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing depends on the epoch."""
+
+    def apply(self, labels: Labels) -> dict[str, float]:
+        """Search along the direction of L-BFGS, move the weights."""
+        parts = self._parts(labels)
+        weights = parameters_to_vector(self.parameters).detach()
+
+        def evaluate(trial: Tensor) -> tuple[float, Tensor]:
+            vector_to_parameters(trial, self.parameters)
+            return self._loss(parts)
+
+        weights, report = self.optimizer.step(weights, evaluate)
+        vector_to_parameters(weights, self.parameters)
+        return report._asdict()
+
+    def _parts(self, labels: Labels) -> list[tuple[Labels, LossWeights]]:
+        """The labels structure by structure, as far as these have them, and the weights of each in the whole loss."""
+        parts = []
+        for index, own in zip(labels.structures, labels.components or [], strict=True):
+            has = self.available[index]
+            components = [own] if len(own) > 0 else None
+            parts.append(
+                Labels([index], labels.energy and has.energy, components, labels.virial and has.virial)
+            )
+        n_energies, n_virials = sum(part.energy for part in parts), sum(part.virial for part in parts)
+        counts = [0 if part.components is None else len(part.components[0]) for part in parts]
+        n_components, c = sum(counts), self.observer.weights
+        return [
+            (
+                part,
+                LossWeights(
+                    c.energy / max(n_energies, 1), c.force * count / max(n_components, 1),
+                    c.virial / max(n_virials, 1), c.per_atom,
+                ),
+            )
+            for part, count in zip(parts, counts, strict=True)
+        ]  # fmt: skip
+
+    def _loss(self, parts: Sequence[tuple[Labels, LossWeights]]) -> tuple[float, Tensor]:
+        """Loss of all labels and its gradient (P,) with respect to the weights, as they are now."""
+        total, whole = 0.0, self.observer.weights
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        for part, own in parts:
+            self.observer.weights = own
+            loss = self.observer.loss(part)
+            loss.backward()
+            total += float(loss.detach())
+        self.observer.weights = whole
+        gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters]
+        return total, parameters_to_vector(gradients).to(torch.float64)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """History of the optimizer, loss and gradient at the present weights."""
+        return with_observer(self.optimizer.state_dict(), self.observer)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        self.optimizer.load_state_dict(restore_observer(self.observer, state))
