@@ -2,6 +2,7 @@
 
 #include "json.h"  // shipped with LAMMPS
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -15,6 +16,20 @@ void expect(const char *key, const std::string &found, const std::string &wanted
   if (found != wanted)
     throw std::runtime_error(std::string("metadata: ") + key + " is '" + found + "', expected '" + wanted +
                              "'");
+}
+
+// {"O": {"min": [...], "max": [...]}, ...} as a table; sets shorter than the longest have features that are 0
+void read_ranges(const json &ranges, ModelInfo &info) {
+  size_t width = 0;
+  for (const auto &element : info.elements) width = std::max(width, ranges.at(element).at("min").size());
+  info.n_functions = static_cast<int>(width);
+  for (const auto &element : info.elements) {
+    const auto low = ranges.at(element).at("min").get<std::vector<double>>();
+    const auto high = ranges.at(element).at("max").get<std::vector<double>>();
+    if (low.size() != high.size()) throw std::runtime_error("metadata: feature_ranges do not fit each other");
+    for (size_t f = 0; f < width; f++)
+      info.feature_ranges.push_back(f < low.size() ? FeatureRange{low[f], high[f]} : FeatureRange{0.0, 0.0});
+  }
 }
 
 ModelInfo read(const json &metadata) {
@@ -36,6 +51,10 @@ ModelInfo read(const json &metadata) {
   if (info.elements.empty()) throw std::runtime_error("metadata: no elements");
   if (!(info.cutoff > 0.0)) throw std::runtime_error("metadata: the cutoff is not positive");
   if (metadata.contains("n_parameters")) info.n_parameters = metadata.at("n_parameters").get<long long>();
+  if (metadata.contains("members")) info.n_members = static_cast<int>(metadata.at("members").size());
+  if (info.n_members < 1) throw std::runtime_error("metadata: a committee without members");
+  if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
+    read_ranges(metadata.at("feature_ranges"), info);
   if (metadata.contains("versions")) {
     info.nnpkit_version = metadata.at("versions").value("nnpkit", std::string());
     info.torch_version = metadata.at("versions").value("torch", std::string());

@@ -122,14 +122,18 @@ class TorchModel : public Model {
 
   const ModelInfo &info() const override { return description; }
 
-  void evaluate(const NeighborGraph &graph, const Request &, Evaluation &result) override {
+  void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) override {
     in_one_line("evaluating the model", [&] {
       const ThreadCount threads(placement.threads);
-      const Outputs outputs = run(view(graph));
+      const Inputs inputs = view(graph);
+      const bool members = request.members && description.n_members > 1;
+      const Outputs outputs = members ? run_members(inputs) : run(inputs);
       const double *const energy = outputs.atomic_energy.data_ptr<double>();
       const double *const gradient = outputs.gradient.data_ptr<double>();
+      result.n_rows = members ? description.n_members : 1;
       result.atomic_energy.assign(energy, energy + outputs.atomic_energy.numel());
       result.gradient.assign(gradient, gradient + outputs.gradient.numel());
+      if (request.extrapolations) count_extrapolations(inputs, result);
     });
   }
 
@@ -181,6 +185,54 @@ class TorchModel : public Model {
     if (!gradient.defined()) gradient = at::zeros_like(edge_vec);  // no edge reached an energy
     return {energy.detach().to(at::kCPU, at::kDouble).contiguous(),
             gradient.to(at::kCPU, at::kDouble).contiguous()};
+  }
+
+  // the same of every member of a committee, as the innermost index
+  Outputs run_members(const Inputs &inputs) {
+    const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
+    const at::Tensor edge_vec = inputs.edge_vec.to(device, dtype).requires_grad_(true);
+    const at::Tensor energy = module
+                                  .run_method("members", edge_vec, inputs.neighbor_type.to(device),
+                                              inputs.offsets.to(device), inputs.types.to(device))
+                                  .toTensor();
+    if (energy.dim() != 2 || energy.size(0) != description.n_members ||
+        energy.size(1) != inputs.types.size(0))
+      throw std::runtime_error("the committee returned no energy per member and atom");
+    std::vector<at::Tensor> gradient;
+    for (int m = 0; m < description.n_members; m++) {
+      const bool more = m + 1 < description.n_members;
+      at::Tensor own;
+      if (energy.requires_grad())
+        own = torch::autograd::grad({energy[m].sum()}, {edge_vec}, {}, more, false, true)[0];
+      gradient.push_back(own.defined() ? own : at::zeros_like(edge_vec));
+    }
+    return {energy.detach().t().to(at::kCPU, at::kDouble).contiguous(),
+            at::stack(gradient, 2).to(at::kCPU, at::kDouble).contiguous()};
+  }
+
+  void count_extrapolations(const Inputs &inputs, Evaluation &result) {
+    const at::NoGradGuard no_gradient;
+    const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
+    const at::Tensor features =
+        module
+            .run_method("features", inputs.edge_vec.to(device, dtype), inputs.neighbor_type.to(device),
+                        inputs.offsets.to(device), inputs.types.to(device))
+            .toTensor()
+            .to(at::kCPU, at::kDouble)
+            .contiguous();
+    const int64_t n_atoms = inputs.types.size(0), n_functions = description.n_functions;
+    if (features.dim() != 2 || features.size(0) != n_atoms || features.size(1) != n_functions)
+      throw std::runtime_error("the features of the model do not fit its ranges");
+    const double *value = features.data_ptr<double>();
+    const int64_t *const type = inputs.types.data_ptr<int64_t>();
+    result.atom_extrapolations.assign(n_atoms, 0);
+    for (int64_t i = 0; i < n_atoms; i++)
+      for (int64_t f = 0; f < n_functions; f++, value++) {
+        const FeatureRange &range = description.feature_ranges[type[i] * n_functions + f];
+        if (*value >= range.minimum && *value <= range.maximum) continue;
+        result.atom_extrapolations[i]++;
+        result.function_extrapolations[type[i] * n_functions + f]++;
+      }
   }
 
   // The frame stored in the file and what the model that was exported made of it.

@@ -26,6 +26,11 @@ struct Placement {
   int rank_on_node = 0;  // chooses among the GPUs of a node
 };
 
+// Of one feature in the training data.
+struct FeatureRange {
+  double minimum, maximum;
+};
+
 // What the file says about itself, and what was made of it.
 struct ModelInfo {
   std::string kind;                   // of descriptor: "acsf"
@@ -34,6 +39,7 @@ struct ModelInfo {
   long long n_parameters = 0;
   int n_members = 1;                          // of a committee
   int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
+  std::vector<FeatureRange> feature_ranges;   // (elements, n_functions)
   std::string nnpkit_version, torch_version;  // that wrote the file
 
   std::string device;         // "cpu" or "cuda:1"

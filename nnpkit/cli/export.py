@@ -28,10 +28,11 @@ def export(
         bool, typer.Option("--committee", help="Write several potentials as one committee.pt.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write a run or a checkpoint as the model.pt that LAMMPS and ASE load, or several as a committee.pt.
+    """Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.
 
     The file holds everything: elements, units, cutoff, ranges of the training data and a self-test that every
-    program evaluates when it loads it. A committee gives the mean of its members and their disagreement.
+    program evaluates when it loads it. With --committee, several potentials become one file that gives the mean
+    of its members and their disagreement.
     """
     from nnpkit.cli.models import describe, load_with_notes
     from nnpkit.errors import InputError
