@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_the_loss_falls_at_every_update(config, model, monkeypatch):
     monkeypatch.setattr(FullBatchUpdate, "apply", apply)
     train(config, LBFGS, *model, "training.epochs=3")
     assert len(losses) == 30
-    assert all(after <= before for before, after in zip(losses, losses[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(losses))
     lines = [line.split() for line in Path("run/lcurve.txt").read_text().splitlines() if line[0] != "#"]
     assert float(lines[-1][5]) < 0.3 * float(lines[0][5])
 
