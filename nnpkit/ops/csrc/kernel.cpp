@@ -1,0 +1,57 @@
+#include "kernel.h"
+
+#include "json.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace {
+constexpr Isa ALL[] = {Isa::AVX512, Isa::AVX2, Isa::PORTABLE};  // the best one first
+}
+
+const char *isa_name(Isa isa) {
+  return isa == Isa::AVX512 ? "avx512" : isa == Isa::AVX2 ? "avx2" : "portable";
+}
+
+bool has_isa(Isa isa) {
+  if (isa == Isa::PORTABLE) return true;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == Isa::AVX2) return avx2;
+  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+#else
+  return false;
+#endif
+}
+
+Isa choose_isa() {
+  const char *const asked = std::getenv("NNPKIT_ISA");
+  const std::string wanted = asked ? asked : "";
+  for (const Isa isa : ALL) {
+    if (wanted.empty() ? !has_isa(isa) : wanted != isa_name(isa)) continue;
+    if (!has_isa(isa)) throw std::runtime_error("NNPKIT_ISA=" + wanted + ": this processor lacks it");
+    return isa;
+  }
+  throw std::runtime_error("NNPKIT_ISA=" + wanted + ": expected portable, avx2 or avx512");
+}
+
+std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
+                                    std::string &reason) {
+  if (members.empty()) throw std::runtime_error("a model without members");
+  const std::string kind = Json::parse(members[0].metadata).string("kind", "");
+  for (const KernelInput &member : members)
+    if (Json::parse(member.metadata).string("kind", "") != kind) {
+      reason = "members of different kinds";
+      return nullptr;
+    }
+  if (kind == "acsf") return make_acsf_kernel(members, precision, isa, reason);
+  if (kind == "deep_potential") return make_deep_kernel(members, precision, isa, reason);
+  reason = "no kernel for models of kind '" + kind + "'";
+  return nullptr;
+}
+
+}  // namespace nnpkit

@@ -1,0 +1,260 @@
+// Vectors of one instruction set, in the compiler's own terms (GCC, Clang). Included by *_isa.cpp only, which
+// is compiled once per instruction set with NNPKIT_ISA=portable, avx2 or avx512 and the flags for it.
+
+#ifndef NNPKIT_SIMD_H
+#define NNPKIT_SIMD_H
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(NNPKIT_ISA_avx512) || defined(NNPKIT_ISA_avx2)
+#include <immintrin.h>
+#endif
+
+namespace nnpkit {
+namespace NNPKIT_ISA {
+
+#if defined(NNPKIT_ISA_avx512)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(NNPKIT_ISA_avx2)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+
+#define NNPKIT_INLINE static inline __attribute__((always_inline))
+
+template <typename T>
+struct Lanes;
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef int64_t Integers __attribute__((vector_size(VECTOR_BYTES)));
+  typedef double Eight __attribute__((vector_size(64)));
+  typedef int64_t EightIntegers __attribute__((vector_size(64)));
+  typedef int64_t Integer;
+};
+template <>
+struct Lanes<float> {
+  typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+  typedef int32_t Integers __attribute__((vector_size(VECTOR_BYTES)));
+  typedef float Eight __attribute__((vector_size(32)));
+  typedef int32_t EightIntegers __attribute__((vector_size(32)));
+  typedef int32_t Integer;
+};
+template <typename T>
+using Vector = typename Lanes<T>::Vector;
+template <typename T>
+using Integers = typename Lanes<T>::Integers;
+template <typename T>
+using Eight = typename Lanes<T>::Eight;
+template <typename T>
+constexpr int WIDTH = VECTOR_BYTES / static_cast<int>(sizeof(T));
+
+template <typename T>
+NNPKIT_INLINE Vector<T> load(const T *from) {
+  Vector<T> v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+template <typename T, typename V>
+NNPKIT_INLINE void store(T *to, const V &v) {
+  std::memcpy(to, &v, sizeof(v));
+}
+
+template <typename T>
+NNPKIT_INLINE Eight<T> load_eight(const T *from) {
+  Eight<T> v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+template <typename T>
+NNPKIT_INLINE Vector<T> all(T value) {
+  return value - Vector<T>{};
+}
+
+template <typename To, typename From>
+NNPKIT_INLINE To bits_as(const From &from) {
+  static_assert(sizeof(To) == sizeof(From), "a change of type, not of size");
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <typename V>
+NNPKIT_INLINE V larger(const V &a, const V &b) {
+  return a > b ? a : b;
+}
+template <typename V>
+NNPKIT_INLINE V smaller(const V &a, const V &b) {
+  return a < b ? a : b;
+}
+
+NNPKIT_INLINE Vector<double> square_root(const Vector<double> &x) {
+#if defined(NNPKIT_ISA_avx512)
+  return (Vector<double>)_mm512_sqrt_pd((__m512d)x);
+#elif defined(NNPKIT_ISA_avx2)
+  return (Vector<double>)_mm256_sqrt_pd((__m256d)x);
+#else
+  Vector<double> y;
+  for (int k = 0; k < WIDTH<double>; k++) y[k] = __builtin_sqrt(x[k]);
+  return y;
+#endif
+}
+
+NNPKIT_INLINE Vector<float> square_root(const Vector<float> &x) {
+#if defined(NNPKIT_ISA_avx512)
+  return (Vector<float>)_mm512_sqrt_ps((__m512)x);
+#elif defined(NNPKIT_ISA_avx2)
+  return (Vector<float>)_mm256_sqrt_ps((__m256)x);
+#else
+  Vector<float> y;
+  for (int k = 0; k < WIDTH<float>; k++) y[k] = __builtin_sqrtf(x[k]);
+  return y;
+#endif
+}
+
+// Sum over lanes, always in the same order.
+template <typename T>
+NNPKIT_INLINE double sum_lanes(const Vector<T> &v) {
+  double parts[WIDTH<T>];
+  for (int k = 0; k < WIDTH<T>; k++) parts[k] = static_cast<double>(v[k]);
+  for (int half = WIDTH<T> / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) parts[k] += parts[k + half];
+  return parts[0];
+}
+
+// ---- lanes that pass a test: one bit per lane ------------------------------------------------------------
+
+#if defined(NNPKIT_ISA_avx512)
+
+NNPKIT_INLINE unsigned less_bits(const Vector<double> &a, const Vector<double> &b) {
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+}
+NNPKIT_INLINE unsigned less_bits(const Vector<float> &a, const Vector<float> &b) {
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
+}
+// The lanes of v whose bit is set, packed to the front; what is stored behind them is undetermined. A whole
+// vector is written: compressing into memory directly is microcode on some processors.
+NNPKIT_INLINE void store_packed(double *to, const Vector<double> &v, unsigned bits) {
+  _mm512_storeu_pd(to, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), (__m512d)v));
+}
+NNPKIT_INLINE void store_packed(float *to, const Vector<float> &v, unsigned bits) {
+  _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), (__m512)v));
+}
+
+#elif defined(NNPKIT_ISA_avx2)
+
+NNPKIT_INLINE unsigned less_bits(const Vector<double> &a, const Vector<double> &b) {
+  return static_cast<unsigned>(_mm256_movemask_pd((__m256d)(a < b)));
+}
+NNPKIT_INLINE unsigned less_bits(const Vector<float> &a, const Vector<float> &b) {
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)(a < b)));
+}
+
+// For each set of bits the 32-bit lanes to take, in order.
+struct PackingTables {
+  int32_t doubles[16][8];
+  int32_t floats[256][8];
+  constexpr PackingTables() : doubles(), floats() {
+    for (int bits = 0; bits < 256; bits++) {
+      int n = 0;
+      for (int lane = 0; lane < 8; lane++)
+        if (bits >> lane & 1) floats[bits][n++] = lane;
+    }
+    for (int bits = 0; bits < 16; bits++) {
+      int n = 0;
+      for (int lane = 0; lane < 4; lane++)
+        if (bits >> lane & 1) {
+          doubles[bits][n++] = 2 * lane;
+          doubles[bits][n++] = 2 * lane + 1;
+        }
+    }
+  }
+};
+static constexpr PackingTables PACKING;
+
+NNPKIT_INLINE void store_packed(double *to, const Vector<double> &v, unsigned bits) {
+  const __m256i order = _mm256_loadu_si256((const __m256i *)PACKING.doubles[bits]);
+  _mm256_storeu_ps((float *)to, _mm256_permutevar8x32_ps((__m256)v, order));
+}
+NNPKIT_INLINE void store_packed(float *to, const Vector<float> &v, unsigned bits) {
+  const __m256i order = _mm256_loadu_si256((const __m256i *)PACKING.floats[bits]);
+  _mm256_storeu_ps(to, _mm256_permutevar8x32_ps((__m256)v, order));
+}
+
+#else
+
+template <typename V>
+NNPKIT_INLINE unsigned less_bits(const V &a, const V &b) {
+  unsigned bits = 0;
+  for (int k = 0; k < static_cast<int>(sizeof(V) / sizeof(a[0])); k++)
+    bits |= static_cast<unsigned>(a[k] < b[k]) << k;
+  return bits;
+}
+template <typename T, typename V>
+NNPKIT_INLINE void store_packed(T *to, const V &v, unsigned bits) {
+  for (int k = 0, n = 0; k < static_cast<int>(sizeof(V) / sizeof(T)); k++)
+    if (bits >> k & 1) to[n++] = v[k];
+}
+
+#endif
+
+// ---- functions -------------------------------------------------------------------------------------------
+
+// exp(x), to one or two units in the last place; x is kept within what a normal number can hold.
+NNPKIT_INLINE Vector<double> exponential(Vector<double> x) {
+  typedef Vector<double> V;
+  typedef Integers<double> I;
+  x = larger(smaller(x, all(708.0)), all(-708.0));
+  const V shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52: rounds to an integer
+  const V n = shifted - 6755399441055744.0;
+  const V r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+  V p = all(2.5110049204818659793e-8);  // within 5e-18 of exp for |r| < ln(2)/2
+  p = p * r + 2.763265472252779189e-7;
+  p = p * r + 2.7557240887229868596e-6;
+  p = p * r + 2.4801485441561312966e-5;
+  p = p * r + 1.9841269890076402829e-4;
+  p = p * r + 1.3888888952352862866e-3;
+  p = p * r + 8.3333333333195896163e-3;
+  p = p * r + 4.166666666648795252e-2;
+  p = p * r + 1.666666666666668082e-1;
+  p = p * r + 5.0000000000000184039e-1;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  return bits_as<V>(bits_as<I>(p) + (bits_as<I>(shifted) << 52));
+}
+
+NNPKIT_INLINE Vector<float> exponential(Vector<float> x) {
+  typedef Vector<float> V;
+  typedef Integers<float> I;
+  x = larger(smaller(x, all(87.0f)), all(-87.0f));
+  const V shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23
+  const V n = shifted - 12582912.0f;
+  const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  V p = all(1.3941118895837000817e-3f);  // within 3e-9
+  p = p * r + 8.3751347746243251734e-3f;
+  p = p * r + 4.1666352772711211265e-2f;
+  p = p * r + 1.666641541404117843e-1f;
+  p = p * r + 5.0000000471460574196e-1f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return bits_as<V>(bits_as<I>(p) + (bits_as<I>(shifted) << 23));
+}
+
+// tanh(x), to about one unit in the last place of 1.
+template <typename T>
+NNPKIT_INLINE Vector<T> hyperbolic_tangent(const Vector<T> &x) {
+  typedef Vector<T> V;
+  const V e = exponential(x < T(0) ? x + x : -(x + x));
+  const V y = (T(1) - e) / (T(1) + e);
+  return x < T(0) ? -y : y;
+}
+
+}  // namespace NNPKIT_ISA
+}  // namespace nnpkit
+
+#endif
