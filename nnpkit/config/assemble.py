@@ -14,6 +14,7 @@ from nnpkit.config.schema_model import AcsfModel, FunctionFile, SymmetryFunction
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.schema_training import EpochSchedule as EpochSettings
 from nnpkit.config.schema_training import FullSchedule as FullSettings
+from nnpkit.config.schema_training import GroupSchedule as GroupSettings
 from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
 from nnpkit.data.checks import Finding, find_suspicious
 from nnpkit.data.dataset import (
@@ -44,6 +45,7 @@ from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
+from nnpkit.training.group_schedule import GroupSchedule
 from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.trainer import Predicts, Split
@@ -284,6 +286,12 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
         return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
     if isinstance(settings, EpochSettings):
         return EpochSchedule(available, seed, settings.batch_size, settings.energy, forces, settings.virial)
+    if isinstance(settings, GroupSettings):
+        return GroupSchedule(
+            available, seed, settings.batch_size, settings.energy, settings.virial, settings.group_atoms,
+            None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
+            settings.joint_from,
+        )  # fmt: skip
     return PinnSchedule(
         available, seed, settings.energy_probability, settings.force_labels, settings.steps_per_epoch
     )
@@ -291,7 +299,9 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
 
 def _available(structures: Sequence[Structure]) -> list[Available]:
     return [
-        Available(s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, s.stress is not None)
+        Available(
+            s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, s.stress is not None, s.name
+        )
         for s in structures
     ]
 

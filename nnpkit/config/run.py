@@ -90,7 +90,7 @@ def run_training(
     memory = _memory(config, model, data)
     _announce(console, model, report, memory)
     splits = _prepare(model, data, memory["budget"], console)
-    n_updates = config.training.epochs * schedule.epoch_length()
+    n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
     update = make_update(config, splits["train"].store, n_updates)
     if checkpoint is None:
         folder.clear()

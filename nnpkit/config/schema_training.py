@@ -196,6 +196,32 @@ class FullSchedule(Section):
     _learns = model_validator(mode="after")(_something_to_learn)
 
 
+class GroupSchedule(Section):
+    """Every structure once per epoch, in random order: its energy, then the forces of some groups of its atoms.
+
+    The order of updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters.
+    """
+
+    kind: Literal["groups"] = Field("groups", description="Kind of the schedule.")
+    batch_size: PositiveInt = Field(1, description="Structures per update.")
+    energy: bool = Field(True, description="Use energies.")
+    group_atoms: PositiveInt = Field(6, description="Atoms of a group, drawn anew in every epoch.")
+    groups: Literal["all"] | PositiveInt = Field(
+        4, description="Groups of each structure, or `all` for as many as it takes to use all of its atoms."
+    )
+    reduction: Literal["signed_mean", "none"] = Field(
+        "signed_mean",
+        description="`signed_mean`: the force components of a group are one observation, the mean of their absolute "
+        "errors; `none`: each is its own.",
+    )
+    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+    joint_from: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="First epoch (counted from 0) in which energy, groups and virial of a batch are one update from "
+        "one evaluation of the model; before it, and by default always, each is an update of its own.",
+    )
+
+
 class Weights(Section):
     """Weights c of the kinds of labels in the squared loss (Shao et al. 2021, section II A), in eV and Å.
 

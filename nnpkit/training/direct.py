@@ -10,7 +10,6 @@ gradient of the squared loss, where the weights are the errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,27 +18,12 @@ from torch import Tensor
 from nnpkit.optim.kalman import Measurement
 from nnpkit.training.deep_store import Evaluation, MomentStore
 from nnpkit.training.moments import Edges, MomentFrame, Moments
-from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label
+from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["DirectObserver", "ForceGroups"]
-
-
-@dataclass(frozen=True)
-class ForceGroups:
-    """How force components become observations.
-
-    Attributes
-    ----------
-    size : int or None
-        Every so many consecutive components of a structure become one observation, the mean of the absolute
-        errors: predictions too large are taken with the opposite sign (RLEKF: 18 components of 6 atoms). None:
-        every component is an observation.
-    """
-
-    size: int | None = None
+__all__ = ["DirectObserver"]
 
 
 class DirectObserver:
@@ -53,15 +37,10 @@ class DirectObserver:
         For `measure` (Kalman filters).
     weights : LossWeights
         For `loss` (gradient optimizers).
-    groups : ForceGroups
-        For `measure`.
     """
 
-    def __init__(
-        self, store: MomentStore, noise: Noise, weights: LossWeights, groups: ForceGroups | None = None
-    ) -> None:
+    def __init__(self, store: MomentStore, noise: Noise, weights: LossWeights) -> None:
         self.store, self.noise, self.weights = store, noise, weights
-        self.groups = groups or ForceGroups()
         self.model = store.model
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.n_parameters = sum(p.numel() for p in self.parameters)
@@ -97,7 +76,7 @@ class DirectObserver:
             if labels.energy:
                 parts.append(self._energy(frame, evaluation))
             if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(frame, evaluation, labels.components[position]))
+                parts.append(self._forces(frame, evaluation, labels.components[position], labels.group))
             if labels.virial:
                 parts.append(self._virial(frame, evaluation))
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -107,16 +86,15 @@ class DirectObserver:
         residual = require_label(frame, "energy") - wall - evaluation.energy.detach().reshape(1)
         return self._measurement(residual, [evaluation.energy], "energy", frame)
 
-    def _forces(self, frame: MomentFrame, evaluation: Evaluation, components: Tensor) -> Measurement:
-        """Force components (flat indices into (N, 3) of the structure), or groups of them."""
+    def _forces(
+        self, frame: MomentFrame, evaluation: Evaluation, components: Tensor, group_size: int | None
+    ) -> Measurement:
+        """Force components (flat indices into (N, 3) of the structure), or the signed means of groups of them."""
         atom, axis = frame.place[components // 3], components % 3
         touched = evaluation.touched(atom)
         residual = _force_error(frame, evaluation, touched)[atom, axis]
-        groups = list(torch.arange(len(components)).split(self.groups.size or 1))
-        weights = torch.ones_like(residual)
-        if self.groups.size is not None:
-            counts = torch.cat([torch.full((len(group),), len(group)) for group in groups])
-            weights = torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
+        groups = list(torch.arange(len(components)).split(group_size or 1))
+        weights = torch.ones_like(residual) if group_size is None else signed_weights(residual, group_size)
         predictions = []
         known = {tuple(atom.tolist()): touched}  # the three components of an atom have the same edges
         for group in groups:

@@ -6,13 +6,14 @@ memory is that of one structure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nnpkit.optim.lbfgs import Lbfgs
+from nnpkit.training.health import EpochReport, average
 from nnpkit.training.observations import LossWeights
 from nnpkit.training.schedules import Available, EpochSchedule, Labels
 from nnpkit.training.updates import Measures, restore_observer, with_observer
@@ -114,6 +115,16 @@ class FullBatchUpdate:
         weights, report = self.optimizer.step(weights, evaluate)
         vector_to_parameters(weights, self.parameters)
         return report._asdict()
+
+    def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
+        """Loss and gradient after the last update, mean step, passes over the data in all."""
+        if not reports:
+            return EpochReport({})
+        numbers = {
+            "loss": reports["loss"][-1], "gradient": reports["gradient"][-1],
+            "step": average(reports)["step"], "evaluations": sum(reports["evaluations"]),
+        }  # fmt: skip
+        return EpochReport(numbers, "loss {loss:.4e}, gradient {gradient:.1e}".format_map(numbers))
 
     def _parts(self, labels: Labels) -> list[tuple[Labels, LossWeights]]:
         """The labels structure by structure, as far as these have them, and the weights of each in the whole loss."""

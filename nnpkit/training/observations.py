@@ -22,7 +22,15 @@ from nnpkit.training.frames import Frame, FrameStore
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["VIRIAL_COMPONENTS", "LossWeights", "Noise", "Observer", "Prefactors", "require_label"]
+__all__ = [
+    "VIRIAL_COMPONENTS",
+    "LossWeights",
+    "Noise",
+    "Observer",
+    "Prefactors",
+    "require_label",
+    "signed_weights",
+]
 
 VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Components of the virial that are labels, in the order in which they are observed."""
@@ -224,7 +232,7 @@ class Observer:
             if labels.energy:
                 parts.append(self._energy(frame))
             if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(frame, labels.components[position]))
+                parts.append(self._forces(frame, labels.components[position], labels.group))
             if labels.virial:
                 parts.append(self._virial(frame))
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -239,13 +247,19 @@ class Observer:
             target - reference - wall - value, jacobian, torch.full((1,), variance, dtype=torch.float64)
         )
 
-    def _forces(self, frame: Frame, components: Tensor) -> Measurement:
+    def _forces(self, frame: Frame, components: Tensor, group: int | None) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
         samples = _force_samples(frame, self.store.jacobian(frame), components)
         value, jacobian = self._rows(samples, len(components), directional=True)
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
-        variance = self.noise.variance("force", len(components), frame.n_atoms)
-        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
+        residual = target - wall - value
+        if group is not None:
+            index = torch.arange(len(components)) // group
+            weights = residual.new_zeros((int(index[-1]) + 1, len(components)))
+            weights[index, torch.arange(len(components))] = signed_weights(residual, group)
+            residual, jacobian = weights @ residual, weights @ jacobian
+        variance = self.noise.variance("force", len(residual), frame.n_atoms)
+        return Measurement(residual, jacobian, torch.full_like(residual, variance))
 
     def _virial(self, frame: Frame) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
@@ -325,6 +339,18 @@ class Observer:
             value = torch.zeros(6, dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
             errors["virial"].append((value + wall - require_label(frame, "virial")[index]) / divisor)
+
+
+def signed_weights(residual: Tensor, group: int) -> Tensor:
+    """Weights (M,) with which every `group` consecutive labels become one, the mean of the absolute `residual`.
+
+    Predictions larger than their labels are taken with the opposite sign (Hu et al., AAAI 2023, algorithm 2). The
+    reduced label counts like one of its parts: the errors of a structure's forces are not independent, and a mean of
+    absolute errors does not become smaller with their number.
+    """
+    sizes = [len(part) for part in residual.split(group)]
+    counts = torch.repeat_interleave(torch.tensor(sizes), torch.tensor(sizes))
+    return torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
 
 
 def require_label(frame: Any, label: str) -> Any:

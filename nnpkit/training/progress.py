@@ -36,12 +36,12 @@ class Progress:
 
     def __init__(self, title: str, total: int, console: Console, done: int = 0) -> None:
         self.title, self.total, self.console = title, total, console
-        self.done, self.first = done, done
+        self.done, self.first, self.note = done, done, ""
         self.started = self.printed = time.monotonic()
         self.bar = (
             RichProgress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
                 console=console, transient=True,
             )
             if console.is_terminal
@@ -51,12 +51,18 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.bar is not None:
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done)
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, note="")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+    def tell(self, note: str) -> None:
+        """Show `note` beside the progress from now on."""
+        self.note = note
+        if self.bar is not None:
+            self.bar.update(self.task, note=note)
 
     def advance(self) -> None:
         """Count one step."""
@@ -67,7 +73,10 @@ class Progress:
             self.printed = time.monotonic()
             pace = (self.printed - self.started) / max(1, self.done - self.first)
             left = _duration(pace * (self.total - self.done))
-            self.console.print(f"{self.title}: {self.done} of {self.total}, {left} left", highlight=False)
+            note = f"; {self.note}" if self.note else ""
+            self.console.print(
+                f"{self.title}: {self.done} of {self.total}, {left} left{note}", highlight=False
+            )
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +13,17 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint
 
-__all__ = ["LearningCurve", "RunFolder", "TensorBoard"]
+__all__ = ["LearningCurve", "MetricsFile", "RunFolder", "TensorBoard"]
 
-_CONTENT = ("config.yaml", "data.json", "lcurve.txt", "model.pt", "summary.json")
+_CONTENT = ("config.yaml", "data.json", "lcurve.txt", "metrics.jsonl", "model.pt", "summary.json")
 _FOLDERS = (CHECKPOINTS, "tensorboard")
 
 
 class RunFolder:
     """Folder of one training run.
 
-    It holds ``config.yaml``, ``data.json``, ``checkpoints/``, ``lcurve.txt``, ``tensorboard/``, ``model.pt``
-    and ``summary.json``.
+    It holds ``config.yaml``, ``data.json``, ``checkpoints/``, ``lcurve.txt``, ``metrics.jsonl``, ``tensorboard/``,
+    ``model.pt`` and ``summary.json``.
 
     Parameters
     ----------
@@ -113,6 +114,37 @@ def _lines_until(path: Path, last_epoch: int) -> list[str]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
     return [x for x in lines if x.split()[:1] and x.split()[0].isdigit() and int(x.split()[0]) <= last_epoch]
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object per epoch with everything that is known about it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    last_epoch : int or None
+        Keep the lines of an earlier part of the run up to this epoch; None starts a new file.
+    """
+
+    def __init__(self, path: Path, last_epoch: int | None = None) -> None:
+        self.path = path
+        lines: list[str] = []
+        if last_epoch is not None and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with atomic_write(path) as stream:
+            stream.writelines(line for line in lines if json.loads(line)["epoch"] <= (last_epoch or 0))
+
+    def add(self, epoch: int, updates: int, seconds: float, **parts: Mapping[str, Any]) -> None:
+        """Append an epoch; numbers that are not finite become null."""
+        content = {name: {k: _finite(v) for k, v in part.items()} for name, part in parts.items()}
+        line = {"epoch": epoch, "updates": updates, "seconds": round(seconds, 3), **content}
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class TensorBoard:

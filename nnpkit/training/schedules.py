@@ -7,7 +7,7 @@ the beginning of the epoch and the number of updates made since then say exactly
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,7 +15,15 @@ from torch import Tensor
 
 from nnpkit.errors import InputError
 
-__all__ = ["Available", "EpochSchedule", "Labels", "PinnSchedule", "Schedule"]
+__all__ = [
+    "Available",
+    "BatchedSchedule",
+    "EpochSchedule",
+    "Labels",
+    "PinnSchedule",
+    "Schedule",
+    "require_labels",
+]
 
 
 class Labels(NamedTuple):
@@ -25,6 +33,7 @@ class Labels(NamedTuple):
     energy: bool  # use the energies of these structures
     components: list[Tensor] | None  # per structure: indices into forces.reshape(-1); None: no forces
     virial: bool  # use the virials of these structures
+    group: int | None = None  # so many consecutive components are one observation, their signed mean
 
 
 class Available(NamedTuple):
@@ -33,13 +42,14 @@ class Available(NamedTuple):
     energy: bool
     components: int  # number of force components, 0 without forces
     virial: bool
+    name: str = ""  # for messages
 
 
 class Schedule(Protocol):
     """Order of the labels of a training run."""
 
-    def epoch_length(self) -> int:
-        """Number of updates in an epoch."""
+    def epoch_length(self, epoch: int = 0) -> int:
+        """Number of updates in `epoch`, counted from 0."""
         ...
 
     def epoch(self) -> Iterator[Labels]:
@@ -61,7 +71,8 @@ class _SeededSchedule(ABC):
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch_start = self.generator.get_state()
-        self.position = 0  # updates of the epoch that have been handed out
+        self.n_epochs = 0  # that have been handed out
+        self.position = 0  # updates of the present epoch that have been handed out
 
     @abstractmethod
     def _draw_epoch(self) -> Iterator[Labels]:
@@ -76,16 +87,21 @@ class _SeededSchedule(ABC):
                 self.position = position
                 yield labels
         self.epoch_start = self.generator.get_state()
+        self.n_epochs += 1
         self.position = 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the generator at the beginning of the epoch and the number of updates since."""
-        return {"generator": self.epoch_start, "position": torch.tensor(self.position)}
+        """State of the generator at the beginning of the epoch, the epoch, and the number of updates since."""
+        return {
+            "generator": self.epoch_start,
+            "epoch": torch.tensor(self.n_epochs),
+            "position": torch.tensor(self.position),
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`."""
         self.epoch_start = state["generator"].clone()
-        self.position = int(state["position"])
+        self.n_epochs, self.position = int(state["epoch"]), int(state["position"])
 
 
 class PinnSchedule(_SeededSchedule):
@@ -134,7 +150,7 @@ class PinnSchedule(_SeededSchedule):
                 "forces", "training.schedule.energy_probability", "set it to 1 to train on energies"
             )
 
-    def epoch_length(self) -> int:
+    def epoch_length(self, epoch: int = 0) -> int:
         """Number of updates in an epoch."""
         return self.steps
 
@@ -150,8 +166,44 @@ class PinnSchedule(_SeededSchedule):
                 yield Labels([index], False, [some], False)
 
 
-class EpochSchedule(_SeededSchedule):
+class BatchedSchedule(_SeededSchedule):
     """Every structure once per epoch, in random order, in batches of structures with the same kinds of labels.
+
+    Subclasses say which updates a batch makes. `used` holds the labels that each structure takes part with.
+    """
+
+    def __init__(self, used: Sequence[Available], seed: int, batch_size: int) -> None:
+        super().__init__(seed)
+        self.used, self.batch_size = list(used), batch_size
+        self.indices = [n for n, u in enumerate(self.used) if u.energy or u.components or u.virial]
+
+    @abstractmethod
+    def _updates(self, batch: list[int]) -> Iterator[Labels]:
+        """Labels of the updates with a batch of structures."""
+
+    def _kind(self, index: int) -> tuple[int, ...]:
+        """Kinds of labels (energy, forces, virial) of a structure; only structures of a kind share a batch."""
+        used = self.used[index]
+        return used.energy, used.components > 0, used.virial
+
+    def _batches(self, indices: Iterable[int]) -> Iterator[list[int]]:
+        """Batches of structures of a kind, whenever one is complete; incomplete ones last."""
+        batches: dict[tuple[int, ...], list[int]] = {}
+        for index in indices:
+            batch = batches.setdefault(self._kind(index), [])
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield batches.pop(self._kind(index))
+        yield from batches.values()
+
+    def _draw_epoch(self) -> Iterator[Labels]:
+        order = torch.randperm(len(self.indices), generator=self.generator).tolist()
+        for batch in self._batches(self.indices[position] for position in order):
+            yield from self._updates(batch)
+
+
+class EpochSchedule(BatchedSchedule):
+    """Every structure once per epoch, each batch of structures being one update.
 
     Parameters
     ----------
@@ -181,45 +233,33 @@ class EpochSchedule(_SeededSchedule):
         forces: int | None = None,
         virial: bool = False,
     ) -> None:
-        super().__init__(seed)
-        self.used = [
+        used = [
             Available(a.energy and energy, 0 if forces == 0 else a.components, a.virial and virial)
             for a in available
         ]
-        self.indices = [n for n, u in enumerate(self.used) if any(u)]
-        self.batch_size, self.forces = batch_size, forces
-        for kind, wanted in (("energy", energy), ("components", forces != 0), ("virial", virial)):
-            if wanted and not any(getattr(a, kind) for a in available):
-                name = {"energy": "energies", "components": "forces", "virial": "stresses"}[kind]
-                key = {"components": "forces"}.get(kind, kind)
-                off = "0" if kind == "components" else "false"
-                raise _nothing(name, f"training.schedule.{key}", f"set it to {off}")
+        super().__init__(used, seed, batch_size)
+        self.forces = forces
+        require_labels(available, energy=energy, forces=forces != 0, virial=virial)
 
-    def _kind(self, index: int) -> tuple[bool, bool, bool]:
-        energy, components, virial = self.used[index]
-        return energy, components > 0, virial
-
-    def epoch_length(self) -> int:
+    def epoch_length(self, epoch: int = 0) -> int:
         """Number of updates in an epoch."""
-        kinds = [self._kind(index) for index in self.indices]
-        return sum(-(-kinds.count(kind) // self.batch_size) for kind in set(kinds))
+        return sum(1 for _ in self._batches(self.indices))
 
-    def _draw_epoch(self) -> Iterator[Labels]:
-        order = torch.randperm(len(self.indices), generator=self.generator).tolist()
-        batches: dict[tuple[bool, bool, bool], list[int]] = {}
-        for position in order:
-            index = self.indices[position]
-            batch = batches.setdefault(self._kind(index), [])
-            batch.append(index)
-            if len(batch) == self.batch_size:
-                yield self._labels(batches.pop(self._kind(index)))
-        for batch in batches.values():
-            yield self._labels(batch)
-
-    def _labels(self, batch: list[int]) -> Labels:
+    def _updates(self, batch: list[int]) -> Iterator[Labels]:
         energy, forces, virial = self._kind(batch[0])
         components = [_some(self.used[index].components, self.forces, self.generator) for index in batch]
-        return Labels(batch, energy, components if forces else None, virial)
+        yield Labels(batch, bool(energy), components if forces else None, bool(virial))
+
+
+def require_labels(available: Sequence[Available], *, energy: bool, forces: bool, virial: bool) -> None:
+    """Refuse a schedule that uses a kind of label which no structure has."""
+    for kind, key, name, off, wanted in (
+        ("energy", "energy", "energies", "false", energy),
+        ("components", "forces", "forces", "0", forces),
+        ("virial", "virial", "stresses", "false", virial),
+    ):
+        if wanted and not any(getattr(a, kind) for a in available):
+            raise _nothing(name, f"training.schedule.{key}", f"set it to {off}")
 
 
 def _some(total: int, wanted: int | None, generator: torch.Generator) -> Tensor:

@@ -16,9 +16,10 @@ from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction
 from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
+from nnpkit.training.health import EpochReport
 from nnpkit.training.metrics import ErrorSums
 from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
-from nnpkit.training.run import LearningCurve, RunFolder, TensorBoard
+from nnpkit.training.run import LearningCurve, MetricsFile, RunFolder, TensorBoard
 from nnpkit.training.schedules import Schedule
 from nnpkit.training.updates import Update
 from nnpkit.units import stress_from_virial
@@ -139,25 +140,31 @@ class Trainer:
         """Train; what ended it: ``epochs``, ``early stopping`` or the name of a signal."""
         state, settings = self.state, self.settings
         resumed = bool(self.best)
-        self.curve = LearningCurve(
-            self.folder.path / "lcurve.txt", list(self.splits), state.epoch if resumed else None
-        )
+        last_epoch = state.epoch if resumed else None
+        self.curve = LearningCurve(self.folder.path / "lcurve.txt", list(self.splits), last_epoch)
+        self.metrics = MetricsFile(self.folder.path / "metrics.jsonl", last_epoch)
         self.board = TensorBoard(self.folder.path / "tensorboard", state.epoch + 1 if resumed else 0)
         self.console.print(self.curve.names, highlight=False, soft_wrap=True)
-        length = self.schedule.epoch_length()
+        total = sum(map(self.schedule.epoch_length, range(settings.epochs)))
         done = state.updates
         with (
             stop_on_signals() as stop,
-            Progress("updates", settings.epochs * length, self.console, done) as bar,
+            Progress("updates", total, self.console, done) as bar,
         ):
             self.started = time.monotonic() - state.seconds
             if not resumed:
-                self._evaluate({})
+                self._evaluate(EpochReport({}))
             while state.epoch < settings.epochs and not self._waited_enough():
-                reports = self._epoch(bar, stop)
+                report = self._epoch(bar, stop)
                 if stop:
                     break
-                improved = self._evaluate(reports) if self._due(settings.evaluate_every) else False
+                bar.tell(report.short)
+                for warning in report.warnings:
+                    self.console.print(f"Warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+                due = self._due(settings.evaluate_every)
+                if not due:
+                    self._record(report, {})
+                improved = due and self._evaluate(report)
                 if improved or self._due(settings.checkpoint_every) or self._waited_enough():
                     self._save(0)
         self.board.close()
@@ -165,8 +172,8 @@ class Trainer:
             return "early stopping"
         return "epochs" if state.epoch >= settings.epochs else str(stop.name)
 
-    def _epoch(self, bar: Progress, stop: StopRequest) -> dict[str, list[float]]:
-        """One epoch of updates, or what is left of it; numbers that the updates report, by name."""
+    def _epoch(self, bar: Progress, stop: StopRequest) -> EpochReport:
+        """One epoch of updates, or what is left of it; what the updates say of it."""
         self.update.begin_epoch(self.state.epoch)
         reports: dict[str, list[float]] = {}
         for labels in self.schedule.epoch():
@@ -176,9 +183,10 @@ class Trainer:
             bar.advance()
             if stop:
                 self._save(int(self.schedule.state_dict()["position"]))
-                return reports
-        self.state.epoch += 1
-        return reports
+                break
+        else:
+            self.state.epoch += 1
+        return self.update.end_epoch(reports)
 
     def _due(self, every: int) -> bool:
         return self.state.epoch % every == 0 or self.state.epoch == self.settings.epochs
@@ -186,8 +194,17 @@ class Trainer:
     def _waited_enough(self) -> bool:
         return self.settings.patience is not None and self.state.waited >= self.settings.patience
 
-    def _evaluate(self, reports: Mapping[str, list[float]]) -> bool:
-        """Errors of all splits into the learning curve; whether this is the best epoch so far.
+    def _record(self, report: EpochReport, errors: Mapping[str, Mapping[str, Any]]) -> None:
+        """What the updates say of the epoch, and the errors as far as they are known, into the files."""
+        state = self.state
+        state.seconds = time.monotonic() - self.started
+        self.metrics.add(state.epoch, state.updates, state.seconds, update=report.numbers, **errors)
+        numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
+        updates = {f"update/{name}": value for name, value in report.numbers.items()}
+        self.board.add(state.epoch, {**numbers, **updates})
+
+    def _evaluate(self, report: EpochReport) -> bool:
+        """Errors of all splits into the files, with the report; whether this is the best epoch so far.
 
         Raises
         ------
@@ -196,12 +213,9 @@ class Trainer:
         """
         state = self.state
         errors = {name: errors_of(split) for name, split in self.splits.items()}
-        state.seconds = time.monotonic() - self.started
+        self._record(report, errors)
         line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
         self.console.print(line, highlight=False, soft_wrap=True)
-        numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
-        means = {f"update/{name}": sum(values) / len(values) for name, values in reports.items()}
-        self.board.add(state.epoch, {**numbers, **means})
         error = monitored(errors.get("test", errors["train"]), self.settings.monitor)
         if not math.isfinite(error):
             raise InputError(

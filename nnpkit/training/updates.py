@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from nnpkit.optim.kalman import KalmanOptimizer, Measurement
-from nnpkit.training.observations import LossWeights, Prefactors
+from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
+from nnpkit.training.observations import LossWeights, Noise, Prefactors
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
@@ -22,6 +24,7 @@ class Measures(Protocol):
 
     parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
     n_parameters: int
+    noise: Noise
     weights: LossWeights
 
     def measure(self, labels: Labels) -> Measurement:
@@ -52,6 +55,10 @@ class Update(Protocol):
         """Change the weights once; return numbers worth logging."""
         ...
 
+    def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
+        """How the epoch went, given what its updates returned."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name: all that later updates depend on."""
         ...
@@ -67,16 +74,24 @@ class KalmanUpdate:
     def __init__(self, optimizer: KalmanOptimizer, observer: Measures) -> None:
         self.optimizer, self.observer = optimizer, observer
         self.parameters = observer.parameters
+        self.epoch = 0
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch's process noise and noise factor."""
+        self.epoch = epoch
         self.optimizer.begin_epoch(epoch)
 
     def apply(self, labels: Labels) -> dict[str, float]:
         """Measure, filter, move the weights."""
         change, report = self.optimizer.step(self.observer.measure(labels))
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
-        return report._asdict()
+        kinds = kinds_of_labels(labels)
+        own = {f"innovation_{kinds[0]}": report.innovation} if len(kinds) == 1 else {}
+        return {**report._asdict(), **own}
+
+    def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
+        """Health of the filter."""
+        return kalman_health(self.optimizer, self.observer.noise, reports, self.epoch)
 
     def state_dict(self) -> dict[str, Tensor]:
         """State of the filter."""
@@ -141,6 +156,12 @@ class GradientUpdate:
         self.optimizer.step()
         self.updates += 1
         return {"loss": float(loss.detach()), "gradient": float(norm), "learning_rate": group["lr"]}
+
+    def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
+        """Means over the epoch."""
+        means = average(reports)
+        words = "loss {loss:.2e}, learning rate {learning_rate:.1e}".format_map(means) if means else ""
+        return EpochReport(means, words)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and counters of the optimizer, position of the decay."""

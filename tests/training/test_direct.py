@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +18,10 @@ from nnpkit.data.graph import build_graph
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
 from nnpkit.training.deep_store import MomentStore, Resolution
-from nnpkit.training.direct import DirectObserver, ForceGroups
+from nnpkit.training.direct import DirectObserver
 from nnpkit.training.moments import Chebyshev
 from nnpkit.training.observations import LossWeights, Noise
+from nnpkit.training.schedules import Labels
 
 WALL = {"H-O": 1.6, "O-O": 2.0, "H-H": 1.5}
 MODELS = {
@@ -46,7 +46,7 @@ def labelled_structures(seeds=(21, 22, 23), periodic=True):
 
 
 def labels(structures, energy=True, components=None, virial=False):
-    return SimpleNamespace(structures=structures, energy=energy, components=components, virial=virial)
+    return Labels(structures, energy, components, virial)
 
 
 def everything():
@@ -59,13 +59,13 @@ def make_store(model, structures, budget=1e9, n_moments=96):
     return MomentStore(resolution, structures, budget)
 
 
-def make_observer(kind="one side", size=None):
+def make_observer(kind="one side"):
     structures = labelled_structures(periodic=kind != "open")
     if kind == "open":
         for structure in structures:
             structure.stress = None
     store = make_store(make_model(**MODELS[kind]), structures)
-    return DirectObserver(store, Noise(), LossWeights(1.0, 2.0, 0.5), ForceGroups(size))
+    return DirectObserver(store, Noise(), LossWeights(1.0, 2.0, 0.5))
 
 
 @pytest.fixture(params=["one side", "pairs, wall"])
@@ -100,16 +100,16 @@ def test_residuals_are_labels_minus_predictions(observer):
 
 @pytest.mark.parametrize("size", [None, 3])
 def test_jacobian_is_the_derivative_of_the_predictions(observer, size):
-    observer.groups = ForceGroups(size)
+    request = everything()._replace(group=size)
     weights = parameters_to_vector(observer.parameters).detach().clone()
-    jacobian = observer.measure(everything()).jacobian
+    jacobian = observer.measure(request).jacobian
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         direction = torch.randn(len(weights), generator=generator, dtype=torch.float64)
         values = {}
         for x in (-2e-4, -1e-4, 1e-4, 2e-4):
             vector_to_parameters(weights + x * direction, observer.parameters)
-            values[x] = -observer.measure(everything()).residual
+            values[x] = -observer.measure(request).residual
         vector_to_parameters(weights, observer.parameters)
         slope = (8 * (values[1e-4] - values[-1e-4]) - (values[2e-4] - values[-2e-4])) / 1.2e-3
         assert torch.allclose(jacobian @ direction, slope, rtol=1e-8, atol=1e-8)
@@ -118,8 +118,7 @@ def test_jacobian_is_the_derivative_of_the_predictions(observer, size):
 def test_groups_are_signed_means(observer):
     request = labels([1], False, [torch.tensor([3, 1, 8, 10, 4])])
     single = observer.measure(request)
-    observer.groups = ForceGroups(3)
-    grouped = observer.measure(request)
+    grouped = observer.measure(request._replace(group=3))
     signs = torch.sign(single.residual)
     for row, members in enumerate(([0, 1, 2], [3, 4])):
         assert float(grouped.residual[row]) == pytest.approx(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from nnpkit.models.potential import Potential
 from nnpkit.models.prepare import data_statistics, precondition
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.observations import LossWeights, Noise, Observer
+from nnpkit.training.schedules import Labels
 
 
 def labelled_structures(seeds=(21, 22, 23)):
@@ -37,7 +37,7 @@ def labelled_structures(seeds=(21, 22, 23)):
 
 
 def labels(structures, energy=True, components=None, virial=False):
-    return SimpleNamespace(structures=structures, energy=energy, components=components, virial=virial)
+    return Labels(structures, energy, components, virial)
 
 
 @pytest.fixture(params=[None, {"H-O": 1.6, "O-O": 2.0, "H-H": 1.5}], ids=["bare", "wall"])
@@ -162,3 +162,14 @@ def _network_mean(model, store, index):
     """Mean network output per atom, eV."""
     frame = store[index]
     return float(model.networks(frame.features, frame.types).detach().mean()) * model.energy_scale
+
+
+def test_groups_are_signed_means(observer):
+    request = labels([0], False, [torch.tensor([3, 1, 8, 7, 4])], False)
+    single, grouped = observer.measure(request), observer.measure(request._replace(group=3))
+    signs = torch.sign(single.residual)
+    for row, members in enumerate(([0, 1, 2], [3, 4])):
+        assert float(grouped.residual[row]) == pytest.approx(float(single.residual[members].abs().mean()))
+        expected = (signs[members].unsqueeze(1) * single.jacobian[members]).mean(0)
+        assert torch.allclose(grouped.jacobian[row], expected, rtol=1e-10, atol=1e-12)
+    assert grouped.noise.tolist() == single.noise[:2].tolist()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
+from nnpkit.training.group_schedule import GroupSchedule
 from nnpkit.training.schedules import Available, EpochSchedule, Labels, PinnSchedule
 
 WATER = [Available(True, 9 * (1 + n % 3), n % 2 == 0) for n in range(7)]
@@ -18,7 +19,7 @@ WATER = [Available(True, 9 * (1 + n % 3), n % 2 == 0) for n in range(7)]
 def plain(labels: Labels) -> tuple:
     """Labels as something that can be compared."""
     components = labels.components and [c.tolist() for c in labels.components]
-    return labels.structures, labels.energy, components, labels.virial
+    return labels.structures, labels.energy, components, labels.virial, labels.group
 
 
 def epochs(schedule, n: int) -> list[list[tuple]]:
@@ -30,10 +31,12 @@ def schedules(seed: int = 1) -> list:
         PinnSchedule(WATER, seed, energy_probability=0.4, force_labels=4, steps_per_epoch=11),
         EpochSchedule(WATER, seed),
         EpochSchedule(WATER, seed, batch_size=3, forces=5, virial=True),
+        GroupSchedule(WATER, seed, group_atoms=2, groups=2, virial=True, joint_from=2),
+        GroupSchedule(WATER, seed, batch_size=2, group_atoms=1, groups=None, reduce=False),
     ]
 
 
-@pytest.mark.parametrize("k", range(3))
+@pytest.mark.parametrize("k", range(5))
 def test_same_seed_same_labels(k: int) -> None:
     assert epochs(schedules(1)[k], 3) == epochs(schedules(1)[k], 3)
     assert epochs(schedules(1)[k], 3) != epochs(schedules(2)[k], 3)
@@ -43,7 +46,7 @@ def test_same_seed_same_labels(k: int) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(k=st.integers(0, 2), steps=st.integers(0, 20))
+@given(k=st.integers(0, 4), steps=st.integers(0, 20))
 def test_state_says_exactly_what_comes_next(k: int, steps: int) -> None:
     schedule = schedules()[k]
     everything = [labels for epoch in epochs(schedules()[k], 9) for labels in epoch]
@@ -62,7 +65,7 @@ def test_state_says_exactly_what_comes_next(k: int, steps: int) -> None:
 def test_an_epoch_covers_every_structure_and_label_once() -> None:
     for epoch in epochs(EpochSchedule(WATER, 1, virial=True), 3):
         assert sorted(index for labels in epoch for index in labels[0]) == list(range(7))
-        for (index,), energy, (components,), virial in epoch:
+        for (index,), energy, (components,), virial, _ in epoch:
             assert energy
             assert components == list(range(WATER[index].components))
             assert virial == WATER[index].virial
@@ -79,7 +82,7 @@ def test_batches_hold_structures_with_the_same_kinds_of_labels() -> None:
     schedule = EpochSchedule(mixed, 1, batch_size=4)
     epoch = epochs(schedule, 1)[0]
     assert sorted(i for labels in epoch for i in labels[0]) == [n for n, a in enumerate(mixed) if any(a[:2])]
-    for indices, energy, components, virial in epoch:
+    for indices, energy, components, virial, _ in epoch:
         assert len(indices) <= 4
         assert not virial
         assert all(
@@ -89,8 +92,8 @@ def test_batches_hold_structures_with_the_same_kinds_of_labels() -> None:
 
 
 def test_energies_only() -> None:
-    assert all(c is None and e for _, e, c, _ in epochs(EpochSchedule(WATER, 1, forces=0), 1)[0])
-    assert all(c is None for _, _, c, _ in epochs(PinnSchedule(WATER, 1, energy_probability=1.0), 1)[0])
+    assert all(c is None and e for _, e, c, _, _ in epochs(EpochSchedule(WATER, 1, forces=0), 1)[0])
+    assert all(c is None for _, _, c, _, _ in epochs(PinnSchedule(WATER, 1, energy_probability=1.0), 1)[0])
 
 
 def test_pinn_uses_one_energy_or_some_forces_of_one_structure() -> None:
@@ -119,3 +122,48 @@ def test_pinn_uses_one_energy_or_some_forces_of_one_structure() -> None:
 def test_labels_that_nobody_has(make, key: str) -> None:
     with pytest.raises(InputError, match=key):
         make([Available(False, 0, False)] * 3)
+
+
+def test_groups_follow_the_energy() -> None:
+    schedule = GroupSchedule([Available(True, 21, True)] * 2, 1, group_atoms=3, groups=2, virial=True)
+    updates = list(schedule.epoch())
+    assert [(u.energy, u.components is not None, u.virial) for u in updates] == [
+        (True, False, False), (False, True, False), (False, True, False), (False, False, True),
+    ] * 2  # fmt: skip
+    assert {tuple(u.structures) for u in updates[:4]} != {tuple(u.structures) for u in updates[4:]}
+    first, second = updates[1].components[0], updates[2].components[0]
+    assert first.tolist() == [
+        3 * (int(c) // 3) + k % 3 for k, c in enumerate(first)
+    ]  # x, y, z of three atoms
+    assert len(first) == len(second) == updates[1].group == 9
+    assert not set(first.tolist()) & set(second.tolist())
+
+
+def test_all_groups_use_every_component_once() -> None:
+    schedule = GroupSchedule([Available(True, 21, False)], 1, group_atoms=3, groups=None)
+    forces = [u.components[0] for u in schedule.epoch() if u.components is not None]
+    assert [len(f) for f in forces] == [9, 9, 3]
+    assert sorted(torch.cat(forces).tolist()) == list(range(21))
+
+
+def test_groups_become_one_update() -> None:
+    schedule = GroupSchedule(
+        [Available(True, 21, True)] * 2, 1, group_atoms=3, groups=2, virial=True, joint_from=1
+    )
+    assert [len(list(schedule.epoch())) for _ in range(3)] == [8, 2, 2]
+    assert [schedule.epoch_length(epoch) for epoch in range(3)] == [8, 2, 2]
+    (update, _) = schedule.epoch()
+    assert (update.energy, update.virial, len(update.components[0]), update.group) == (True, True, 18, 9)
+
+
+def test_group_larger_than_the_structure() -> None:
+    available = [Available(True, 18, False), Available(True, 9, False, "small.xyz#3")]
+    with pytest.raises(InputError, match=r"a group has 6 atoms, but small.xyz#3 has only 3") as caught:
+        GroupSchedule(available, 1, group_atoms=6)
+    assert "group_atoms" in str(caught.value)
+    assert "3 or less" in str(caught.value)
+
+
+def test_groups_need_forces() -> None:
+    with pytest.raises(InputError, match="the schedule uses forces"):
+        GroupSchedule([Available(True, 0, False)], 1)
