@@ -58,7 +58,9 @@ def test_rosenbrock_in_any_unit(scale):
     start = torch.full((10,), -1.2, dtype=torch.float64)
     x, _ = run(Lbfgs(history=10), start, evaluate, 120)
     np.testing.assert_allclose(x.numpy(), 1.0, atol=1e-7)
-    peer = minimize(rosen, start.numpy(), jac=rosen_der, method="L-BFGS-B", options={"maxcor": 10, "ftol": 1e-15})
+    peer = minimize(
+        rosen, start.numpy(), jac=rosen_der, method="L-BFGS-B", options={"maxcor": 10, "ftol": 1e-15}
+    )
     needed = next(k for k, point in enumerate(seen) if rosen(point) < 1e-8)
     assert needed < 1.5 * peer.nfev
 

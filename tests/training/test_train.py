@@ -75,6 +75,7 @@ def test_run_folder(config: Path) -> None:
         "data.json",
         "checkpoints",
         "lcurve.txt",
+        "metrics.jsonl",
         "tensorboard",
         "model.pt",
         "summary.json",

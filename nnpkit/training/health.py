@@ -1,0 +1,100 @@
+"""What an epoch of updates says of itself: numbers for files, a few words for the screen, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, NamedTuple
+
+from nnpkit.optim.kalman import KalmanOptimizer
+from nnpkit.training.observations import Noise
+
+if TYPE_CHECKING:
+    from nnpkit.training.schedules import Labels
+
+__all__ = ["EpochReport", "average", "innovation_warnings", "kalman_health", "kinds_of_labels"]
+
+TOO_SURE, TOO_CAREFUL = 100.0, 0.01
+"""Innovations, 1 being expected, beyond which a whole epoch is worth a warning."""
+
+
+class EpochReport(NamedTuple):
+    """What an epoch of updates, or what was left of it, says of itself."""
+
+    numbers: dict[str, float]
+    short: str = ""  # for the display of the progress
+    warnings: tuple[str, ...] = ()
+
+
+def average(reports: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Means of the numbers that the updates reported, by name."""
+    return {name: fmean(values) for name, values in reports.items() if values}
+
+
+def kinds_of_labels(labels: Labels) -> list[str]:
+    """Kinds of `labels`: ``energy``, ``force``, ``virial``."""
+    forces = labels.components is not None and any(len(c) > 0 for c in labels.components)
+    present = {"energy": labels.energy, "force": forces, "virial": labels.virial}
+    return [kind for kind, there in present.items() if there]
+
+
+def kalman_health(
+    optimizer: KalmanOptimizer, noise: Noise, reports: Mapping[str, Sequence[float]], epoch: int
+) -> EpochReport:
+    """State of a Kalman filter after `epoch`, whose updates gave `reports`."""
+    means, health = average(reports), optimizer.health()
+    words = [
+        f"P {health['smallest']:.1e} to {health['largest']:.1e}",
+        f"|K| {means.get('gain', 0.0):.1e}",
+        f"innovation {means.get('innovation', 0.0):.2g}",
+    ]
+    words += [f"drift {health['drift']:.1e}"] if "drift" in health else []
+    physical = noise.learning_rate is None and optimizer.settings.observation_noise == "given"
+    warnings = innovation_warnings(reports, noise if physical else None, epoch)
+    return EpochReport({**means, **health}, ", ".join(words), tuple(warnings))
+
+
+def innovation_warnings(reports: Mapping[str, Sequence[float]], noise: Noise | None, epoch: int) -> list[str]:
+    """Warnings about innovations far from 1 during a whole epoch, with the settings to change.
+
+    The innovation of an update is the squared residual in units of what the covariance of the weights and the
+    observation noise let expect. Single outliers are no reason: the median counts.
+
+    Parameters
+    ----------
+    reports : mapping
+        Of the updates; ``innovation`` and, for updates with one kind of label, ``innovation_force`` and so on.
+    noise : Noise or None
+        Target accuracies; None where R is no accuracy but a convention (a learning rate, the number of blocks), so
+        that a small innovation means nothing.
+    epoch : int
+        Counted from 0. In the first one small innovations are normal: the weights are still uncertain.
+    """
+    separate = {kind: reports.get(f"innovation_{kind}", ()) for kind in ("energy", "force", "virial")}
+    groups = {kind: values for kind, values in separate.items() if values}
+    if not groups:
+        groups = {"": reports.get("innovation", ())}
+    warnings = []
+    for kind, values in groups.items():
+        typical = median(values) if values else 1.0
+        of = f"the innovation of {kind} updates" if kind else "the innovation"
+        if typical > TOO_SURE:
+            settings = _settings(kind, noise, typical)
+            advice = f"the filter is surer of itself than it should be; raise {settings} or process_noise"
+        elif typical < TOO_CAREFUL and noise is not None and epoch > 0:
+            settings = _settings(kind, noise, typical)
+            advice = f"these labels are believed less than the model already follows them; lower {settings}"
+        else:
+            continue
+        warnings.append(f"{of} was {typical:.2g} in this epoch, 1 is expected: {advice} (training.optimizer)")
+    return warnings
+
+
+def _settings(kind: str, noise: Noise | None, innovation: float) -> str:
+    """The setting of the observation noise, with a value that would explain the innovation."""
+    if noise is None:
+        return "the observation noise (a lower learning_rate)"
+    if not kind:
+        return "noise.energy and noise.force"
+    sigma = getattr(noise, kind)
+    return f"noise.{kind} ({sigma:.2g}; {sigma * innovation**0.5:.1g} would explain it)"
