@@ -88,7 +88,7 @@ def run_training(
         model, report = make_model(config, data)
     schedule = make_schedule(config, data.train)
     memory = _memory(config, model, data)
-    _announce(console, model, report, memory)
+    _announce(console, model, [*report, *_blocks(config, model)], memory)
     splits = _prepare(model, data, memory["budget"], console)
     n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
     update = make_update(config, splits["train"].store, n_updates)
@@ -193,6 +193,12 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
         "covariance": covariance,
         "budget": budget,
     }
+
+
+def _blocks(config: Config, model: AtomicModel) -> list[str]:
+    """What became of the partition of the covariance that was asked for, if there is a covariance."""
+    optimizer = config.training.optimizer
+    return [covariance_partition(optimizer, model).note] if isinstance(optimizer, Ekf) else []
 
 
 def _announce(console: Console, model: AtomicModel, report: list[str], memory: Mapping[str, int]) -> None:

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section
 
 __all__ = [
-    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "FullSchedule", "Lbfgs", "Noise", "PinnSchedule",
-    "Prefactors", "Training", "Weights",
+    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "FullSchedule", "GroupSchedule", "Lbfgs", "Noise",
+    "PinnSchedule", "Prefactors", "Training", "Weights",
 ]  # fmt: skip
 
 
@@ -264,10 +264,13 @@ class Training(Section):
         Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )
     schedule: Annotated[
-        EpochSchedule | PinnSchedule | FullSchedule, Field(discriminator="kind"), _default_kind("epoch")
+        EpochSchedule | PinnSchedule | GroupSchedule | FullSchedule,
+        Field(discriminator="kind"),
+        _default_kind("epoch"),
     ] = Field(
         EpochSchedule(),
-        description="Which labels each update uses: `kind: epoch`, `kind: pinn` or, with `lbfgs`, `kind: full`.",
+        description="Which labels each update uses: `kind: epoch`, `kind: pinn`, `kind: groups` or, with `lbfgs`, "
+        "`kind: full`.",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(

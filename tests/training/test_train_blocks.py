@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
+import ase.io
 import pytest
 from alloy import make_training
+from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from nnpkit.config import run
@@ -15,6 +18,7 @@ from nnpkit.config.assemble import covariance_partition
 from nnpkit.config.load import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
+from nnpkit.training.checkpoint import read_checkpoint, write_checkpoint
 
 
 @pytest.fixture
@@ -24,9 +28,10 @@ def config(tmp_path: Path) -> Path:
     os.chdir(before)
 
 
-def train(config: Path, *overrides: str, **options: bool) -> dict:
-    """Train quietly; the summary."""
-    return run.run_training(load_config(config, overrides), console=Console(file=io.StringIO()), **options)
+def train(config: Path, *overrides: str, console: Console | None = None, **options: bool) -> dict:
+    """Train, quietly unless there is a console; the summary."""
+    console = console or Console(file=io.StringIO())
+    return run.run_training(load_config(config, overrides), console=console, **options)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,94 @@ def test_a_covariance_beyond_the_memory_is_refused_before_it_is_made(
     with pytest.raises(InputError, match=r"covariance of \d+ weights .*block_size: \d+ would fit"):
         train(config)
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (
+            "{partition: split, block_size: 0}",
+            "block size 0 is no limit, so this is the partition layer (LEKF)",
+        ),
+        (
+            "{partition: reorganized, block_size: 1000000}",
+            "the block size 1000000 is not less than the number of weights, so this is the partition global (GEKF)",
+        ),
+        ("{partition: reorganized, block_size: 60}", "weights, block size 60"),
+        ("{}", "global (GEKF): one block of"),
+    ],
+)
+def test_what_became_of_the_blocks_is_said(config: Path, optimizer: str, expected: str) -> None:
+    out = io.StringIO()
+    train(config, f"training.optimizer={optimizer}", "training.epochs=1", console=Console(file=out))
+    assert expected in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["training.optimizer.partition=blocks"],
+            "training.optimizer.partition is 'blocks'; expected one of global, layer, split, reorganized",
+        ),
+        (["training.optimizer.block_size=-1"], "training.optimizer.block_size is -1; expected"),
+        (["training.optimizer.block_size=2.5"], "training.optimizer.block_size is 2.5; expected"),
+        (["training.optimizer.noise.force=-0.1"], "training.optimizer.noise.force is -0.1; expected a number > 0"),
+        (["training.optimizer.noise.energy=0"], "training.optimizer.noise.energy is 0; expected a number > 0"),
+        (["training.optimizer.process_noise=-1.0"], "training.optimizer.process_noise is -1.0; expected a number"),
+        (["training.optimizer.dtype=float16"], "training.optimizer.dtype is 'float16'; expected one of float64, float32"),
+        (["training.schedule={kind: groups, group_atoms: 2}"], "uses forces, but no training structure has any"),
+        (["training.schedule={kind: pinn}"], "uses forces, but no training structure has any"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_before_anything_is_written(
+    config: Path, overrides: list[str], expected: str
+) -> None:
+    images = ase.io.read("train.extxyz", ":")
+    for atoms in images:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    ase.io.write("train.extxyz", images)
+    with pytest.raises(InputError) as caught:
+        train(config, *overrides)
+    assert expected in str(caught.value)
+    assert not Path("run").exists()
+
+
+def test_structures_without_forces_take_part_with_their_energies(config: Path) -> None:
+    images = ase.io.read("train.extxyz", ":")
+    for atoms in images[::2]:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    ase.io.write("train.extxyz", images)
+    groups = "training.schedule={kind: groups, group_atoms: 2, groups: 2}"
+    summary = train(config, groups, "training.epochs=1", "data.test=train.extxyz")
+    assert summary["updates"] == 12 + 2 * 6  # energies, two groups of every second frame
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ("{partition: layer}", "training.optimizer.partition differs (it was 'split', now it is 'layer')"),
+        ("{partition: split, block_size: 30}", "training.optimizer.block_size differs (it was 20, now it is 30)"),
+        ("{partition: split, block_size: 20, dtype: float32}", "training.optimizer.dtype differs (it was 'float64'"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_another_partition_is_refused(config: Path, now: str, expected: str) -> None:
+    train(config, "training.optimizer={partition: split, block_size: 20}", "training.epochs=1")
+    before = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
+    with pytest.raises(InputError) as caught:
+        train(config, f"training.optimizer={now}", resume=True)
+    assert expected in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == before
+
+
+def test_a_checkpoint_whose_covariance_is_not_that_of_its_settings_is_refused(config: Path) -> None:
+    optimizer = "training.optimizer={partition: split, block_size: 20}"
+    train(config, optimizer, "training.epochs=1", "output=run")
+    train(config, "training.optimizer={partition: layer}", "training.epochs=1", "output=other")
+    name = "checkpoints/epoch-000001"
+    own, foreign = (read_checkpoint(Path(folder, name)) for folder in ("run", "other"))
+    own.tensors["update"] = foreign.tensors["update"]
+    shutil.rmtree(Path("run", name))
+    write_checkpoint(Path("run/checkpoints"), own)
+    with pytest.raises(InputError, match=r"covariance is of another partition: \d+ weights in blocks of"):
+        train(config, optimizer, "training.epochs=2", resume=True)
