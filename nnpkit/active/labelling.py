@@ -8,8 +8,8 @@ here, the same for every program.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,10 +158,3 @@ def make_reference(description: Mapping[str, Any]) -> ReferenceCalculator:
     if kind not in kinds:
         raise InputError(f"no reference calculator of kind {kind!r}", expected=", ".join(kinds))
     return kinds[kind](**arguments)
-
-
-def job(
-    description: Mapping[str, Any], limits: Limits, retries: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Content of the file that a labelling worker reads."""
-    return {"reference": dict(description), "limits": asdict(limits), "retries": [dict(r) for r in retries]}

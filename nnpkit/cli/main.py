@@ -26,6 +26,8 @@ COMMANDS = {
     "export": "Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.",
     "convert": "Convert data sets and potentials from one file format to another.",
     "md": "Write, run and plot a LAMMPS simulation of a structure.",
+    "select": "Choose the frames of a trajectory that are worth a reference calculation.",
+    "label": "Compute energies, forces and stresses of structures with a reference method.",
     "build": "Compile the LAMMPS plugin against the installed torch and LAMMPS.",
     "doctor": "Check torch, LAMMPS, MPI and the plugin, and say how to fix what does not fit.",
     "schema": "Print the JSON schema of the training YAML, for editors.",

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ase.calculators.emt import EMT
 
 from nnpkit.active.label_files import LabelFiles, settings_id
 from nnpkit.active.label_worker import label_all
-from nnpkit.active.labelling import CalculationError, Limits, check_label, compute_label, job, make_reference
+from nnpkit.active.labelling import CalculationError, Limits, check_label, compute_label, make_reference
 from nnpkit.active.labelling_ase import AseReference
 from nnpkit.active.programs import python
 from nnpkit.active.task import outcome, prepare_task, run_task
@@ -32,7 +33,10 @@ def prepare(
 ) -> tuple[LabelFiles, str, list[str]]:
     """A labelling task in `folder`/task."""
     files, settings = LabelFiles(folder), settings_id(make_reference(reference).identity)
-    content = job(reference, limits or Limits(), retries) | {"root": str(folder), "settings": settings}
+    content = {
+        "reference": reference, "limits": asdict(limits or Limits()), "retries": list(retries),
+        "root": str(folder), "settings": settings,
+    }  # fmt: skip
     (folder / "task").mkdir()
     (folder / "task" / "job.json").write_text(json.dumps(content))
     write(folder / "task" / "structures.xyz", structures, "extxyz")

@@ -1,0 +1,160 @@
+"""What a potential says about a structure before anyone has computed it: disagreement, extrapolation, sanity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnpkit.data.dataset import structure_sha256
+from nnpkit.data.distances import shortest_distances
+from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import LoadedModel
+from nnpkit.models.acsf import SymmetryFunction
+
+__all__ = ["Assessment", "Extrapolation", "assess", "describe", "function_names"]
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """The feature furthest outside the range of the training data."""
+
+    element: str
+    function: str
+    amount: float  # in units of the width of the range
+    count: int  # pairs of an atom and a feature outside, in the whole structure
+
+    def __str__(self) -> str:
+        return (
+            f"{self.element} {self.function} is {self.amount:.3g} of its range outside ({self.count} in all)"
+        )
+
+
+@dataclass
+class Assessment:
+    """A structure as a potential sees it. Energies in eV, forces in eV/Å, distances in Å."""
+
+    structure: Structure
+    key: str
+    energy: float
+    max_force: float
+    disagreement: float | None  # largest force disagreement of an atom, None without a committee
+    energy_std: float | None  # eV/atom
+    extrapolation: Extrapolation | None  # None if nothing is outside, or no range is known
+    min_distance: dict[str, float]  # by pair of elements
+    vector: np.ndarray = field(repr=False)  # (D,) of `describe`
+
+    @property
+    def name(self) -> str:
+        """Name of the structure."""
+        return self.structure.name
+
+
+def assess(model: LoadedModel, structures: Iterable[Structure]) -> Iterator[Assessment]:
+    """Assess structures one after the other.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        A committee, or one potential: then there is no disagreement.
+    structures : iterable of Structure
+        Their labels are ignored.
+
+    Raises
+    ------
+    InputError
+        If the potential lacks an element of a structure.
+    """
+    names = function_names(model)
+    for structure in structures:
+        result = model.predict(structure, members=model.n_members > 1)
+        spread = result.disagreement
+        features, types = _features(model, structure)
+        shortest = shortest_distances([structure])
+        yield Assessment(
+            structure=structure,
+            key=structure_sha256(structure, labels=False),
+            energy=result.energy,
+            max_force=float(np.linalg.norm(result.forces, axis=1).max()),
+            disagreement=None if spread is None else float(spread.forces_std.max()),
+            energy_std=None if spread is None else spread.energy_std,
+            extrapolation=_extrapolation(model, features, types, names),
+            min_distance={pair: found.distance for pair, found in shortest.items()},
+            vector=_vector(model, features, types),
+        )
+
+
+def describe(model: LoadedModel, structures: Iterable[Structure]) -> np.ndarray:
+    """Vectors (n, D) of structures: mean and spread over the atoms of each element of every feature.
+
+    Features are taken in units of the width of their range in the training data, so that vectors of one potential
+    can be compared with each other and with nothing else.
+    """
+    rows = [_vector(model, *_features(model, structure)) for structure in structures]
+    return np.array(rows) if rows else np.zeros((0, 0))
+
+
+@torch.no_grad()
+def _features(model: LoadedModel, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+    """Raw features (N, D) and types (N,)."""
+    graph = build_graph(structure, model.elements, model.cutoff)
+    arguments = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
+    return model.module.features(*arguments).numpy(), graph.types.numpy()
+
+
+def _ranges(model: LoadedModel, element: str) -> tuple[np.ndarray, np.ndarray] | None:
+    ranges: Mapping[str, Any] | None = model.metadata.get("feature_ranges")
+    return None if ranges is None else (np.array(ranges[element]["min"]), np.array(ranges[element]["max"]))
+
+
+def _extrapolation(
+    model: LoadedModel, features: np.ndarray, types: np.ndarray, names: Mapping[str, list[str]]
+) -> Extrapolation | None:
+    worst, count = None, 0
+    for index, element in enumerate(model.elements):
+        ranges, mine = _ranges(model, element), features[types == index]
+        if ranges is None or not len(mine):
+            continue
+        low, high = ranges
+        width = np.where(high > low, high - low, np.inf)
+        mine = mine[:, : len(low)]
+        outside = np.maximum(low - mine, mine - high)
+        outside = np.where(outside > 1e-10 * np.maximum(1.0, np.abs(high)), outside, 0.0)
+        count += int((outside > 0.0).sum())
+        amount = outside / width
+        function = int(amount.max(axis=0).argmax())
+        largest = float(amount[:, function].max())
+        if largest > 0.0 and (worst is None or largest > worst[2]):
+            known = names.get(element, [])
+            worst = (
+                element,
+                known[function] if function < len(known) else f"feature {function + 1}",
+                largest,
+            )
+    return None if worst is None else Extrapolation(*worst, count)
+
+
+def _vector(model: LoadedModel, features: np.ndarray, types: np.ndarray) -> np.ndarray:
+    parts = []
+    for index, element in enumerate(model.elements):
+        mine, ranges = features[types == index], _ranges(model, element)
+        if ranges is not None:
+            low, high = ranges
+            width = np.where(high > low, high - low, 1.0)
+            mine = (mine[:, : len(low)] - low) / width
+        if len(mine):
+            parts += [mine.mean(axis=0), mine.std(axis=0)]
+        else:
+            parts += [np.zeros(mine.shape[1])] * 2
+    return np.concatenate(parts)
+
+
+def function_names(model: LoadedModel) -> dict[str, list[str]]:
+    """Symmetry functions of each element in words, in the order of the features; empty where there are none."""
+    members = model.metadata.get("members") or [model.metadata]
+    functions = [SymmetryFunction(**f) for f in members[0]["spec"].get("functions", ())]
+    return {element: [str(f) for f in functions if f.center == element] for element in model.elements}

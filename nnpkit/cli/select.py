@@ -1,0 +1,162 @@
+"""`nnpkit select`: which frames of a trajectory are worth a reference calculation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nnpkit.active.selection import Bounds, Decision
+    from nnpkit.deploy.load import LoadedModel
+
+__all__ = ["select"]
+
+
+def select(
+    model: Annotated[
+        Path,
+        typer.Argument(help="Committee (committee.pt), or one potential: then only extrapolation counts."),
+    ],
+    trajectory: Annotated[list[str], typer.Argument(metavar="TRAJECTORY", help="Files with candidates.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Extended XYZ of the frames taken.")
+    ] = Path("selected.xyz"),
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known", metavar="FILE", help="Structures that have labels; frames like them are not taken."
+        ),
+    ] = None,
+    validation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--validation",
+            metavar="FILE",
+            help="Labelled structures outside the training, to learn the bounds from.",
+        ),
+    ] = None,
+    lower: Annotated[
+        float | None,
+        typer.Option("--lower", help="Force disagreement, eV/Å, below which the committee is certain."),
+    ] = None,
+    upper: Annotated[
+        float | None,
+        typer.Option("--upper", help="Force disagreement, eV/Å, above which a frame is too wild."),
+    ] = None,
+    budget: Annotated[int, typer.Option("--budget", help="Most frames to take.")] = 50,
+    method: Annotated[
+        str,
+        typer.Option("--method", help="fps, cur, disagreement or random: in which order frames are taken."),
+    ] = "fps",
+    duplicate: Annotated[
+        float, typer.Option("--duplicate", help="Closer than this, in typical distances, is a duplicate.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random method.")] = 1,
+    reasons: Annotated[
+        Path | None,
+        typer.Option("--reasons", metavar="FILE", help="CSV with the verdict and reason of every frame."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Format of the trajectory; recognised by default.")
+    ] = None,
+) -> None:
+    """Choose the frames of a trajectory that are worth a reference calculation.
+
+    A frame is worth it where the committee disagrees by more than the lower bound, or a feature lies outside the
+    range of the training data; above the upper bound, or with atoms too close, it is too wild. The bounds are
+    given or learnt from the errors of validation structures. Of those worth it, the most different ones are taken
+    until the budget is used up. Label them with `nnpkit label`.
+    """
+    from rich.console import Console
+
+    from nnpkit.active.assess import assess, describe
+    from nnpkit.active.selection import Selection, count_verdicts
+    from nnpkit.active.selection import select as decide
+    from nnpkit.cli.models import load_with_notes
+    from nnpkit.data.dataset import load_dataset, structure_sha256
+    from nnpkit.data.formats import write
+    from nnpkit.training.progress import Progress
+
+    rules = Selection(budget=budget, method=method, duplicate=duplicate, seed=seed)
+    potential = load_with_notes(model)
+    bounds = _bounds(potential, validation, lower, upper)
+    candidates = load_dataset(trajectory, format)
+    labelled = load_dataset(known) if known else []
+    with Progress("frames", len(candidates), Console()) as bar:
+        assessed = []
+        for assessment in assess(potential, candidates):
+            assessed.append(assessment)
+            bar.advance()
+    decisions = decide(
+        assessed, bounds, rules, describe(potential, labelled),
+        {structure_sha256(s, labels=False): f"the same as {s.name}" for s in labelled},
+        potential.metadata.get("min_distance"),
+    )  # fmt: skip
+    print(f"bounds {bounds.lower:.3g} to {bounds.upper:.3g} eV/Å: {bounds.reason}")
+    for verdict, number in count_verdicts(decisions).items():
+        print(f"{number:6d} {verdict}")
+    if reasons is not None:
+        _write_reasons(reasons, decisions)
+    pairs = zip(assessed, decisions, strict=True)
+    taken = [_annotated(a, d) for a, d in pairs if d.verdict == "taken"]
+    if not taken:
+        print("nothing to label")
+        return
+    write(output, taken, "extxyz")
+    print(f"{len(taken)} frames in {output}; label them: nnpkit label {output}")
+
+
+def _bounds(
+    model: LoadedModel, validation: list[str] | None, lower: float | None, upper: float | None
+) -> Bounds:
+    """Bounds as given, or learnt."""
+    import numpy as np
+
+    from nnpkit.active.selection import Bounds, learn_bounds
+    from nnpkit.data.dataset import load_dataset
+    from nnpkit.errors import InputError
+
+    if model.n_members < 2:
+        return Bounds(float("inf"), float("inf"), "one potential: only extrapolation counts")
+    if lower is not None and upper is not None:
+        if not lower < upper:
+            raise InputError(f"--lower {lower:g} is not below --upper {upper:g}")
+        return Bounds(lower, upper, "as given")
+    if not validation:
+        raise InputError(
+            "no bounds", where="--lower, --upper", hint="give both, or --validation with labelled structures"
+        )
+    frames = [s for s in load_dataset(validation) if s.forces is not None]
+    results = [model.predict(s) for s in frames]
+    spread = [float(r.disagreement.forces_std.max()) for r in results if r.disagreement is not None]
+    error = [
+        float(np.linalg.norm(r.forces - s.forces, axis=1).max()) for r, s in zip(results, frames, strict=True)
+    ]
+    learnt = learn_bounds(np.array(spread), np.array(error))
+    return Bounds(lower or learnt.lower, upper or learnt.upper, learnt.reason)
+
+
+def _annotated(assessment: Any, decision: Decision) -> Any:
+    """The structure without old labels, with what was found out about it."""
+    info = {"expected_energy": assessment.energy, "reason": decision.reason}
+    if decision.disagreement is not None:
+        info["disagreement"] = decision.disagreement
+    return assessment.structure.replace(
+        energy=None, forces=None, stress=None, charges=None, info=info, arrays={}
+    )
+
+
+def _write_reasons(path: Path, decisions: list[Decision]) -> None:
+    import csv
+
+    from nnpkit.files import atomic_write
+
+    with atomic_write(path) as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["frame", "verdict", "disagreement_eV_A", "reason"])
+        for d in decisions:
+            rows.writerow(
+                [d.name, d.verdict, "" if d.disagreement is None else f"{d.disagreement:.6g}", d.reason]
+            )

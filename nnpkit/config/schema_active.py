@@ -1,0 +1,278 @@
+"""The active learning YAML: every setting with its type, default and meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from nnpkit.config.schema_training import _default_kind
+from nnpkit.config.section import NonNegative, PathList, Positive, PositiveInt, Section
+
+__all__ = [
+    "ActiveConfig",
+    "AseReference",
+    "CommandReference",
+    "Cp2kReference",
+    "Execution",
+    "ReferenceFile",
+    "Selection",
+]
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Limits(Section):
+    """What a label must satisfy to be believed."""
+
+    net_force: Positive = Field(
+        0.01, description="Largest sum of all forces, eV/Å, divided by the root of the number of atoms."
+    )
+    max_force: Positive = Field(100.0, description="Largest force on an atom, eV/Å.")
+    energy_jump: Positive = Field(
+        2.0, description="Largest difference, eV/atom, from the energy that the potential expects."
+    )
+
+
+class _Reference(Section):
+    limits: Limits = Field(Limits(), description="What a label must satisfy.")
+    retries: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Settings that are changed in the second attempt, the third and so on; after the last one the "
+        "structure goes into quarantine.",
+    )
+    walltime: Positive = Field(3600.0, description="Seconds after which one calculation has failed.")
+    per_task: PositiveInt = Field(
+        4, description="Structures that one task labels: more for quick methods, 1 for expensive ones."
+    )
+
+
+class AseReference(_Reference):
+    """Labels from a calculator of ASE."""
+
+    kind: Literal["ase"] = Field("ase", description="Kind of the reference calculator.")
+    calculator: str = Field(
+        "tblite", description="`tblite`, `emt`, another name that ASE knows, or `package.module.Class`."
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of the calculator, e.g. `{method: GFN1-xTB}` (the default of tblite).",
+    )
+
+
+class Cp2kReference(_Reference):
+    """Labels from CP2K with an input template."""
+
+    kind: Literal["cp2k"] = Field("cp2k", description="Kind of the reference calculator.")
+    template: str = Field(
+        description="CP2K input with `{{cell}}`, `{{coordinates}}` and perhaps `{{scf_guess}}` and settings of your "
+        "own; relative to the folder of the YAML file.",
+    )
+    command: list[str] = Field(
+        ["cp2k.psmp"], min_length=1, description="Program with its MPI launcher; no shell."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Values of the placeholders of the template; retries change them."
+    )
+    data_dir: str | None = Field(None, description="Folder of basis sets and potentials (`CP2K_DATA_DIR`).")
+    threads: PositiveInt = Field(1, description="OMP_NUM_THREADS of each process.")
+
+
+class CommandReference(_Reference):
+    """Labels from any program that reads a structure and writes extended XYZ."""
+
+    kind: Literal["command"] = Field("command", description="Kind of the reference calculator.")
+    command: list[str] = Field(
+        min_length=1,
+        description="Program and arguments with `{input}`, `{output}` and names of settings; no shell.",
+    )
+    input: str = Field("structure.xyz", description="Name of the file that is written.")
+    output: str = Field("labels.xyz", description="Name of the file that is read: extended XYZ in eV and Å.")
+    input_format: str = Field("extxyz", description="Format of the written file.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Values for the command; retries change them."
+    )
+
+
+Reference = Annotated[
+    AseReference | Cp2kReference | CommandReference, Field(discriminator="kind"), _default_kind("ase")
+]
+
+
+class Condition(Section):
+    """A stretch of exploration at one set of conditions."""
+
+    ensemble: Literal["nvt", "npt"] = Field("nvt", description="What is kept constant.")
+    temperature: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        [300.0, 300.0], description="K, at the beginning and at the end."
+    )
+    pressure: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [1.0, 1.0], description="bar, at the beginning and at the end; of `npt`."
+    )
+    steps: PositiveInt = Field(2000, description="Time steps.")
+    runs: PositiveInt = Field(1, description="Runs of this kind per round, each from another start.")
+    strain: NonNegative = Field(
+        0.0, description="Largest random strain of the cell at the start, each component by itself."
+    )
+
+
+class Random(Section):
+    """Random structures for a beginning without data: atoms placed with minimum distances (no dynamics)."""
+
+    composition: dict[str, PositiveInt] = Field(description="Atoms of each element, e.g. `{O: 8, H: 16}`.")
+    number: PositiveInt = Field(20, description="Structures.")
+    volume: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        [8.0, 16.0], description="Smallest and largest volume per atom, Å³."
+    )
+    distance: Positive = Field(
+        0.8, description="Smallest distance of two atoms in units of the sum of their covalent radii."
+    )
+
+
+class Exploration(Section):
+    """Where new structures come from: molecular dynamics of the committee, watched while it runs."""
+
+    engine: Literal["lammps", "ase"] = Field("lammps", description="What moves the atoms.")
+    starts: PathList | None = Field(
+        None, description="Files with starting structures; by default random ones of those that have labels."
+    )
+    conditions: list[Condition] = Field(
+        [Condition()], min_length=1, description="What is run in every round."
+    )
+    timestep: Positive = Field(0.5, description="fs.")
+    every: PositiveInt = Field(10, description="Steps between looks at the disagreement.")
+    interval: PositiveInt = Field(
+        50, description="Least number of steps between collected frames, so that they differ."
+    )
+    max_frames: PositiveInt = Field(50, description="Most frames collected from one run.")
+    min_distance: Positive = Field(
+        0.7,
+        description="The run ends when a pair comes closer than this part of the shortest known distance.",
+    )
+    max_force: Positive = Field(50.0, description="The run ends at a larger force, eV/Å.")
+    input: str | None = Field(
+        None,
+        description="LAMMPS input of your own; the variables and commands it must use are in the documentation.",
+    )
+    ranks: PositiveInt = Field(1, description="MPI ranks of each LAMMPS run.")
+    grow: Annotated[float, Field(ge=1.0)] = Field(
+        1.0, description="Factor on the number of steps from one round to the next."
+    )
+
+
+class Selection(Section):
+    """Which of the collected frames get a label."""
+
+    lower: Literal["auto"] | Positive = Field(
+        "auto",
+        description="Force disagreement, eV/Å, below which the committee is certain; learnt by default.",
+    )
+    upper: Literal["auto"] | Positive = Field(
+        "auto", description="Force disagreement, eV/Å, above which nothing is believed; learnt by default."
+    )
+    percentile: Annotated[float, Field(gt=0.0, lt=100.0)] = Field(
+        90.0, description="A structure whose expected error exceeds that of this percentage of the validation "
+        "frames is worth a label.",
+    )  # fmt: skip
+    factor: Annotated[float, Field(gt=1.0)] = Field(8.0, description="Upper over lower bound, if learnt.")
+    budget: PositiveInt = Field(50, description="Most labels per round.")
+    method: Literal["fps", "cur", "disagreement", "random"] = Field(
+        "fps",
+        description="Order in which frames are taken: farthest points in descriptor space, CUR, the largest "
+        "disagreement, or at random.",
+    )
+    extrapolation: NonNegative | None = Field(
+        0.05,
+        description="A frame with a feature further outside the range of the training data than this, in units of "
+        "the range, is worth a label however certain the committee is; null for never.",
+    )
+    min_distance: Positive = Field(
+        0.8,
+        description="Frames with a pair closer than this part of the shortest known distance are refused.",
+    )
+    max_force: Positive = Field(50.0, description="Frames with a larger predicted force, eV/Å, are refused.")
+    duplicate: NonNegative = Field(
+        0.1,
+        description="Frames closer than this to a labelled or taken one in descriptor space, in units of the "
+        "typical distance of labelled ones, are duplicates.",
+    )
+
+
+class Execution(Section):
+    """Where tasks run."""
+
+    executor: Literal["local", "slurm", "pbs"] = Field(
+        "local", description="This machine, or blocks of nodes of a scheduler."
+    )
+    cores: PositiveInt | None = Field(
+        None, description="Tasks at a time on this machine or on each node; all cores by default."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Options of Parsl's SlurmProvider or PBSProProvider: `partition`, `account`, `walltime`, "
+        "`nodes_per_block`, `max_blocks`, `scheduler_options`, `worker_init`, ...",
+    )
+    launcher: Literal["single", "srun", "mpiexec"] = Field(
+        "single", description="How the workers of a block are started on its nodes."
+    )
+
+
+class Stop(Section):
+    """When the loop ends."""
+
+    rounds: PositiveInt = Field(10, description="Most rounds.")
+    labels: PositiveInt | None = Field(None, description="Most labels in all.")
+    hours: Positive | None = Field(None, description="Hours after which no new round begins.")
+    candidates: Unit = Field(
+        0.02,
+        description="Converged when, in two rounds, less than this part of the frames is worth a label...",
+    )
+    improvement: Unit = Field(
+        0.05,
+        description="...and the validation error fell by less than this part from one round to the next.",
+    )
+
+
+class ReferenceFile(Section):
+    """How labels are computed, and where: what `nnpkit label` takes from a file."""
+
+    reference: Reference = Field(AseReference(), description="What computes labels.")
+    execution: Execution = Field(Execution(), description="Where tasks run.")
+
+
+class ActiveConfig(Section):
+    """Everything that defines an active learning project."""
+
+    seed: int = Field(1, ge=0, description="Seed of all random numbers.")
+    output: str = Field("active", description="Folder of the project, relative to the current folder.")
+    training: str = Field(
+        description="YAML of `nnpkit train`, relative to the folder of this file: the first data, the model, the "
+        "training and the committee.",
+    )
+    warm_start: bool = Field(
+        True,
+        description="Begin every training with the weights and the Kalman covariance of the one before; false "
+        "begins from scratch.",
+    )
+    warm_epochs: PositiveInt | None = Field(
+        None, description="Epochs of a training that begins warm; by default those of the training YAML."
+    )
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.1, description="Part of the new labels that joins the validation set."
+    )
+    random: Random | None = Field(None, description="Random structures for the first data set.")
+    structures: PathList | None = Field(
+        None, description="Structures without labels for the first data set; they are labelled first."
+    )
+    reference: Reference = Field(AseReference(), description="What computes labels.")
+    exploration: Exploration = Field(Exploration(), description="Where new structures come from.")
+    selection: Selection = Field(Selection(), description="Which of them get a label.")
+    execution: Execution = Field(Execution(), description="Where tasks run.")
+    stop: Stop = Field(Stop(), description="When the loop ends.")
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> ActiveConfig:
+        lower, upper = self.selection.lower, self.selection.upper
+        if isinstance(lower, float) and isinstance(upper, float) and not lower < upper:
+            raise ValueError(f"selection.lower ({lower:g}) is not below selection.upper ({upper:g})")
+        return self
