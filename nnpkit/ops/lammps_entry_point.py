@@ -11,14 +11,16 @@ import hashlib
 import os
 import sys
 
-__all__ = ["MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
+__all__ = ["KERNEL_LIBRARY", "MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
 
 PLUGIN = "nnpkitplugin.so"
 """What LAMMPS opens."""
 MODEL_LIBRARY = "libnnpkit_model.so"
 """What the pair style opens when it needs a model; it carries libtorch."""
+KERNEL_LIBRARY = "libnnpkit_ops.so"
+"""The fused kernels alone, for Python."""
 RECORD = "build.json"
-"""What both were compiled with."""
+"""What they were compiled with."""
 
 
 def candidate_folders() -> list[str]:

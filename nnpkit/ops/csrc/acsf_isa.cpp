@@ -1,0 +1,22 @@
+// The stages of acsf_plan.h, compiled once for each instruction set.
+
+#include "acsf_gradient.h"
+#include "acsf_network.h"
+#include "acsf_plan.h"
+
+namespace nnpkit {
+namespace NNPKIT_ISA {
+
+template <typename T>
+static void fill(acsf::Stages<T> &stages) {
+  stages.width = WIDTH<T>;
+  stages.describe = &describe<T>;
+  stages.differentiate = &differentiate<T>;
+  stages.network = &network<T>;
+}
+
+void acsf_stages(acsf::Stages<double> &stages) { fill(stages); }
+void acsf_stages(acsf::Stages<float> &stages) { fill(stages); }
+
+}  // namespace NNPKIT_ISA
+}  // namespace nnpkit

@@ -1,0 +1,357 @@
+// The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom after the
+// other, so that everything an atom needs stays in the cache between its features and its gradient.
+
+#include "acsf_model.h"
+#include "kernel.h"
+#include "wall.h"
+
+#include <algorithm>
+#include <chrono>
+#include <climits>
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace acsf {
+
+namespace {
+
+// Memory at a cache line that only grows; what was in it is lost.
+template <typename T>
+class Buffer {
+ public:
+  T *room(int64_t n) {
+    if (n > size) {
+      storage = Storage();
+      data = reinterpret_cast<T *>(storage.room(static_cast<size_t>(n + n / 4 + PADDING) * sizeof(T)));
+      size = n + n / 4;
+    }
+    return data;
+  }
+
+ private:
+  Storage storage;
+  T *data = nullptr;
+  int64_t size = -1;
+};
+
+template <typename T>
+Stages<T> stages_of(Isa isa) {
+  Stages<T> stages{};
+#ifndef NNPKIT_ONLY_PORTABLE
+  if (isa == Isa::AVX512) return avx512::acsf_stages(stages), stages;
+  if (isa == Isa::AVX2) return avx2::acsf_stages(stages), stages;
+#endif
+  portable::acsf_stages(stages);
+  return stages;
+}
+
+// Members with one descriptor.
+template <typename T>
+struct Part {
+  Description description;
+  std::vector<Center<T>> centers;                     // per type
+  std::vector<int> members;                           // positions in the committee
+  std::vector<std::vector<ElementModel>> elements;    // (members of the part, types)
+  std::vector<std::vector<Network<T>>> networks;      // (members of the part, types)
+  std::vector<std::vector<double>> minimum, maximum;  // per type, what all members have seen
+  int first_function = 0;                             // column of its functions in the counts
+
+  int n_members() const { return static_cast<int>(members.size()); }
+};
+
+template <typename T>
+class AcsfKernel : public Kernel {
+ public:
+  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : inputs(members), stages(stages_of<T>(isa)) {}
+
+  // False with a reason if a member is not covered.
+  bool prepare(std::string &reason) {
+    bool ranges = true;
+    for (size_t m = 0; m < inputs.size(); m++) {
+      Description description;
+      std::vector<ElementModel> elements;
+      if (!read_model(inputs[m], description, elements, reason)) return false;
+      if (m > 0 && description.n_types != parts[0].description.n_types)
+        throw std::runtime_error("members with different elements");
+      auto part = std::find_if(parts.begin(), parts.end(),
+                               [&](const Part<T> &other) { return other.description == description; });
+      if (part == parts.end()) {
+        parts.emplace_back();
+        part = parts.end() - 1;
+        part->description = description;
+      }
+      ranges = ranges && !elements[0].minimum.empty();
+      part->members.push_back(static_cast<int>(m));
+      part->elements.push_back(std::move(elements));
+      walls.emplace_back(inputs[m].metadata);
+    }
+    for (Part<T> &part : parts) {
+      plan(part);
+      part.first_function = n_columns;
+      if (ranges) n_columns += part.description.width();
+    }
+    if (!ranges) n_columns = 0;
+    return true;
+  }
+
+  int n_members() const override { return static_cast<int>(inputs.size()); }
+  int n_functions() const override { return n_columns; }
+
+  void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
+    const int n_rows = mean_only ? 1 : n_members();
+    std::fill(results.gradient, results.gradient + 3 * n_rows * edges.n_edges(), 0.0);
+    std::fill(results.atomic_energy, results.atomic_energy + n_rows * edges.n_atoms, 0.0);
+    if (results.atom_extrapolations)
+      std::fill(results.atom_extrapolations, results.atom_extrapolations + edges.n_atoms, 0);
+    for (Part<T> &part : parts)
+      for (int64_t i = 0; i < edges.n_atoms; i++) {
+        // a clock costs as much as a neighbour: look at it for one atom out of sixteen
+        atom(part, edges, i, n_rows, results, timing && i % 16 == 0 ? timing : nullptr);
+      }
+    for (int m = 0; m < n_members(); m++)
+      walls[m].add(edges, mean_only ? 0 : m, n_rows, mean_only ? 1.0 / n_members() : 1.0, results);
+  }
+
+ private:
+  const std::vector<KernelInput> inputs;
+  Stages<T> stages;
+  Storage storage;
+  std::vector<Part<T>> parts;
+  std::vector<Wall> walls;
+  int n_columns = 0;
+
+  Workspace<T> ws{};
+  Buffer<int> counts;
+  Buffer<T> slots, triplets, kept, quads, member_sums;
+  Buffer<int32_t> rows;
+  Buffer<int64_t> slot_edges;
+  Buffer<double> numbers;
+  Buffer<T> nodes;
+  std::vector<double> squares;  // of the distances of one atom's edges
+  std::vector<int> cursor;
+
+  void plan(Part<T> &part) {
+    const int n_types = part.description.n_types;
+    part.minimum.resize(n_types);
+    part.maximum.resize(n_types);
+    for (int t = 0; t < n_types; t++) part.centers.push_back(plan_center<T>(part.description, t, storage));
+    for (const auto &elements : part.elements) {
+      part.networks.emplace_back();
+      for (int t = 0; t < n_types; t++) {
+        part.networks.back().push_back(plan_network<T>({&elements[t]}, storage));
+        narrow_range(part.minimum[t], elements[t].minimum, [](double a, double b) { return std::max(a, b); });
+        narrow_range(part.maximum[t], elements[t].maximum, [](double a, double b) { return std::min(a, b); });
+      }
+    }
+  }
+
+  template <typename Choice>
+  static void narrow_range(std::vector<double> &range, const std::vector<double> &other, const Choice &choose) {
+    if (range.empty()) range = other;
+    for (size_t f = 0; f < other.size(); f++) range[f] = choose(range[f], other[f]);
+  }
+
+  // seconds since the last call, times what one atom stands for
+  static double lap(std::chrono::steady_clock::time_point &last) {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = 16.0 * std::chrono::duration<double>(now - last).count();
+    last = now;
+    return seconds;
+  }
+
+  void atom(Part<T> &part, const Edges &edges, int64_t i, int n_rows, const Results &results, Timing *timing) {
+    std::chrono::steady_clock::time_point last;
+    if (timing) last = std::chrono::steady_clock::now();
+    const int64_t type = edges.types[i];
+    if (type < 0 || type >= part.description.n_types) throw std::runtime_error("an atom of unknown type");
+    const Center<T> &center = part.centers[type];
+    gather(part, center, edges, i);
+    stages.describe(center, ws);
+    if (timing) timing->descriptor += lap(last);
+    if (n_columns > 0 && results.atom_extrapolations) count(part, type, i, results);
+    double *const gradient = results.gradient - 3 * n_rows * edges.offsets[0];
+    const bool mean = n_rows == 1;
+    const double share = 1.0 / n_members();
+    for (int f = 0; mean && f < center.n_features; f++) mean_coefficients()[f] = 0.0;
+    for (int m = 0; m < part.n_members(); m++) {
+      const double energy = network(part, m, type);
+      results.atomic_energy[i * n_rows + (mean ? 0 : part.members[m])] += mean ? share * energy : energy;
+      if (mean) {
+        for (int f = 0; f < center.n_features; f++)
+          mean_coefficients()[f] += share * static_cast<double>(coefficients(m)[f]);
+      }
+    }
+    if (timing) timing->network += lap(last);
+    if (mean) {
+      for (int f = 0; f < center.n_features; f++) ws.coefficients[f] = static_cast<T>(mean_coefficients()[f]);
+      stages.differentiate(center, ws, gradient);
+    } else {
+      differentiate_members(part, center, gradient, n_rows);
+    }
+    if (timing) timing->gradient += lap(last);
+  }
+
+  // Sorts the edges of atom i into slots by type and makes room for everything that follows.
+  void gather(const Part<T> &part, const Center<T> &center, const Edges &edges, int64_t i) {
+    const int n_types = center.n_types;
+    const int64_t begin = edges.offsets[i], n = edges.offsets[i + 1] - begin;
+    if (n < 0 || n > INT_MAX / 16) throw std::runtime_error("offsets that make no sense");
+    const double limit = part.description.longest * part.description.longest;
+    ws.begin = counts.room(2 * n_types + 2 * center.n_groups);
+    ws.count = ws.begin + n_types;
+    ws.group_triplets = ws.count + n_types;
+    ws.group_rows = ws.group_triplets + center.n_groups;
+    std::fill(ws.count, ws.count + n_types, 0);
+    squares.resize(std::max(squares.size(), static_cast<size_t>(n)));
+    for (int64_t e = 0; e < n; e++) {
+      const double *const v = edges.edge_vec + 3 * (begin + e);
+      squares[e] = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+      const int64_t type = edges.neighbor_type[begin + e];
+      if (type < 0 || type >= n_types) throw std::runtime_error("a neighbour of unknown type");
+      ws.count[type] += squares[e] < limit;
+    }
+    cursor.resize(n_types);
+    int slot = 0;
+    for (int t = 0; t < n_types; t++) {
+      cursor[t] = ws.begin[t] = slot;
+      const int width = stages.width;
+      if (ws.count[t] > 0) slot += (ws.count[t] + width - 1) / width * width + width;
+    }
+    ws.n_slots = slot;
+    make_room(center, slot);
+    for (int t = 0; t < n_types; t++) {
+      if (ws.count[t] == 0) continue;
+      const int end = t + 1 < n_types ? ws.begin[t + 1] : slot;
+      for (int at = ws.begin[t] + ws.count[t]; at < end; at++) {  // nobody is there
+        ws.x[at] = ws.y[at] = ws.z[at] = T(1.0e6);
+        ws.r2[at] = T(3.0e12);
+      }
+    }
+    for (int64_t e = 0; e < n; e++) {
+      if (!(squares[e] < limit)) continue;
+      const double *const v = edges.edge_vec + 3 * (begin + e);
+      const int at = cursor[edges.neighbor_type[begin + e]]++;
+      ws.x[at] = static_cast<T>(v[0]);
+      ws.y[at] = static_cast<T>(v[1]);
+      ws.z[at] = static_cast<T>(v[2]);
+      ws.r2[at] = static_cast<T>(squares[e]);
+      T *const point = ws.point + 8 * at;
+      point[0] = point[1] = point[2] = point[3] = T(1);
+      point[4] = ws.x[at];
+      point[5] = ws.y[at];
+      point[6] = ws.z[at];
+      point[7] = T(0);
+      const_cast<int64_t *>(ws.edges)[at] = begin + e;
+    }
+  }
+
+  void make_room(const Center<T> &center, int64_t n_slots) {
+    const int64_t block = 8 * stages.width;
+    int64_t most = 0, all = 0, kept_size = 0, most_members = 0;
+    for (int g = 0; g < center.n_groups; g++) {
+      const AngularGroup<T> &group = center.groups[g];
+      const int64_t a = ws.count[group.first], b = ws.count[group.second];
+      const int64_t n = (group.first == group.second ? a * (a - 1) / 2 : a * b) + block;
+      most = std::max(most, n);
+      most_members = std::max(most_members, n * std::max(4, 3 * group.n_functions));
+      all += n;
+      kept_size += n * (4 + group.n_radial);
+    }
+    if (kept_size > INT_MAX) throw std::runtime_error("an atom has too many neighbours: do atoms overlap?");
+    const int64_t cutoffs = std::max(center.n_cutoffs, 1);
+    T *at = slots.room(n_slots * (6 + 8 + 8 * cutoffs + 3 * cutoffs + center.n_radial_functions) + 16 * PADDING);
+    const auto take = [&](int64_t n) { return at += n, at - n; };
+    ws.point = take(8 * n_slots);
+    ws.sums = take(8 * cutoffs * n_slots);
+    ws.x = take(n_slots);
+    ws.y = take(n_slots);
+    ws.z = take(n_slots);
+    ws.r2 = take(n_slots);
+    ws.inverse = take(n_slots);
+    ws.radial_force = take(n_slots);
+    ws.envelope = take(cutoffs * n_slots);
+    ws.slope = take(cutoffs * n_slots);
+    ws.shift_sums = take(cutoffs * n_slots);
+    ws.radial = take(center.n_radial_functions * n_slots);
+    const int64_t line = most + PADDING;
+    T *const scratch = triplets.room(4 * line + all + PADDING);
+    ws.side2 = scratch;
+    ws.legs2 = scratch + line;
+    ws.product = scratch + 2 * line;
+    ws.envelopes = scratch + 3 * line;
+    ws.partner = scratch + 4 * line;
+    ws.kept = kept.room(kept_size + PADDING);
+    ws.quads = quads.room((n_members() > 1 ? most_members : 4 * most) + PADDING);
+    const int64_t n_rows = n_slots * center.n_groups;
+    ws.row_slot = rows.room(2 * n_rows + PADDING);
+    ws.row_begin = ws.row_slot + n_rows;
+    ws.edges = slot_edges.room(n_slots);
+    const int64_t width = center.n_features + PADDING;
+    ws.features = numbers.room(2 * width + 16 * width);
+    ws.lane_sums = ws.features + 2 * width;
+  }
+
+  double *mean_coefficients() { return ws.features + (ws.lane_sums - ws.features) / 2; }
+  T *coefficients(int member) { return member_coefficients.data() + static_cast<size_t>(member) * stride; }
+  std::vector<T> member_coefficients;
+  size_t stride = 0;
+
+  // Atomic energy of one member; its dE/dG go to coefficients(m).
+  double network(const Part<T> &part, int m, int64_t type) {
+    const ElementModel &model = part.elements[m][type];
+    const Network<T> &net = part.networks[m][type];
+    const int n = part.centers[type].n_features;
+    stride = static_cast<size_t>(padded_nodes(n)) + PADDING;
+    member_coefficients.resize(std::max(member_coefficients.size(), stride * (n_members() + 1)));
+    T *const inputs_of_net = nodes.room(nodes_needed(model) + 2 * net.width);
+    T *const inner = inputs_of_net + net.width;
+    for (int f = 0; f < n; f++)
+      inputs_of_net[f] =
+          static_cast<T>((ws.features[f] - model.shift[f]) * model.factor[f] + model.lower);
+    T *const gradient = coefficients(m);
+    const double output = stages.network(net, inputs_of_net, gradient, inner);
+    for (int f = 0; f < n; f++)
+      gradient[f] = static_cast<T>(static_cast<double>(gradient[f]) * model.factor[f] * model.energy_scale);
+    ws.coefficients = coefficients(n_members());
+    return output * model.energy_scale + model.reference;
+  }
+
+  void differentiate_members(const Part<T> &part, const Center<T> &center, double *gradient, int n_rows) {
+    for (int first = 0; first < part.n_members(); first += MEMBERS) {
+      const int n = std::min(MEMBERS, part.n_members() - first);
+      (void)n;
+      (void)center;
+      (void)gradient;
+      (void)n_rows;
+    }
+  }
+
+  void count(const Part<T> &part, int64_t type, int64_t i, const Results &results) {
+    const auto &low = part.minimum[type], &high = part.maximum[type];
+    int64_t outside = 0;
+    for (size_t f = 0; f < low.size(); f++) {
+      if (ws.features[f] >= low[f] && ws.features[f] <= high[f]) continue;
+      outside++;
+      if (results.function_extrapolations)
+        results.function_extrapolations[type * n_columns + part.first_function + static_cast<int>(f)]++;
+    }
+    results.atom_extrapolations[i] += outside;
+  }
+};
+
+}  // namespace
+
+}  // namespace acsf
+
+std::unique_ptr<Kernel> make_acsf_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
+                                         std::string &reason) {
+  const auto make = [&](auto kernel) -> std::unique_ptr<Kernel> {
+    if (!kernel->prepare(reason)) return nullptr;
+    return kernel;
+  };
+  if (precision == Precision::DOUBLE) return make(std::make_unique<acsf::AcsfKernel<double>>(members, isa));
+  return make(std::make_unique<acsf::AcsfKernel<float>>(members, isa));
+}
+
+}  // namespace nnpkit

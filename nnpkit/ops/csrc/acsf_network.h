@@ -1,0 +1,126 @@
+// Atomic networks of one atom: output and its derivatives by the inputs. Included by acsf_isa.cpp only.
+
+#include "acsf_plan.h"
+#include "simd.h"
+
+namespace nnpkit {
+namespace NNPKIT_ISA {
+
+using acsf::Activation;
+using acsf::Layer;
+using acsf::MEMBERS;
+using acsf::Network;
+
+using acsf::padded_nodes;
+
+// f(x) in place of x, f'(x) into slope
+template <typename T>
+static void activate(Activation activation, T *x, T *slope, int n) {
+  typedef Vector<T> V;
+  if (activation == Activation::TANH) {
+    for (int at = 0; at < n; at += WIDTH<T>) {
+      const V y = hyperbolic_tangent<T>(load(x + at));
+      store(x + at, y);
+      store(slope + at, T(1) - y * y);
+    }
+    return;
+  }
+  for (int at = 0; at < n; at++) {
+    const double v = static_cast<double>(x[at]), e = __builtin_exp(-__builtin_fabs(v));
+    const double logistic = v < 0 ? e / (1 + e) : 1 / (1 + e);
+    double value = v, derivative = 1;
+    switch (activation) {
+      case Activation::TANH:
+      case Activation::LINEAR:
+        break;
+      case Activation::LOGISTIC:
+        value = logistic;
+        derivative = logistic * (1 - logistic);
+        break;
+      case Activation::SOFTPLUS:
+        value = (v > 0 ? v : 0) + __builtin_log1p(e);
+        derivative = logistic;
+        break;
+      case Activation::GAUSSIAN:
+        value = __builtin_exp(-0.5 * v * v);
+        derivative = -v * value;
+        break;
+      case Activation::COSINE:
+        value = __builtin_cos(v);
+        derivative = -__builtin_sin(v);
+        break;
+      case Activation::RELU:
+        value = v > 0 ? v : 0;
+        derivative = v > 0 ? 1 : 0;
+        break;
+      case Activation::REVERSE_LOGISTIC:
+        value = 1 - logistic;
+        derivative = -logistic * (1 - logistic);
+        break;
+      case Activation::EXPONENTIAL:
+        value = __builtin_exp(-v);
+        derivative = -value;
+        break;
+      case Activation::HARMONIC:
+        value = v * v;
+        derivative = 2 * v;
+        break;
+    }
+    x[at] = static_cast<T>(value);
+    slope[at] = static_cast<T>(derivative);
+  }
+}
+
+// out = start + in W, rows of W padded; up to four vectors of outputs at a time stay in registers
+template <typename T, int N>
+NNPKIT_INLINE void rows_times(const T *in, int n_in, const T *weight, int stride, const T *start, T *out) {
+  typedef Vector<T> V;
+  V sum[N];
+  for (int v = 0; v < N; v++) sum[v] = start ? load(start + v * WIDTH<T>) : V{};
+  for (int i = 0; i < n_in; i++)
+    for (int v = 0; v < N; v++) sum[v] += in[i] * load(weight + i * stride + v * WIDTH<T>);
+  for (int v = 0; v < N; v++) store(out + v * WIDTH<T>, sum[v]);
+}
+
+template <typename T>
+static void multiply(const T *in, int n_in, const T *weight, int n_out, const T *start, T *out) {
+  constexpr int W = WIDTH<T>;
+  const int stride = padded_nodes(n_out);
+  int o = 0;
+  for (; o + 4 * W <= stride; o += 4 * W)
+    rows_times<T, 4>(in, n_in, weight + o, stride, start ? start + o : nullptr, out + o);
+  for (; o < stride && o < n_out; o += W)
+    rows_times<T, 1>(in, n_in, weight + o, stride, start ? start + o : nullptr, out + o);
+}
+
+// nodes: for each layer its values and slopes, then two rows of net.width for the way back
+template <typename T>
+static double network(const Network<T> &net, const T *inputs, T *input_gradient, T *nodes) {
+  T *at = nodes;
+  const T *in = inputs;
+  for (int l = 0; l < net.n_layers; l++) {
+    const Layer<T> &layer = net.layers[l];
+    const int size = padded_nodes(layer.n_out);
+    multiply(in, layer.n_in, layer.weight, layer.n_out, layer.bias, at);
+    activate(layer.activation, at, at + size, layer.n_out);
+    in = at;
+    at += 2 * size;
+  }
+  const double output = static_cast<double>(in[0]);
+  T *delta = at, *next = at + net.width;
+  delta[0] = T(1);
+  for (int l = net.n_layers - 1; l >= 0; l--) {
+    const Layer<T> &layer = net.layers[l];
+    const int size = padded_nodes(layer.n_out);
+    at -= 2 * size;
+    for (int o = 0; o < layer.n_out; o++) delta[o] *= at[size + o];
+    multiply<T>(delta, layer.n_out, layer.transposed, layer.n_in, nullptr, l > 0 ? next : input_gradient);
+    T *const free = delta;
+    delta = next;
+    next = free;
+  }
+  return output;
+}
+
+}  // namespace NNPKIT_ISA
+}  // namespace nnpkit

@@ -1,0 +1,150 @@
+// Symmetry functions and atomic networks as plain arrays, and the stages that evaluate them for one atom: one
+// table of functions per instruction set.
+//
+// Plain pointers and plain functions only: what fills these structures is compiled for every processor, what
+// works on them (acsf_isa.cpp) is not, so nothing that the linker could share may be in here.
+
+#ifndef NNPKIT_ACSF_PLAN_H
+#define NNPKIT_ACSF_PLAN_H
+
+#include <cstdint>
+
+namespace nnpkit {
+namespace acsf {
+
+// In the order of nnpkit.models.cutoff.CUTOFF_KINDS.
+enum class CutoffKind { HARD, COSINE, TANH3, TANH3_NORMALIZED, EXPONENTIAL, POLY1, POLY2, POLY3, POLY4 };
+
+// In the order of nnpkit.models.networks.ACTIVATIONS.
+enum class Activation {
+  TANH, LINEAR, LOGISTIC, SOFTPLUS, GAUSSIAN, COSINE, RELU, REVERSE_LOGISTIC, EXPONENTIAL, HARMONIC
+};  // clang-format skip
+
+constexpr int PADDING = 32;      // entries that may be read or written behind the end of an array
+constexpr int NODE_PADDING = 16; // inputs and nodes of a layer are padded to a multiple of this
+constexpr int MAX_RADIAL = 24;   // exponents of one angular group; more make another group
+constexpr int MAX_ANGULAR = 24;  // pairs (lambda, zeta), likewise
+constexpr int MAX_FACTORS = 4;   // exp(-eta R) as a product of so many others
+constexpr int MEMBERS = 8;       // of a committee that share a vector
+
+template <typename T>
+struct Cutoff {
+  CutoffKind kind;
+  T radius, inner;  // angstrom; fc is 1 below inner
+};
+
+// sum_j exp(-eta (r - shift)^2) fc(r) over the neighbours of one type
+template <typename T>
+struct RadialFunctions {
+  int n;
+  const T *eta, *shift;
+  const int *cutoff, *column;
+};
+
+// Angular functions of one pair of neighbour types and one cutoff. Functions are sorted by their radial part:
+// those of part p are first_function[p] .. first_function[p + 1] - 1.
+template <typename T>
+struct AngularGroup {
+  int first, second, cutoff;
+  bool narrow;   // G3: with the factor of the third side
+  bool shifted;  // a shift is not zero
+  int n_radial, n_angular, n_functions;
+  const T *eta, *shift;
+  const int *factors;  // (n_radial, MAX_FACTORS): parts whose exponentials multiply to this one; -1: none
+  const T *lambda, *zeta;
+  const int *power;  // zeta where it is a whole number above zero, else 0
+  const int *first_function, *angular, *column;
+};
+
+// Everything that is summed around a centre of one type.
+template <typename T>
+struct Center {
+  int n_types, n_features, n_cutoffs, n_groups, n_radial_functions /* the most of any neighbour type */;
+  const Cutoff<T> *cutoffs;
+  const RadialFunctions<T> *radial;  // per neighbour type
+  const AngularGroup<T> *groups;
+};
+
+// Networks of up to MEMBERS members, side by side if there are more than one.
+template <typename T>
+struct Layer {
+  int n_in, n_out;  // without padding
+  Activation activation;
+  const T *weight;      // (n_in, padded n_out); of several: (n_in, n_out, MEMBERS)
+  const T *transposed;  // (n_out, padded n_in); of several: null
+  const T *bias;        // (padded n_out); of several: (n_out, MEMBERS)
+};
+
+template <typename T>
+struct Network {
+  int n_layers;
+  const Layer<T> *layers;
+  int width;  // of the widest layer or of the inputs, padded
+};
+
+inline constexpr int padded_nodes(int n) { return (n + NODE_PADDING - 1) / NODE_PADDING * NODE_PADDING; }
+
+// What one atom needs. Neighbours lie in slots, those of one type together: the slots of type t are
+// begin[t] .. begin[t] + count[t] - 1, and one vector of slots that follow hold points far away.
+template <typename T>
+struct Workspace {
+  int n_slots;
+  int *begin, *count;
+  T *x, *y, *z, *r2, *inverse;  // (n_slots); inverse: 1/r
+  T *point;                     // (n_slots, 8): 1 1 1 1 x y z 0
+  T *envelope, *slope;          // (n_cutoffs, n_slots): fc, and (dfc/dr) / (fc r)
+  T *radial;                    // (n_radial_functions, n_slots): summands of the radial functions
+  T *radial_force;              // (n_slots)
+  T *sums;                      // (n_cutoffs, n_slots, 8)
+  T *shift_sums;                // (n_cutoffs, n_slots)
+  T *member_sums;               // (n_slots, 4, MEMBERS)
+
+  // triplets of the group that is being made, and those of all groups, one after the other
+  T *side2, *legs2, *product, *envelopes;
+  T *kept;
+  T *partner;  // slot of k, an integer of the size of T
+  int32_t *row_slot, *row_begin;
+  int *group_triplets, *group_rows;  // (n_groups)
+  T *quads;                          // (triplets of a group, 4); for members (3 n_functions, triplets)
+
+  double *lane_sums;     // (n_features, 16)
+  double *features;      // (n_features)
+  T *coefficients;       // (n_features): dE/dG; for members (n_features, MEMBERS)
+  T *nodes;              // of the network
+  const int64_t *edges;  // (n_slots) where the gradient of a slot goes
+};
+
+template <typename T>
+struct Stages {
+  int width;  // lanes of a vector
+  // features of the atom; keeps what the gradient needs
+  void (*describe)(const Center<T> &, Workspace<T> &);
+  // gradient[3 * edge .. + 2] of every slot, from ws.coefficients
+  void (*differentiate)(const Center<T> &, Workspace<T> &, double *gradient);
+  // gradient[(3 * edge + k) * n_rows + row + m] for m < n, n <= MEMBERS
+  void (*differentiate_members)(const Center<T> &, Workspace<T> &, double *gradient, int n_rows, int row, int n);
+  // output, and its derivatives by the inputs; nodes: see nodes_needed
+  double (*network)(const Network<T> &, const T *inputs, T *input_gradient, T *nodes);
+  // the same for MEMBERS networks: output (MEMBERS), input_gradient (n_in, MEMBERS)
+  void (*member_networks)(const Network<T> &, const T *inputs, double *outputs, T *input_gradient, T *nodes);
+};
+
+// Defined by acsf_isa.cpp, once per instruction set.
+}  // namespace acsf
+
+namespace portable {
+void acsf_stages(acsf::Stages<double> &stages);
+void acsf_stages(acsf::Stages<float> &stages);
+}  // namespace portable
+namespace avx2 {
+void acsf_stages(acsf::Stages<double> &stages);
+void acsf_stages(acsf::Stages<float> &stages);
+}  // namespace avx2
+namespace avx512 {
+void acsf_stages(acsf::Stages<double> &stages);
+void acsf_stages(acsf::Stages<float> &stages);
+}  // namespace avx512
+
+}  // namespace nnpkit
+
+#endif
