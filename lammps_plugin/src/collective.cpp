@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <stdexcept>
@@ -64,6 +65,42 @@ std::string agree_on_error(const std::string &mine, MPI_Comm world) {
   std::string message = mine;
   broadcast(message, lowest, world);
   return message;
+}
+
+double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm world) {
+  constexpr int64_t FEW = 4096;
+  constexpr int BINS = 1024;
+  while (total > FEW) {                       // a histogram tells the bin, only that bin goes on
+    double edge[2] = {-HUGE_VAL, -HUGE_VAL};  // -smallest, largest
+    for (const double v : mine) {
+      edge[0] = std::max(edge[0], -v);
+      edge[1] = std::max(edge[1], v);
+    }
+    MPI_Allreduce(MPI_IN_PLACE, edge, 2, MPI_DOUBLE, MPI_MAX, world);
+    const double low = -edge[0], width = (edge[1] - low) / BINS;
+    if (!(width > 0.0)) return low;
+    const auto bin = [&](double v) { return std::min(BINS - 1, static_cast<int>((v - low) / width)); };
+    std::vector<int64_t> counts(BINS, 0);
+    for (const double v : mine) counts[bin(v)]++;
+    MPI_Allreduce(MPI_IN_PLACE, counts.data(), BINS, MPI_INT64_T, MPI_SUM, world);
+    int chosen = 0;
+    while (n > counts[chosen]) n -= counts[chosen++];
+    if (counts[chosen] == total) break;  // no narrower: rounding
+    total = counts[chosen];
+    mine.erase(std::remove_if(mine.begin(), mine.end(), [&](double v) { return bin(v) != chosen; }),
+               mine.end());
+  }
+  int size = 1;
+  MPI_Comm_size(world, &size);
+  const int count = static_cast<int>(mine.size());
+  std::vector<int> counts(size), offsets(size, 0);
+  MPI_Allgather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, world);
+  for (int r = 1; r < size; r++) offsets[r] = offsets[r - 1] + counts[r - 1];
+  std::vector<double> all(total);
+  MPI_Allgatherv(mine.data(), count, MPI_DOUBLE, all.data(), counts.data(), offsets.data(), MPI_DOUBLE,
+                 world);
+  std::nth_element(all.begin(), all.begin() + (n - 1), all.end());
+  return all[n - 1];
 }
 
 int rank_on_node(MPI_Comm world) {

@@ -4,7 +4,9 @@
 #define NNPKIT_COLLECTIVE_H
 
 #include <mpi.h>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 namespace nnpkit {
 
@@ -15,6 +17,9 @@ std::string read_on_first_rank(const std::string &path, MPI_Comm world);
 // Every rank says what went wrong there (empty: nothing). Returns the message of the lowest rank that
 // failed, the same on all ranks, or an empty string if all are well.
 std::string agree_on_error(const std::string &mine, MPI_Comm world);
+
+// The n-th smallest (1: the smallest) of all `mine` of all ranks, `total` together; the same on all ranks.
+double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm world);
 
 // Rank among those that share this node's memory.
 int rank_on_node(MPI_Comm world);

@@ -3,6 +3,7 @@
 #ifndef NNPKIT_NEIGHBOR_GRAPH_H
 #define NNPKIT_NEIGHBOR_GRAPH_H
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +17,7 @@ class NeighborGraph {
  public:
   // What the model reads; angstrom. Edges are sorted by centre: those of graph atom a are
   // offsets[a] .. offsets[a+1]-1.
+  // The buffers only grow, so they may be longer than n_atoms() and n_edges() say.
   std::vector<double> edge_vec;        // 3 per edge: x[neighbor] - x[centre]
   std::vector<int64_t> neighbor_type;  // per edge: model index of the neighbour's element
   std::vector<int64_t> offsets;        // per graph atom, plus one
@@ -25,8 +27,11 @@ class NeighborGraph {
   std::vector<int> center;    // per graph atom
   std::vector<int> neighbor;  // per edge
 
-  int64_t n_atoms() const { return static_cast<int64_t>(center.size()); }
-  int64_t n_edges() const { return static_cast<int64_t>(neighbor.size()); }
+  // Square of the shortest distance since the caller has set it to infinity.
+  double closest_squared;
+
+  int64_t n_atoms() const { return atoms; }
+  int64_t n_edges() const { return edges; }
   double memory_usage() const;  // bytes
 
   // Fill the buffers with the atoms ilist[first] .. ilist[last-1] of a full neighbour list.
@@ -34,6 +39,11 @@ class NeighborGraph {
   // centres nor neighbours. Pairs beyond the cutoff (the list has a skin) are left out.
   void build(const LAMMPS_NS::NeighList &list, const double *const *x, const int *type,
              const std::vector<int> &element, double cutoff, int first, int last);
+
+ private:
+  int64_t atoms = 0, edges = 0;
+
+  void reserve(size_t n_centers, size_t most_edges);
 };
 
 }  // namespace nnpkit

@@ -1,0 +1,34 @@
+// Frames in one extended XYZ file that holds whole frames only, whatever happens.
+
+#ifndef NNPKIT_WATCH_FRAMES_H
+#define NNPKIT_WATCH_FRAMES_H
+
+#include <mpi.h>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace nnpkit {
+
+struct FrameAtom {
+  int64_t id;
+  int64_t element;  // -1: not of the model
+  double position[3];
+  double force_std;  // eV/A
+  int64_t extrapolations;
+};
+
+// All atoms on the first rank, sorted by id; empty elsewhere.
+std::vector<FrameAtom> gather_frame(const std::vector<FrameAtom> &mine, MPI_Comm world);
+
+// The atoms as text; `comment` is the second line without its newline.
+std::string frame_text(const std::vector<FrameAtom> &atoms, const std::vector<std::string> &elements,
+                       const std::string &comment);
+
+// Append a frame. What a killed run left incomplete at the end of the file is cut off first; if the frame
+// does not fit on the disk, the file is left as it was. Throws std::runtime_error with the reason.
+void append_frame(const std::string &path, const std::string &frame);
+
+}  // namespace nnpkit
+
+#endif
