@@ -106,7 +106,7 @@ def test_what_became_of_the_blocks_is_said(config: Path, optimizer: str, expecte
         (["training.optimizer.noise.force=-0.1"], "training.optimizer.noise.force is -0.1; expected a number > 0"),
         (["training.optimizer.noise.energy=0"], "training.optimizer.noise.energy is 0; expected a number > 0"),
         (["training.optimizer.process_noise=-1.0"], "training.optimizer.process_noise is -1.0; expected a number"),
-        (["training.optimizer.dtype=float16"], "training.optimizer.dtype is 'float16'; expected one of float64, float32"),
+        (["training.optimizer.dtype=float16"], "training.optimizer.dtype is 'float16'; expected one of float64"),
         (["training.schedule={kind: groups, group_atoms: 2}"], "uses forces, but no training structure has any"),
         (["training.schedule={kind: pinn}"], "uses forces, but no training structure has any"),
     ],
