@@ -1,0 +1,90 @@
+#include "wall.h"
+
+#include "json.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace {
+
+constexpr double COULOMB = 14.399645478;  // e^2 / (4 pi epsilon_0), eV angstrom
+constexpr double INNER = 0.5;             // of the outer distance: the repulsion acts undamped below
+
+const char *const SYMBOLS[] = {
+    "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl",
+    "Ar", "K",  "Ca", "Sc", "Ti", "V",  "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se",
+    "Br", "Kr", "Rb", "Sr", "Y",  "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb",
+    "Te", "I",  "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er",
+    "Tm", "Yb", "Lu", "Hf", "Ta", "W",  "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At",
+    "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",  "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
+    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
+
+double atomic_number(const std::string &symbol) {
+  const auto found = std::find(std::begin(SYMBOLS), std::end(SYMBOLS), symbol);
+  if (found == std::end(SYMBOLS)) throw std::runtime_error("'" + symbol + "' is no chemical element");
+  return static_cast<double>(found - std::begin(SYMBOLS) + 1);
+}
+
+int type_of(const std::vector<std::string> &elements, const std::string &symbol) {
+  const auto found = std::find(elements.begin(), elements.end(), symbol);
+  if (found == elements.end()) throw std::runtime_error("a wall for '" + symbol + "', not in the model");
+  return static_cast<int>(found - elements.begin());
+}
+
+}  // namespace
+
+Wall::Wall(const std::string &text) {
+  const Json metadata = Json::parse(text);
+  const Json *const pairs = metadata.at("spec").find("wall");
+  if (!pairs || pairs->object().empty()) return;
+  const std::vector<std::string> elements = metadata.at("elements").strings();
+  n_types = static_cast<int>(elements.size());
+  outer.assign(static_cast<size_t>(n_types) * n_types, 0.0);
+  for (const std::string &element : elements) {
+    charge.push_back(atomic_number(element));
+    power.push_back(std::pow(charge.back(), 0.23));
+  }
+  for (const auto &[pair, distance] : pairs->object()) {
+    const size_t dash = pair.find('-');
+    if (dash == std::string::npos) throw std::runtime_error("a wall for '" + pair + "', which is no pair");
+    const int a = type_of(elements, pair.substr(0, dash)), b = type_of(elements, pair.substr(dash + 1));
+    const double r = distance.number();
+    if (!(r > 0.0)) throw std::runtime_error("the wall of " + pair + " ends nowhere");
+    outer[a * n_types + b] = outer[b * n_types + a] = r;
+    longest = std::max(longest, r);
+  }
+}
+
+void Wall::add(const Edges &edges, int row, int n_rows, double share, const Results &results) const {
+  if (empty()) return;
+  const int64_t begin = edges.offsets[0];
+  for (int64_t i = 0; i < edges.n_atoms; i++)
+    for (int64_t e = edges.offsets[i]; e < edges.offsets[i + 1]; e++) {
+      const double *const v = edges.edge_vec + 3 * e;
+      const double r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+      if (!(r2 < longest * longest)) continue;
+      const int64_t a = edges.types[i], b = edges.neighbor_type[e];
+      const double end = outer[a * n_types + b];
+      if (!(r2 < end * end)) continue;
+      const double r = std::sqrt(r2), scale = (power[a] + power[b]) / 0.46850, x = r * scale;
+      const double terms[4] = {0.18175 * std::exp(-3.19980 * x), 0.50986 * std::exp(-0.94229 * x),
+                               0.28022 * std::exp(-0.40290 * x), 0.02817 * std::exp(-0.20162 * x)};
+      const double screening = terms[0] + terms[1] + terms[2] + terms[3];
+      const double d_screening =
+          -scale * (3.19980 * terms[0] + 0.94229 * terms[1] + 0.40290 * terms[2] + 0.20162 * terms[3]);
+      const double u = std::max((r / end - INNER) / (1.0 - INNER), 0.0);
+      const double fc = ((15.0 - 6.0 * u) * u - 10.0) * u * u * u + 1.0;
+      const double d_fc = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (end * (1.0 - INNER));
+      const double coulomb = 0.5 * COULOMB * charge[a] * charge[b] / r;
+      const double energy = coulomb * screening * fc;
+      const double slope = coulomb * (d_screening * fc + screening * d_fc) - energy / r;
+      results.atomic_energy[i * n_rows + row] += share * energy;
+      for (int c = 0; c < 3; c++)
+        results.gradient[(3 * (e - begin) + c) * n_rows + row] += share * slope / r * v[c];
+    }
+}
+
+}  // namespace nnpkit
