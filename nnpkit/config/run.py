@@ -24,6 +24,7 @@ from nnpkit.config.assemble import (
 from nnpkit.config.load import write_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
+from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
 from nnpkit.data.statistics import statistics_table
@@ -36,7 +37,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.optim.memory import available_memory, require_memory
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
-from nnpkit.training.memory import derivative_bytes, moment_bytes
+from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
 from nnpkit.training.trainer import Split, Trainer, TrainerSettings
@@ -71,19 +72,27 @@ def run_training(
         For data, settings or checkpoints that cannot be used; nothing has been written then.
     """
     console = console or Console()
+    keep_freed_memory()
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
+    if config.committee is not None:
+        from nnpkit.config.committee import run_committee
+
+        return run_committee(config, resume, overwrite, console)
     folder = RunFolder(config.output)
     last = folder.require_free(resume, overwrite)
     data = load_data(config)
     _require_judge(config, data)
     identity = {"config": config.model_dump(mode="json"), "data": _ordered_sha256(data), "seed": config.seed}
     checkpoint = None if last is None else _matching_checkpoint(last, identity)
+    earlier = None if config.start is None or checkpoint is not None else earlier_checkpoint(config.start)
     console.print(statistics_table(data.statistics))
     if data.findings:
         console.print(findings_table(data.findings))
     if checkpoint is not None:
         model, report = model_from(checkpoint, str(last)), [f"continued from {last}"]
+    elif earlier is not None:
+        model, report = earlier_model(earlier, data, config.start.run if config.start else "")
     else:
         model, report = make_model(config, data)
     schedule = make_schedule(config, data.train)
@@ -99,6 +108,8 @@ def run_training(
     trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
     if checkpoint is not None:
         trainer.restore(checkpoint)
+    elif earlier is not None and config.start is not None and config.start.covariance:
+        continue_update(update, earlier)
     ended = trainer.fit()
     return _finish(config, trainer, data, ended)
 

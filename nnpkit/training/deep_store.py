@@ -23,7 +23,7 @@ from nnpkit.training.moments import (
 __all__ = ["Evaluation", "MomentStore", "Resolution"]
 
 _MOMENTS = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-_TOLERANCE = 1e-8  # of the last coefficients of the embedding networks, relative to the largest
+TOLERANCE = 1e-8  # of the last coefficients of the embedding networks, relative to the largest
 
 
 class Resolution:
@@ -54,7 +54,7 @@ class Resolution:
         """Take more polynomials if the networks as they are now need them; whether they did."""
         before = self.basis.n
         for n in _MOMENTS:
-            if n > self.basis.n and remainder(self.coefficients()) > _TOLERANCE:
+            if n > self.basis.n and remainder(self.coefficients()) > TOLERANCE:
                 self.set(n)
         return self.basis.n > before
 
@@ -174,7 +174,7 @@ class Evaluation:
     @property
     def accurate(self) -> bool:
         """Whether the series of the embedding networks are long enough."""
-        return remainder(self._parts) <= _TOLERANCE
+        return remainder(self._parts) <= TOLERANCE
 
     def _by_center(self, parts: list[Tensor]) -> list[Tensor]:
         """Coefficients (T K, M) of all neighbours, one tensor per element of the centre that has its own."""

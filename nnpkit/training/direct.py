@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nnpkit.optim.kalman import Measurement
+from nnpkit.training.deep_rows import ClosedForm, displacements, strains
 from nnpkit.training.deep_store import Evaluation, MomentStore
 from nnpkit.training.moments import Edges, MomentFrame, Moments
 from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
@@ -71,67 +72,60 @@ class DirectObserver:
         """
         parts = []
         for position, index in enumerate(labels.structures):
-            evaluation = self._evaluate(index)
-            frame = evaluation.frame
+            model = self._closed_form(index)
             if labels.energy:
-                parts.append(self._energy(frame, evaluation))
+                parts.append(self._energy(model))
             if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(frame, evaluation, labels.components[position], labels.group))
+                parts.append(self._forces(model, labels.components[position], labels.group))
             if labels.virial:
-                parts.append(self._virial(frame, evaluation))
+                parts.append(self._virial(model))
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _energy(self, frame: MomentFrame, evaluation: Evaluation) -> Measurement:
+    def _closed_form(self, index: int) -> ClosedForm:
+        """The model on one structure, with series that are long enough."""
+        resolution = self.store.resolution
+        model = ClosedForm(resolution, self.store[index])
+        if not model.accurate and resolution.refine():
+            model = ClosedForm(resolution, self.store[index])
+        return model
+
+    def _energy(self, model: ClosedForm) -> Measurement:
+        frame = model.frame
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
-        residual = require_label(frame, "energy") - wall - evaluation.energy.detach().reshape(1)
-        return self._measurement(residual, [evaluation.energy], "energy", frame)
+        residual = torch.tensor([require_label(frame, "energy") - wall - model.energy], dtype=torch.float64)
+        return self._measurement(residual, model.energy_row().unsqueeze(0), "energy", frame)
 
-    def _forces(
-        self, frame: MomentFrame, evaluation: Evaluation, components: Tensor, group_size: int | None
-    ) -> Measurement:
+    def _forces(self, model: ClosedForm, components: Tensor, group: int | None) -> Measurement:
         """Force components (flat indices into (N, 3) of the structure), or the signed means of groups of them."""
-        atom, axis = frame.place[components // 3], components % 3
-        touched = evaluation.touched(atom)
-        residual = _force_error(frame, evaluation, touched)[atom, axis]
-        groups = list(torch.arange(len(components)).split(group_size or 1))
-        weights = torch.ones_like(residual) if group_size is None else signed_weights(residual, group_size)
-        predictions = []
-        known = {tuple(atom.tolist()): touched}  # the three components of an atom have the same edges
-        for group in groups:
-            key = tuple(atom[group].tolist())
-            own = known[key] = known[key] if key in known else evaluation.touched(atom[group])
-            weight = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
-            weight.index_put_((atom[group], axis[group]), weights[group], accumulate=True)
-            predictions.append(_weighted_forces(evaluation, own, weight))
-        reduced = torch.stack([(weights[group] * residual[group]).sum() for group in groups])
-        return self._measurement(reduced, predictions, "force", frame)
+        frame = model.frame
+        atoms, number = torch.unique(frame.place[components // 3], return_inverse=True)
+        row = 3 * number + components % 3
+        directions = displacements(frame, atoms)
+        moves = model.moves(directions)
+        wall = 0.0 if frame.wall is None else frame.wall.forces[atoms]
+        error = require_label(frame, "forces")[atoms] - model.values(directions, moves) - wall
+        residual = error.reshape(-1)[row]
+        if group is None:
+            return self._measurement(residual, model.rows(directions, moves)[row], "force", frame)
+        weights, rows = signed_weights(residual, group), []
+        for some in torch.arange(len(row)).split(group):
+            own = residual.new_zeros(3 * len(atoms)).index_add(0, row[some], weights[some]).view(-1, 3)
+            together = directions._replace(block=torch.zeros_like(directions.block), n_blocks=1)
+            rows.append(model.rows(together, moves.combined(own[directions.block])))
+        reduced = torch.stack([part.sum() for part in (weights * residual).split(group)])
+        return self._measurement(reduced, torch.cat(rows), "force", frame)
 
-    def _virial(self, frame: MomentFrame, evaluation: Evaluation) -> Measurement:
-        index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-        everything = evaluation.touched()
-        wall = 0.0 if frame.wall is None else frame.wall.virial[0]
-        virial = evaluation.virial(everything, evaluation.edge_gradients(everything))
-        residual = (require_label(frame, "virial") - virial - wall)[index]
-        strains = [_strain(everything[0].edges, a, b) for a, b in VIRIAL_COMPONENTS]
-        predictions = [-evaluation.derivative(everything, [strain]) for strain in strains]
-        return self._measurement(residual, predictions, "virial", frame)
+    def _virial(self, model: ClosedForm) -> Measurement:
+        frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+        directions = strains(frame, VIRIAL_COMPONENTS)
+        moves = model.moves(directions)
+        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+        residual = require_label(frame, "virial")[index] - model.values(directions, moves)[0] - wall
+        return self._measurement(residual, model.rows(directions, moves), "virial", frame)
 
-    def _measurement(
-        self, residual: Tensor, predictions: list[Tensor], kind: str, frame: MomentFrame
-    ) -> Measurement:
-        jacobian = torch.stack([self._gradient(prediction) for prediction in predictions])
-        variance = self.noise.variance(kind, len(predictions), frame.n_atoms)
-        return Measurement(residual.to(torch.float64), jacobian, torch.full_like(residual, variance))
-
-    def _gradient(self, prediction: Tensor) -> Tensor:
-        """Gradient (P,) of a prediction with respect to all weights."""
-        gradients = torch.autograd.grad(prediction, self.parameters, retain_graph=True, allow_unused=True)
-        return torch.cat(
-            [
-                torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1)
-                for g, p in zip(gradients, self.parameters, strict=True)
-            ]
-        )
+    def _measurement(self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame) -> Measurement:
+        variance = self.noise.variance(kind, len(residual), frame.n_atoms)
+        return Measurement(residual, jacobian, torch.full_like(residual, variance))
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`.

@@ -58,43 +58,49 @@ def innovation_warnings(reports: Mapping[str, Sequence[float]], noise: Noise | N
     """Warnings about innovations far from 1 during a whole epoch, with the settings to change.
 
     The innovation of an update is the squared residual in units of what the covariance of the weights and the
-    observation noise let expect. Single outliers are no reason: the median counts.
+    observation noise let expect; which of these is most of it says what to change. Single outliers are no reason:
+    medians count.
 
     Parameters
     ----------
     reports : mapping
-        Of the updates; ``innovation`` and, for updates with one kind of label, ``innovation_force`` and so on.
+        Of the updates: ``innovation``, ``noise_share`` and, for updates with one kind of label,
+        ``innovation_force`` and so on.
     noise : Noise or None
         Target accuracies; None where R is no accuracy but a convention (a learning rate, the number of blocks), so
         that a small innovation means nothing.
     epoch : int
         Counted from 0. In the first one small innovations are normal: the weights are still uncertain.
     """
-    separate = {kind: reports.get(f"innovation_{kind}", ()) for kind in ("energy", "force", "virial")}
-    groups = {kind: values for kind, values in separate.items() if values}
-    if not groups:
-        groups = {"": reports.get("innovation", ())}
+    kinds = [kind for kind in ("energy", "force", "virial") if reports.get(f"innovation_{kind}")] or [""]
     warnings = []
-    for kind, values in groups.items():
-        typical = median(values) if values else 1.0
-        of = f"the innovation of {kind} updates" if kind else "the innovation"
-        if typical > TOO_SURE:
-            settings = _settings(kind, noise, typical)
-            advice = f"the filter is surer of itself than it should be; raise {settings} or process_noise"
-        elif typical < TOO_CAREFUL and noise is not None and epoch > 0:
-            settings = _settings(kind, noise, typical)
-            advice = f"these labels are believed less than the model already follows them; lower {settings}"
-        else:
+    for kind in kinds:
+        suffix = f"_{kind}" if kind else ""
+        typical = median(reports.get(f"innovation{suffix}") or [1.0])
+        share = median(reports.get(f"noise_share{suffix}") or [1.0])
+        if TOO_CAREFUL <= typical <= TOO_SURE or (typical < 1.0 and (noise is None or epoch == 0)):
             continue
+        of = f"the innovation of {kind} updates" if kind else "the innovation"
+        advice = _advice(typical > 1.0, share, _settings(kind, noise, typical if share > 0.5 else None))
         warnings.append(f"{of} was {typical:.2g} in this epoch, 1 is expected: {advice} (training.optimizer)")
     return warnings
 
 
-def _settings(kind: str, noise: Noise | None, innovation: float) -> str:
-    """The setting of the observation noise, with a value that would explain the innovation."""
+def _advice(too_sure: bool, noise_share: float, noise: str) -> str:
+    """What is wrong and which setting to change; `noise` are those of the observation noise."""
+    if too_sure:
+        return f"the filter is surer of itself than it should be; raise {noise} or process_noise"
+    if noise_share > 0.5:
+        return f"these labels are believed less than the model already follows them; lower {noise}"
+    return "the weights are taken for more uncertain than they are; lower initial_covariance or process_noise"
+
+
+def _settings(kind: str, noise: Noise | None, innovation: float | None) -> str:
+    """The settings of the observation noise, with a value that would explain an `innovation`."""
     if noise is None:
         return "the observation noise (a lower learning_rate)"
     if not kind:
         return "noise.energy and noise.force"
     sigma = getattr(noise, kind)
-    return f"noise.{kind} ({sigma:.2g}; {sigma * innovation**0.5:.1g} would explain it)"
+    value = "" if innovation is None else f"; {sigma * innovation**0.5:.1g} would explain it"
+    return f"noise.{kind} ({sigma:.2g}{value})"

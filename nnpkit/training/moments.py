@@ -33,7 +33,8 @@ from nnpkit.models.potential import Prediction
 from nnpkit.training.frames import wall_prediction
 
 __all__ = [
-    "Chebyshev", "Edges", "MomentFrame", "Moments", "argument_intervals", "prepare_frame", "with_moments",
+    "Chebyshev", "Edges", "MomentFrame", "Moments", "argument_intervals", "prepare_frame", "ranges",
+    "with_moments",
 ]  # fmt: skip
 
 
@@ -139,8 +140,8 @@ class MomentFrame:
     def edges_of(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """Edges that begin at one of `atoms`, and other edges that end at one; both ascending."""
         atoms = torch.unique(atoms)
-        outgoing = _ranges(self.first[atoms], self.first[atoms + 1])
-        incoming = self.incoming[_ranges(self.first_incoming[atoms], self.first_incoming[atoms + 1])]
+        outgoing = ranges(self.first[atoms], self.first[atoms + 1])
+        incoming = self.incoming[ranges(self.first_incoming[atoms], self.first_incoming[atoms + 1])]
         others = incoming[~torch.isin(self.edges.center[incoming], atoms)]
         return outgoing, others.sort().values
 
@@ -152,7 +153,7 @@ class MomentFrame:
         )
 
 
-def _ranges(start: Tensor, stop: Tensor) -> Tensor:
+def ranges(start: Tensor, stop: Tensor) -> Tensor:
     """All integers of the ranges ``start[k]:stop[k]``, one range after the other."""
     counts = stop - start
     position = torch.arange(int(counts.sum()))

@@ -86,7 +86,9 @@ class KalmanUpdate:
         change, report = self.optimizer.step(self.observer.measure(labels))
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)
-        own = {f"innovation_{kinds[0]}": report.innovation} if len(kinds) == 1 else {}
+        own = {}
+        if len(kinds) == 1:
+            own = {f"{name}_{kinds[0]}": getattr(report, name) for name in ("innovation", "noise_share")}
         return {**report._asdict(), **own}
 
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
