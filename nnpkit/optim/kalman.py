@@ -59,6 +59,7 @@ class KalmanReport(NamedTuple):
     step: float  # Euclidean norm of the change of the weights
     gain: float  # Frobenius norm of K
     forgetting: float  # lambda of the next update
+    noise_share: float  # of R in the diagonal of H P H^T + R; what is left comes from the uncertain weights
 
 
 class Ranks(NamedTuple):
@@ -265,6 +266,7 @@ class KalmanOptimizer:
             step=float(change.norm()),
             gain=math.sqrt(float(self.ranks.add(gain.square().sum()))),
             forgetting=float(self.forgetting),
+            noise_share=float((variance / innovation_covariance.diagonal()).mean()),
         )
         return change, report
 

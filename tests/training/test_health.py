@@ -71,7 +71,7 @@ def test_every_epoch_has_a_line(config):
     assert [line["epoch"] for line in lines] == list(range(6))
     assert [("test" in line) for line in lines] == [True, False, True, False, True, True]
     assert lines[0]["update"] == {}
-    expected = {"innovation", "step", "gain", "forgetting", "trace", "smallest", "largest"}
+    expected = {"innovation", "noise_share", "step", "gain", "forgetting", "trace", "smallest", "largest"}
     assert all(set(line["update"]) == expected for line in lines[1:])  # updates have energies and forces
     assert all(line["update"]["smallest"] > 0.0 for line in lines[1:])
     assert lines[-1]["update"]["trace"] < lines[1]["update"]["trace"]
@@ -83,7 +83,8 @@ def test_kinds_of_updates_are_told_apart(config):
     optimizer = "training.optimizer={kind: ekf, dtype: float32, forgetting: 0.99}"
     train(config, optimizer, "training.schedule={kind: pinn, force_labels: 4, steps_per_epoch: 30}")
     update = metrics()[-1]["update"]
-    assert {"innovation_energy", "innovation_force", "drift"} <= set(update)
+    assert {"innovation_energy", "innovation_force", "noise_share_force", "drift"} <= set(update)
+    assert 0.0 < update["noise_share_energy"] < 1.0
     assert 0.99 < update["forgetting"] < 1.0
 
 
@@ -129,20 +130,23 @@ def test_an_innovation_far_off_is_warned_of(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "noise", "epoch", "expected"),
+    ("kind", "values", "share", "noise", "epoch", "expected"),
     [
-        ("innovation_force", [400.0] * 5, Noise(), 0, "raise noise.force (0.05; 1 would explain it)"),
-        ("innovation_energy", [2.5e-3] * 5, Noise(), 1, "lower noise.energy (0.001; 5e-05 would explain it)"),
-        ("innovation_energy", [2.5e-3] * 5, Noise(), 0, None),  # normal in the first epoch
-        ("innovation_energy", [2.5e-3] * 5, None, 3, None),  # R is a convention
-        ("innovation_virial", [400.0] * 5, None, 3, "raise the observation noise (a lower learning_rate)"),
-        ("innovation_force", [1e9, 1.0, 1.0], Noise(), 1, None),  # one outlier
-        ("innovation", [400.0] * 5, Noise(), 1, "raise noise.energy and noise.force"),
-        ("innovation", [], Noise(), 1, None),
+        ("_force", [400.0] * 5, 0.9, Noise(), 0, "raise noise.force (0.05; 1 would explain it) or process_noise"),
+        ("_force", [400.0] * 5, 0.1, Noise(), 0, "raise noise.force (0.05) or process_noise"),
+        ("_energy", [2.5e-3] * 5, 0.9, Noise(), 1, "lower noise.energy (0.001; 5e-05 would explain it)"),
+        ("_energy", [2.5e-3] * 5, 0.1, Noise(), 1, "lower initial_covariance or process_noise"),
+        ("_energy", [2.5e-3] * 5, 0.9, Noise(), 0, None),  # normal in the first epoch
+        ("_energy", [2.5e-3] * 5, 0.9, None, 3, None),  # R is a convention
+        ("_virial", [400.0] * 5, 0.9, None, 3, "raise the observation noise (a lower learning_rate)"),
+        ("_force", [1e9, 1.0, 1.0], 0.9, Noise(), 1, None),  # one outlier
+        ("", [400.0] * 5, 0.9, Noise(), 1, "raise noise.energy and noise.force"),
+        ("", [], 0.9, Noise(), 1, None),
     ],
-)
-def test_advice(name, values, noise, epoch, expected):
-    warnings = innovation_warnings({name: values}, noise, epoch)
+)  # fmt: skip
+def test_advice(kind, values, share, noise, epoch, expected):
+    reports = {f"innovation{kind}": values, f"noise_share{kind}": [share] * len(values)}
+    warnings = innovation_warnings(reports, noise, epoch)
     assert len(warnings) == (expected is not None)
     assert expected is None or expected in warnings[0]
 
