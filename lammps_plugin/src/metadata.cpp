@@ -64,6 +64,14 @@ ModelInfo read(const json &metadata) {
 
 }  // namespace
 
+std::vector<std::string> member_metadata(const std::string &json_text) {
+  const json metadata = json::parse(json_text);
+  if (!metadata.contains("members")) return {json_text};
+  std::vector<std::string> members;
+  for (const json &member : metadata.at("members")) members.push_back(member.dump());
+  return members;
+}
+
 ModelInfo parse_metadata(const std::string &json_text) {
   if (json_text.empty())
     throw std::runtime_error("TorchScript file without nnpkit metadata: write it with 'nnpkit export'");

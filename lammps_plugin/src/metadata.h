@@ -10,6 +10,9 @@ namespace nnpkit {
 // Fills what the file says about itself. Throws std::runtime_error if this plugin cannot use such a file.
 ModelInfo parse_metadata(const std::string &json_text);
 
+// The same text of each member of a committee; of a single potential its own.
+std::vector<std::string> member_metadata(const std::string &json_text);
+
 }  // namespace nnpkit
 
 #endif

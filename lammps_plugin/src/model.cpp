@@ -2,6 +2,7 @@
 
 #include "model.h"
 
+#include "fused_model.h"
 #include "metadata.h"
 #include "neighbor_graph.h"
 
@@ -103,6 +104,28 @@ struct Outputs {
   at::Tensor atomic_energy, gradient;  // float64, on the CPU
 };
 
+// The frame stored in the file and what the model that was exported made of it.
+struct SelfTest {
+  Inputs inputs;
+  Outputs expected;
+
+  StoredTest as_vectors() const {
+    StoredTest test;
+    const auto copy = [](const at::Tensor &from, auto &to, at::ScalarType type) {
+      using Value = typename std::decay_t<decltype(to)>::value_type;
+      const at::Tensor values = from.to(type).contiguous();
+      to.assign(values.data_ptr<Value>(), values.data_ptr<Value>() + values.numel());
+    };
+    copy(inputs.edge_vec, test.edge_vec, at::kDouble);
+    copy(inputs.neighbor_type, test.neighbor_type, at::kLong);
+    copy(inputs.offsets, test.offsets, at::kLong);
+    copy(inputs.types, test.types, at::kLong);
+    copy(expected.atomic_energy, test.atomic_energy, at::kDouble);
+    copy(expected.gradient, test.gradient, at::kDouble);
+    return test;
+  }
+};
+
 class TorchModel : public Model {
  public:
   TorchModel(const std::string &bytes, const Placement &placement)
@@ -111,21 +134,22 @@ class TorchModel : public Model {
     keep_freed_memory();
     open(bytes);
     const SelfTest test = stored_test();
-    check(test, SELF_TEST);
-    if (placement.precision != Arithmetic::FLOAT64) {
-      use_single_precision();
-      check(test, SELF_TEST_SINGLE);
-    }
     description.device = device.str();
-    description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64" : "float32";
+    if (!use_kernel(test)) use_torchscript(test);
   }
 
   const ModelInfo &info() const override { return description; }
 
   void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) override {
     in_one_line("evaluating the model", [&] {
+      if (fused && (!request.extrapolations || fused->n_functions() == description.n_functions))
+        return fused->evaluate(graph, request, result);
       const ThreadCount threads(placement.threads);
       const Inputs inputs = view(graph);
+      if (fused) {  // that counts no features of this kind of model
+        fused->evaluate(graph, request, result);
+        return count_extrapolations(inputs, result);
+      }
       const bool members = request.members && description.n_members > 1;
       const Outputs outputs = members ? run_members(inputs) : run(inputs);
       const double *const energy = outputs.atomic_energy.data_ptr<double>();
@@ -143,17 +167,83 @@ class TorchModel : public Model {
   at::ScalarType dtype = at::kDouble;
   torch::jit::Module module;
   ModelInfo description;
+  std::string metadata;
+  std::unique_ptr<FusedModel> fused;  // null: TorchScript is evaluated
 
   void open(const std::string &bytes) {
     torch::jit::ExtraFilesMap extra{{"metadata.json", ""}};
     std::istringstream stream(bytes);
     module = in_one_line("no readable TorchScript file (truncated or damaged?)",
                          [&] { return torch::jit::load(stream, device, extra, false); });
-    description = parse_metadata(extra["metadata.json"]);
+    metadata = extra["metadata.json"];
+    description = parse_metadata(metadata);
     in_one_line("preparing the model", [&] {
       module.eval();
       for (auto parameter : module.parameters()) parameter.requires_grad_(false);
     });
+  }
+
+  // The numbers of the archive for the kernel, one set per member.
+  std::vector<KernelInput> kernel_inputs() {
+    std::vector<KernelInput> members;
+    for (const std::string &text : member_metadata(metadata)) members.push_back({text, {}});
+    const auto take = [&](const std::string &name, const at::Tensor &tensor) {
+      if (!tensor.is_floating_point()) return;
+      for (size_t m = 0; m < members.size(); m++) {
+        const std::string prefix = members.size() == 1 ? "model." : "member_" + std::to_string(m) + ".";
+        if (name.rfind(prefix, 0) != 0) continue;
+        const at::Tensor values = tensor.to(at::kCPU, at::kDouble).contiguous();
+        const double *const begin = values.data_ptr<double>();
+        members[m].tensors[name.substr(prefix.size())] = {values.sizes().vec(),
+                                                          {begin, begin + values.numel()}};
+      }
+    };
+    for (const auto &parameter : module.named_parameters()) take(parameter.name, parameter.value);
+    for (const auto &buffer : module.named_buffers()) take(buffer.name, buffer.value);
+    return members;
+  }
+
+  // True if a kernel covers this model and reproduces the self-test; else description.kernel says why not.
+  bool use_kernel(const SelfTest &test) {
+    std::string reason = "as asked for";
+    if (placement.fused && !device.is_cpu()) reason = "on a GPU";
+    if (placement.fused && device.is_cpu()) try {
+        const std::vector<KernelInput> members = kernel_inputs();
+        const StoredTest stored = test.as_vectors();
+        fused = FusedModel::make(members, Arithmetic::FLOAT64, reason);
+        if (fused && !accept(fused->deviation(stored), SELF_TEST))
+          throw std::runtime_error("the kernel does not reproduce the self-test");
+        if (fused && placement.precision != Arithmetic::FLOAT64) {
+          fused = FusedModel::make(members, placement.precision, reason);
+          if (fused && !accept(fused->deviation(stored), SELF_TEST_SINGLE))
+            throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
+        }
+      } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
+        fused.reset();
+        reason = failure.what();
+      }
+    description.kernel = fused ? fused->name() : "torchscript (" + reason + ")";
+    if (!fused) return false;
+    description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64"
+                            : placement.precision == Arithmetic::MIXED ? "mixed"
+                                                                       : "float32";
+    return true;
+  }
+
+  void use_torchscript(const SelfTest &test) {
+    check(test, SELF_TEST);
+    if (placement.precision != Arithmetic::FLOAT64) {
+      use_single_precision();
+      check(test, SELF_TEST_SINGLE);
+    }
+    description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64" : "float32";
+  }
+
+  // Notes the deviations; false if they are too large or not a number.
+  bool accept(const Deviation &found, const Tolerance &tolerance) {
+    description.energy_error = found.energy;
+    description.gradient_error = found.gradient;
+    return found.energy <= tolerance.energy && found.gradient <= tolerance.gradient;
   }
 
   // The buffers of the graph as tensors; nothing is copied before `run` does.
@@ -235,12 +325,6 @@ class TorchModel : public Model {
       }
   }
 
-  // The frame stored in the file and what the model that was exported made of it.
-  struct SelfTest {
-    Inputs inputs;
-    Outputs expected;
-  };
-
   SelfTest stored_test() {
     return in_one_line("reading the self-test of the model", [&] {
       const auto stored = module.run_method("self_test").toTuple();
@@ -252,23 +336,19 @@ class TorchModel : public Model {
   }
 
   void check(const SelfTest &test, const Tolerance &tolerance) {
-    const auto [energy_error, gradient_error] = in_one_line("self-test of the model", [&] {
-      const Outputs found = run(test.inputs);
+    const Deviation found = in_one_line("self-test of the model", [&] {
+      const Outputs now = run(test.inputs);
       const at::Tensor energy = test.expected.atomic_energy.to(at::kDouble);
-      const at::Tensor d_energy = (found.atomic_energy - energy).abs() / energy.abs().clamp_min(1.0);
-      const at::Tensor d_gradient = (found.gradient - test.expected.gradient.to(at::kDouble)).abs();
-      return std::pair(d_energy.max().item<double>(), d_gradient.max().item<double>());
+      const at::Tensor d_energy = (now.atomic_energy - energy).abs() / energy.abs().clamp_min(1.0);
+      const at::Tensor d_gradient = (now.gradient - test.expected.gradient.to(at::kDouble)).abs();
+      return Deviation{d_energy.max().item<double>(), d_gradient.max().item<double>()};
     });
-    if (!(energy_error <= tolerance.energy) ||
-        !(gradient_error <= tolerance.gradient)) {  // NaN fails as well
-      std::ostringstream text;
-      text << "self-test failed: the frame stored in the file gives energies off by " << energy_error
-           << " eV (relative, allowed " << tolerance.energy << ") and gradients off by " << gradient_error
-           << " eV/A (allowed " << tolerance.gradient << "); the file was changed or damaged after export";
-      throw std::runtime_error(text.str());
-    }
-    description.energy_error = energy_error;
-    description.gradient_error = gradient_error;
+    if (accept(found, tolerance)) return;
+    std::ostringstream text;
+    text << "self-test failed: the frame stored in the file gives energies off by " << found.energy
+         << " eV (relative, allowed " << tolerance.energy << ") and gradients off by " << found.gradient
+         << " eV/A (allowed " << tolerance.gradient << "); the file was changed or damaged after export";
+    throw std::runtime_error(text.str());
   }
 
   // Module::to would cast the integer buffers (tables of indices) as well

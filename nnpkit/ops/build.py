@@ -18,11 +18,17 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.ops import installed
 from nnpkit.ops.installed import Compiler, Lammps, Torch
-from nnpkit.ops.lammps_entry_point import MODEL_LIBRARY, PLUGIN, RECORD, candidate_folders
+from nnpkit.ops.lammps_entry_point import (
+    KERNEL_LIBRARY,
+    MODEL_LIBRARY,
+    PLUGIN,
+    RECORD,
+    candidate_folders,
+)
 
 __all__ = ["BuildResult", "build_plugin", "read_record", "source_fingerprint", "source_folder"]
 
-_LIBRARIES = (MODEL_LIBRARY, PLUGIN)  # in the order in which they are put in place
+_LIBRARIES = (KERNEL_LIBRARY, MODEL_LIBRARY, PLUGIN)  # in the order in which they are put in place
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,12 @@ def source_folder() -> Path:
 
 
 def source_fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of the sources in `folder`."""
+    """SHA-256 over the names and contents of the sources in `folder` and of the kernels."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".cpp", ".h", ".txt", ".cu"}):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+    for root in (folder, Path(__file__).resolve().parent / "csrc"):
+        for path in sorted(p for p in root.rglob("*") if p.suffix in {".cpp", ".h", ".txt", ".cu"}):
+            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -202,7 +209,7 @@ def _first_error(output: str) -> str:
 
 def _install(staged: Path, folder: Path, record: dict[str, Any]) -> None:
     """Put the libraries and their record into `folder`, each in one step; running programs keep theirs."""
-    (folder / RECORD).unlink(missing_ok=True)  # nothing claims to fit until both are in place
+    (folder / RECORD).unlink(missing_ok=True)  # nothing claims to fit until all are in place
     for name in _LIBRARIES:
         with open(staged / name, "rb") as source, atomic_write(folder / name, "wb") as target:
             shutil.copyfileobj(source, target)

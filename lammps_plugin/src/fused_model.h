@@ -1,0 +1,47 @@
+// The fused kernel of a model as the pair style uses it, checked against the self-test of the file. No torch
+// here.
+
+#ifndef NNPKIT_FUSED_MODEL_H
+#define NNPKIT_FUSED_MODEL_H
+
+#include "kernel.h"
+#include "model.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace nnpkit {
+
+// A frame and what the model that was exported made of it.
+struct StoredTest {
+  std::vector<double> edge_vec, atomic_energy, gradient;
+  std::vector<int64_t> neighbor_type, offsets, types;
+};
+
+// Largest deviations from a stored test: of energies relative to max(1 eV, |E|), of gradients in eV/angstrom.
+struct Deviation {
+  double energy = 0.0, gradient = 0.0;
+};
+
+class FusedModel {
+ public:
+  // Null, with a line of reason, if there is no kernel for this model.
+  static std::unique_ptr<FusedModel> make(const std::vector<KernelInput> &members, Arithmetic precision,
+                                          std::string &reason);
+
+  Deviation deviation(const StoredTest &test);
+  int n_functions() const { return kernel->n_functions(); }
+  std::string name() const;  // "fused, avx512"
+
+  void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result);
+
+ private:
+  std::unique_ptr<Kernel> kernel;
+  Isa isa = Isa::PORTABLE;
+  int n_members = 1;
+};
+
+}  // namespace nnpkit
+
+#endif
