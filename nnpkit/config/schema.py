@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel
 from nnpkit.config.schema_training import Training, _default_kind
@@ -78,3 +79,9 @@ class Config(Section):
         Field(AcsfModel(), description="The potential: `kind: acsf` or `kind: deep_potential`.")
     )
     training: Training = Field(Training(), description="How the potential is trained.")
+    committee: Committee | None = Field(
+        None, description="Train several potentials instead of one; null for one."
+    )
+    start: Start | None = Field(
+        None, description="Begin with the potential of an earlier run instead of random weights."
+    )

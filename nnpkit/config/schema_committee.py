@@ -1,0 +1,44 @@
+"""Settings of committees, and of trainings that begin where another ended."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nnpkit.config.section import PositiveInt, Section
+
+__all__ = ["Committee", "Start"]
+
+
+class Committee(Section):
+    """Several potentials instead of one: their disagreement says where they can be trusted.
+
+    Members have the same descriptor; they differ in the seed of first weights and order of the data, and perhaps
+    in the data. The folder of the run then holds `committee.pt` and a run folder for every member.
+    """
+
+    members: Annotated[int, Field(ge=2)] = Field(4, description="Number of potentials.")
+    resample: Literal["seeds", "bootstrap", "splits"] = Field(
+        "seeds",
+        description="Training structures of each member: all (`seeds`), as many drawn with replacement "
+        "(`bootstrap`), or all but a random `data.test_fraction` (`splits`).",
+    )
+    processes: PositiveInt | None = Field(
+        None, description="Members trained at the same time; by default as many as there are cores."
+    )
+
+
+class Start(Section):
+    """Where the weights come from instead of random numbers: another run with the same elements.
+
+    Descriptor, scaling and networks are those of that run; what `model` says is not used.
+    """
+
+    run: str = Field(
+        description="Folder of the run, relative to the current folder; of a committee for a committee of as many "
+        "members."
+    )
+    covariance: bool = Field(
+        True, description="Also take over the covariance of its Kalman filter, and with it what it learnt."
+    )
