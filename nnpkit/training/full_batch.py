@@ -7,6 +7,7 @@ memory is that of one structure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -138,16 +139,14 @@ class FullBatchUpdate:
         n_energies, n_virials = sum(part.energy for part in parts), sum(part.virial for part in parts)
         counts = [0 if part.components is None else len(part.components[0]) for part in parts]
         n_components, c = sum(counts), self.observer.weights
-        return [
-            (
-                part,
-                LossWeights(
-                    c.energy / max(n_energies, 1), c.force * count / max(n_components, 1),
-                    c.virial / max(n_virials, 1), c.per_atom,
-                ),
+        weights = [
+            replace(
+                c, energy=c.energy / max(n_energies, 1), force=c.force * count / max(n_components, 1),
+                virial=c.virial / max(n_virials, 1),
             )
-            for part, count in zip(parts, counts, strict=True)
+            for count in counts
         ]  # fmt: skip
+        return list(zip(parts, weights, strict=True))
 
     def _loss(self, parts: Sequence[tuple[Labels, LossWeights]]) -> tuple[float, Tensor]:
         """Loss of all labels and its gradient (P,) with respect to the weights, as they are now."""
