@@ -27,27 +27,40 @@ def export(
     committee: Annotated[
         bool, typer.Option("--committee", help="Write several potentials as one committee.pt.")
     ] = False,
+    tabulate: Annotated[
+        float | None,
+        typer.Option(
+            "--tabulate", metavar="TOL",
+            help="Of Deep Potentials: relative deviation of the tables that stand for embedding networks in runs.",
+            show_default="1e-10",
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.
 
     The file holds everything: elements, units, cutoff, ranges of the training data and a self-test that every
     program evaluates when it loads it. With --committee, several potentials become one file that gives the mean
-    of its members and their disagreement.
+    of its members and their disagreement. In runs, tables stand for the embedding networks of Deep Potentials;
+    --tabulate says how exactly.
     """
     from nnpkit.cli.models import describe, load_with_notes
     from nnpkit.errors import InputError
 
+    if len(source) > 1 and not committee:
+        raise InputError(f"{len(source)} potentials", expected="one, or several with --committee")
+    models = [load_with_notes(path) for path in source]
+    if tabulate is not None:
+        for model in models:
+            model.tabulate(tabulate)
+            print(f"{model.where}: tables deviate by {model.metadata['tabulation']['bound']:.1e} at most")
     if committee:
         from nnpkit.deploy.committee import export_committee
         from nnpkit.deploy.load import load
 
         output = output or Path("committee.pt")
-        models = [load_with_notes(path) for path in source]
         export_committee([m.atomic_model() for m in models], [m.metadata for m in models], output)
         print(f"{output}: {describe(load(output))}")
         return
-    if len(source) > 1:
-        raise InputError(f"{len(source)} potentials", expected="one, or several with --committee")
-    model, output = load_with_notes(source[0]), output or Path("model.pt")
-    model.save(output)
-    print(f"{output}: {describe(model)}")
+    output = output or Path("model.pt")
+    models[0].save(output)
+    print(f"{output}: {describe(models[0])}")

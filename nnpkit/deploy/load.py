@@ -23,10 +23,12 @@ from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
 from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
+from nnpkit.deploy.tabulate import tabulation
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model
+from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.potential import Potential
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.units import stress_from_virial
@@ -39,7 +41,7 @@ __all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
 # Metadata that the model itself does not hold.
-_PROVENANCE = ("data_sha256", "min_distance", "training", "source")
+_PROVENANCE = ("data_sha256", "min_distance", "training", "source", "tabulation")
 _DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
     KeyError, IndexError, OverflowError, MemoryError,
@@ -168,6 +170,27 @@ class LoadedModel:
             if name.startswith("model.")
         }
         return _model_of_state(self.metadata["spec"], state, self.where)
+
+    def tabulate(self, tolerance: float) -> None:
+        """Have the fast kernels tabulate the embedding networks to another `tolerance`, also once it is saved.
+
+        Raises
+        ------
+        InputError
+            If there are no such networks, or the tables cannot keep the tolerance; see
+            `nnpkit.deploy.tabulate.tabulation`.
+        """
+        model = self.atomic_model()
+        if not isinstance(model.descriptor, DeepDescriptor):
+            raise InputError(
+                "there is nothing to tabulate", where=self.where, expected="a Deep Potential",
+                hint="symmetry functions have no embedding networks",
+            )  # fmt: skip
+        grids = tabulation(
+            model.descriptor, model.elements, self.metadata.get("min_distance"), tolerance, insist=True
+        )
+        self.module = model.requires_grad_(False)
+        self.metadata = {**self.metadata, "tabulation": grids}
 
     def save(self, path: str | Path, frame: Structure | None = None) -> None:
         """Write the model as a model.pt, atomically: the very file it came from, or exported.

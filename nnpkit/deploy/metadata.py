@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from nnpkit import __version__
+from nnpkit.deploy.tabulate import tabulation
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
+from nnpkit.models.deep_descriptor import DeepDescriptor
 
 __all__ = [
     "FORMAT",
@@ -35,7 +37,9 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
     """JSON-able description of `model`; keys of `extra` (``data_sha256``, ``min_distance``, ...) are added.
 
     ``feature_ranges`` holds the smallest and largest raw feature of each element in the training data, in the
-    order of ``features()``; None if they are not known, as of imported potentials.
+    order of ``features()``; None if they are not known, as of imported potentials. ``tabulation`` tells the fast
+    kernels where to tabulate embedding networks (`nnpkit.deploy.tabulate`), None for models without them; unless
+    it is among `extra`, it is that of the default tolerance.
     """
     n_features = dict(zip(model.elements, model.descriptor.n_features, strict=True))
     minimum, maximum = model.scaling.minimum, model.scaling.maximum
@@ -43,6 +47,11 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         element: {"min": minimum[t, :n].tolist(), "max": maximum[t, :n].tolist()}
         for t, (element, n) in enumerate(n_features.items())
     }
+    extra = dict(extra or {})
+    if isinstance(model.descriptor, DeepDescriptor):
+        extra.setdefault(
+            "tabulation", tabulation(model.descriptor, model.elements, extra.get("min_distance"))
+        )
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -57,7 +66,8 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data_sha256": None,
         "min_distance": None,
-        **(extra or {}),
+        "tabulation": None,
+        **extra,
         "feature_ranges": ranges if bool((maximum > minimum).any()) else None,
         "spec": model.spec,
     }

@@ -24,7 +24,7 @@ from nnpkit.models.fitting import ResidualNetwork
 
 __all__ = ["DEFAULT_TOLERANCE", "Grid", "deviation", "hermite", "interpolate", "tabulation"]
 
-DEFAULT_TOLERANCE = 1e-9
+DEFAULT_TOLERANCE = 1e-10
 """Deviation of the tables unless something else is asked for."""
 _SMALLEST_TOLERANCE = 1e-12
 _MAX_INTERVALS = 8192
