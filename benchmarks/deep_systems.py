@@ -1,0 +1,177 @@
+"""Copper and water, the network and the optimizers that the benchmarks of Deep Potentials share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+import nnpkit
+from nnpkit.config import assemble
+from nnpkit.config.schema import Config
+from nnpkit.data.dataset import load_dataset, split
+from nnpkit.data.structure import Structure
+from nnpkit.training.memory import keep_freed_memory
+from nnpkit.training.schedules import Schedule
+from nnpkit.training.trainer import Split, errors_of
+from nnpkit.training.updates import Update
+
+__all__ = ["OPTIMIZERS", "SYSTEMS", "Session", "load_system", "machine", "open_session", "synthetic_system"]
+
+SYSTEMS = {"cu72": "pwmlff_Cu", "water192": "water_PBE0TS_deepmd"}
+MODEL = {
+    "kind": "deep_potential", "wall": "off", "network": {"timestep": False},
+    "descriptor": {"embedding": [25, 25, 25], "axis_neurons": 16, "cutoff": 6.0, "smooth_from": 0.5},
+}  # fmt: skip
+"""The network of Hu et al., RLEKF, AAAI 2023."""
+
+_KALMAN: dict[str, Any] = {
+    "kind": "ekf", "partition": "reorganized", "block_size": 5120, "process_noise": 0.0,
+    "noise": {"energy": 1e-3, "force": 0.05},
+}  # fmt: skip
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {
+        "schedule": {"kind": "epoch", "forces": "all"},
+        "optimizer": {
+            "kind": "adam", "learning_rate": 1e-3, "final_learning_rate": 3.5e-8, "prefactors": {},
+            "gradient_clip": None, "epsilon": 1e-8, "epsilon_convention": "torch",
+        },
+    },
+    "sequential": {"schedule": {"kind": "groups"}, "optimizer": _KALMAN},
+    "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": _KALMAN},
+    "components": {"schedule": {"kind": "groups", "reduction": "none"}, "optimizer": _KALMAN},
+}  # fmt: skip
+"""Adam with DeePMD-kit's prefactors; the Kalman filter with an energy and four groups of six atoms per structure, each
+its own update and reduced to its signed mean as published, or all of a structure in one update, or with every force
+component of a group as an observation of its own."""
+
+
+@dataclass
+class Session:
+    """A training that has not begun."""
+
+    splits: dict[str, Split]
+    schedule: Schedule
+    update: Update
+    n_parameters: int
+    seconds: float  # it took to prepare all structures
+
+    def errors(self) -> tuple[float, float]:
+        """RMSE of energies, eV/atom, and forces, eV/Å, of the test set."""
+        found = errors_of(self.splits["test"])
+        return float(found["energy_rmse"]), float(found["force_rmse"])
+
+
+def load_system(name: str, seed: int) -> tuple[list[Structure], list[Structure]]:
+    """Training and test structures of a published set in the folder NNPKIT_DATA.
+
+    Copper is divided at random, four to one; water as its authors did.
+    """
+    if "NNPKIT_DATA" not in os.environ:
+        sys.exit("set NNPKIT_DATA to the folder that holds " + " and ".join(SYSTEMS.values()))
+    folder = Path(os.environ["NNPKIT_DATA"]) / SYSTEMS[name]
+    if name == "water192":
+        return load_dataset(str(folder / "train.xyz.xz")), load_dataset(str(folder / "valid.xyz.xz"))
+    return split(load_dataset([str(path) for path in sorted(folder.glob("*.xyz.xz"))]), 0.2, seed)
+
+
+def synthetic_system(name: str, n_structures: int) -> tuple[list[Structure], list[Structure]]:
+    """Structures of the same sizes without the published data: EMT copper, and the water of the examples twice."""
+    if name == "cu72":
+        random, structures = np.random.default_rng(0), []
+        for number in range(n_structures):
+            atoms = bulk("Cu", cubic=True) * (3, 3, 2)
+            atoms.positions += random.normal(0.0, 0.1, (len(atoms), 3))
+            atoms.calc = EMT()
+            atoms.get_forces()
+            structures.append(Structure.from_atoms(atoms, name=f"copper#{number}"))
+    else:
+        water = Path(__file__).resolve().parent.parent / "examples" / "water" / "train.xyz.xz"
+        structures = [_twice(s) for s in load_dataset(str(water)) if s.n_atoms == 96][:n_structures]
+    return structures, structures[:1]
+
+
+def _twice(structure: Structure) -> Structure:
+    """Two copies side by side, labels included."""
+    assert structure.energy is not None
+    assert structure.forces is not None
+    cell = structure.cell
+    return replace(
+        structure, symbols=structure.symbols * 2, energy=2.0 * structure.energy,
+        positions=np.concatenate([structure.positions, structure.positions + cell[0]]),
+        cell=np.array([2.0 * cell[0], cell[1], cell[2]]), forces=np.concatenate([structure.forces] * 2),
+    )  # fmt: skip
+
+
+def open_session(
+    data: tuple[list[Structure], list[Structure]],
+    optimizer: str,
+    seed: int,
+    epochs: int,
+    changes: dict[str, Any] | None = None,
+) -> Session:
+    """Everything of a training in the order in which ``nnpkit train`` makes it.
+
+    Parameters
+    ----------
+    data : tuple of list of Structure
+        Training and test structures.
+    optimizer : str
+        Key of `OPTIMIZERS`.
+    seed, epochs : int
+        Of the training; Adam's learning rate reaches its end after so many epochs.
+    changes : dict, optional
+        Settings of the optimizer that are different.
+    """
+    keep_freed_memory()
+    chosen = OPTIMIZERS[optimizer]
+    training = {
+        **chosen, "epochs": epochs, "optimizer": {**chosen["optimizer"], **(changes or {})},
+    }  # fmt: skip
+    config = Config.model_validate(
+        {
+            "seed": seed,
+            "data": {"train": "given", "suspicious": "ignore"},
+            "model": MODEL,
+            "training": training,
+        }
+    )
+    elements = sorted({symbol for structure in data[0] for symbol in structure.symbols})
+    loaded = assemble.LoadedData({"train": data[0], "test": data[1]}, elements, {}, [])
+    model, _ = assemble.make_model(config, loaded)
+    schedule = assemble.make_schedule(config, data[0])
+    start = time.perf_counter()
+    splits = assemble.make_splits(model, loaded.splits, 6e9)
+    seconds = time.perf_counter() - start
+    n_updates = sum(map(schedule.epoch_length, range(epochs)))
+    update = assemble.make_update(config, splits["train"].store, n_updates)
+    return Session(splits, schedule, update, sum(p.numel() for p in model.parameters()), seconds)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What figures depend on."""
+    names = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0].split(":", 1)[1].strip() if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "nnpkit": nnpkit.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
