@@ -67,6 +67,22 @@ std::string agree_on_error(const std::string &mine, MPI_Comm world) {
   return message;
 }
 
+void Totals::reduce(MPI_Comm world) {
+  std::vector<double> sums = energies;
+  sums.insert(sums.end(), {atoms, force_std, extrapolations});
+  MPI_Allreduce(MPI_IN_PLACE, sums.data(), static_cast<int>(sums.size()), MPI_DOUBLE, MPI_SUM, world);
+  extrapolations = sums.back();
+  force_std = sums[sums.size() - 2];
+  atoms = sums[sums.size() - 3];
+  std::copy(sums.begin(), sums.begin() + static_cast<long>(energies.size()), energies.begin());
+  double largest[] = {failures, force_std_max, largest_force, -closest};
+  MPI_Allreduce(MPI_IN_PLACE, largest, 4, MPI_DOUBLE, MPI_MAX, world);
+  failures = largest[0];
+  force_std_max = largest[1];
+  largest_force = largest[2];
+  closest = -largest[3];
+}
+
 double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm world) {
   constexpr int64_t FEW = 4096;
   constexpr int BINS = 1024;

@@ -18,6 +18,19 @@ std::string read_on_first_rank(const std::string &path, MPI_Comm world);
 // failed, the same on all ranks, or an empty string if all are well.
 std::string agree_on_error(const std::string &mine, MPI_Comm world);
 
+// What all ranks know of a step together: filled by each, then reduced in two messages.
+struct Totals {
+  // added up
+  std::vector<double> energies;  // of each member
+  double atoms = 0.0, force_std = 0.0, extrapolations = 0.0;
+  // largest
+  double failures = 0.0, force_std_max = 0.0, largest_force = 0.0;
+  // smallest
+  double closest;
+
+  void reduce(MPI_Comm world);
+};
+
 // The n-th smallest (1: the smallest) of all `mine` of all ranks, `total` together; the same on all ranks.
 double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm world);
 

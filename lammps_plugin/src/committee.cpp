@@ -1,7 +1,5 @@
 #include "committee.h"
 
-#include "collective.h"
-
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +8,6 @@ namespace nnpkit {
 void Committee::begin(int n_members, int n_all) {
   members = n_members;
   forces.assign(static_cast<size_t>(n_all) * 3 * members, 0.0);
-  energies.assign(members, 0.0);
 }
 
 void Committee::mean_force(int atom, double *f) const {
@@ -37,12 +34,9 @@ void Committee::unpack(int n, const int *list, const double *buffer) {
   }
 }
 
-Disagreement Committee::reduce(const std::vector<int> &centers, int n_local, double percentile,
-                               MPI_Comm world) {
+void Committee::measure(const std::vector<int> &centers, int n_local, Totals &totals) {
   spreads.assign(n_local, 0.0);
-  std::vector<double> sums(members + 2, 0.0), values;
-  values.reserve(centers.size());
-  double largest[2] = {0.0, 0.0};
+  double largest = 0.0;
   for (const int i : centers) {
     double mean[3], variance = 0.0;
     mean_force(i, mean);
@@ -52,32 +46,31 @@ Disagreement Committee::reduce(const std::vector<int> &centers, int n_local, dou
         const double deviation = *row++ - mean[k];
         variance += deviation * deviation;
       }
-    const double spread = std::sqrt(variance / members);
-    spreads[i] = spread;
-    values.push_back(spread);
-    sums[members] += spread;
-    largest[0] = std::max(largest[0], spread);
-    largest[1] = std::max(largest[1], mean[0] * mean[0] + mean[1] * mean[1] + mean[2] * mean[2]);
+    spreads[i] = std::sqrt(variance / members);
+    totals.force_std += spreads[i];
+    totals.force_std_max = std::max(totals.force_std_max, spreads[i]);
+    largest = std::max(largest, mean[0] * mean[0] + mean[1] * mean[1] + mean[2] * mean[2]);
   }
-  sums[members + 1] = static_cast<double>(centers.size());
-  std::copy(energies.begin(), energies.end(), sums.begin());
-  MPI_Allreduce(MPI_IN_PLACE, sums.data(), members + 2, MPI_DOUBLE, MPI_SUM, world);
-  MPI_Allreduce(MPI_IN_PLACE, largest, 2, MPI_DOUBLE, MPI_MAX, world);
+  totals.largest_force = std::sqrt(largest);
+}
 
-  Disagreement all;
-  all.n_atoms = std::llround(sums[members + 1]);
-  all.force_max = largest[0];
-  all.largest_force = std::sqrt(largest[1]);
-  if (all.n_atoms == 0) return all;
-  all.force_mean = sums[members] / all.n_atoms;
-  const auto rank = static_cast<int64_t>(std::ceil(percentile / 100.0 * all.n_atoms));
-  if (members > 1)
-    all.force_percentile = nth_smallest(std::move(values), std::max<int64_t>(rank, 1), all.n_atoms, world);
+double Committee::percentile(double percent, const std::vector<int> &centers, const Totals &totals,
+                             MPI_Comm world) const {
+  const auto n_atoms = std::llround(totals.atoms);
+  if (members < 2 || n_atoms == 0) return 0.0;
+  std::vector<double> values;
+  values.reserve(centers.size());
+  for (const int i : centers) values.push_back(spreads[i]);
+  const auto rank = static_cast<int64_t>(std::ceil(percent / 100.0 * n_atoms));
+  return nth_smallest(std::move(values), std::max<int64_t>(rank, 1), n_atoms, world);
+}
+
+double Committee::energy_std(const Totals &totals) {
+  const auto n_members = static_cast<double>(totals.energies.size());
   double mean = 0.0, variance = 0.0;
-  for (int m = 0; m < members; m++) mean += sums[m] / members;
-  for (int m = 0; m < members; m++) variance += (sums[m] - mean) * (sums[m] - mean) / members;
-  all.energy = std::sqrt(variance) / all.n_atoms;
-  return all;
+  for (const double energy : totals.energies) mean += energy / n_members;
+  for (const double energy : totals.energies) variance += (energy - mean) * (energy - mean) / n_members;
+  return totals.atoms > 0.0 ? std::sqrt(variance) / totals.atoms : 0.0;
 }
 
 double Committee::memory_usage() const {

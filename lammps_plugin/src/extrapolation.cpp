@@ -22,9 +22,12 @@ void Extrapolation::begin_step(bool reset) {
   if (reset) reset_total = 0;
 }
 
-void Extrapolation::end_step(MPI_Comm world) {
-  step_total = std::accumulate(step_counts.begin(), step_counts.end(), int64_t{0});
-  MPI_Allreduce(MPI_IN_PLACE, &step_total, 1, MPI_INT64_T, MPI_SUM, world);
+double Extrapolation::of_rank() const {
+  return static_cast<double>(std::accumulate(step_counts.begin(), step_counts.end(), int64_t{0}));
+}
+
+void Extrapolation::end_step(int64_t total) {
+  step_total = total;
   run_total += step_total;
   reset_total += step_total;
   if (step_total == 0) return;

@@ -29,7 +29,8 @@ class Extrapolation {
   // Before and after the atoms of a step; where the model adds to, (elements, n_functions) of this rank.
   void begin_step(bool reset);
   std::vector<int64_t> &counts() { return step_counts; }
-  void end_step(MPI_Comm world);
+  double of_rank() const;        // in this step
+  void end_step(int64_t total);  // over all ranks
 
   int64_t of_step() const { return step_total; }  // over all ranks
   int64_t of_run() const { return run_total; }

@@ -126,13 +126,13 @@ void PairNNPKit::compute(int eflag, int vflag) {
     problem = member_rows ? tally_members() : tally_chunk();
     work.tally += platform::walltime() - start;
   }
-  // all ranks go on, or all stop with one message
-  problem = nnpkit::agree_on_error(problem, world);
-  if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
   if (member_rows) add_mean_forces();
   work.atoms += inum;
   work.steps++;
-  if (observing) observe();
+  if (observing)
+    observe(problem);
+  else
+    stop_on(problem);
 }
 
 /* ---------------------------------------------------------------------- */
@@ -146,6 +146,8 @@ void PairNNPKit::begin_step() {
   member_rows =
       request.members || (observing && watch.settings.max_force < std::numeric_limits<double>::infinity());
   if (member_rows) committee.begin(request.members ? info.n_members : 1, atom->nlocal + atom->nghost);
+  totals = nnpkit::Totals();
+  totals.energies.assign(request.members ? info.n_members : 0, 0.0);
   graph.closest_squared = std::numeric_limits<double>::infinity();
   if (!request.extrapolations) return;
   extrapolation.begin_step(extrapolation_settings.reset_each_step);
@@ -215,7 +217,7 @@ std::string PairNNPKit::tally_members() {
     const int i = graph.center[a];
     double mean = 0.0;
     for (int m = 0; m < n_members; m++) {
-      committee.energy()[m] += energies[m];
+      if (request.members) totals.energies[m] += energies[m];
       mean += energies[m];
     }
     mean *= energy_unit / n_members;

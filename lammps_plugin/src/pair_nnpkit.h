@@ -55,6 +55,7 @@ class PairNNPKit : public Pair {
   void check_what_is_watched();
   void log_model(const std::string &file);
 
+  std::string model_file;
   std::unique_ptr<nnpkit::Model> model;
   std::vector<int> element;  // per atom type: model index, -1 for NULL
   double energy_unit;        // LAMMPS energy units per eV
@@ -64,6 +65,7 @@ class PairNNPKit : public Pair {
   nnpkit::Request request;
   nnpkit::Evaluation evaluation;
   nnpkit::Committee committee;
+  nnpkit::Totals totals;
   bool observing;    // this step is observed
   bool member_rows;  // and the forces of the members are kept apart
 
@@ -85,11 +87,12 @@ class PairNNPKit : public Pair {
   bigint ended_step;
   int want_force_std, want_extrapolations;  // set by fix pair for one step
 
-  void observe();
+  void observe(const std::string &problem);
+  void stop_on(std::string problem);
+  void judge_step();
   void collect_frame(const std::string &why);
   void end_run();
   void log_extrapolations(bool whole_run);
-  std::string force_unit() const;
 
   // seconds of this rank in this run, and what was done in them
   struct Work {

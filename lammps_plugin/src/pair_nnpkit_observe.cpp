@@ -45,39 +45,65 @@ void PairNNPKit::setup() {
 }
 
 /* ----------------------------------------------------------------------
-   the forces of the members and the counts of this step are there: make numbers, judge them
+   all ranks go on, or all stop with one message
 ------------------------------------------------------------------------- */
 
-void PairNNPKit::observe() {
+void PairNNPKit::stop_on(std::string problem) {
+  problem = nnpkit::agree_on_error(problem, world);
+  if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
+}
+
+/* ----------------------------------------------------------------------
+   the forces of the members and the counts of this step are there: make numbers of them
+------------------------------------------------------------------------- */
+
+void PairNNPKit::observe(const std::string &problem) {
   const double start = platform::walltime();
   using namespace nnpkit;
   std::vector<int> centers;
   for (int i = 0; i < atom->nlocal; i++)
     if (element[atom->type[i]] >= 0) centers.push_back(i);
-
+  totals.atoms = static_cast<double>(centers.size());
+  totals.closest = std::sqrt(graph.closest_squared);
+  totals.failures = problem.empty() ? 0.0 : 1.0;
   if (member_rows) {
     comm->reverse_comm(this, 3 * committee.n_members());
-    const Disagreement found = committee.reduce(centers, atom->nlocal, percent, world);
-    observed[FORCE_STD_MAX] = energy_unit * found.force_max;
-    observed[FORCE_STD_MEAN] = energy_unit * found.force_mean;
-    observed[FORCE_STD_PERCENTILE] = energy_unit * found.force_percentile;
-    observed[ENERGY_STD] = energy_unit * found.energy;
-    observed[LARGEST_FORCE] = energy_unit * found.largest_force;
-    force_std.assign(std::max(atom->nlocal, 1), 0.0);
-    for (const int i : centers) force_std[i] = energy_unit * committee.spread()[i];
+    committee.measure(centers, atom->nlocal, totals);
   }
   if (request.extrapolations) {
     std::copy(evaluation.function_extrapolations.begin(), evaluation.function_extrapolations.end(),
               extrapolation.counts().begin());
-    extrapolation.end_step(world);
+    totals.extrapolations = extrapolation.of_rank();
+  }
+  totals.reduce(world);
+  if (totals.failures > 0.0) stop_on(problem);
+
+  if (member_rows) {
+    observed[FORCE_STD_MAX] = energy_unit * totals.force_std_max;
+    observed[FORCE_STD_MEAN] = totals.atoms > 0.0 ? energy_unit * totals.force_std / totals.atoms : 0.0;
+    observed[FORCE_STD_PERCENTILE] = energy_unit * committee.percentile(percent, centers, totals, world);
+    observed[ENERGY_STD] = energy_unit * Committee::energy_std(totals);
+    observed[LARGEST_FORCE] = energy_unit * totals.largest_force;
+    force_std.assign(std::max(atom->nlocal, 1), 0.0);
+    for (const int i : centers) force_std[i] = energy_unit * committee.spread()[i];
+  }
+  if (request.extrapolations) {
+    extrapolation.end_step(std::llround(totals.extrapolations));
     observed[EXTRAPOLATIONS] = static_cast<double>(extrapolation.of_step());
     observed[EXTRAPOLATIONS_OF_RUN] = static_cast<double>(extrapolation.of_run());
   }
-  double closest = std::sqrt(graph.closest_squared);
-  MPI_Allreduce(MPI_IN_PLACE, &closest, 1, MPI_DOUBLE, MPI_MIN, world);
-  observed[CLOSEST] = closest;
+  observed[CLOSEST] = totals.closest;
   observed_step = update->ntimestep;
+  judge_step();
+  work.observe += platform::walltime() - start;
+}
 
+/* ----------------------------------------------------------------------
+   all ranks have the same numbers and come to the same verdict
+------------------------------------------------------------------------- */
+
+void PairNNPKit::judge_step() {
+  using namespace nnpkit;
   if (extrapolation_settings.show && extrapolation.of_step() > 0) log_extrapolations(false);
   if (extrapolation_settings.summary > 0 && update->ntimestep % extrapolation_settings.summary == 0)
     log_extrapolations(true);
@@ -93,7 +119,6 @@ void PairNNPKit::observe() {
   observed[ENDED] = reason.empty() ? 0.0 : 1.0;
   for (int k = 0; k < nextra; k++)
     pvector[k] = (comm->me == 0) ? observed[k] : 0.0;  // compute pair adds the ranks up
-  work.observe += platform::walltime() - start;
 }
 
 /* ---------------------------------------------------------------------- */
@@ -128,15 +153,8 @@ void PairNNPKit::collect_frame(const std::string &why) {
       problem = failure.what();
     }
   }
-  problem = nnpkit::agree_on_error(problem, world);
-  if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
+  stop_on(problem);
   watch.collected(update->ntimestep);
-}
-
-/* ---------------------------------------------------------------------- */
-
-std::string PairNNPKit::force_unit() const {
-  return strcmp(update->unit_style, "metal") == 0 ? "eV/A" : "kcal/mol/A";
 }
 
 /* ---------------------------------------------------------------------- */
@@ -175,9 +193,11 @@ void PairNNPKit::end_run() {
   if (!wanted.restart.empty()) input->one(fmt::format("write_restart {} noinit", wanted.restart));
   if (comm->me != 0) return;
   utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, watch.ended());
-  if (!wanted.restart.empty()) utils::logmesg(lmp, "nnpkit: to look at this step: {}\n", wanted.restart);
+  if (!wanted.restart.empty())
+    utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", wanted.restart);
   if (watch.n_frames() > 0)
-    utils::logmesg(lmp, "nnpkit: to choose among the frames: nnpkit select {}\n", wanted.frames);
+    utils::logmesg(lmp, "nnpkit: to label its frames: nnpkit select {} {} && nnpkit label selected.xyz\n",
+                   model_file, wanted.frames);
 }
 
 /* ---------------------------------------------------------------------- */

@@ -237,6 +237,7 @@ void PairNNPKit::coeff(int narg, char **arg) {
 void PairNNPKit::load(const std::string &file) {
   // LAMMPS looks into the folders of LAMMPS_POTENTIALS too
   const std::string found = utils::get_potential_file_path(file);
+  model_file = file;
   model.reset();
   std::string problem;
   try {

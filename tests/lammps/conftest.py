@@ -39,8 +39,29 @@ def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy(tmp_path_factory.mktemp("model") / "toy.pt")
 
 
+@pytest.fixture(scope="session")
+def committee_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three potentials with the same functions, and ranges that a random structure leaves."""
+    from small_models import small_model
+
+    from nnpkit.deploy.committee import export_committee
+    from nnpkit.deploy.metadata import model_metadata
+
+    members = [small_model(seed=seed) for seed in (3, 4, 5)]
+    path = tmp_path_factory.mktemp("committee") / "committee.pt"
+    export_committee(members, [model_metadata(m) for m in members], path)
+    return path
+
+
 @pytest.fixture
 def folder(lammps: None, toy_file: Path, tmp_path: Path) -> Path:
     """An empty folder with ``toy.pt`` in it, where LAMMPS can run."""
     shutil.copy(toy_file, tmp_path / "toy.pt")
     return tmp_path
+
+
+@pytest.fixture
+def committee_folder(folder: Path, committee_file: Path) -> Path:
+    """The same with ``committee.pt`` in it."""
+    shutil.copy(committee_file, folder / "committee.pt")
+    return folder

