@@ -136,7 +136,7 @@ class Lbfgs(Section):
 
     kind: Literal["lbfgs"] = Field("lbfgs", description="Kind of the optimizer.")
     history: PositiveInt = Field(
-        20, description="Steps, and changes of the gradient along them, that describe the curvature."
+        50, description="Steps, and changes of the gradient along them, that describe the curvature."
     )
     max_evaluations: PositiveInt = Field(
         20, description="Most passes over the data in the line search of an update."

@@ -61,7 +61,7 @@ class Lbfgs:
         Most evaluations of loss and gradient in one line search.
     """
 
-    def __init__(self, history: int = 20, max_evaluations: int = 20) -> None:
+    def __init__(self, history: int = 50, max_evaluations: int = 20) -> None:
         self.history, self.max_evaluations = history, max_evaluations
         self.steps: list[Tensor] = []  # s, oldest first
         self.changes: list[Tensor] = []  # y
