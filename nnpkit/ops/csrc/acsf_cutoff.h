@@ -3,6 +3,9 @@
 // Every function is written as a product, so that it keeps its relative precision where it goes to zero, and
 // comes with slope = (dfc/dr) / (fc r): all that a gradient needs, since dE/dr = (E/fc) dfc/dr.
 
+#ifndef NNPKIT_ACSF_CUTOFF_H
+#define NNPKIT_ACSF_CUTOFF_H
+
 #include "acsf_plan.h"
 #include "simd.h"
 
@@ -37,7 +40,8 @@ NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, const V
     value = all(T(1));
     slope = V{};
   } else if constexpr (KIND == CutoffKind::TANH3 || KIND == CutoffKind::TANH3_NORMALIZED) {
-    // t = tanh(1 - r/rc) = d / (e + 1) with e = exp(2 (1 - r/rc)), d = e - 1; dt/dr / t = -4 e / (rc (e + 1) d)
+    // t = tanh(1 - r/rc) = d / (e + 1) with e = exp(2 (1 - r/rc)), d = e - 1; dt/dr / t = -4 e / (rc (e + 1)
+    // d)
     const V e = exponential(T(2) - r * (T(2) / cutoff.radius));
     const V d = larger(e - T(1), all(TINY)), s = e + T(1);
     const V common = T(1) / (d * s * r);
@@ -133,3 +137,5 @@ static void envelopes(const Cutoff<T> &cutoff, const T *r2, int n, T *value, T *
 
 }  // namespace NNPKIT_ISA
 }  // namespace nnpkit
+
+#endif

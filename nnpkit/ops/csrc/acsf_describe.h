@@ -1,5 +1,8 @@
-// First pass over the neighbourhood of an atom: its features, and what the gradient will need of the way there.
-// Included by acsf_isa.cpp only.
+// First pass over the neighbourhood of an atom: its features, and what the gradient will need of the way
+// there. Included by acsf_isa.cpp only.
+
+#ifndef NNPKIT_ACSF_DESCRIBE_H
+#define NNPKIT_ACSF_DESCRIBE_H
 
 #include "acsf_cutoff.h"
 #include "acsf_plan.h"
@@ -20,24 +23,26 @@ constexpr int BLOCK = 8;  // vectors of triplets that are worked on together, in
 // What the first pass keeps of a group of n triplets, each array `padded` long.
 template <typename T>
 struct Kept {
-  T *slope;      // of the third side
-  T *cosine;     // of the angle at the centre
-  T *inverse;    // 1 / (r_ij r_ik)
-  T *shift;      // of groups with shifts: 1 / r_jk
-  T *products;   // (n_radial, padded): h(r_ij) h(r_ik) h(r_jk)
+  T *slope;     // of the third side
+  T *cosine;    // of the angle at the centre
+  T *inverse;   // 1 / (r_ij r_ik)
+  T *shift;     // of groups with shifts: 1 / r_jk
+  T *ends;      // for members: slopes of the sides j and k, 1 / r_ij^2, 1 / r_ik^2, each `padded` long
+  T *products;  // (n_radial, padded): h(r_ij) h(r_ik) h(r_jk)
   int padded;
   T *end;
 };
 
 template <typename T>
-NNPKIT_INLINE Kept<T> kept_of(const AngularGroup<T> &group, T *begin, int n) {
+NNPKIT_INLINE Kept<T> kept_of(const AngularGroup<T> &group, T *begin, int n, bool with_ends) {
   Kept<T> kept;
-  kept.padded = (n + BLOCK * WIDTH<T> - 1) / (BLOCK * WIDTH<T>) * (BLOCK * WIDTH<T>);
+  kept.padded = (n + BLOCK * WIDTH<T> - 1) / (BLOCK * WIDTH<T>)*(BLOCK * WIDTH<T>);
   kept.slope = begin;
   kept.cosine = kept.slope + kept.padded;
   kept.inverse = kept.cosine + kept.padded;
   kept.shift = kept.inverse + kept.padded;
-  kept.products = kept.shift + (group.shifted ? kept.padded : 0);
+  kept.ends = kept.shift + (group.shifted ? kept.padded : 0);
+  kept.products = kept.ends + (with_ends ? 4 * kept.padded : 0);
   kept.end = kept.products + group.n_radial * kept.padded;
   return kept;
 }
@@ -68,15 +73,16 @@ static void describe_radial(const Center<T> &center, Workspace<T> &ws, int type)
 }
 
 // Pairs of neighbours, j before k, whose triplet contributes: packed into dense arrays. Returns how many.
-template <typename T>
-static int find_triplets(const Center<T> &center, Workspace<T> &ws, const AngularGroup<T> &group,
-                         T *partner, int32_t *row_slot, int32_t *row_begin, int *n_rows) {
+template <typename T, bool WITH_ENDS>
+static int find_triplets(const Center<T> &center, Workspace<T> &ws, const AngularGroup<T> &group, T *partner,
+                         int32_t *row_slot, int32_t *row_begin, int *n_rows) {
   typedef Vector<T> V;
   typedef Integers<T> I;
   typedef typename Lanes<T>::Integer Integer;
   const T radius = center.cutoffs[group.cutoff].radius;
   const V limit = all(radius * radius), side_limit = group.narrow ? limit : all(T(1e30));
-  const T *const fc = ws.envelope + group.cutoff * ws.n_slots;
+  const T *const fc = ws.envelope + group.cutoff * ws.n_slots, *const slope =
+                                                                   ws.slope + group.cutoff * ws.n_slots;
   const int first_end = ws.begin[group.first] + ws.count[group.first];
   const int second_begin = ws.begin[group.second], second_end = second_begin + ws.count[group.second];
   I lanes;
@@ -98,6 +104,13 @@ static int find_triplets(const Center<T> &center, Workspace<T> &ws, const Angula
       store_packed(ws.envelopes + n, load(fc + k) * fcj, bits);
       const I index = lanes + static_cast<Integer>(k);
       store_packed(partner + n, bits_as<V>(index), bits);
+      if constexpr (WITH_ENDS) {
+        const V inverse_k = load(ws.inverse + k);
+        store(ws.ends[0] + n, all(slope[j]));
+        store_packed(ws.ends[1] + n, load(slope + k), bits);
+        store(ws.ends[2] + n, all(inverse_j * inverse_j));
+        store_packed(ws.ends[3] + n, inverse_k * inverse_k, bits);
+      }
       n += __builtin_popcount(bits);
     }
     if (n > row) {
@@ -230,17 +243,22 @@ static void describe(const Center<T> &center, Workspace<T> &ws) {
   for (int g = 0; g < center.n_groups; g++) {
     const AngularGroup<T> &group = center.groups[g];
     int rows = 0;
-    const int n = find_triplets(center, ws, group, partner, row_slot, row_begin, &rows);
+    const int n = ws.with_ends
+                      ? find_triplets<T, true>(center, ws, group, partner, row_slot, row_begin, &rows)
+                      : find_triplets<T, false>(center, ws, group, partner, row_slot, row_begin, &rows);
     ws.group_triplets[g] = n;
     ws.group_rows[g] = rows;
     if (n == 0) continue;
-    const Kept<T> kept = kept_of(group, begin, n);
+    const Kept<T> kept = kept_of(group, begin, n, ws.with_ends);
     for (int at = n; at < kept.padded; at++) {  // harmless triplets that count nothing
       ws.side2[at] = ws.legs2[at] = ws.product[at] = T(1);
       ws.envelopes[at] = T(0);
     }
-    if (group.narrow)
-      envelopes(center.cutoffs[group.cutoff], ws.side2, kept.padded, ws.quads, kept.slope);
+    for (int end = 0; ws.with_ends && end < 4; end++) {
+      for (int at = n; at < kept.padded; at++) ws.ends[end][at] = T(1);
+      std::memcpy(kept.ends + end * kept.padded, ws.ends[end], sizeof(T) * static_cast<size_t>(kept.padded));
+    }
+    if (group.narrow) envelopes(center.cutoffs[group.cutoff], ws.side2, kept.padded, ws.quads, kept.slope);
     if (group.shifted)
       group.narrow ? triplet_products<T, true, true>(group, ws, kept, kept.padded)
                    : triplet_products<T, false, true>(group, ws, kept, kept.padded);
@@ -257,3 +275,5 @@ static void describe(const Center<T> &center, Workspace<T> &ws) {
 
 }  // namespace NNPKIT_ISA
 }  // namespace nnpkit
+
+#endif

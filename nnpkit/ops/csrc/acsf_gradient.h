@@ -1,12 +1,16 @@
-// Second pass: from dE/dG to the gradient of every edge, without another exponential. Included by acsf_isa.cpp only.
+// Second pass: from dE/dG to the gradient of every edge, without another exponential. Included by
+// acsf_isa.cpp only.
 //
-// A triplet's energy e(r_ij, r_ik, r_jk) is a sum of P_p Q_p(cos), P_p = h(r_ij) h(r_ik) h(r_jk), and the logarithmic
-// derivative of every h is (-2 eta (r - shift) + fc'/fc). With
+// A triplet's energy e(r_ij, r_ik, r_jk) is a sum of P_p Q_p(cos), P_p = h(r_ij) h(r_ik) h(r_jk), and the
+// logarithmic derivative of every h is (-2 eta (r - shift) + fc'/fc). With
 //   S0 = sum_p P_p Q_p,  S1 = sum_p -2 eta_p P_p Q_p,  D = sum_p P_p dQ_p/dcos,  w = D / (r_ij r_ik)
 // and the slope s(r) = fc'/(fc r), the gradient of edge j is
 //   (s(r_ij) S0 + V - D cos / r_ij^2) x_j - B x_k  with  B = s(r_jk) S0 + S1 - w,  V = s(r_jk) S0 + 2 S1
 // and that of edge k the same with j and k exchanged. Without the third side, B = -w and V = S1. A shift adds
 // S2 / r to the derivatives by each side, S2 = sum_p 2 eta_p shift_p P_p Q_p.
+
+#ifndef NNPKIT_ACSF_GRADIENT_H
+#define NNPKIT_ACSF_GRADIENT_H
 
 #include "acsf_describe.h"
 
@@ -57,7 +61,11 @@ NNPKIT_INLINE Eight<T> load_quad(const T *from) {
     return (Eight<T>)_mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)from)),
                                               _mm256_setr_epi32(0, 1, 2, 3, 3, 3, 3, 3));
 #endif
-  return Eight<T>{from[0], from[1], from[2], from[3], from[3], from[3], from[3], from[3]};
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  Four halves[2];
+  std::memcpy(&halves[0], from, sizeof(Four));
+  halves[1] = from[3] - Four{};
+  return bits_as<Eight<T>>(halves);
 }
 
 template <typename T>
@@ -107,8 +115,8 @@ static void triplet_forces(const AngularGroup<T> &group, Workspace<T> &ws, const
 
 // Sums over the triplets of every neighbour: of S0, V, D cos, -, and B x of the other neighbour.
 template <typename T>
-static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const T *partner, const int32_t *row_slot,
-                         const int32_t *row_begin, int rows, int n) {
+static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const T *partner,
+                         const int32_t *row_slot, const int32_t *row_begin, int rows, int n) {
   T *const sums = ws.sums + 8 * static_cast<int64_t>(group.cutoff) * ws.n_slots;
   T *const shift_sums = ws.shift_sums + static_cast<int64_t>(group.cutoff) * ws.n_slots;
   for (int row = 0; row < rows; row++) {
@@ -177,7 +185,7 @@ static void differentiate(const Center<T> &center, Workspace<T> &ws, double *gra
     const AngularGroup<T> &group = center.groups[g];
     const int n = ws.group_triplets[g], rows = ws.group_rows[g];
     if (n == 0) continue;
-    const Kept<T> kept = kept_of(group, begin, n);
+    const Kept<T> kept = kept_of(group, begin, n, ws.with_ends);
     if (group.shifted)
       group.narrow ? triplet_forces<T, true, true>(group, ws, kept)
                    : triplet_forces<T, false, true>(group, ws, kept);
@@ -209,3 +217,5 @@ static void differentiate(const Center<T> &center, Workspace<T> &ws, double *gra
 
 }  // namespace NNPKIT_ISA
 }  // namespace nnpkit
+
+#endif

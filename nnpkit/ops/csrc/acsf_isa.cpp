@@ -1,6 +1,7 @@
 // The stages of acsf_plan.h, compiled once for each instruction set.
 
 #include "acsf_gradient.h"
+#include "acsf_members.h"
 #include "acsf_network.h"
 #include "acsf_plan.h"
 
@@ -13,10 +14,16 @@ static void fill(acsf::Stages<T> &stages) {
   stages.describe = &describe<T>;
   stages.differentiate = &differentiate<T>;
   stages.network = &network<T>;
+  stages.differentiate_members = &differentiate_members<T>;
+  stages.member_networks = &member_networks<T>;
 }
 
-void acsf_stages(acsf::Stages<double> &stages) { fill(stages); }
-void acsf_stages(acsf::Stages<float> &stages) { fill(stages); }
+void acsf_stages(acsf::Stages<double> &stages) {
+  fill(stages);
+}
+void acsf_stages(acsf::Stages<float> &stages) {
+  fill(stages);
+}
 
 }  // namespace NNPKIT_ISA
 }  // namespace nnpkit

@@ -1,5 +1,5 @@
-// The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom after the
-// other, so that everything an atom needs stays in the cache between its features and its gradient.
+// The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom
+// after the other, so that everything an atom needs stays in the cache between its features and its gradient.
 
 #include "acsf_model.h"
 #include "kernel.h"
@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <climits>
+#include <iterator>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -54,6 +55,8 @@ struct Part {
   std::vector<int> members;                           // positions in the committee
   std::vector<std::vector<ElementModel>> elements;    // (members of the part, types)
   std::vector<std::vector<Network<T>>> networks;      // (members of the part, types)
+  std::vector<std::vector<Network<T>>> together;      // (blocks of MEMBERS, types); no layers: they differ
+  std::vector<int> nodes_needed;                      // per type
   std::vector<std::vector<double>> minimum, maximum;  // per type, what all members have seen
   int first_function = 0;                             // column of its functions in the counts
 
@@ -130,6 +133,8 @@ class AcsfKernel : public Kernel {
   Buffer<T> nodes;
   std::vector<double> squares;  // of the distances of one atom's edges
   std::vector<int> cursor;
+  std::vector<T> coefficients;  // dE/dG, (n_features, MEMBERS)
+  std::vector<double> mean_coefficients;
 
   void plan(Part<T> &part) {
     const int n_types = part.description.n_types;
@@ -144,10 +149,26 @@ class AcsfKernel : public Kernel {
         narrow_range(part.maximum[t], elements[t].maximum, [](double a, double b) { return std::min(a, b); });
       }
     }
+    for (int t = 0; t < n_types; t++) part.nodes_needed.push_back(0);
+    for (int first = 0; first < part.n_members(); first += MEMBERS) {
+      part.together.emplace_back();
+      for (int t = 0; t < n_types; t++) {
+        std::vector<const ElementModel *> some;
+        bool same = true;
+        for (int m = first; m < std::min(first + MEMBERS, part.n_members()); m++) {
+          some.push_back(&part.elements[m][t]);
+          same = same && same_layers(*some[0], *some.back());
+          part.nodes_needed[t] = std::max(part.nodes_needed[t], nodes_needed(*some.back()));
+        }
+        const bool worth = same && some.size() > 1;
+        part.together.back().push_back(worth ? plan_network<T>(some, storage) : Network<T>{0, nullptr, 0});
+      }
+    }
   }
 
   template <typename Choice>
-  static void narrow_range(std::vector<double> &range, const std::vector<double> &other, const Choice &choose) {
+  static void narrow_range(std::vector<double> &range, const std::vector<double> &other,
+                           const Choice &choose) {
     if (range.empty()) range = other;
     for (size_t f = 0; f < other.size(); f++) range[f] = choose(range[f], other[f]);
   }
@@ -160,34 +181,41 @@ class AcsfKernel : public Kernel {
     return seconds;
   }
 
-  void atom(Part<T> &part, const Edges &edges, int64_t i, int n_rows, const Results &results, Timing *timing) {
+  void atom(Part<T> &part, const Edges &edges, int64_t i, int n_rows, const Results &results,
+            Timing *timing) {
     std::chrono::steady_clock::time_point last;
     if (timing) last = std::chrono::steady_clock::now();
     const int64_t type = edges.types[i];
     if (type < 0 || type >= part.description.n_types) throw std::runtime_error("an atom of unknown type");
     const Center<T> &center = part.centers[type];
+    ws.with_ends = n_rows > 1;
     gather(part, center, edges, i);
     stages.describe(center, ws);
     if (timing) timing->descriptor += lap(last);
     if (n_columns > 0 && results.atom_extrapolations) count(part, type, i, results);
     double *const gradient = results.gradient - 3 * n_rows * edges.offsets[0];
     const bool mean = n_rows == 1;
-    const double share = 1.0 / n_members();
-    for (int f = 0; mean && f < center.n_features; f++) mean_coefficients()[f] = 0.0;
-    for (int m = 0; m < part.n_members(); m++) {
-      const double energy = network(part, m, type);
-      results.atomic_energy[i * n_rows + (mean ? 0 : part.members[m])] += mean ? share * energy : energy;
-      if (mean) {
+    mean_coefficients.assign(center.n_features, 0.0);
+    double energy[MEMBERS];
+    for (int first = 0; first < part.n_members(); first += MEMBERS) {
+      const int n = std::min(MEMBERS, part.n_members() - first);
+      networks(part, first, n, type, energy);
+      double *const row = results.atomic_energy + i * n_rows;
+      const double share = 1.0 / n_members();
+      for (int m = 0; m < n; m++)
+        (mean ? row[0] : row[part.members[first + m]]) += mean ? share * energy[m] : energy[m];
+      if (mean)
         for (int f = 0; f < center.n_features; f++)
-          mean_coefficients()[f] += share * static_cast<double>(coefficients(m)[f]);
-      }
+          for (int m = 0; m < n; m++)
+            mean_coefficients[f] += share * static_cast<double>(coefficients[f * MEMBERS + m]);
+      else
+        spread_gradients(part, center, first, n, gradient, n_rows);
     }
     if (timing) timing->network += lap(last);
     if (mean) {
-      for (int f = 0; f < center.n_features; f++) ws.coefficients[f] = static_cast<T>(mean_coefficients()[f]);
+      for (int f = 0; f < center.n_features; f++) coefficients[f] = static_cast<T>(mean_coefficients[f]);
+      ws.coefficients = coefficients.data();
       stages.differentiate(center, ws, gradient);
-    } else {
-      differentiate_members(part, center, gradient, n_rows);
     }
     if (timing) timing->gradient += lap(last);
   }
@@ -248,19 +276,19 @@ class AcsfKernel : public Kernel {
 
   void make_room(const Center<T> &center, int64_t n_slots) {
     const int64_t block = 8 * stages.width;
-    int64_t most = 0, all = 0, kept_size = 0, most_members = 0;
+    int64_t most = 0, all = 0, kept_size = 0;
     for (int g = 0; g < center.n_groups; g++) {
       const AngularGroup<T> &group = center.groups[g];
       const int64_t a = ws.count[group.first], b = ws.count[group.second];
       const int64_t n = (group.first == group.second ? a * (a - 1) / 2 : a * b) + block;
       most = std::max(most, n);
-      most_members = std::max(most_members, n * std::max(4, 3 * group.n_functions));
       all += n;
-      kept_size += n * (4 + group.n_radial);
+      kept_size += n * (4 + (ws.with_ends ? 4 : 0) + group.n_radial);
     }
     if (kept_size > INT_MAX) throw std::runtime_error("an atom has too many neighbours: do atoms overlap?");
     const int64_t cutoffs = std::max(center.n_cutoffs, 1);
-    T *at = slots.room(n_slots * (6 + 8 + 8 * cutoffs + 3 * cutoffs + center.n_radial_functions) + 16 * PADDING);
+    T *at =
+        slots.room(n_slots * (6 + 8 + 8 * cutoffs + 3 * cutoffs + center.n_radial_functions) + 16 * PADDING);
     const auto take = [&](int64_t n) { return at += n, at - n; };
     ws.point = take(8 * n_slots);
     ws.sums = take(8 * cutoffs * n_slots);
@@ -275,55 +303,75 @@ class AcsfKernel : public Kernel {
     ws.shift_sums = take(cutoffs * n_slots);
     ws.radial = take(center.n_radial_functions * n_slots);
     const int64_t line = most + PADDING;
-    T *const scratch = triplets.room(4 * line + all + PADDING);
+    T *const scratch = triplets.room(8 * line + all + PADDING);
     ws.side2 = scratch;
     ws.legs2 = scratch + line;
     ws.product = scratch + 2 * line;
     ws.envelopes = scratch + 3 * line;
-    ws.partner = scratch + 4 * line;
+    for (int end = 0; end < 4; end++) ws.ends[end] = scratch + (4 + end) * line;
+    ws.partner = scratch + 8 * line;
     ws.kept = kept.room(kept_size + PADDING);
-    ws.quads = quads.room((n_members() > 1 ? most_members : 4 * most) + PADDING);
+    ws.quads = quads.room(4 * most + PADDING);
+    if (ws.with_ends) ws.member_sums = member_sums.room(4 * MEMBERS * n_slots);
     const int64_t n_rows = n_slots * center.n_groups;
     ws.row_slot = rows.room(2 * n_rows + PADDING);
     ws.row_begin = ws.row_slot + n_rows;
     ws.edges = slot_edges.room(n_slots);
     const int64_t width = center.n_features + PADDING;
-    ws.features = numbers.room(2 * width + 16 * width);
-    ws.lane_sums = ws.features + 2 * width;
+    ws.features = numbers.room(width + 16 * width);
+    ws.lane_sums = ws.features + width;
   }
 
-  double *mean_coefficients() { return ws.features + (ws.lane_sums - ws.features) / 2; }
-  T *coefficients(int member) { return member_coefficients.data() + static_cast<size_t>(member) * stride; }
-  std::vector<T> member_coefficients;
-  size_t stride = 0;
-
-  // Atomic energy of one member; its dE/dG go to coefficients(m).
-  double network(const Part<T> &part, int m, int64_t type) {
-    const ElementModel &model = part.elements[m][type];
-    const Network<T> &net = part.networks[m][type];
-    const int n = part.centers[type].n_features;
-    stride = static_cast<size_t>(padded_nodes(n)) + PADDING;
-    member_coefficients.resize(std::max(member_coefficients.size(), stride * (n_members() + 1)));
-    T *const inputs_of_net = nodes.room(nodes_needed(model) + 2 * net.width);
-    T *const inner = inputs_of_net + net.width;
-    for (int f = 0; f < n; f++)
-      inputs_of_net[f] =
-          static_cast<T>((ws.features[f] - model.shift[f]) * model.factor[f] + model.lower);
-    T *const gradient = coefficients(m);
-    const double output = stages.network(net, inputs_of_net, gradient, inner);
-    for (int f = 0; f < n; f++)
-      gradient[f] = static_cast<T>(static_cast<double>(gradient[f]) * model.factor[f] * model.energy_scale);
-    ws.coefficients = coefficients(n_members());
-    return output * model.energy_scale + model.reference;
+  // Energies of members first .. first + n - 1 of a part; their dE/dG go to `coefficients`, (n_features,
+  // MEMBERS).
+  void networks(const Part<T> &part, int first, int n, int64_t type, double *energy) {
+    const int n_in = part.centers[type].n_features;
+    const auto model = [&](int m) -> const ElementModel & { return part.elements[first + m][type]; };
+    const auto scaled = [&](int m, int f) {
+      return static_cast<T>((ws.features[f] - model(m).shift[f]) * model(m).factor[f] + model(m).lower);
+    };
+    const auto unscaled = [&](int m, int f, T derivative) {
+      return static_cast<T>(static_cast<double>(derivative) * model(m).factor[f] * model(m).energy_scale);
+    };
+    coefficients.resize(static_cast<size_t>(padded_nodes(n_in) + PADDING) * MEMBERS);
+    const Network<T> *const together =
+        part.together[first / MEMBERS][type].n_layers > 0 ? &part.together[first / MEMBERS][type] : nullptr;
+    const int width = together ? MEMBERS : 1;
+    T *const input = nodes.room(static_cast<int64_t>(part.nodes_needed[type]) * width);
+    T *const gradient = input + static_cast<int64_t>(padded_nodes(n_in)) * width;
+    T *const inner = gradient + static_cast<int64_t>(padded_nodes(n_in)) * width;
+    if (together) {
+      std::fill(input, gradient, T(0));
+      for (int m = 0; m < n; m++)
+        for (int f = 0; f < n_in; f++) input[f * MEMBERS + m] = scaled(m, f);
+      stages.member_networks(*together, input, energy, gradient, inner);
+      for (int m = 0; m < n; m++)
+        for (int f = 0; f < n_in; f++)
+          coefficients[f * MEMBERS + m] = unscaled(m, f, gradient[f * MEMBERS + m]);
+    } else {
+      for (int m = 0; m < n; m++) {
+        for (int f = 0; f < n_in; f++) input[f] = scaled(m, f);
+        energy[m] = stages.network(part.networks[first + m][type], input, gradient, inner);
+        for (int f = 0; f < n_in; f++) coefficients[f * MEMBERS + m] = unscaled(m, f, gradient[f]);
+      }
+    }
+    for (int m = 0; m < n; m++) energy[m] = energy[m] * model(m).energy_scale + model(m).reference;
   }
 
-  void differentiate_members(const Part<T> &part, const Center<T> &center, double *gradient, int n_rows) {
-    for (int first = 0; first < part.n_members(); first += MEMBERS) {
-      const int n = std::min(MEMBERS, part.n_members() - first);
-      (void)n;
-      (void)center;
-      (void)gradient;
-      (void)n_rows;
+  // Gradients of members first .. first + n - 1 of a part, to their rows.
+  void spread_gradients(const Part<T> &part, const Center<T> &center, int first, int n, double *gradient,
+                        int n_rows) {
+    ws.coefficients = coefficients.data();
+    const int row = part.members[first];
+    if (part.members[first + n - 1] == row + n - 1) {
+      stages.differentiate_members(center, ws, gradient, n_rows, row, n);
+      return;
+    }
+    for (int m = 0; m < n; m++) {  // members of one descriptor that do not stand together
+      std::vector<T> own(center.n_features * MEMBERS);
+      for (int f = 0; f < center.n_features; f++) own[f * MEMBERS] = coefficients[f * MEMBERS + m];
+      ws.coefficients = own.data();
+      stages.differentiate_members(center, ws, gradient, n_rows, part.members[first + m], 1);
     }
   }
 
@@ -344,8 +392,8 @@ class AcsfKernel : public Kernel {
 
 }  // namespace acsf
 
-std::unique_ptr<Kernel> make_acsf_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
-                                         std::string &reason) {
+std::unique_ptr<Kernel> make_acsf_kernel(const std::vector<KernelInput> &members, Precision precision,
+                                         Isa isa, std::string &reason) {
   const auto make = [&](auto kernel) -> std::unique_ptr<Kernel> {
     if (!kernel->prepare(reason)) return nullptr;
     return kernel;

@@ -1,5 +1,5 @@
-// Models of kind "acsf" as the arrays that the stages read: functions in groups that share their work, weights
-// padded to whole vectors.
+// Models of kind "acsf" as the arrays that the stages read: functions in groups that share their work,
+// weights padded to whole vectors.
 
 #include "acsf_model.h"
 
@@ -104,7 +104,8 @@ Layer<T> plan_layer(const Dense &dense, Storage &storage) {
       weight[static_cast<size_t>(i) * wide_out + o] = transposed[static_cast<size_t>(o) * wide_in + i] =
           dense.weight[static_cast<size_t>(o) * in + i];
   }
-  return {in, out, dense.activation, storage.keep<T>(weight), storage.keep<T>(transposed), storage.keep<T>(bias)};
+  return {
+      in, out, dense.activation, storage.keep<T>(weight), storage.keep<T>(transposed), storage.keep<T>(bias)};
 }
 
 // The same of several members: (n_in, n_out, MEMBERS)
@@ -125,7 +126,9 @@ Layer<T> plan_layers(const std::vector<const ElementModel *> &members, size_t l,
 
 }  // namespace
 
-void Storage::Free::operator()(char *memory) const { ::operator delete[](memory, LINE); }
+void Storage::Free::operator()(char *memory) const {
+  ::operator delete[](memory, LINE);
+}
 
 char *Storage::room(size_t bytes) {
   char *const memory = static_cast<char *>(::operator new[](bytes, LINE));
@@ -153,8 +156,8 @@ Center<T> plan_center(const Description &description, int type, Storage &storage
   center.n_cutoffs = static_cast<int>(cutoffs.size());
   std::vector<Cutoff<T>> rings;
   for (const double radius : cutoffs)
-    rings.push_back({description.cutoff_kind, static_cast<T>(radius),
-                     static_cast<T>(radius * description.cutoff_inner)});
+    rings.push_back(
+        {description.cutoff_kind, static_cast<T>(radius), static_cast<T>(radius * description.cutoff_inner)});
   center.cutoffs = storage.keep_all(rings);
 
   std::vector<RadialFunctions<T>> sets;

@@ -11,13 +11,15 @@ namespace acsf {
 
 namespace {
 
-constexpr const char *CUTOFFS[] = {"hard",  "cosine", "tanh3", "tanh3_normalized", "exponential",
-                                   "poly1", "poly2",  "poly3", "poly4"};
+constexpr const char *CUTOFFS[] = {"hard",  "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1",
+                                   "poly2", "poly3",  "poly4"};
 constexpr const char *ACTIVATIONS[] = {"tanh",   "linear", "logistic",         "softplus",    "gaussian",
                                        "cosine", "relu",   "reverse_logistic", "exponential", "harmonic"};
 constexpr long MOST_NODES = 1 << 16;  // of a layer: anything above is a damaged file
 
-[[noreturn]] void fail(const std::string &what) { throw std::runtime_error("model: " + what); }
+[[noreturn]] void fail(const std::string &what) {
+  throw std::runtime_error("model: " + what);
+}
 
 // Position of a name in a table, -1 if it is not there.
 template <size_t N>
@@ -45,7 +47,8 @@ Function read_function(const Json &json, const std::vector<std::string> &element
   f.second = type_of(elements, neighbors.back());
   if (f.first > f.second) std::swap(f.first, f.second);
   f.cutoff = json.at("cutoff").number();
-  if (!(f.cutoff > 0.0 && f.cutoff < 1.0e3)) fail("a symmetry function with cutoff " + std::to_string(f.cutoff));
+  if (!(f.cutoff > 0.0 && f.cutoff < 1.0e3))
+    fail("a symmetry function with cutoff " + std::to_string(f.cutoff));
   f.eta = json.number("eta", 0.0);
   f.shift = json.number("shift", 0.0);
   f.zeta = json.number("zeta", 1.0);
@@ -99,7 +102,9 @@ bool Description::operator==(const Description &other) const {
          std::equal(functions.begin(), functions.end(), other.functions.begin(), other.functions.end(), same);
 }
 
-int Description::width() const { return *std::max_element(n_features.begin(), n_features.end()); }
+int Description::width() const {
+  return *std::max_element(n_features.begin(), n_features.end());
+}
 
 bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
                 std::string &reason) {
@@ -143,7 +148,8 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
     if (ranges) {
       element.minimum = ranges->at(names[t]).at("min").numbers();
       element.maximum = ranges->at(names[t]).at("max").numbers();
-      if (element.minimum.size() != static_cast<size_t>(n) || element.maximum.size() != static_cast<size_t>(n))
+      if (element.minimum.size() != static_cast<size_t>(n) ||
+          element.maximum.size() != static_cast<size_t>(n))
         fail("feature_ranges do not fit the functions of " + names[t]);
     }
     elements.push_back(element);
@@ -164,7 +170,7 @@ int nodes_needed(const ElementModel &element) {
     sum += 2 * padded_nodes(layer.n_out);
     widest = std::max(widest, padded_nodes(layer.n_out));
   }
-  return sum + 2 * widest;
+  return sum + 2 * widest + 2 * padded_nodes(element.layers.front().n_in);
 }
 
 }  // namespace acsf

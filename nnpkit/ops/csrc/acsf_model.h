@@ -86,7 +86,7 @@ Center<T> plan_center(const Description &description, int type, Storage &storage
 template <typename T>
 Network<T> plan_network(const std::vector<const ElementModel *> &members, Storage &storage);
 bool same_layers(const ElementModel &a, const ElementModel &b);
-int nodes_needed(const ElementModel &element);  // for one network
+int nodes_needed(const ElementModel &element);  // inputs, their gradient, and nodes of one network
 
 }  // namespace acsf
 }  // namespace nnpkit

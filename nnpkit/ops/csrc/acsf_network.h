@@ -1,5 +1,8 @@
 // Atomic networks of one atom: output and its derivatives by the inputs. Included by acsf_isa.cpp only.
 
+#ifndef NNPKIT_ACSF_NETWORK_H
+#define NNPKIT_ACSF_NETWORK_H
+
 #include "acsf_plan.h"
 #include "simd.h"
 
@@ -124,3 +127,5 @@ static double network(const Network<T> &net, const T *inputs, T *input_gradient,
 
 }  // namespace NNPKIT_ISA
 }  // namespace nnpkit
+
+#endif

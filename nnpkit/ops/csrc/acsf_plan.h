@@ -17,15 +17,24 @@ enum class CutoffKind { HARD, COSINE, TANH3, TANH3_NORMALIZED, EXPONENTIAL, POLY
 
 // In the order of nnpkit.models.networks.ACTIVATIONS.
 enum class Activation {
-  TANH, LINEAR, LOGISTIC, SOFTPLUS, GAUSSIAN, COSINE, RELU, REVERSE_LOGISTIC, EXPONENTIAL, HARMONIC
+  TANH,
+  LINEAR,
+  LOGISTIC,
+  SOFTPLUS,
+  GAUSSIAN,
+  COSINE,
+  RELU,
+  REVERSE_LOGISTIC,
+  EXPONENTIAL,
+  HARMONIC
 };  // clang-format skip
 
-constexpr int PADDING = 32;      // entries that may be read or written behind the end of an array
-constexpr int NODE_PADDING = 16; // inputs and nodes of a layer are padded to a multiple of this
-constexpr int MAX_RADIAL = 24;   // exponents of one angular group; more make another group
-constexpr int MAX_ANGULAR = 24;  // pairs (lambda, zeta), likewise
-constexpr int MAX_FACTORS = 4;   // exp(-eta R) as a product of so many others
-constexpr int MEMBERS = 8;       // of a committee that share a vector
+constexpr int PADDING = 32;       // entries that may be read or written behind the end of an array
+constexpr int NODE_PADDING = 16;  // inputs and nodes of a layer are padded to a multiple of this
+constexpr int MAX_RADIAL = 24;    // exponents of one angular group; more make another group
+constexpr int MAX_ANGULAR = 24;   // pairs (lambda, zeta), likewise
+constexpr int MAX_FACTORS = 4;    // exp(-eta R) as a product of so many others
+constexpr int MEMBERS = 8;        // of a committee that share a vector
 
 template <typename T>
 struct Cutoff {
@@ -82,7 +91,9 @@ struct Network {
   int width;  // of the widest layer or of the inputs, padded
 };
 
-inline constexpr int padded_nodes(int n) { return (n + NODE_PADDING - 1) / NODE_PADDING * NODE_PADDING; }
+inline constexpr int padded_nodes(int n) {
+  return (n + NODE_PADDING - 1) / NODE_PADDING * NODE_PADDING;
+}
 
 // What one atom needs. Neighbours lie in slots, those of one type together: the slots of type t are
 // begin[t] .. begin[t] + count[t] - 1, and one vector of slots that follow hold points far away.
@@ -100,12 +111,13 @@ struct Workspace {
   T *member_sums;               // (n_slots, 4, MEMBERS)
 
   // triplets of the group that is being made, and those of all groups, one after the other
-  T *side2, *legs2, *product, *envelopes;
+  bool with_ends;  // keep what differentiate_members needs
+  T *side2, *legs2, *product, *envelopes, *ends[4];
   T *kept;
   T *partner;  // slot of k, an integer of the size of T
   int32_t *row_slot, *row_begin;
   int *group_triplets, *group_rows;  // (n_groups)
-  T *quads;                          // (triplets of a group, 4); for members (3 n_functions, triplets)
+  T *quads;                          // (triplets of a group, 4)
 
   double *lane_sums;     // (n_features, 16)
   double *features;      // (n_features)
@@ -122,7 +134,8 @@ struct Stages {
   // gradient[3 * edge .. + 2] of every slot, from ws.coefficients
   void (*differentiate)(const Center<T> &, Workspace<T> &, double *gradient);
   // gradient[(3 * edge + k) * n_rows + row + m] for m < n, n <= MEMBERS
-  void (*differentiate_members)(const Center<T> &, Workspace<T> &, double *gradient, int n_rows, int row, int n);
+  void (*differentiate_members)(const Center<T> &, Workspace<T> &, double *gradient, int n_rows, int row,
+                                int n);
   // output, and its derivatives by the inputs; nodes: see nodes_needed
   double (*network)(const Network<T> &, const T *inputs, T *input_gradient, T *nodes);
   // the same for MEMBERS networks: output (MEMBERS), input_gradient (n_in, MEMBERS)

@@ -60,7 +60,9 @@ Precision precision_called(const std::string &name) {
 
 }  // namespace
 
-int nnpkit_api_version(void) { return 1; }
+int nnpkit_api_version(void) {
+  return 1;
+}
 
 void *nnpkit_kernel_new(const nnpkit_model *model, const char *precision, const char *isa, int *status,
                         char *message, size_t message_size) {
@@ -79,7 +81,9 @@ void *nnpkit_kernel_new(const nnpkit_model *model, const char *precision, const 
   return nullptr;
 }
 
-void nnpkit_kernel_delete(void *kernel) { delete static_cast<Handle *>(kernel); }
+void nnpkit_kernel_delete(void *kernel) {
+  delete static_cast<Handle *>(kernel);
+}
 
 int nnpkit_kernel_members(const void *kernel) {
   return static_cast<const Handle *>(kernel)->kernel->n_members();
@@ -89,7 +93,9 @@ int nnpkit_kernel_functions(const void *kernel) {
   return static_cast<const Handle *>(kernel)->kernel->n_functions();
 }
 
-const char *nnpkit_kernel_isa(const void *kernel) { return isa_name(static_cast<const Handle *>(kernel)->isa); }
+const char *nnpkit_kernel_isa(const void *kernel) {
+  return isa_name(static_cast<const Handle *>(kernel)->isa);
+}
 
 int nnpkit_kernel_evaluate(void *kernel, const double *edge_vec, const int64_t *neighbor_type,
                            const int64_t *offsets, const int64_t *types, int64_t n_atoms, int mean_only,

@@ -18,16 +18,17 @@ NNPKIT_API int nnpkit_api_version(void);
 // Tensors of all members one after the other: names, numbers of dimensions, shapes and values.
 struct nnpkit_model {
   int n_members;
-  const char *const *metadata;   // (n_members)
-  const int *n_tensors;          // (n_members)
-  const char *const *names;      // of all tensors
-  const int *n_dimensions;       // of all tensors
-  const int64_t *shapes;         // of all tensors, one after the other
-  const double *const *values;   // of all tensors
+  const char *const *metadata;  // (n_members)
+  const int *n_tensors;         // (n_members)
+  const char *const *names;     // of all tensors
+  const int *n_dimensions;      // of all tensors
+  const int64_t *shapes;        // of all tensors, one after the other
+  const double *const *values;  // of all tensors
 };
 
-// status: 0 and a kernel; 1: there is no kernel for this model, 2: the model is damaged, and `message` says why.
-// precision: "float64", "mixed" or "float32"; isa: "portable", "avx2", "avx512", or null for the best one.
+// status: 0 and a kernel; 1: there is no kernel for this model, 2: the model is damaged, and `message` says
+// why. precision: "float64", "mixed" or "float32"; isa: "portable", "avx2", "avx512", or null for the best
+// one.
 NNPKIT_API void *nnpkit_kernel_new(const struct nnpkit_model *model, const char *precision, const char *isa,
                                    int *status, char *message, size_t message_size);
 NNPKIT_API void nnpkit_kernel_delete(void *kernel);
@@ -35,7 +36,8 @@ NNPKIT_API int nnpkit_kernel_members(const void *kernel);
 NNPKIT_API int nnpkit_kernel_functions(const void *kernel);
 NNPKIT_API const char *nnpkit_kernel_isa(const void *kernel);
 
-// Arguments of nnpkit::Kernel::evaluate; the pointers to counts and seconds may be null. Not 0: `message` says why.
+// Arguments of nnpkit::Kernel::evaluate; the pointers to counts and seconds may be null. Not 0: `message`
+// says why.
 NNPKIT_API int nnpkit_kernel_evaluate(void *kernel, const double *edge_vec, const int64_t *neighbor_type,
                                       const int64_t *offsets, const int64_t *types, int64_t n_atoms,
                                       int mean_only, double *atomic_energy, double *gradient,
