@@ -28,6 +28,7 @@ COMMANDS = {
     "md": "Write, run and plot a LAMMPS simulation of a structure.",
     "select": "Choose the frames of a trajectory that are worth a reference calculation.",
     "label": "Compute energies, forces and stresses of structures with a reference method.",
+    "active": "Improve a potential by itself: explore with a committee, label where it disagrees, train again.",
     "build": "Compile the LAMMPS plugin against the installed torch and LAMMPS.",
     "doctor": "Check torch, LAMMPS, MPI and the plugin, and say how to fix what does not fit.",
     "schema": "Print the JSON schema of the training YAML, for editors.",

@@ -6,14 +6,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from nnpkit.active.executor import Execution
+from nnpkit.active.exploration import Condition, Exploration
 from nnpkit.active.labeller import Labelling
 from nnpkit.active.labelling import Limits
+from nnpkit.active.project import BoundRules, Project, StopRules
+from nnpkit.active.random_structures import random_structures
 from nnpkit.active.selection import Selection
 from nnpkit.config.document import Document, Key, apply_override, dotted, read_document
 from nnpkit.config.explain import explain
+from nnpkit.config.load import load_config
 from nnpkit.config.schema_active import (
     ActiveConfig,
     AseReference,
@@ -21,9 +26,12 @@ from nnpkit.config.schema_active import (
     Cp2kReference,
     ReferenceFile,
 )
+from nnpkit.config.schema_active import Condition as ConditionSettings
 from nnpkit.config.schema_active import Execution as ExecutionSettings
 from nnpkit.config.schema_active import Selection as SelectionSettings
+from nnpkit.data.dataset import data_sha256, load_dataset
 from nnpkit.errors import InputError
+from nnpkit.files import atomic_write
 
 __all__ = [
     "active_config_from_mapping",
@@ -31,7 +39,9 @@ __all__ = [
     "load_reference",
     "make_execution",
     "make_labelling",
+    "make_project",
     "make_selection",
+    "write_active_config",
 ]
 
 
@@ -124,3 +134,72 @@ def make_selection(settings: SelectionSettings, seed: int) -> Selection:
 def make_execution(settings: ExecutionSettings) -> Execution:
     """Where tasks run."""
     return Execution(settings.executor, settings.cores, settings.options, settings.launcher)
+
+
+def make_project(config: ActiveConfig) -> Project:
+    """The project that a configuration describes; the training YAML and all data are read."""
+    training = load_config(config.training)
+    data = training.data
+    arguments: dict[str, Any] = {
+        "format": None if data.format == "auto" else data.format,
+        "units": None if data.units == "auto" else data.units,
+        "frames": data.frames,
+        "keys": data.labels or None,
+    }
+    known = load_dataset(data.train, **arguments)
+    labelled = [s for s in known if s.energy is not None and s.forces is not None]
+    unlabelled = [s for s in known if s.energy is None or s.forces is None]
+    unlabelled += load_dataset(config.structures) if config.structures else []
+    if config.random is not None:
+        r = config.random
+        unlabelled += random_structures(
+            r.composition, r.number, (r.volume[0], r.volume[1]), r.distance, config.seed
+        )
+    exploration, selection = config.exploration, config.selection
+    names = ("engine", "timestep", "every", "interval", "max_frames", "min_distance", "max_force", "ranks")
+    text = None if exploration.input is None else Path(exploration.input).read_text(encoding="utf-8")
+    identity = config.model_dump(mode="json") | {
+        "training": training.model_dump(mode="json"),
+        "data": data_sha256(known),
+    }
+    return Project(
+        folder=Path(config.output).absolute(),
+        seed=config.seed,
+        training=training.model_dump(mode="json"),
+        labelling=make_labelling(config.reference),
+        train=labelled,
+        test=load_dataset(data.test, **arguments) if data.test else None,
+        unlabelled=unlabelled,
+        starts=load_dataset(exploration.starts) if exploration.starts else None,
+        exploration=Exploration(
+            conditions=tuple(_condition(c) for c in exploration.conditions),
+            extrapolation=selection.extrapolation is not None,
+            input=text,
+            **{name: getattr(exploration, name) for name in names},
+        ),
+        selection=make_selection(selection, config.seed),
+        bounds=BoundRules(
+            lower=None if selection.lower == "auto" else selection.lower,
+            upper=None if selection.upper == "auto" else selection.upper,
+            percentile=selection.percentile,
+            factor=selection.factor,
+        ),
+        execution=make_execution(config.execution),
+        stop=StopRules(**config.stop.model_dump()),
+        warm_start=config.warm_start,
+        warm_epochs=config.warm_epochs,
+        validation_fraction=config.validation_fraction,
+        grow=exploration.grow,
+        identity=identity,
+    )
+
+
+def _condition(c: ConditionSettings) -> Condition:
+    temperature, pressure = (c.temperature[0], c.temperature[1]), (c.pressure[0], c.pressure[1])
+    return Condition(c.ensemble, temperature, pressure, c.steps, c.runs, c.strain)
+
+
+def write_active_config(config: ActiveConfig, path: Path) -> None:
+    """Write every setting, defaults included, as YAML that `load_active_config` reads."""
+    with atomic_write(path) as stream:
+        yaml.safe_dump(config.model_dump(mode="json"), stream, sort_keys=False, allow_unicode=True, width=100)
