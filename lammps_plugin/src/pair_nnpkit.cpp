@@ -21,6 +21,8 @@
 
 using namespace LAMMPS_NS;
 
+static constexpr double SAME_PLACE_SQUARED = 1.0e-8;  // angstrom^2
+
 /* ---------------------------------------------------------------------- */
 
 PairNNPKit::PairNNPKit(LAMMPS *lmp)
@@ -165,6 +167,12 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
   const double built = platform::walltime();
   work.graph += built - start;
   if (graph.n_atoms() == 0) return "";
+  if (graph.closest_squared <
+      SAME_PLACE_SQUARED)  // a model may answer anything, also something that is finite
+    return fmt::format(
+        "two atoms are at the same place at step {} ({:.3g} A apart): look at the start "
+        "structure, or at what creates atoms",
+        update->ntimestep, std::sqrt(graph.closest_squared));
   try {
     model->evaluate(graph, request, evaluation);
   } catch (const std::exception &failure) {
@@ -243,8 +251,8 @@ std::string PairNNPKit::tally_members() {
 
 std::string PairNNPKit::not_finite(int i) const {
   return fmt::format(
-      "energy or force of atom {} is not finite at step {}: atoms are too close or lost; "
-      "the closest two here are {:.3g} A apart. Check the start structure and the time step",
+      "energy or force of atom {} is not finite at step {}: atoms are too close or lost "
+      "(the closest two here are {:.3g} A apart); check the start structure and the time step",
       atom->tag ? atom->tag[i] : i + 1, update->ntimestep, std::sqrt(graph.closest_squared));
 }
 

@@ -19,6 +19,8 @@
 #include "utils.h"
 #include "variable.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -185,6 +187,15 @@ void PairNNPKit::finish() {
   work = Work();
 }
 
+/* ----------------------------------------------------------------------
+   LAMMPS does not look whether a restart file could be written; each atom takes 11 numbers at least
+------------------------------------------------------------------------- */
+
+static bool looks_whole(const std::string &path, bigint n_atoms) {
+  struct stat status{};
+  return stat(path.c_str(), &status) == 0 && status.st_size >= 88 * n_atoms;
+}
+
 /* ---------------------------------------------------------------------- */
 
 void PairNNPKit::end_run() {
@@ -192,6 +203,10 @@ void PairNNPKit::end_run() {
   input->one(fmt::format("variable {} string \"{}\"", ENDED_VARIABLE, watch.ended()));
   if (!wanted.restart.empty()) input->one(fmt::format("write_restart {} noinit", wanted.restart));
   if (comm->me != 0) return;
+  if (!wanted.restart.empty() && !looks_whole(wanted.restart, atom->natoms))
+    error->warning(FLERR,
+                   fmt::format("Pair style nnpkit: the restart file {} is not whole. Is the disk full?",
+                               wanted.restart));
   utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, watch.ended());
   if (!wanted.restart.empty())
     utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", wanted.restart);

@@ -102,13 +102,15 @@ void append_frame(const std::string &path, const std::string &frame) {
   if (checked.count(path) == 0) cut_incomplete_frame(path);
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file < 0) throw std::runtime_error("cannot open " + path + ": " + strerror(errno));
-  const off_t before = lseek(file, 0, SEEK_END);
+  struct stat status{};
+  const bool regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
   std::string problem;
   try {
     write_all(file, frame);
   } catch (const std::runtime_error &failure) {
     problem = failure.what();
-    if (before >= 0 && ftruncate(file, before) != 0) problem += " (and the file ends with a part of a frame)";
+    if (regular && ftruncate(file, status.st_size) != 0)
+      problem += " (and the file ends with a part of a frame)";
   }
   if (close(file) != 0 && problem.empty()) problem = strerror(errno);
   if (!problem.empty()) throw std::runtime_error("cannot write " + path + ": " + problem);
