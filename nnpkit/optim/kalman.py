@@ -245,10 +245,16 @@ class KalmanOptimizer:
         innovation_covariance = self.ranks.add(own)
         innovation_covariance.diagonal().add_(variance)
         factor = self._factor(innovation_covariance, residual)
-        # With Y = F^-1 H P: K = Y^T F^-1 (its transpose here), and K H P = Y^T Y, symmetric by construction.
+        # With Y = F^-1 H P: K = Y^T F^-1, so that K xi = Y^T (F^-1 xi), and K H P = Y^T Y, symmetric by construction.
         whitened = torch.linalg.solve_triangular(factor, predicted, upper=False)
-        gain = torch.linalg.solve_triangular(factor.T, whitened, upper=True)
-        change = self.ranks.add(residual @ gain)  # K xi
+        score = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)[
+            :, 0
+        ]  # xi^T A xi = |score|^2
+        change = self.ranks.add(score @ whitened)
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
+        gain_square = self.ranks.add(
+            ((whitened @ whitened.T) @ inverse * inverse).sum()
+        )  # |K|^2 = |Y^T F^-1|^2
         # P <- (P - K H P) / lambda + Q
         self.covariance.subtract(whitened)
         if self.settings.forgetting < 1.0:
@@ -260,11 +266,10 @@ class KalmanOptimizer:
         self.updates += 1
         if self.covariance.drift is not None and self.updates % WINDOW == 1:
             self._measure_drift(jacobian[:1], float(innovation_covariance[0, 0]))
-        score = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)  # xi^T A xi = |score|^2
         report = KalmanReport(
             innovation=float(score.square().mean()),
             step=float(change.norm()),
-            gain=math.sqrt(float(self.ranks.add(gain.square().sum()))),
+            gain=math.sqrt(float(gain_square)),
             forgetting=float(self.forgetting),
             noise_share=float((variance / innovation_covariance.diagonal()).mean()),
         )
