@@ -290,7 +290,7 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
         return GroupSchedule(
             available, seed, settings.batch_size, settings.energy, settings.virial, settings.group_atoms,
             None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
-            settings.joint_from,
+            settings.joint_from, settings.energy_first,
         )  # fmt: skip
     return PinnSchedule(
         available, seed, settings.energy_probability, settings.force_labels, settings.steps_per_epoch

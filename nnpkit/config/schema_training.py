@@ -197,14 +197,19 @@ class FullSchedule(Section):
 
 
 class GroupSchedule(Section):
-    """Every structure once per epoch, in random order: its energy, then the forces of some groups of its atoms.
+    """Every structure once per epoch, in random order: the forces of some groups of its atoms, and its energy.
 
-    The order of updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters.
+    The updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters.
     """
 
     kind: Literal["groups"] = Field("groups", description="Kind of the schedule.")
     batch_size: PositiveInt = Field(1, description="Structures per update.")
     energy: bool = Field(True, description="Use energies.")
+    energy_first: bool = Field(
+        False,
+        description="Update with the energy before the forces, as published; after them it takes back what they do to "
+        "the energies of all structures alike.",
+    )
     group_atoms: PositiveInt = Field(6, description="Atoms of a group, drawn anew in every epoch.")
     groups: Literal["all"] | PositiveInt = Field(
         4, description="Groups of each structure, or `all` for as many as it takes to use all of its atoms."

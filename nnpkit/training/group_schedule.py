@@ -14,10 +14,11 @@ __all__ = ["GroupSchedule"]
 
 
 class GroupSchedule(BatchedSchedule):
-    """Every structure once per epoch: its energy, then the forces of some groups of its atoms.
+    """Every structure once per epoch: the forces of some groups of its atoms, and its energy.
 
     Hu et al. (AAAI 2023, algorithm 1) update once with the energy and then with each of four groups of six atoms,
-    the force components of a group being reduced to one observation.
+    the force components of a group being reduced to one observation. Updates with forces shift the energies of all
+    structures alike, by many times their error; an update with an energy after them takes that back.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class GroupSchedule(BatchedSchedule):
     joint_from : int or None
         First epoch, counted from 0, in which all labels of a batch are one update; None: each kind of label and each
         group is its own update in every epoch.
+    energy_first : bool
+        Whether the update with the energy comes before those with forces, as published, or after them.
 
     Raises
     ------
@@ -57,12 +60,13 @@ class GroupSchedule(BatchedSchedule):
         groups: int | None = 4,
         reduce: bool = True,
         joint_from: int | None = None,
+        energy_first: bool = False,
     ) -> None:
         used = [Available(a.energy and energy, a.components, a.virial and virial) for a in available]
         super().__init__(used, seed, batch_size)
         self.group_atoms, self.groups = group_atoms, groups
         self.reduce_to = 3 * group_atoms if reduce else None
-        self.joint_from = joint_from
+        self.joint_from, self.energy_first = joint_from, energy_first
         require_labels(available, energy=energy, forces=True, virial=virial)
         for a in available:
             if 0 < a.components < 3 * group_atoms:
@@ -102,9 +106,11 @@ class GroupSchedule(BatchedSchedule):
             components = [torch.cat(own) for own in groups] if n_groups else None
             yield Labels(batch, bool(energy), components, bool(virial), self.reduce_to)
             return
-        if energy:
+        if energy and self.energy_first:
             yield Labels(batch, True, None, False)
         for group in zip(*groups, strict=True):
             yield Labels(batch, False, list(group), False, self.reduce_to)
         if virial:
             yield Labels(batch, False, None, True)
+        if energy and not self.energy_first:
+            yield Labels(batch, True, None, False)

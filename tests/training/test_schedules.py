@@ -124,8 +124,11 @@ def test_labels_that_nobody_has(make, key: str) -> None:
         make([Available(False, 0, False)] * 3)
 
 
-def test_groups_follow_the_energy() -> None:
-    schedule = GroupSchedule([Available(True, 21, True)] * 2, 1, group_atoms=3, groups=2, virial=True)
+def test_the_energy_comes_first_or_last() -> None:
+    available = [Available(True, 21, True)] * 2
+    after = list(GroupSchedule(available, 1, group_atoms=3, groups=2, virial=True).epoch())
+    assert [u.energy for u in after] == [False, False, False, True] * 2
+    schedule = GroupSchedule(available, 1, group_atoms=3, groups=2, virial=True, energy_first=True)
     updates = list(schedule.epoch())
     assert [(u.energy, u.components is not None, u.virial) for u in updates] == [
         (True, False, False), (False, True, False), (False, True, False), (False, False, True),
