@@ -1,0 +1,205 @@
+"""How long Adam and the Kalman filter take to an accurate Deep Potential, as in Fig. 4 of Hu et al. (RLEKF, AAAI 2023).
+
+Every optimizer trains the same network on the same published data (NNPKIT_DATA). The errors of the whole test set are
+computed now and then with the clock stopped. The target is 1.2 times the best RMSE that any run of a system reaches,
+for forces and energies; a run is there when both errors are below their targets for the first time. Adam is given as
+many epochs as fit its time, and its learning rate decays over them. Several trainings may be spread over several
+calls: curves are kept in the folder, and what is there already is not computed again. ::
+
+    python benchmarks/time_to_accuracy.py --system cu72 water192 --optimizer adam sequential components --seeds 1 2 3
+    python benchmarks/time_to_accuracy.py --deepmd ENVIRONMENT ...     # and DeePMD-kit's Adam and LKF
+
+The last line is ``RESULT {json}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session
+
+FACTOR = 1.2
+"""A run is accurate when its errors are at most this many times the best of all runs."""
+FIRST, GROWTH = 2.0, 1.25  # seconds of the first evaluation, and ratio of the times of later ones
+SETTINGS: dict[str, dict[str, Any]] = {
+    "adam": {"learning_rate": 5e-3, "final_learning_rate": 1e-5},
+    "sequential": {"block_size": 1024, "dtype": "float32"},
+    "joint": {"block_size": 1024, "dtype": "float32"},
+    "components": {"block_size": 1024, "dtype": "float32", "initial_covariance": 0.1},
+}
+"""What is different from `deep_systems.OPTIMIZERS`."""
+ADAM_SAMPLE = {"cu72": 0.006, "water192": 0.0152}
+"""Seconds that a sample of Adam takes, from train_step.py: how many epochs there is time for."""
+
+
+class Point(NamedTuple):
+    """Errors on the test set at one moment."""
+
+    seconds: float  # of training
+    epoch: float
+    energy_rmse: float  # eV/atom
+    force_rmse: float  # eV/Å
+
+
+def train(system: str, optimizer: str, seed: int, seconds: float) -> list[Point]:
+    """Learning curve of one training of `seconds`."""
+    data = load_system(system, seed)
+    epochs = max(1, round(seconds / (ADAM_SAMPLE[system] * len(data[0])))) if optimizer == "adam" else 10_000
+    session = open_session(data, optimizer, seed, epochs, SETTINGS[optimizer])
+    points: list[Point] = []
+    spent, due, n_epochs = 0.0, FIRST, 0
+    while spent < seconds and n_epochs < epochs:
+        session.update.begin_epoch(n_epochs)
+        length = session.schedule.epoch_length(n_epochs)
+        for number, labels in enumerate(session.schedule.epoch(), start=1):
+            start = time.perf_counter()
+            session.update.apply(labels)
+            spent += time.perf_counter() - start
+            if spent >= due or spent >= seconds:
+                due *= GROWTH
+                points.append(Point(spent, n_epochs + number / length, *session.errors()))
+                _say(f"{system} {optimizer} seed {seed}", points[-1])
+            if spent >= seconds:
+                break
+        n_epochs += 1
+    if optimizer == "adam":
+        points.append(Point(spent, n_epochs, *session.errors()))
+        _say(f"{system} {optimizer} seed {seed}", points[-1])
+    return points
+
+
+def train_deepmd(environment: Path, system: str, optimizer: str, seed: int, seconds: float) -> list[Point]:
+    """The same for DeePMD-kit; its Adam is told how many steps there is time for."""
+    from deepmd_peer import Settings, run_deepmd
+
+    step = {"cu72": {"adam": 0.047, "lkf": 1.7}, "water192": {"adam": 0.122, "lkf": 3.4}}[system][optimizer]
+    data = load_system(system, seed)
+    steps = max(10, round(seconds / step))
+    settings = Settings(
+        optimizer=optimizer, steps=steps, seconds=seconds, seed=seed, fitting_timestep=False, points=20
+    )
+    return [
+        Point(p.seconds, p.epoch, p.energy_rmse, p.force_rmse)
+        for p in run_deepmd(environment, *data, settings)
+    ]
+
+
+def _say(what: str, point: Point) -> None:
+    print(
+        f"{what}: {point.seconds:7.1f} s  epoch {point.epoch:8.2f}  {1e3 * point.energy_rmse:8.3f} meV/atom"
+        f"  {1e3 * point.force_rmse:8.2f} meV/Å",
+        flush=True,
+    )
+
+
+def time_to(points: list[Point], energy: float, force: float) -> Point | None:
+    """First point with both errors at their targets."""
+    return next((p for p in points if p.energy_rmse <= energy and p.force_rmse <= force), None)
+
+
+def compare(curves: dict[str, dict[int, list[Point]]]) -> dict[str, Any]:
+    """Targets, and for every optimizer the time to them and its best errors; medians over seeds."""
+    points = [p for runs in curves.values() for run in runs.values() for p in run]
+    energy, force = (FACTOR * min(getattr(p, key) for p in points) for key in ("energy_rmse", "force_rmse"))
+    result: dict[str, Any] = {"energy_target": energy, "force_target": force, "optimizers": {}}
+    for name, runs in curves.items():
+        reached = [time_to(run, energy, force) for run in runs.values()]
+        last = [run[-1] for run in runs.values()]
+        seconds = [math.inf if p is None else p.seconds for p in reached]
+        result["optimizers"][name] = {
+            "seeds": sorted(runs),
+            "seconds_to_target": [None if math.isinf(s) else s for s in seconds],
+            "epochs_to_target": [None if p is None else p.epoch for p in reached],
+            "seconds_to_force_target": [
+                next((p.seconds for p in run if p.force_rmse <= force), None) for run in runs.values()
+            ],
+            "median_seconds": None if math.isinf(statistics.median(seconds)) else statistics.median(seconds),
+            "seconds_trained": [p.seconds for p in last],
+            "final_energy_rmse": [p.energy_rmse for p in last],
+            "final_force_rmse": [p.force_rmse for p in last],
+        }
+    return result
+
+
+def plot(system: str, curves: dict[str, dict[int, list[Point]]], target: dict[str, Any], path: Path) -> None:
+    """Errors against time, a line per run, and the targets."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    keys = (
+        ("force_rmse", "force RMSE (eV/Å)", "force_target"),
+        ("energy_rmse", "energy RMSE (eV/atom)", "energy_target"),
+    )
+    for axis, (key, label, goal) in zip(axes, keys, strict=True):
+        for color, (name, runs) in enumerate(curves.items()):
+            for number, run in enumerate(runs.values()):
+                axis.loglog(
+                    [p.seconds for p in run], [getattr(p, key) for p in run], color=f"C{color}", linewidth=1.2,
+                    label=name if number == 0 else None,
+                )  # fmt: skip
+        axis.axhline(target[goal], color="0.5", linewidth=0.8, linestyle="--")
+        axis.set(xlabel="training time (s)", ylabel=label)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{system}; dashed: {FACTOR} × the best", fontsize=10)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Train what is missing, compare everything, draw it, print one line RESULT {json}."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--optimizer", nargs="*", choices=OPTIMIZERS, default=list(OPTIMIZERS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--seconds", type=float, default=300.0, help="of each training with the Kalman filter"
+    )
+    parser.add_argument("--adam-seconds", type=float, help="of each training with Adam, by default the same")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--deepmd", type=Path, help="environment with DeePMD-kit's PyTorch backend")
+    parser.add_argument("--folder", type=Path, default=Path("runs/time_to_accuracy"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {"machine": machine(options.threads), "settings": SETTINGS}
+    for system in options.system:
+        for seed in options.seeds:
+            names = [*options.optimizer, *(["deepmd-adam", "deepmd-lkf"] if options.deepmd else [])]
+            for name in names:
+                path = options.folder / f"{system}-{name}-{seed}.json"
+                if path.exists():
+                    continue
+                seconds = (
+                    options.adam_seconds or options.seconds if name.endswith("adam") else options.seconds
+                )
+                if name.startswith("deepmd-"):
+                    points = train_deepmd(options.deepmd, system, name.removeprefix("deepmd-"), seed, seconds)
+                else:
+                    points = train(system, name, seed, seconds)
+                path.write_text(json.dumps(points), encoding="utf-8")
+        curves: dict[str, dict[int, list[Point]]] = {}
+        for path in sorted(options.folder.glob(f"{system}-*.json")):
+            name, number = path.stem.removeprefix(f"{system}-").rsplit("-", 1)
+            points = [Point(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
+            curves.setdefault(name, {})[int(number)] = points
+        result[system] = compare(curves)
+        plot(system, curves, result[system], options.folder / f"{system}.png")
+        for name, own in result[system]["optimizers"].items():
+            print(f"{system:10s} {name:14s} seconds to the targets, by seed: {own['seconds_to_target']}")
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
