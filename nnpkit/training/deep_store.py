@@ -23,7 +23,7 @@ from nnpkit.training.moments import (
 __all__ = ["Evaluation", "MomentStore", "Resolution"]
 
 _MOMENTS = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-TOLERANCE = 1e-6  # of the last coefficients of the embedding networks, relative to the largest
+TOLERANCE = 1e-7  # of the last coefficients of the embedding networks, relative to the largest
 
 
 class Resolution:
