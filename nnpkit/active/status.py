@@ -50,10 +50,13 @@ def _number(value: Any, digits: int = 3) -> str:
 
 def status_table(store: Store) -> Group:
     """Rounds, labels, errors and what runs now."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
 
-    table = Table(title=str(store.folder), title_justify="left")
+    table = Table(
+        title=str(store.folder), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for name in ("round", "data", "E", "F", "bounds", "uncertain", "taken", "labels", "failed", "min", "now"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in rounds_of(store):
