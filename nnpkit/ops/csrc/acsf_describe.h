@@ -159,27 +159,34 @@ static void triplet_products(const AngularGroup<T> &group, Workspace<T> &ws, con
   }
 }
 
-// 2 (1/2 + lambda/2 cos)^zeta and its derivative by the cosine
-template <typename T>
-NNPKIT_INLINE void angular_part(T lambda, T zeta, int power, const Vector<T> &cosine, Vector<T> &value,
-                                Vector<T> &derivative) {
+// 2 (1/2 + lambda/2 cos)^zeta of a block of cosines, and its derivatives; POWER is zeta, 0: any.
+template <typename T, int POWER>
+NNPKIT_INLINE void angular_parts(T lambda, T zeta, int power, const T *cosine, T *value, T *derivative) {
   typedef Vector<T> V;
-  const V base = larger(T(0.5) + (T(0.5) * lambda) * cosine, V{});
-  V lower = all(T(1));  // base^(zeta - 1)
-  if (power > 0) {
-    V square = base;
-    for (int left = power - 1; left > 0; left >>= 1) {
-      if (left & 1) lower *= square;
-      square *= square;
+  for (int v = 0; v < BLOCK * WIDTH<T>; v += WIDTH<T>) {
+    const V base = larger(T(0.5) + (T(0.5) * lambda) * load(cosine + v), V{});
+    V lower = all(T(1));  // base^(zeta - 1)
+    if constexpr (POWER > 1) {
+      const V square = base * base;
+      lower = POWER == 2   ? base
+              : POWER == 3 ? square
+              : POWER == 4 ? square * base
+                           : square * square * square * base;
     }
-  } else {
-    for (int k = 0; k < WIDTH<T>; k++) lower[k] = T(__builtin_pow(base[k], zeta - T(1)));
-  }
-  value = T(2) * lower * base;
-  derivative = (lambda * zeta) * lower;
-  if (power == 0) {
-    for (int k = 0; k < WIDTH<T>; k++)
-      if (base[k] <= T(0)) value[k] = derivative[k] = T(0);
+    if constexpr (POWER == 0) {
+      if (power > 0) {
+        V square = base;
+        for (int left = power - 1; left > 0; left >>= 1) {
+          if (left & 1) lower *= square;
+          square *= square;
+        }
+      } else {
+        for (int k = 0; k < WIDTH<T>; k++)
+          lower[k] = base[k] > T(0) ? T(__builtin_pow(base[k], zeta - T(1))) : T(0);
+      }
+    }
+    store(value + v, T(2) * lower * base);
+    store(derivative + v, (lambda * zeta) * lower);
   }
 }
 
@@ -190,13 +197,26 @@ struct AngularBlock {
   T derivative[MAX_ANGULAR * BLOCK * WIDTH<T>];
 
   __attribute__((always_inline)) void fill(const AngularGroup<T> &group, const T *cosine) {
-    for (int a = 0; a < group.n_angular; a++)
-      for (int v = 0; v < BLOCK; v++) {
-        Vector<T> f, df;
-        angular_part<T>(group.lambda[a], group.zeta[a], group.power[a], load(cosine + v * WIDTH<T>), f, df);
-        store(value + (a * BLOCK + v) * WIDTH<T>, f);
-        store(derivative + (a * BLOCK + v) * WIDTH<T>, df);
+    for (int a = 0; a < group.n_angular; a++) {
+      const T lambda = group.lambda[a], zeta = group.zeta[a];
+      const int power = group.power[a], to = a * BLOCK * WIDTH<T>;
+      switch (power) {
+        case 1:
+          angular_parts<T, 1>(lambda, zeta, power, cosine, value + to, derivative + to);
+          break;
+        case 2:
+          angular_parts<T, 2>(lambda, zeta, power, cosine, value + to, derivative + to);
+          break;
+        case 4:
+          angular_parts<T, 4>(lambda, zeta, power, cosine, value + to, derivative + to);
+          break;
+        case 8:
+          angular_parts<T, 8>(lambda, zeta, power, cosine, value + to, derivative + to);
+          break;
+        default:
+          angular_parts<T, 0>(lambda, zeta, power, cosine, value + to, derivative + to);
       }
+    }
   }
 };
 
@@ -233,7 +253,7 @@ template <typename T>
 static void describe(const Center<T> &center, Workspace<T> &ws) {
   for (int f = 0; f < center.n_features; f++) ws.features[f] = 0.0;
   for (int at = 0; at < ws.n_slots; at += WIDTH<T>)
-    store(ws.inverse + at, T(1) / square_root(load(ws.r2 + at)));
+    store(ws.inverse + at, reciprocal_root<T>(load(ws.r2 + at)));
   for (int c = 0; c < center.n_cutoffs; c++)
     envelopes(center.cutoffs[c], ws.r2, ws.n_slots, ws.envelope + c * ws.n_slots, ws.slope + c * ws.n_slots);
   for (int type = 0; type < center.n_types; type++) describe_radial(center, ws, type);

@@ -48,24 +48,36 @@ NNPKIT_INLINE void store_interleaved(T *to, const Vector<T> &a, const Vector<T> 
   }
 }
 
-// a b c d d d d d
+// a b c d d d d d, in parts of two or four lanes
+template <typename T, int L, int N>
+NNPKIT_INLINE void load_quad_pieces(const T *from, Pieces<T, L, N> &v) {
+  if constexpr (N > 4)
+    std::memcpy(&v.part, from, sizeof(v.part));
+  else
+    v.part = from[-1] - decltype(v.part){};  // behind the four
+  if constexpr (N > L) load_quad_pieces(N > 4 ? from + L : from, v.rest);
+}
+
 template <typename T>
 NNPKIT_INLINE Eight<T> load_quad(const T *from) {
+  Eight<T> v;
 #if defined(NNPKIT_ISA_avx512)
-  if constexpr (sizeof(T) == 8)
-    return (Eight<T>)_mm512_permutexvar_pd(_mm512_setr_epi64(0, 1, 2, 3, 3, 3, 3, 3),
-                                           _mm512_castpd256_pd512(_mm256_loadu_pd((const double *)from)));
+  if constexpr (sizeof(T) == 8) {
+    v.part = (decltype(v.part))_mm512_permutexvar_pd(
+        _mm512_setr_epi64(0, 1, 2, 3, 3, 3, 3, 3),
+        _mm512_castpd256_pd512(_mm256_loadu_pd((const double *)from)));
+    return v;
+  }
 #endif
 #if defined(NNPKIT_ISA_avx512) || defined(NNPKIT_ISA_avx2)
-  if constexpr (sizeof(T) == 4)
-    return (Eight<T>)_mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)from)),
-                                              _mm256_setr_epi32(0, 1, 2, 3, 3, 3, 3, 3));
+  if constexpr (sizeof(T) == 4) {
+    v.part = (decltype(v.part))_mm256_permutevar8x32_ps(
+        _mm256_castps128_ps256(_mm_loadu_ps((const float *)from)), _mm256_setr_epi32(0, 1, 2, 3, 3, 3, 3, 3));
+    return v;
+  }
 #endif
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
-  Four halves[2];
-  std::memcpy(&halves[0], from, sizeof(Four));
-  halves[1] = from[3] - Four{};
-  return bits_as<Eight<T>>(halves);
+  load_quad_pieces(from, v);
+  return v;
 }
 
 template <typename T>

@@ -243,7 +243,8 @@ static void differentiate_members(const Center<T> &center, Workspace<T> &ws, dou
       const T x[3] = {ws.x[at], ws.y[at], ws.z[at]};
       double *const out = gradient + 3 * ws.edges[at] * n_rows + first_row;
       for (int k = 0; k < 3; k++) {
-        const Eight<T> g = along * x[k] - load_eight(sums + (k + 1) * MEMBERS);
+        T g[MEMBERS];
+        store(g, along * x[k] - load_eight(sums + (k + 1) * MEMBERS));
         if (n_members == MEMBERS)
           for (int m = 0; m < MEMBERS; m++) out[k * n_rows + m] = static_cast<double>(g[m]);
         else

@@ -31,16 +31,12 @@ template <>
 struct Lanes<double> {
   typedef double Vector __attribute__((vector_size(VECTOR_BYTES)));
   typedef int64_t Integers __attribute__((vector_size(VECTOR_BYTES)));
-  typedef double Eight __attribute__((vector_size(64)));
-  typedef int64_t EightIntegers __attribute__((vector_size(64)));
   typedef int64_t Integer;
 };
 template <>
 struct Lanes<float> {
   typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
   typedef int32_t Integers __attribute__((vector_size(VECTOR_BYTES)));
-  typedef float Eight __attribute__((vector_size(32)));
-  typedef int32_t EightIntegers __attribute__((vector_size(32)));
   typedef int32_t Integer;
 };
 template <typename T>
@@ -48,9 +44,47 @@ using Vector = typename Lanes<T>::Vector;
 template <typename T>
 using Integers = typename Lanes<T>::Integers;
 template <typename T>
-using Eight = typename Lanes<T>::Eight;
-template <typename T>
 constexpr int WIDTH = VECTOR_BYTES / static_cast<int>(sizeof(T));
+
+// N numbers in vectors of LANES: members, not an array, so that they stay in registers.
+template <typename T, int LANES, int N>
+struct Pieces {
+  typedef T Part __attribute__((vector_size(LANES * sizeof(T))));
+  Part part;
+  Pieces<T, LANES, N - LANES> rest;
+};
+template <typename T, int LANES>
+struct Pieces<T, LANES, 0> {};
+
+// Eight numbers, whatever the width of a vector.
+template <typename T>
+using Eight = Pieces<T, (WIDTH<T> < 8 ? WIDTH<T> : 8), 8>;
+
+#define NNPKIT_PIECEWISE(OP)                                                                      \
+  template <typename T, int L, int N>                                                             \
+  NNPKIT_INLINE Pieces<T, L, N> operator OP(const Pieces<T, L, N> &a, const Pieces<T, L, N> &b) { \
+    if constexpr (N == L)                                                                         \
+      return {a.part OP b.part, {}};                                                              \
+    else                                                                                          \
+      return {a.part OP b.part, a.rest OP b.rest};                                                \
+  }
+NNPKIT_PIECEWISE(+)
+NNPKIT_PIECEWISE(-)
+NNPKIT_PIECEWISE(*)
+#undef NNPKIT_PIECEWISE
+
+template <typename T, int L, int N>
+NNPKIT_INLINE Pieces<T, L, N> operator*(const Pieces<T, L, N> &a, T b) {
+  if constexpr (N == L)
+    return {a.part * b, {}};
+  else
+    return {a.part * b, a.rest * b};
+}
+template <typename T, int L, int N>
+NNPKIT_INLINE void operator+=(Pieces<T, L, N> &a, const Pieces<T, L, N> &b) {
+  a.part += b.part;
+  if constexpr (N > L) a.rest += b.rest;
+}
 
 template <typename T>
 NNPKIT_INLINE Vector<T> load(const T *from) {
@@ -64,11 +98,23 @@ NNPKIT_INLINE void store(T *to, const V &v) {
   std::memcpy(to, &v, sizeof(v));
 }
 
+template <typename T, int L, int N>
+NNPKIT_INLINE void load_pieces(const T *from, Pieces<T, L, N> &v) {
+  std::memcpy(&v.part, from, sizeof(v.part));
+  if constexpr (N > L) load_pieces(from + L, v.rest);
+}
+
 template <typename T>
 NNPKIT_INLINE Eight<T> load_eight(const T *from) {
   Eight<T> v;
-  std::memcpy(&v, from, sizeof(v));
+  load_pieces(from, v);
   return v;
+}
+
+template <typename T, int L, int N>
+NNPKIT_INLINE void store(T *to, const Pieces<T, L, N> &v) {
+  std::memcpy(to, &v.part, sizeof(v.part));
+  if constexpr (N > L) store(to + L, v.rest);
 }
 
 template <typename T>
@@ -114,6 +160,39 @@ NNPKIT_INLINE Vector<float> square_root(const Vector<float> &x) {
   Vector<float> y;
   for (int k = 0; k < WIDTH<float>; k++) y[k] = __builtin_sqrtf(x[k]);
   return y;
+#endif
+}
+
+// 1/x and 1/sqrt(x) of normal numbers, to one or two units in the last place: where the processor estimates
+// them, a few multiplications cost less than its divider.
+template <typename T>
+NNPKIT_INLINE Vector<T> reciprocal(const Vector<T> &x) {
+#if defined(NNPKIT_ISA_avx512)
+  Vector<T> y;
+  if constexpr (sizeof(T) == 8)
+    y = (Vector<T>)_mm512_rcp14_pd((__m512d)x);
+  else
+    y = (Vector<T>)_mm512_rcp14_ps((__m512)x);
+  for (int step = 0; step < (sizeof(T) == 8 ? 2 : 1); step++) y += y * (T(1) - x * y);
+  return y;
+#else
+  return T(1) / x;
+#endif
+}
+
+template <typename T>
+NNPKIT_INLINE Vector<T> reciprocal_root(const Vector<T> &x) {
+#if defined(NNPKIT_ISA_avx512)
+  Vector<T> y;
+  if constexpr (sizeof(T) == 8)
+    y = (Vector<T>)_mm512_rsqrt14_pd((__m512d)x);
+  else
+    y = (Vector<T>)_mm512_rsqrt14_ps((__m512)x);
+  const Vector<T> half = T(0.5) * x;
+  for (int step = 0; step < (sizeof(T) == 8 ? 2 : 1); step++) y += y * (T(0.5) - half * y * y);
+  return y;
+#else
+  return T(1) / square_root(x);
 #endif
 }
 
@@ -250,7 +329,7 @@ template <typename T>
 NNPKIT_INLINE Vector<T> hyperbolic_tangent(const Vector<T> &x) {
   typedef Vector<T> V;
   const V e = exponential(x < T(0) ? x + x : -(x + x));
-  const V y = (T(1) - e) / (T(1) + e);
+  const V y = (T(1) - e) * reciprocal<T>(T(1) + e);
   return x < T(0) ? -y : y;
 }
 
