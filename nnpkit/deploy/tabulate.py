@@ -135,6 +135,8 @@ def _grid(network: ResidualNetwork, low: float, high: float, tolerance: float) -
             return Grid(low, spacing, intervals, bound)
         # the error of the derivative falls with the fifth power of the spacing
         growth = (bound / tolerance) ** 0.2 if math.isfinite(bound) else 2.0
+        if intervals * growth > 8 * _MAX_INTERVALS:
+            break
         intervals = math.ceil(intervals * min(2.0, max(1.05, 1.02 * growth)))
     return Grid(low, high - low, 0, 0.0)
 

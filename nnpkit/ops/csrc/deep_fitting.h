@@ -113,6 +113,31 @@ void contract(const Fitting<Real> &net, const Real *panel, const Real *sums, int
     }
 }
 
+template <typename Real>
+void count(const Fitting<Real> &net, const FeatureRange<Real> &range, int n_atoms, const Real *sums,
+           int64_t *per_atom, int64_t *per_feature) {
+  typedef Vector<Real> V;
+  constexpr int L = WIDTH<Real>;
+  const int width = net.padded_width;
+  const Real scale = net.normalisation * net.normalisation;
+  for (int i = 0; i < n_atoms; i++) {
+    const Real *const t = sums + static_cast<int64_t>(i) * 4 * width;
+    for (int a = 0; a < net.axis; a++) {
+      const Real u0 = scale * t[a], u1 = scale * t[width + a], u2 = scale * t[2 * width + a],
+                 u3 = scale * t[3 * width + a];
+      for (int m = 0; m < width; m += L) {
+        const V d = load(t + m) * u0 + load(t + width + m) * u1 + load(t + 2 * width + m) * u2 +
+                    load(t + 3 * width + m) * u3;
+        const unsigned outside = less_bits(d, load(range.minimum + a * width + m)) |
+                                 less_bits(load(range.maximum + a * width + m), d);
+        if (!outside) continue;
+        for (int k = 0; k < L; k++)
+          if (outside >> k & 1u) per_atom[i]++, per_feature[(m + k) * net.axis + a]++;
+      }
+    }
+  }
+}
+
 // T of the atoms of a tile as (width * 4, atoms) and back
 template <typename Real>
 void atoms_to_lanes(const Fitting<Real> &net, const Real *sums, int n_atoms, int atoms, Real *tile) {

@@ -25,6 +25,7 @@ constexpr Stages<Real> STAGES = {WIDTH<Real>,
                                  embed<Real>,
                                  embed_gradient<Real>,
                                  edge_gradient<Real>,
+                                 count<Real>,
                                  fit_workspace<Real>,
                                  fit<Real>};
 

@@ -92,7 +92,11 @@ class DeepKernel : public Kernel {
       if (!found) groups.push_back({members.size() - 1});
       room_for(workspace, member.workspace);
       widest = std::max(widest, member.model.width);
+      first_function.push_back(n_columns);
+      n_columns += member.model.width * member.model.axis;
     }
+    for (const Member<Real> &member : members)
+      if (member.ranges.empty()) n_columns = 0;
     neighbors.resize(members[0].model.n_types);
     outputs.resize(MAX_ATOMS);
     exact_value.resize(widest);
@@ -100,12 +104,15 @@ class DeepKernel : public Kernel {
   }
 
   int n_members() const override { return static_cast<int>(members.size()); }
+  // Features are trained: those of the members stand side by side.
+  int n_functions() const override { return n_columns; }
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     task = {&edges, &results, timing, mean_only ? 1 : n_members(), mean_only ? 1.0 / n_members() : 1.0};
     check(edges);
     std::fill_n(results.atomic_energy, edges.n_atoms * task.n_rows, 0.0);
     std::fill_n(results.gradient, 3 * edges.n_edges() * task.n_rows, 0.0);
+    if (results.atom_extrapolations) std::fill_n(results.atom_extrapolations, edges.n_atoms, 0);
     for (int type = 0; type < members[0].model.n_types; type++) {
       block.clear();
       for (int64_t i = 0; i < edges.n_atoms; i++) {
@@ -136,7 +143,8 @@ class DeepKernel : public Kernel {
   std::vector<Member<Real>> members;
   std::vector<Wall> walls;
   std::vector<std::vector<size_t>> groups;  // of members with the same environment rows
-  int widest = 0;
+  int widest = 0, n_columns = 0;
+  std::vector<int> first_function;  // column of each member
   Task task{};
   std::vector<int64_t> block;  // atoms
   std::vector<Neighbors<Real>> neighbors;
@@ -172,6 +180,7 @@ class DeepKernel : public Kernel {
       for (const size_t m : group) {
         const Member<Real> &member = members[m];
         sum_up(center, member);
+        if (n_columns > 0 && task.results->atom_extrapolations) count(center, m);
         clock(&Timing::descriptor, start);
         stages.fit(member.fitting[center], static_cast<int>(block.size()), sums.data(), outputs.data(),
                    workspace.data());
@@ -263,6 +272,15 @@ class DeepKernel : public Kernel {
             sums[(a * 4 + c) * member.padded_width + m] +=
                 static_cast<Real>(exact_value[m] * part.rows.row[c][k]);
       }
+  }
+
+  void count(int center, size_t m) {
+    int64_t per_atom[MAX_ATOMS] = {};
+    int64_t *const per_function =
+        task.results->function_extrapolations + static_cast<int64_t>(center) * n_columns + first_function[m];
+    stages.count(members[m].fitting[center], members[m].ranges[center], static_cast<int>(block.size()),
+                 sums.data(), per_atom, per_function);
+    for (size_t a = 0; a < block.size(); a++) task.results->atom_extrapolations[block[a]] += per_atom[a];
   }
 
   // dE/dR of all rows from dE/dsums

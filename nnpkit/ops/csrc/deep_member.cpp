@@ -1,6 +1,7 @@
 #include "deep_member.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace nnpkit {
 namespace deep {
@@ -43,6 +44,7 @@ Member<Real>::Member(const Model &given, const Stages<Real> &stages)
     : model(given), padded_width(padded_to(given.width, stages.lanes)) {
   tabulate();
   pack(stages);
+  if (!model.minimum.empty()) lay_out_ranges();
 }
 
 template <typename Real>
@@ -132,6 +134,23 @@ void Member<Real>::pack(const Stages<Real> &stages) {
     net.layers = layers.back().data();
     workspace = std::max(workspace, stages.fit_workspace(net));
     fitting.push_back(net);
+  }
+}
+
+// Element by element, the second index of a feature first.
+template <typename Real>
+void Member<Real>::lay_out_ranges() {
+  const double unbounded = std::numeric_limits<double>::infinity();
+  for (int t = 0; t < model.n_types; t++) {
+    std::vector<double> low(static_cast<size_t>(model.axis) * padded_width, -unbounded),
+        high(low.size(), unbounded);
+    for (int m = 0; m < model.width; m++)
+      for (int a = 0; a < model.axis; a++) {
+        const size_t feature = (static_cast<size_t>(t) * model.width + m) * model.axis + a;
+        low[a * padded_width + m] = model.minimum[feature];
+        high[a * padded_width + m] = model.maximum[feature];
+      }
+    ranges.push_back({keep(low), keep(high)});
   }
 }
 

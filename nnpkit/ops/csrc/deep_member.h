@@ -18,9 +18,10 @@ class Member {
   Member(Member &&) = default;
 
   Model model;
-  std::vector<Table<Real>> tables;     // of each embedding network
-  std::vector<Fitting<Real>> fitting;  // of each element, in units of eV
-  int64_t workspace = 0;               // numbers that `fit` needs
+  std::vector<Table<Real>> tables;         // of each embedding network
+  std::vector<Fitting<Real>> fitting;      // of each element, in units of eV
+  std::vector<FeatureRange<Real>> ranges;  // of each element; none if they are not known
+  int64_t workspace = 0;                   // numbers that `fit` needs
 
   // A missing neighbour's share of the sums, (width): G(R_0) R_0
   const Real *absent(int center, int neighbor) const {
@@ -30,6 +31,7 @@ class Member {
 
  private:
   void tabulate();
+  void lay_out_ranges();
   void pack(const Stages<Real> &stages);
   const Real *keep(const std::vector<double> &values);
 

@@ -156,6 +156,20 @@ void read_grids(const Json &metadata, Model &model) {
   }
 }
 
+void read_ranges(const Json &metadata, const std::vector<std::string> &elements, size_t n_features,
+                 Model &model) {
+  const Json *const ranges = metadata.find("feature_ranges");
+  if (!ranges) return;
+  for (const std::string &element : elements) {
+    const std::vector<double> low = ranges->at(element).at("min").numbers(),
+                              high = ranges->at(element).at("max").numbers();
+    if (low.size() != n_features || high.size() != n_features)
+      contradiction("feature_ranges of another number of features");
+    model.minimum.insert(model.minimum.end(), low.begin(), low.end());
+    model.maximum.insert(model.maximum.end(), high.begin(), high.end());
+  }
+}
+
 // f(z) and its first two derivatives
 void activation_at(Activation kind, double z, double (&f)[3]) {
   const auto set = [&](double value, double first, double second) {
@@ -224,6 +238,7 @@ Model read_model(const KernelInput &input) {
     read_fitting(input, spec.at("networks").at(elements[t]), static_cast<int>(n_features), t, model);
   read_scaling(input, n_features, model);
   read_grids(metadata, model);
+  read_ranges(metadata, elements, static_cast<size_t>(n_features), model);
   model.energy_scale = spec.number("energy_scale", 1.0);
   for (const std::string &element : elements)
     model.reference_energies.push_back(spec.at("reference_energies").at(element).number());

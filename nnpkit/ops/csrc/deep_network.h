@@ -39,16 +39,17 @@ struct Model {
   Cutoff cutoff_kind = Cutoff::POLY2;
   double cutoff = 0.0, inner = 0.0;  // angstrom
   bool one_side = true;
-  int width = 0, axis = 0;             // M, M_<
-  std::vector<double> mean;            // (n_types)
-  std::vector<double> std;             // (n_types, 2)
-  std::vector<double> expected;        // (n_types, n_types)
-  std::vector<Network> embeddings;     // one per element, or per pair
-  std::vector<Grid> grids;             // of each embedding
-  double tolerance = 0.0;              // that the tables keep
-  std::vector<Network> fitting;        // one per element
-  std::vector<double> factor, offset;  // (n_types, features): scaled = factor * feature + offset
-  bool scaled = false;                 // whether that changes anything
+  int width = 0, axis = 0;               // M, M_<
+  std::vector<double> mean;              // (n_types)
+  std::vector<double> std;               // (n_types, 2)
+  std::vector<double> expected;          // (n_types, n_types)
+  std::vector<Network> embeddings;       // one per element, or per pair
+  std::vector<Grid> grids;               // of each embedding
+  double tolerance = 0.0;                // that the tables keep
+  std::vector<Network> fitting;          // one per element
+  std::vector<double> factor, offset;    // (n_types, features): scaled = factor * feature + offset
+  bool scaled = false;                   // whether that changes anything
+  std::vector<double> minimum, maximum;  // (n_types, features) in the training data; empty: not known
   double energy_scale = 1.0;
   std::vector<double> reference_energies;  // eV
 

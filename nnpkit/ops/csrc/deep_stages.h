@@ -88,6 +88,12 @@ struct Fitting {
   double output_bias;
 };
 
+// Features (axis, padded width) in the training data; whatever is padded is unbounded.
+template <typename Real>
+struct FeatureRange {
+  const Real *minimum, *maximum;
+};
+
 template <typename Real>
 struct Stages {
   int lanes;  // numbers in a register
@@ -105,6 +111,9 @@ struct Stages {
                          const Real *sums_gradient, Real *gradient, bool add);
   // Chain rule of `Rows`: dE/dvec (rows, 3) from dE/dR (rows, 4).
   void (*edge_gradient)(const Rows<Real> &, const Real *gradient, double *edge_gradient);
+  // Adds features outside of the range: to each atom, and to each feature (n_features).
+  void (*count)(const Fitting<Real> &, const FeatureRange<Real> &, int n_atoms, const Real *sums,
+                int64_t *per_atom, int64_t *per_feature);
   // Numbers of workspace that `fit` needs.
   int64_t (*fit_workspace)(const Fitting<Real> &);
   // Network outputs (n_atoms) and their gradients with respect to the sums, in place of these.
