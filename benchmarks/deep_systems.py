@@ -46,13 +46,16 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
             "gradient_clip": None, "epsilon": 1e-8, "epsilon_convention": "torch",
         },
     },
-    "sequential": {"schedule": {"kind": "groups"}, "optimizer": _KALMAN},
-    "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": _KALMAN},
-    "components": {"schedule": {"kind": "groups", "reduction": "none"}, "optimizer": _KALMAN},
+    "published": {
+        "schedule": {"kind": "groups", "energy_first": True}, "optimizer": {**_KALMAN, "forgetting": 0.98},
+    },
+    "sequential": {"schedule": {"kind": "groups", "reduction": "none"}, "optimizer": _KALMAN},
+    "joint": {"schedule": {"kind": "groups", "reduction": "none", "joint_from": 0}, "optimizer": _KALMAN},
 }  # fmt: skip
-"""Adam with DeePMD-kit's prefactors; the Kalman filter with an energy and four groups of six atoms per structure, each
-its own update and reduced to its signed mean as published, or all of a structure in one update, or with every force
-component of a group as an observation of its own."""
+"""Adam with DeePMD-kit's prefactors, and the Kalman filter with an energy and four groups of six atoms per structure.
+``published``: first the energy, then each group reduced to its signed mean, with forgetting (Hu et al., algorithms 1
+and 2; observation noise from target accuracies). ``sequential``: every force component is an observation, each group
+an update, then the energy; nothing is forgotten. ``joint``: the same in one update."""
 
 
 @dataclass

@@ -1,14 +1,14 @@
 """Seconds per training sample of a Deep Potential, split into its parts.
 
 The network is that of Hu et al. (RLEKF, AAAI 2023). A sample of the Kalman filter is one structure: an update with its
-energy and one with each of four groups of six atoms (``sequential``, the published order), all in one update
-(``joint``), or with every force component of the groups as an observation (``components``). A sample of Adam is one
-structure with all its forces. What does not change in training is prepared once per structure; ``graph`` says how long
-that takes. The potential is trained for some samples before the clock starts, because networks that have learned need
-longer series than new ones. With NNPKIT_DATA the structures are the published ones, otherwise made here, of the same
-size. The last line is ``RESULT {json}``. ::
+energy and one with each of four groups of six atoms. A group is one observation (``published``) or 18
+(``sequential``); ``joint`` makes one update of everything. A sample of Adam is one structure with all its forces. What
+does not change in training is prepared once per structure; ``graph`` says how long that takes. The potential is trained
+for some samples before the clock starts, because networks that have learned need longer series than new ones. With
+NNPKIT_DATA the structures are the published ones, otherwise made here, of the same size. The last line is
+``RESULT {json}``. ::
 
-    python benchmarks/train_step.py --system cu72|water192 --net rlekf --optimizer sequential --block 5120
+    python benchmarks/train_step.py --system cu72|water192 --net rlekf --optimizer published --block 5120
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     )
     parser.add_argument("--system", choices=SYSTEMS, required=True)
     parser.add_argument("--net", choices=["rlekf"], default="rlekf")
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sequential")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="published")
     parser.add_argument("--block", type=int, default=5120, help="N_b of the covariance (default 5120)")
     parser.add_argument(
         "--dtype", choices=["float64", "float32"], default="float64", help="of the covariance"
