@@ -32,17 +32,17 @@ _BLOCKS = {"block_size": 1024, "dtype": "float32"}
 _COPPER, _WATER = {"energy": 5e-4, "force": 0.02}, {"energy": 1e-3, "force": 0.05}
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "cu72": {
-        "adam": {"learning_rate": 5e-3, "final_learning_rate": 1e-5},
+        "adam": {"learning_rate": 1e-2, "final_learning_rate": 1e-5},
         "kalman": {**_BLOCKS, "noise": _COPPER},
     },
     "water192": {
-        "adam": {"learning_rate": 5e-3, "final_learning_rate": 1e-5},
+        "adam": {"learning_rate": 1e-2, "final_learning_rate": 1e-5},
         "kalman": {**_BLOCKS, "noise": _WATER},
     },
 }
 """What is different from `deep_systems.OPTIMIZERS`: the best of a few short trainings for either optimizer. The noise
 of a label is about the error that a trained potential has."""
-ADAM_SAMPLE = {"cu72": 0.006, "water192": 0.0152}
+ADAM_SAMPLE = {"cu72": 0.006, "water192": 0.034}
 """Seconds that a sample of Adam takes, from train_step.py: how many epochs there is time for."""
 
 
