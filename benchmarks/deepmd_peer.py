@@ -287,10 +287,12 @@ def main() -> None:
     parser.add_argument("--block-size", type=int, default=5120)
     parser.add_argument("--points", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-fitting-timestep", action="store_true", help="as published for RLEKF")
     arguments = parser.parse_args()
     settings = Settings(
         optimizer=arguments.optimizer, steps=arguments.steps, seconds=arguments.seconds, seed=arguments.seed,
         block_size=arguments.block_size, points=arguments.points,
+        fitting_timestep=not arguments.no_fitting_timestep,
     )  # fmt: skip
     train, test = load_dataset(arguments.train), load_dataset(arguments.test)
     points = run_deepmd(arguments.prefix, train, test, settings)
