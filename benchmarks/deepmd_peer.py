@@ -3,7 +3,8 @@
 DeePMD-kit lives in an environment of its own, because it needs packages that nnpkit does not::
 
     python -m venv dp && . dp/bin/activate
-    pip install torch==2.13.0 e3nn scikit-build-core hatch-fancy-pypi-readme setuptools_scm dependency_groups ninja cmake
+    pip install torch==2.13.0 e3nn ninja cmake
+    pip install scikit-build-core hatch-fancy-pypi-readme setuptools_scm dependency_groups
     DP_VARIANT=cpu DP_ENABLE_TENSORFLOW=0 DP_ENABLE_PYTORCH=1 CMAKE_ARGS=-DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON \\
         pip install --no-build-isolation --no-binary deepmd-kit deepmd-kit==3.2.0
     python benchmarks/deepmd_peer.py --prefix dp --train train.xyz --test test.xyz --optimizer lkf --steps 100
