@@ -3,6 +3,8 @@
 #include "lmptype.h"
 #include "neigh_list.h"
 
+#include <cstddef>
+
 using namespace LAMMPS_NS;
 
 namespace nnpkit {
@@ -23,11 +25,14 @@ void NeighborGraph::build(const NeighList &list, const double *const *x, const i
                           const std::vector<int> &element, double cutoff, int first, int last) {
   size_t most = 0;
   for (int ii = first; ii < last; ii++) most += list.numneigh[list.ilist[ii]];
-  reserve(static_cast<size_t>(last - first), most);
+  reserve(static_cast<size_t>(last - first), most + 1);
 
   const double cutoff_squared = cutoff * cutoff;
   double closest = closest_squared;
-  double *vec = edge_vec.data();
+  double *const vec = edge_vec.data();
+  int64_t *const species_of = neighbor_type.data();
+  int *const index_of = neighbor.data();
+  const int *const model_index = element.data();
   atoms = edges = 0;
   offsets[0] = 0;
   for (int ii = first; ii < last; ii++) {
@@ -35,21 +40,29 @@ void NeighborGraph::build(const NeighList &list, const double *const *x, const i
     if (element[type[i]] < 0) continue;
     const int *const jlist = list.firstneigh[i];
     const int n = list.numneigh[i];
-    const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
+    const double *const all = x[0];  // LAMMPS keeps positions in one piece
+    const double *const xi = all + 3 * static_cast<ptrdiff_t>(i);
+    const double center_x = xi[0], center_y = xi[1], center_z = xi[2];
+    // Every pair is written and the next one overwrites it if it is too long: one in three is, which no
+    // processor can predict.
+    int64_t at = edges;
     for (int jj = 0; jj < n; jj++) {
       const int j = jlist[jj] & NEIGHMASK;
-      const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
+      const double *const xj = all + 3 * static_cast<ptrdiff_t>(j);
+      const double dx = xj[0] - center_x, dy = xj[1] - center_y, dz = xj[2] - center_z;
       const double squared = dx * dx + dy * dy + dz * dz;
-      const int species = element[type[j]];
-      if (squared > cutoff_squared || species < 0) continue;
-      closest = squared < closest ? squared : closest;
-      vec[0] = dx;
-      vec[1] = dy;
-      vec[2] = dz;
-      vec += 3;
-      neighbor_type[edges] = species;
-      neighbor[edges++] = j;
+      const int species = model_index[type[j]];
+      vec[3 * at] = dx;
+      vec[3 * at + 1] = dy;
+      vec[3 * at + 2] = dz;
+      species_of[at] = species;
+      index_of[at] = j;
+      const bool seen = (squared <= cutoff_squared) & (species >= 0);
+      const double distance = species >= 0 ? squared : closest;
+      closest = distance < closest ? distance : closest;
+      at += seen;
     }
+    edges = at;
     center[atoms] = i;
     types[atoms++] = element[type[i]];
     offsets[atoms] = edges;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,23 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     k = np.arange(len(values))
     half = np.minimum(np.minimum(k, len(values) - 1 - k), width // 2)
     return (total[k + half + 1] - total[k - half]) / (2 * half + 1)
+
+
+def plot_together(
+    path: str | Path, title: str, time: np.ndarray, rows: Sequence[tuple[str, Mapping[str, np.ndarray]]]
+) -> None:
+    """Several quantities along a trajectory under each other; each row is a label and its named series.
+
+    Long series are drawn as running means.
+    """
+    with figure(path, title, "Time (ps)", "", rows=len(rows)) as axes:
+        for ax, (label, series) in zip(axes if len(rows) > 1 else [axes], rows, strict=True):
+            ax.set_ylabel(label)
+            for color, (name, values) in zip(COLORS, series.items(), strict=False):
+                width = max(5, len(values) // 50) | 1 if len(values) > 60 else 1
+                ax.plot(time, _running_mean(values, width), color=color, linewidth=1.2, label=name)
+            if len(series) > 1:
+                ax.legend(ncols=3)
 
 
 def plot_series(

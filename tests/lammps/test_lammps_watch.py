@@ -19,7 +19,7 @@ REPORT = 'if "$(is_defined(variable,nnpkit_ended))" then "print \'ended: ${nnpki
 
 
 def potential(options: str) -> str:
-    return f"pair_style nnpkit kernel torchscript {options}\npair_coeff * * committee.pt O H\n"
+    return f"pair_style nnpkit {options}\npair_coeff * * committee.pt O H\n"
 
 
 @pytest.fixture

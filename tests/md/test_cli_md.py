@@ -137,3 +137,32 @@ def test_a_run_that_is_not_stable_fails_in_words(inputs: Path) -> None:
     result = run("small.pt", "water.xyz", "--ensemble", "nve", "--timestep", 20, "--steps", 400, "-o", "out")
     assert result.exit_code == 1
     assert "the run is not stable" in result.stderr or "LAMMPS failed" in result.stderr
+
+
+def test_a_committee_runs_watched(inputs: Path) -> None:
+    from nnpkit.deploy.committee import export_committee
+    from nnpkit.deploy.metadata import model_metadata
+
+    members = [small_model(seed=seed) for seed in (3, 4)]
+    export_committee(members, [model_metadata(m) for m in members], "committee.pt")
+    options = ("--ensemble", "nvt", "--steps", 6, "--every", 1, "--dump-every", 2)
+    result = run("committee.pt", "water.xyz", "-o", "out", *options, "--watch", 0.0, 1e3)
+    assert result.exit_code == 0, result.stderr
+    assert "disagreement      forces up to" in result.stdout
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["ended"] is None
+    assert 0.0 < summary["force_std_mean"] < summary["force_std_max"]
+    assert summary["energy_std"] > 0.0
+    for name in ("disagreement.png", "stress.png", "watch.extxyz"):
+        assert Path("out", name).is_file(), name
+    expected = load("committee.pt").predict(read("out/watch.extxyz", frames=0)[0]).disagreement
+    assert expected is not None
+    table = Path("out/thermo.csv").read_text().splitlines()
+    first = dict(zip(table[0].split(","), map(float, table[1].split(",")), strict=True))
+    assert first["force_std_max_eV_A"] == pytest.approx(expected.forces_std.max(), rel=1e-6)
+    ended = run("committee.pt", "water.xyz", "-o", "out", "--overwrite", *options, "--watch", 0.0, 1e-6)
+    assert ended.exit_code == 0, ended.stderr
+    assert "ended early       force_std_max is" in ended.stdout
+    refused = run("small.pt", "water.xyz", "-o", "other", "--watch", 0.1, 0.5)
+    assert refused.exit_code == 1
+    assert "one potential cannot disagree with itself" in refused.stderr
