@@ -68,16 +68,22 @@ def strains(frame: MomentFrame, components: Sequence[tuple[int, int]]) -> Direct
 class Moves(NamedTuple):
     """What directions do to edges."""
 
-    rows: Tensor  # (E, 4, X) change of the rows
+    rows: Tensor  # (E, 4, X) change of the rows, divided by the centre's expected number of neighbours
     values: Tensor  # (E, K) polynomials
     slopes: Tensor  # (E, K) their derivatives
-    sums: Tensor  # (E, X, 4, M) change of the normalised sums of the centre
+    embedded: Tensor  # (E, M) G
+    bent: Tensor  # (E, 4, M) rows times dG/dR_0
 
     def combined(self, weights: Tensor) -> Moves:
         """The same edges moving along one direction each, the sum of the X with `weights` (E, X)."""
-        rows = (self.rows @ weights.unsqueeze(2)).contiguous()
-        sums = weights.unsqueeze(1) @ self.sums.flatten(2)
-        return self._replace(rows=rows, sums=sums.view(len(rows), 1, *self.sums.shape[2:]))
+        return self._replace(rows=(self.rows @ weights.unsqueeze(2)).contiguous())
+
+    def sums(self) -> Tensor:
+        """Change (E, X, 4, M) of the sum over neighbours of each edge's centre."""
+        rows = self.rows.transpose(1, 2).unsqueeze(3)  # (E, X, 4, 1)
+        result = rows * self.embedded[:, None, None, :]
+        result += rows[:, :, :1] * self.bent.unsqueeze(1)
+        return result
 
 
 class ClosedForm:
@@ -177,11 +183,10 @@ class ClosedForm:
         )
         rows = torch.cat([edges.slope[:, None, None] * along, angular], dim=1)
         values, slopes = self.basis.evaluate(edges.rows[:, 0], edges.network)
-        g, g_slope = self._embedded(edges.network, values), self._embedded(edges.network, slopes)
-        scaled = (rows / self._norm[edges.center][:, None, None]).transpose(1, 2).unsqueeze(3)  # (E, X, 4, 1)
-        sums = scaled * g[:, None, None, :]
-        sums += scaled[:, :, :1] * (edges.rows.unsqueeze(2) * g_slope.unsqueeze(1)).unsqueeze(1)
-        return Moves(rows, values, slopes, sums)
+        rows /= self._norm[edges.center][:, None, None]
+        g_slope = self._embedded(edges.network, slopes)
+        bent = edges.rows.unsqueeze(2) * g_slope.unsqueeze(1)
+        return Moves(rows, values, slopes, self._embedded(edges.network, values), bent)
 
     def _embedded(self, network: Tensor, polynomials: Tensor) -> Tensor:
         """Series (E, M) of the embedding `network` (E,) of each edge."""
@@ -196,8 +201,10 @@ class ClosedForm:
     @torch.no_grad()
     def values(self, directions: Directions, moves: Moves) -> Tensor:
         """Derivatives (A, X) of the energy along `directions`."""
-        slope = self._slope[directions.edges.center].flatten(1)
-        own = (moves.sums.flatten(2) @ slope.unsqueeze(2)).squeeze(2)
+        slope = self._slope[directions.edges.center]  # (E, 4, M)
+        by_rows = (slope @ moves.embedded.unsqueeze(2)).squeeze(2)
+        by_rows[:, 0] += (slope * moves.bent).sum((1, 2))
+        own = (by_rows.unsqueeze(1) @ moves.rows).squeeze(1)
         return own.new_zeros((directions.n_blocks, own.shape[1])).index_add(0, directions.block, own)
 
     @torch.no_grad()
@@ -206,7 +213,8 @@ class ClosedForm:
         n_atoms, n_blocks = self.frame.n_atoms, directions.n_blocks
         key = directions.block * n_atoms + directions.edges.center
         pairs, inverse = torch.unique(key, return_inverse=True)
-        sums_dot = moves.sums.new_zeros((len(pairs), *moves.sums.shape[1:])).index_add(0, inverse, moves.sums)
+        changes = moves.sums()
+        sums_dot = changes.new_zeros((len(pairs), *changes.shape[1:])).index_add(0, inverse, changes)
         block, center = pairs // n_atoms, pairs % n_atoms
         through_edges = self._coefficients_of_edges(directions, moves)
         fitting, coefficients, first = [], [], 0
@@ -245,7 +253,7 @@ class ClosedForm:
         """Derivatives (A * X, T K, M) by the coefficients that the moving edges see, by element of the centre."""
         d, edges, k = self.descriptor, directions.edges, self.basis.n
         n_blocks, n_x = directions.n_blocks, moves.rows.shape[2]
-        slope = self._slope[edges.center] / self._norm[edges.center][:, None, None]  # (E, 4, M)
+        slope = self._slope[edges.center]  # (E, 4, M)
         direct = moves.rows.transpose(1, 2) @ slope  # (E, X, M)
         bent = moves.rows[:, :1].transpose(1, 2) * (edges.rows.unsqueeze(1) @ slope)
         n_sets = 1 if d.one_side else d.n_types

@@ -204,7 +204,7 @@ def test_more_moments_when_the_networks_need_them():
     for index in (0, 1):
         exact = Potential(model)(build_graph(structures[index + 1], ELEMENTS, model.cutoff))
         for prediction in (first.predict(index + 1), second.predict(index)):
-            assert torch.allclose(prediction.forces, exact.forces, atol=5e-6)
+            assert torch.allclose(prediction.forces, exact.forces, atol=3e-4)
     assert first.n_kept == 3
     sizes = [first[index].n_bytes for index in range(3)]
     assert first.kept_bytes == sum(sizes)
