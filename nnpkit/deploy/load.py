@@ -100,12 +100,20 @@ class LoadedModel:
 
     @overload
     def predict(
-        self, structures: Atoms | Structure, atoms_per_chunk: int = ..., members: bool = ...
+        self,
+        structures: Atoms | Structure,
+        atoms_per_chunk: int = ...,
+        members: bool = ...,
+        potential: Potential | None = ...,
     ) -> Result: ...
 
     @overload
     def predict(
-        self, structures: Sequence[Atoms | Structure], atoms_per_chunk: int = ..., members: bool = ...
+        self,
+        structures: Sequence[Atoms | Structure],
+        atoms_per_chunk: int = ...,
+        members: bool = ...,
+        potential: Potential | None = ...,
     ) -> list[Result]: ...
 
     def predict(
@@ -113,6 +121,7 @@ class LoadedModel:
         structures: Atoms | Structure | Sequence[Atoms | Structure],
         atoms_per_chunk: int = 128,
         members: bool = True,
+        potential: Potential | None = None,
     ) -> Result | list[Result]:
         """Energies, forces and stress of one structure (a `Result`) or of several (a list).
 
@@ -124,6 +133,8 @@ class LoadedModel:
             Atoms evaluated at a time; bounds the memory.
         members : bool
             Also evaluate every member of a committee, for `Result.disagreement`.
+        potential : Potential, optional
+            What evaluates the graphs: by default the module, or its kernel (`nnpkit.deploy.fused`).
 
         Raises
         ------
@@ -131,11 +142,11 @@ class LoadedModel:
             If an element is unknown to the model, or a structure makes no sense (atoms at the same place).
         """
         if isinstance(structures, Sequence):
-            return [self.predict(s, atoms_per_chunk, members) for s in structures]
+            return [self.predict(s, atoms_per_chunk, members, potential) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
         graph = build_graph(structure, self.elements, self.cutoff)
         with unoptimized():
-            prediction = Potential(self.module).predict(graph, atoms_per_chunk)
+            prediction = (potential or Potential(self.module)).predict(graph, atoms_per_chunk)
         spread = None
         if members and self.n_members > 1:
             spread = disagreement(self.module, self.n_members, graph, atoms_per_chunk)

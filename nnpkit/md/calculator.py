@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,13 +10,20 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from nnpkit.deploy.fused import fused_potential
 from nnpkit.deploy.load import LoadedModel, load
+from nnpkit.errors import InputError
+from nnpkit.models.potential import Potential
+from nnpkit.ops.native import NoKernelError
 
 __all__ = ["NnpkitCalculator"]
 
 
 class NnpkitCalculator(Calculator):
-    """Energy, forces and stress of a model, the numbers that LAMMPS gets from it.
+    """Energy, forces and stress of a model, the numbers that LAMMPS gets from it, and by the same kernel.
+
+    Where there is no kernel, because it is not compiled (``nnpkit build``) or does not cover the model, PyTorch
+    evaluates the model; a warning says so once.
 
     Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom) and ``forces_std``
     ((N,) eV/Å), defined in ``docs/uncertainty.md``.
@@ -26,21 +34,37 @@ class NnpkitCalculator(Calculator):
         A loaded model, or anything that `nnpkit.deploy.load.load` takes.
     atoms_per_chunk : int
         Atoms evaluated at a time; bounds the memory.
+    kernel : {'fused', 'torchscript'}
+        What evaluates the model.
+    precision : {'float64', 'mixed', 'float32'}
+        Of the kernel; PyTorch always takes float64 here.
 
     Raises
     ------
     InputError
-        When asked about a structure with an element that the model lacks.
+        For an unknown kernel or precision, and when asked about a structure with an element that the model lacks.
     PropertyNotImplementedError
         When asked for the stress of a structure that is not periodic in three dimensions.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, model: LoadedModel | str | Path, atoms_per_chunk: int = 128) -> None:
+    def __init__(
+        self,
+        model: LoadedModel | str | Path,
+        atoms_per_chunk: int = 128,
+        *,
+        kernel: str = "fused",
+        precision: str = "float64",
+    ) -> None:
         super().__init__()
+        if kernel not in ("fused", "torchscript"):
+            raise InputError(f"kernel {kernel!r}", expected="fused or torchscript")
+        if precision not in ("float64", "mixed", "float32"):
+            raise InputError(f"precision {precision!r}", expected="float64, mixed or float32")
         self.model = model if isinstance(model, LoadedModel) else load(model)
         self.atoms_per_chunk = atoms_per_chunk
+        self._potential = _evaluator(self.model, precision) if kernel == "fused" else None
 
     def calculate(
         self,
@@ -50,7 +74,7 @@ class NnpkitCalculator(Calculator):
     ) -> None:
         """Evaluate the model on `atoms`; all properties come from one evaluation."""
         super().calculate(atoms, properties, system_changes)
-        result = self.model.predict(self.atoms, self.atoms_per_chunk)
+        result = self.model.predict(self.atoms, self.atoms_per_chunk, potential=self._potential)
         self.results = {
             "energy": result.energy,
             "free_energy": result.energy,
@@ -64,3 +88,17 @@ class NnpkitCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
         elif "stress" in properties:
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three dimensions")
+
+
+_said: set[str] = set()
+
+
+def _evaluator(model: LoadedModel, precision: str) -> Potential | None:
+    """The kernel of a model; None, and a warning for each new reason, if there is none."""
+    try:
+        return fused_potential(model, precision)
+    except NoKernelError as reason:
+        if str(reason) not in _said:
+            warnings.warn(f"PyTorch evaluates the model, several times slower: {reason}", stacklevel=3)
+        _said.add(str(reason))
+    return None

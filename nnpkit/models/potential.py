@@ -59,6 +59,16 @@ class Potential(nn.Module):
             virial_from_edges(gradient, edge_vec.detach(), graph.structure[center], n_structures),
         )
 
+    def energy_and_gradient(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Atomic energies (n_local,) and their derivative by the edge vectors (E, 3); see `AtomicModel.forward`."""
+        with torch.enable_grad():
+            edge_vec = edge_vec.detach().requires_grad_(True)
+            energy = self.model(edge_vec, neighbor_type, offsets, types)
+            (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
+        return energy.detach(), gradient
+
     @torch.no_grad()
     def predict(self, graph: Graph, atoms_per_chunk: int = 128) -> Prediction:
         """The same numbers as `forward`, evaluated for a few centres at a time so that memory is bounded."""
@@ -69,12 +79,11 @@ class Potential(nn.Module):
         for start in range(0, n_atoms, atoms_per_chunk):
             stop = min(start + atoms_per_chunk, n_atoms)
             first, last = int(graph.offsets[start]), int(graph.offsets[stop])
-            with torch.enable_grad():
-                part = edge_vec[first:last].requires_grad_(True)
-                offsets = graph.offsets[start : stop + 1] - first
-                energy = self.model(part, neighbor_type[first:last], offsets, graph.types[start:stop])
-                (gradient,) = torch.autograd.grad(energy.sum(), part)
-            energies.append(energy.detach())
+            energy, gradient = self.energy_and_gradient(
+                edge_vec[first:last], neighbor_type[first:last],
+                graph.offsets[start : stop + 1] - first, graph.types[start:stop],
+            )  # fmt: skip
+            energies.append(energy)
             gradients.append(gradient)
         atomic_energy, gradient = torch.cat(energies), torch.cat(gradients)
         return Prediction(

@@ -30,7 +30,7 @@ class NoKernelError(Exception):
 class _Model(ctypes.Structure):
     """``struct nnpkit_model`` of ``csrc/c_api.h``."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("n_members", ctypes.c_int),
         ("metadata", ctypes.POINTER(ctypes.c_char_p)),
         ("n_tensors", ctypes.POINTER(ctypes.c_int)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -106,12 +107,38 @@ def test_unknown_element(atoms: Atoms) -> None:
 def test_the_python_interface(model_file: Path, atoms: Atoms) -> None:
     model = nnpkit.load(model_file)
     result = model.predict(atoms)
-    assert result.energy == atoms.get_potential_energy()
-    np.testing.assert_array_equal(result.forces, atoms.get_forces())
-    np.testing.assert_array_equal(full_3x3_to_voigt_6_stress(result.stress), atoms.get_stress())
+    assert result.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-13)
+    np.testing.assert_allclose(result.forces, atoms.get_forces(), atol=1e-11)
+    np.testing.assert_allclose(full_3x3_to_voigt_6_stress(result.stress), atoms.get_stress(), atol=1e-12)
     assert [r.energy for r in model.predict([atoms, cluster()])] == [result.energy, result.energy]
     atoms.calc = model.calculator()
-    assert atoms.get_potential_energy() == result.energy
+    assert atoms.get_potential_energy() == pytest.approx(result.energy, rel=1e-13)
+
+
+def test_kernel_and_torchscript_agree(model_file: Path, atoms: Atoms) -> None:
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    atoms.calc = NnpkitCalculator(model_file, kernel="torchscript")
+    assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-13)
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-11)
+    atoms.calc = NnpkitCalculator(model_file, precision="mixed")
+    assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-6)
+    with pytest.raises(InputError, match="float64, mixed or float32"):
+        NnpkitCalculator(model_file, precision="half")
+    with pytest.raises(InputError, match="fused or torchscript"):
+        NnpkitCalculator(model_file, kernel="magic")
+
+
+def test_without_the_library_pytorch_evaluates(
+    model_file: Path, atoms: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    energy = atoms.get_potential_energy()
+    monkeypatch.setenv("NNPKIT_OPS_LIBRARY", str(tmp_path / "nothing.so"))
+    with pytest.warns(UserWarning, match="is not compiled: run nnpkit build"):
+        atoms.calc = NnpkitCalculator(model_file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        NnpkitCalculator(model_file)  # said once
+    assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-13)
 
 
 def test_labels_of_the_structures_do_not_matter(model_file: Path) -> None:

@@ -221,9 +221,9 @@ static void differentiate(const Center<T> &center, Workspace<T> &ws, double *gra
         for (int k = 0; k < 3; k++) across[k] += sum[4 + k];
       }
       double *const out = gradient + 3 * ws.edges[at];
-      out[0] = static_cast<double>(along * ws.x[at] - across[0]);
-      out[1] = static_cast<double>(along * ws.y[at] - across[1]);
-      out[2] = static_cast<double>(along * ws.z[at] - across[2]);
+      out[0] += static_cast<double>(along * ws.x[at] - across[0]);
+      out[1] += static_cast<double>(along * ws.y[at] - across[1]);
+      out[2] += static_cast<double>(along * ws.z[at] - across[2]);
     }
 }
 

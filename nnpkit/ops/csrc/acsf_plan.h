@@ -131,7 +131,7 @@ struct Stages {
   int width;  // lanes of a vector
   // features of the atom; keeps what the gradient needs
   void (*describe)(const Center<T> &, Workspace<T> &);
-  // gradient[3 * edge .. + 2] of every slot, from ws.coefficients
+  // adds to gradient[3 * edge .. + 2] of every slot, from ws.coefficients
   void (*differentiate)(const Center<T> &, Workspace<T> &, double *gradient);
   // gradient[(3 * edge + k) * n_rows + row + m] for m < n, n <= MEMBERS
   void (*differentiate_members)(const Center<T> &, Workspace<T> &, double *gradient, int n_rows, int row,

@@ -1,0 +1,90 @@
+"""A loaded model through the fused kernels that LAMMPS uses, wherever they cover it."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import Tensor, nn
+
+from nnpkit.deploy.export import SelfTest, make_self_test, unoptimized
+from nnpkit.deploy.load import LoadedModel
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Potential
+from nnpkit.ops.native import Kernel, NoKernelError
+
+__all__ = ["FusedPotential", "fused_potential", "kernel_of"]
+
+# Of the kernel's numbers on the self-test: relative to max(1 eV, |E|), and eV/Å.
+_TOLERANCE = {"float64": (1e-10, 1e-8), "mixed": (1e-3, 1e-3), "float32": (1e-3, 1e-3)}
+
+
+def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = None) -> Kernel:
+    """The fused kernel of a model or committee; see `nnpkit.ops.native.Kernel` for arguments and errors."""
+    state = model.module.state_dict()
+    if "members" in model.metadata:
+        parts = {f"member_{m}.": member for m, member in enumerate(model.metadata["members"])}
+    else:
+        prefix = "" if isinstance(model.module, AtomicModel) else "model."
+        parts = {prefix: model.metadata}
+    members = []
+    for prefix, metadata in parts.items():
+        tensors = {
+            name.removeprefix(prefix): value.detach().cpu().double().numpy()
+            for name, value in state.items()
+            if name.startswith(prefix) and value.is_floating_point()
+        }
+        members.append((json.dumps(metadata), tensors))
+    return Kernel(members, precision, isa)
+
+
+class FusedPotential(Potential):
+    """A `Potential` whose numbers come from a kernel: no autograd, and no derivative of a derivative.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        What the kernel is of.
+    kernel : Kernel
+        From `kernel_of`.
+    """
+
+    def __init__(self, model: LoadedModel, kernel: Kernel) -> None:
+        nn.Module.__init__(self)
+        self.model = model.module
+        self.kernel = kernel
+
+    def energy_and_gradient(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Atomic energies (n_local,) and their derivative by the edge vectors (E, 3), the mean of a committee."""
+        found = self.kernel.evaluate(edge_vec.numpy(), neighbor_type.numpy(), offsets.numpy(), types.numpy())
+        return torch.from_numpy(found.atomic_energy), torch.from_numpy(found.gradient)
+
+
+def fused_potential(model: LoadedModel, precision: str = "float64") -> FusedPotential:
+    """The kernel of `model`, checked against the model's self-test.
+
+    Raises
+    ------
+    NoKernelError
+        If there is none, with the reason: not compiled, not covered, or other numbers than the model's.
+    """
+    try:
+        potential = FusedPotential(model, kernel_of(model, precision))
+        test = _self_test(model)
+        energy, gradient = potential.energy_and_gradient(*test[:4])
+    except ValueError as problem:
+        raise NoKernelError(str(problem)) from None
+    off = (energy - test.atomic_energy).abs() / test.atomic_energy.abs().clamp(min=1.0)
+    largest = float(off.max()), float((gradient - test.edge_gradient).abs().max())
+    if not all(found <= allowed for found, allowed in zip(largest, _TOLERANCE[precision], strict=True)):
+        raise NoKernelError("the kernel does not reproduce the self-test of the model")
+    return potential
+
+
+def _self_test(model: LoadedModel) -> SelfTest:
+    if isinstance(model.module, AtomicModel):
+        return make_self_test(model.module)
+    with unoptimized():
+        return SelfTest(*model.module.self_test())
