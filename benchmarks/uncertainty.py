@@ -1,0 +1,169 @@
+"""How well disagreement and the Kalman posterior tell true errors, and what selection gains over chance.
+
+    python benchmarks/uncertainty.py --frames 80 --epochs 6
+    python benchmarks/uncertainty.py --curves --seeds 3
+
+A committee is trained on some of the water frames in ``examples/water``. On the held-back test frames the force
+disagreement of every atom is compared with its true force error, and so is the standard deviation by ``J P J^T`` of
+the first member alone. With ``--curves``, from equal beginnings frames are added by selection or at random, and the
+test error of both is followed. The last line is ``RESULT {json}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from nnpkit.active.assess import assess, describe
+from nnpkit.active.selection import Bounds, Selection, select
+from nnpkit.api import train
+from nnpkit.config.posterior import load_posterior
+from nnpkit.data.formats import read, write
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import load
+from nnpkit.training.uncertainty import rank_correlation
+
+WATER = Path(__file__).resolve().parents[1] / "examples" / "water"
+
+
+def committee(
+    folder: Path, frames: list[Structure], test: list[Structure], arguments: argparse.Namespace, seed: int
+) -> dict[str, Any]:
+    """Train a committee in `folder`; its summary."""
+    folder.mkdir(parents=True)
+    for name, part in (("train.xyz", frames), ("test.xyz", test)):
+        write(folder / name, part)
+    config = yaml.safe_load((WATER / "quickstart.yaml").read_text(encoding="utf-8"))
+    config["data"] = {"train": str(folder / "train.xyz"), "test": str(folder / "test.xyz")}
+    config["training"] |= {"epochs": arguments.epochs, "evaluate_every": arguments.epochs}
+    config |= {"seed": seed, "output": str(folder / "run")}
+    config["committee"] = {
+        "members": arguments.members, "resample": arguments.resample, "processes": arguments.processes,
+    }  # fmt: skip
+    return train(config)
+
+
+def calibration(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Rank correlations of both measures with the true errors."""
+    pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
+    random = np.random.default_rng(arguments.seed)
+    frames = [pool[i] for i in sorted(random.permutation(len(pool))[: arguments.frames])]
+    summary = committee(folder / "calibration", frames, test, arguments, arguments.seed)
+    run = folder / "calibration" / "run"
+    arrays = np.load(run / "validation.npz", allow_pickle=False)
+    posterior, single = load_posterior(run / "member-00"), load(run / "member-00")
+    std, error, energy_std, energy_error = [], [], [], []
+    for structure, predicted in zip(test, posterior.of(test), strict=True):
+        result = single.predict(structure)
+        std.append(predicted.forces)
+        error.append(np.linalg.norm(result.forces - structure.forces, axis=1))
+        energy_std.append(predicted.energy)
+        energy_error.append(abs(result.energy - (structure.energy or 0.0)) / structure.n_atoms)
+    kalman, error_of_one = np.concatenate(std), np.concatenate(error)
+    if arguments.plot:
+        plot(arguments.plot, arrays["atom_force_std"], arrays["atom_force_error"], kalman, error_of_one)
+    largest = [np.array([v.max() for v in values]) for values in (std, error)]
+    return {
+        "spearman_committee": rank_correlation(arrays["atom_force_std"], arrays["atom_force_error"]),
+        "spearman_kalman": rank_correlation(kalman, error_of_one),
+        "spearman_committee_frames": summary["disagreement"]["spearman_frames"],
+        "spearman_kalman_frames": rank_correlation(*largest),
+        "spearman_kalman_energy": rank_correlation(np.array(energy_std), np.array(energy_error)),
+        "train_frames": len(frames), "test_frames": len(test), "members": arguments.members,
+        "force_rmse": summary["test"]["force_rmse"],
+    }  # fmt: skip
+
+
+def plot(
+    path: Path, spread: np.ndarray, error: np.ndarray, kalman: np.ndarray, error_of_one: np.ndarray
+) -> None:
+    """Disagreement and posterior against true errors."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 3.8), layout="constrained")
+    for ax, x, y, name in zip(
+        figure.subplots(1, 2),
+        (spread, kalman),
+        (error, error_of_one),
+        ("committee", "Kalman posterior"),
+        strict=True,
+    ):
+        ax.loglog(x, y, ".", ms=2, alpha=0.3, mew=0)
+        ax.set(xlabel=f"{name}: standard deviation of the force on an atom, eV/Å", ylabel="force error, eV/Å")
+    figure.savefig(path, dpi=120)
+
+
+def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Test force errors when frames are added by selection and at random."""
+    pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
+    found: dict[str, list[list[float]]] = {"selected": [], "random": []}
+    for seed in range(1, arguments.seeds + 1):
+        first = np.random.default_rng(seed).permutation(len(pool))[: arguments.start]
+        for kind in found:
+            have, errors = [int(i) for i in first], []
+            random = np.random.default_rng([seed, 1])
+            for step in range(arguments.steps + 1):
+                name = folder / f"{kind}-{seed}-{step}"
+                summary = committee(name, [pool[i] for i in have], test, arguments, seed)
+                errors.append(summary["test"]["force_rmse"])
+                rest = [i for i in range(len(pool)) if i not in set(have)]
+                if kind == "random":
+                    have += [int(i) for i in random.permutation(rest)[: arguments.add]]
+                else:
+                    have += chosen(name / "run" / "committee.pt", pool, have, rest, arguments)
+            found[kind].append(errors)
+    mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}
+    return {
+        "frames": [arguments.start + k * arguments.add for k in range(arguments.steps + 1)],
+        "force_rmse_selected": mean["selected"], "force_rmse_random": mean["random"],
+        "selected_better": [bool(a < b) for a, b in zip(mean["selected"][1:], mean["random"][1:], strict=True)],
+        "curve_seeds": arguments.seeds,
+    }  # fmt: skip
+
+
+def chosen(model: Path, pool: list[Structure], have: list[int], rest: list[int], arguments: Any) -> list[int]:
+    """Frames of the pool that the selection takes: half of the most uncertain, the farthest points of these."""
+    potential = load(model)
+    candidates = list(assess(potential, [pool[i].replace(name=str(i)) for i in rest]))
+    lower = float(np.median([c.disagreement or 0.0 for c in candidates]))
+    rules = Selection(
+        budget=arguments.add, duplicate=0.0, max_force=np.inf, min_distance=0.0, extrapolation=None
+    )
+    known = describe(potential, [pool[i] for i in have])
+    decisions = select(candidates, Bounds(lower, np.inf, "upper half"), rules, known)
+    return [int(d.name) for d in decisions if d.verdict == "taken"]
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, default=80, help="training frames of the calibration")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--resample", default="seeds", choices=("seeds", "bootstrap", "splits"))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--plot", type=Path, help="write a calibration plot to this file")
+    parser.add_argument("--curves", action="store_true", help="learning curves instead of the calibration")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--start", type=int, default=20)
+    parser.add_argument("--add", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        result = (curves if arguments.curves else calibration)(arguments, Path(name))
+    print("RESULT " + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

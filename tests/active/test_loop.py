@@ -1,0 +1,239 @@
+"""The loop on copper with EMT: what it leaves, what it refuses, and that nothing is done twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from active_tools import shaken_copper
+from typer.testing import CliRunner
+
+from nnpkit.active.label_files import LabelFiles
+from nnpkit.active.label_worker import label_all
+from nnpkit.active.labelling import Limits
+from nnpkit.active.lock import FolderLock
+from nnpkit.active.random_structures import random_structures
+from nnpkit.active.store import DATABASE, Store
+from nnpkit.cli import main
+from nnpkit.data.dataset import structure_sha256
+from nnpkit.data.distances import shortest_distances
+from nnpkit.data.formats import read
+from nnpkit.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from active_toy import PROJECT, write_project
+
+
+def nnpkit(*arguments: object):
+    return CliRunner().invoke(main.app, ["active", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project of one round, in its folder."""
+    folder = tmp_path_factory.mktemp("loop")
+    write_project(folder, PROJECT.replace("rounds: 3", "rounds: 1"))
+    before = Path.cwd()
+    os.chdir(folder)
+    result = nnpkit("run", "active.yaml")
+    assert result.exit_code == 0, result.output
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def copy(finished, tmp_path, monkeypatch):
+    """A copy of the finished project that may be changed; tasks name their folders relative to nothing else."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+HOLD = """\
+import sys, time
+from nnpkit.active.lock import FolderLock
+print(FolderLock(sys.argv[1]).acquire(), flush=True)
+time.sleep(60)
+"""
+
+
+def computed(folder: Path) -> list[str]:
+    return sorted(line.split()[0] for line in (folder / "project" / "computed.log").read_text().splitlines())
+
+
+def test_every_frame_has_a_verdict_and_every_taken_one_a_label(finished) -> None:
+    store = Store(finished / "project")
+    decisions = store.query("SELECT * FROM decisions")
+    collected = (store.step(0, "explore") or {})["collected"]
+    assert len(decisions) == collected > 0
+    assert all(d["reason"] for d in decisions)
+    taken = sorted(d["key"] for d in decisions if d["verdict"] == "taken")
+    settings = store.query("SELECT DISTINCT settings FROM labels")[0][0]
+    assert store.label_keys(settings) == taken == computed(finished)
+    new = [s for name in ("new-train.xyz", "new-test.xyz") if (p := finished / "project/rounds/000" / name).exists()
+           for s in read(p)]  # fmt: skip
+    assert sorted(structure_sha256(s, labels=False) for s in new) == taken
+    models = store.query("SELECT n_train FROM models ORDER BY round")
+    n_new = len(read(finished / "project/rounds/000/new-train.xyz"))
+    assert [m[0] for m in models] == [8, 8 + n_new]
+    assert store.fact("ended") == "all 1 rounds are done"
+
+
+def test_status_and_report(finished) -> None:
+    status = nnpkit("status", "project")
+    assert status.exit_code == 0
+    assert "all 1 rounds are done" in " ".join(status.stdout.split())
+    assert nnpkit("report", "active.yaml", "-o", "page.html").exit_code == 0
+    page = (finished / "page.html").read_text()
+    for words in ("Errors per round", "Energies per round", "What was uncertain", "Costs", "number 1 by fps"):
+        assert words in page
+    assert page.count("data:image/png;base64,") == 5
+    assert not re.search(r"(src|href)=.?http", page)
+
+
+def test_a_finished_project_is_not_begun_again(finished) -> None:
+    before = computed(finished)
+    refused = nnpkit("run", "active.yaml")
+    assert refused.exit_code == 1
+    assert "Continue it: nnpkit active resume" in refused.stderr
+    assert nnpkit("resume", "project").exit_code == 0
+    assert computed(finished) == before
+    assert "no project to resume" in nnpkit("resume", "active.yaml", "output=elsewhere").stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("reference.calculator=lj", "reference is not what it was"),
+        ("seed=4", "seed is not what it was"),
+        ("warm_start=false", "warm_start is not what it was"),
+    ],
+)
+def test_changes_that_would_spoil_it_are_refused(finished, change, words) -> None:
+    result = nnpkit("resume", "active.yaml", "stop.rounds=1", change)
+    assert result.exit_code == 1
+    assert words in result.stderr
+
+
+def test_other_changes_are_noted(copy) -> None:
+    result = nnpkit("resume", "active.yaml", "stop.rounds=1", "selection.budget=7")
+    assert result.exit_code == 0, result.output
+    assert "settings changed from here on" in result.stdout
+    changes = Store(copy / "project").fact("changes")
+    assert "selection" in changes[-1]["changed"]
+    assert changes[-1]["before"]["selection"]["budget"] == 5
+
+
+def test_only_one_driver(finished) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, finished / "project" / "driver.lock"], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        result = nnpkit("resume", "project")
+        asked = nnpkit("stop", "project")
+        other.kill()
+    assert result.exit_code == 1
+    assert f"another driver works on this project by process {other.pid}" in result.stderr
+    assert "to stop" in asked.stdout
+    (finished / "project" / "stop").unlink()
+
+
+def test_a_damaged_database_is_rebuilt(copy) -> None:
+    """Labels, steps and models come back from the files, and nothing is computed again."""
+    before, path = computed(copy), copy / "project" / DATABASE
+    labels = Store(copy / "project").query("SELECT key, settings, state FROM labels ORDER BY key")
+    path.write_bytes(path.read_bytes()[:5000] + os.urandom(4000))
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    result = nnpkit("resume", "active.yaml", "stop.rounds=1")
+    assert result.exit_code == 1
+    assert "the database is damaged" in result.stderr
+    result = nnpkit("resume", "active.yaml", "stop.rounds=1", "--rebuild")
+    assert result.exit_code == 0, result.output
+    assert computed(copy) == before
+    again = Store(copy / "project").query("SELECT key, settings, state FROM labels ORDER BY key")
+    assert [tuple(row) for row in again] == [tuple(row) for row in labels]
+
+
+def test_a_round_without_candidates(copy) -> None:
+    """The committee is certain of everything: no labels, no training, and the loop ends."""
+    result = nnpkit(
+        "resume", "active.yaml", "stop.rounds=2", "selection={lower: 49.0, upper: 50.0, extrapolation: null}"
+    )
+    assert result.exit_code == 0, result.output
+    store = Store(copy / "project")
+    assert (store.step(1, "select") or {})["taken"] == 0
+    assert (store.step(1, "label") or {})["done"] == 0
+    assert "reused" in (store.step(2, "train") or {})
+
+
+def test_stop_and_go_on(tmp_path, monkeypatch) -> None:
+    """A driver that is asked to stop in its first training leaves a project that goes on."""
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, PROJECT.replace("rounds: 3", "rounds: 1"))
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "nnpkit", "active", "run", "active.yaml"], stdout=subprocess.PIPE
+    )
+    lock = FolderLock(tmp_path / "project" / "rounds" / "000" / "train" / "lock")
+    deadline = time.monotonic() + 120
+    while lock.holder() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGTERM)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 143, output
+    assert b"stopped; continue with: nnpkit active resume" in output
+    assert lock.holder() is None
+    assert not (tmp_path / "project" / "rounds" / "000" / "train" / "done.json").exists()
+
+
+class FullDisk:
+    """A reference calculator for which there is no room."""
+
+    identity = {"kind": "full"}  # noqa: RUF012
+
+    def compute(self, structure, folder, changes):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_no_failed_label(tmp_path) -> None:
+    (structure,) = shaken_copper(1)
+    files = LabelFiles(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        label_all(FullDisk(), [structure], files, "s", tmp_path, Limits(), [])
+    assert list(files.failed_keys("s")) == []
+
+
+def test_a_full_disk_under_the_database(tmp_path) -> None:
+    store = Store(tmp_path, create=True)
+    store.database.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(InputError, match=r"cannot be used.*full.*nnpkit active resume"):
+        store.note("much", "x" * 100_000)
+    store.database.execute("PRAGMA max_page_count = 100000")
+    store.note("much", "x" * 100_000)
+
+
+def test_random_structures_keep_their_distance() -> None:
+    structures = random_structures({"O": 3, "H": 6}, 3, (8.0, 12.0), 0.8, seed=1)
+    for structure in structures:
+        assert structure.composition == {"O": 3, "H": 6}
+        assert 8.0 <= structure.volume / 9 <= 12.0
+        shortest = {pair: found.distance for pair, found in shortest_distances([structure]).items()}
+        assert shortest["H-H"] >= 0.8 * 0.62
+        assert shortest["H-O"] >= 0.8 * 0.97
+        assert shortest["O-O"] >= 0.8 * 1.32
+    again = random_structures({"O": 3, "H": 6}, 3, (8.0, 12.0), 0.8, seed=1)
+    assert json.dumps([s.positions.tolist() for s in structures]) == json.dumps(
+        [s.positions.tolist() for s in again]
+    )
+    with pytest.raises(InputError, match="do not fit"):
+        random_structures({"O": 9}, 1, (2.0, 2.1), 1.0, seed=1)

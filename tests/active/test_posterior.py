@@ -1,0 +1,69 @@
+"""The Kalman posterior against linear regression, and the words of what has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from active_tools import shaken_copper
+from ase.calculators.emt import EMT
+
+import nnpkit
+from nnpkit.config.posterior import load_posterior
+from nnpkit.data.formats import write
+from nnpkit.errors import InputError
+from nnpkit.training.frames import FrameStore
+
+CONFIG = {
+    "data": {"train": "copper.xyz", "test_fraction": 0.2},
+    "model": {
+        "descriptor": {"cutoff": 4.5, "angular_cutoff": 3.5, "zetas": [1], "radial": 2},
+        "network": {"hidden": [3]},
+    },
+    "training": {"epochs": 1},
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    structures = shaken_copper(5)
+    for structure in structures:
+        atoms = structure.to_atoms()
+        atoms.calc = EMT()
+        structure.energy, structure.forces = atoms.get_potential_energy(), atoms.get_forces()
+    write("copper.xyz", structures)
+    nnpkit.train(CONFIG)
+    return tmp_path / "run"
+
+
+def test_variances_are_those_of_the_linearised_model(run) -> None:
+    """J by finite differences of the weights, P by multiplication: J P J^T."""
+    posterior, structure = load_posterior(run), shaken_copper(1, seed=9)[0]
+    (found,) = posterior.of([structure])
+    model, store = posterior.model, None
+    weights = torch.nn.utils.parameters_to_vector(model.networks.parameters()).detach()
+    rows = []
+    for k in range(len(weights)):
+        values = []
+        for sign in (1.0, -1.0):
+            moved = weights.clone()
+            moved[k] += sign * 1e-5
+            torch.nn.utils.vector_to_parameters(moved, model.networks.parameters())
+            store = store or FrameStore(model, [structure], np.inf)
+            prediction = store.predict(0)
+            values.append(torch.cat([prediction.energy, prediction.forces.flatten()]).detach().numpy())
+        rows.append((values[0] - values[1]) / 2e-5)
+    jacobian = np.array(rows).T
+    covariance = posterior.filter.covariance.product(torch.eye(len(weights), dtype=torch.float64)).numpy()
+    variance = np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian)
+    assert found.energy == pytest.approx(np.sqrt(variance[0]) / 4, rel=1e-5)
+    np.testing.assert_allclose(found.forces, np.sqrt(variance[1:].reshape(-1, 3).sum(1)), rtol=1e-4)
+
+
+def test_adam_has_no_posterior(run) -> None:
+    nnpkit.train({**CONFIG, "output": "adam", "training": {"epochs": 1, "optimizer": {"kind": "adam"}}})
+    with pytest.raises(InputError, match="no covariance of its weights is known"):
+        load_posterior("adam")
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_posterior("nowhere")
