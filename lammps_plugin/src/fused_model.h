@@ -32,6 +32,7 @@ class FusedModel {
 
   Deviation deviation(const StoredTest &test);
   int n_functions() const { return kernel->n_functions(); }
+  double table_tolerance() const { return kernel->table_tolerance(); }
   std::string name() const;  // "fused, avx512"
 
   void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result);

@@ -211,11 +211,11 @@ class TorchModel : public Model {
         const std::vector<KernelInput> members = kernel_inputs();
         const StoredTest stored = test.as_vectors();
         fused = FusedModel::make(members, Arithmetic::FLOAT64, reason);
-        if (fused && !accept(fused->deviation(stored), SELF_TEST))
+        if (fused && !accept(fused->deviation(stored), with_tables(SELF_TEST)))
           throw std::runtime_error("the kernel does not reproduce the self-test");
         if (fused && placement.precision != Arithmetic::FLOAT64) {
           fused = FusedModel::make(members, placement.precision, reason);
-          if (fused && !accept(fused->deviation(stored), SELF_TEST_SINGLE))
+          if (fused && !accept(fused->deviation(stored), with_tables(SELF_TEST_SINGLE)))
             throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
         }
       } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
@@ -228,6 +228,12 @@ class TorchModel : public Model {
                             : placement.precision == Arithmetic::MIXED ? "mixed"
                                                                        : "float32";
     return true;
+  }
+
+  // What the user allowed at export comes on top.
+  Tolerance with_tables(const Tolerance &tolerance) const {
+    const double tables = fused->table_tolerance();
+    return {tolerance.energy + 10.0 * tables, tolerance.gradient + 100.0 * tables};
   }
 
   void use_torchscript(const SelfTest &test) {

@@ -107,6 +107,12 @@ class DeepKernel : public Kernel {
   // Features are trained: those of the members stand side by side.
   int n_functions() const override { return n_columns; }
 
+  double table_tolerance() const override {
+    double largest = 0.0;
+    for (const Member<Real> &member : members) largest = std::max(largest, member.model.tolerance);
+    return largest;
+  }
+
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     task = {&edges, &results, timing, mean_only ? 1 : n_members(), mean_only ? 1.0 / n_members() : 1.0};
     check(edges);

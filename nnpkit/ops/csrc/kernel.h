@@ -71,6 +71,8 @@ class Kernel {
   virtual int n_members() const = 0;
   // Columns of function_extrapolations; 0 if the file has no ranges or this kind does not count.
   virtual int n_functions() const { return 0; }
+  // Largest relative deviation of tables that stand for parts of the model; 0: the kernel has none.
+  virtual double table_tolerance() const { return 0.0; }
   // mean_only: one row, the mean over the members; else n_members rows. The order of every sum is fixed:
   // equal input gives equal bits. Not safe to call from two threads at once.
   virtual void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) = 0;
