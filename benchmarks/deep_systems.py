@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,13 @@ from nnpkit.config.schema import Config
 from nnpkit.data.dataset import load_dataset, split
 from nnpkit.data.structure import Structure
 from nnpkit.training.memory import keep_freed_memory
-from nnpkit.training.schedules import Schedule
+from nnpkit.training.schedules import Labels, Schedule
 from nnpkit.training.trainer import Split, errors_of
 from nnpkit.training.updates import Update
 
-__all__ = ["OPTIMIZERS", "SYSTEMS", "Session", "load_system", "machine", "open_session", "synthetic_system"]
+__all__ = ["OPTIMIZERS", "SYSTEMS", "Session", "load_system", "machine", "open_session", "samples",
+    "synthetic_system",
+]  # fmt: skip
 
 SYSTEMS = {"cu72": "pwmlff_Cu", "water192": "water_PBE0TS_deepmd"}
 MODEL = {
@@ -158,6 +162,12 @@ def open_session(
     n_updates = sum(map(schedule.epoch_length, range(epochs)))
     update = assemble.make_update(config, splits["train"].store, n_updates)
     return Session(splits, schedule, update, sum(p.numel() for p in model.parameters()), seconds)
+
+
+def samples(updates: Iterable[Labels]) -> Iterator[list[Labels]]:
+    """Updates of an epoch with one structure each, as one list for each structure."""
+    for _, group in itertools.groupby(updates, key=lambda labels: labels.structures):
+        yield list(group)
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session
+from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session, samples
 
 FACTOR = 1.2
 """A run is accurate when its errors are at most this many times the best of all runs."""
@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "kalman": {**_BLOCKS, "noise": _COPPER},
     },
     "water192": {
-        "adam": {"learning_rate": 1e-2, "final_learning_rate": 1e-5},
+        "adam": {"learning_rate": 5e-3, "final_learning_rate": 1e-5},
         "kalman": {**_BLOCKS, "noise": _WATER},
     },
 }
@@ -66,14 +66,14 @@ def train(system: str, optimizer: str, seed: int, seconds: float) -> list[Point]
     spent, due, n_epochs = 0.0, FIRST, 0
     while spent < seconds and n_epochs < epochs:
         session.update.begin_epoch(n_epochs)
-        length = session.schedule.epoch_length(n_epochs)
-        for number, labels in enumerate(session.schedule.epoch(), start=1):
+        for number, sample in enumerate(samples(session.schedule.epoch()), start=1):
             start = time.perf_counter()
-            session.update.apply(labels)
+            for labels in sample:
+                session.update.apply(labels)
             spent += time.perf_counter() - start
             if spent >= due or spent >= seconds:
                 due *= GROWTH
-                points.append(Point(spent, n_epochs + number / length, *session.errors()))
+                points.append(Point(spent, n_epochs + number / len(data[0]), *session.errors()))
                 _say(f"{system} {optimizer} seed {seed}", points[-1])
             if spent >= seconds:
                 break

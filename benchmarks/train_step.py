@@ -25,13 +25,12 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session, synthetic_system
+from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session, samples, synthetic_system
 
-from nnpkit.training.schedules import Labels
 from nnpkit.training.updates import KalmanUpdate
 
 
@@ -51,12 +50,6 @@ class Clock:
             return result
 
         return timed
-
-
-def samples(updates: Iterator[Labels]) -> Iterator[list[Labels]]:
-    """Updates, one list for each structure."""
-    for _, group in itertools.groupby(updates, key=lambda labels: labels.structures):
-        yield list(group)
 
 
 def main() -> None:
