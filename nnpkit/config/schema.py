@@ -6,9 +6,9 @@ from them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
@@ -85,3 +85,20 @@ class Config(Section):
     start: Start | None = Field(
         None, description="Begin with the potential of an earlier run instead of random weights."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _deep_potentials_learn_from_groups(cls, values: Any) -> Any:
+        """Choose the schedule for a Deep Potential's Kalman filter, if none is given."""
+        model, training = (
+            (values.get(key) or {} for key in ("model", "training")) if isinstance(values, dict) else ({}, {})
+        )
+        if (
+            not (isinstance(model, dict) and isinstance(training, dict))
+            or model.get("kind") != "deep_potential"
+        ):
+            return values
+        optimizer = training.get("optimizer") or {}
+        if "schedule" in training or not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
+            return values
+        return {**values, "training": {**training, "schedule": {"kind": "groups"}}}

@@ -71,9 +71,10 @@ class Ekf(Section):
         0.9987, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
     )
     partition: Literal["global", "layer", "split", "reorganized"] = Field(
-        "global",
+        "reorganized",
         description="Blocks of weights between which correlations are kept: all weights (GEKF), those of a "
-        "layer (LEKF), layers split (SEKF) or split and gathered (RLEKF) into blocks of `block_size`.",
+        "layer (LEKF), layers split (SEKF) or split and gathered (RLEKF) into blocks of `block_size`; the last is GEKF "
+        "for fewer weights than that.",
     )
     block_size: Annotated[int, Field(ge=0)] = Field(
         10240, description="Most weights in a block of `split` and `reorganized`; 0 is no limit."
@@ -199,7 +200,8 @@ class FullSchedule(Section):
 class GroupSchedule(Section):
     """Every structure once per epoch, in random order: the forces of some groups of its atoms, and its energy.
 
-    The updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters.
+    The updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters, and what a Deep Potential with
+    `kind: ekf` learns by if no schedule is given.
     """
 
     kind: Literal["groups"] = Field("groups", description="Kind of the schedule.")
@@ -214,10 +216,10 @@ class GroupSchedule(Section):
     groups: Literal["all"] | PositiveInt = Field(
         4, description="Groups of each structure, or `all` for as many as it takes to use all of its atoms."
     )
-    reduction: Literal["signed_mean", "none"] = Field(
-        "signed_mean",
-        description="`signed_mean`: the force components of a group are one observation, the mean of their absolute "
-        "errors; `none`: each is its own.",
+    reduction: Literal["none", "signed_mean"] = Field(
+        "none",
+        description="`none`: every force component is an observation; `signed_mean`: those of a group are one, the "
+        "mean of their absolute errors, as published.",
     )
     virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
     joint_from: Annotated[int, Field(ge=0)] | None = Field(

@@ -85,7 +85,7 @@ def test_a_covariance_beyond_the_memory_is_refused_before_it_is_made(
             "the block size 1000000 is not less than the number of weights, so this is the partition global (GEKF)",
         ),
         ("{partition: reorganized, block_size: 60}", "weights, block size 60"),
-        ("{}", "global (GEKF): one block of"),
+        ("{}", "reorganized (RLEKF): one block of"),
     ],
 )
 def test_what_became_of_the_blocks_is_said(config: Path, optimizer: str, expected: str) -> None:
