@@ -22,6 +22,7 @@ from pathlib import Path
 
 from active_toy import write_project
 
+from nnpkit.active.lock import FolderLock
 from nnpkit.data.formats_extxyz import read_extxyz
 
 
@@ -65,12 +66,21 @@ def finish(folder: Path, action: str) -> float:
     return time.monotonic() - began
 
 
+def wait_for_work(driver: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait until the driver has the lock of the project, or has ended."""
+    lock = FolderLock(folder / "project" / "driver.lock")
+    while driver.poll() is None and (lock.holder() or {}).get("pid") != driver.pid:
+        time.sleep(0.05)
+
+
 def disturbed(folder: Path, kills: int, seed: int, longest: float) -> dict[str, int]:
     """Run with kills; how many of which kind happened."""
     dice, done = random.Random(seed), Counter[str]()
     while done["driver"] < kills:
         exists = (folder / "project" / "active.sqlite").exists()
         driver = drive(folder, "resume" if exists else "run")
+        if dice.random() < 0.8:  # else: while it starts
+            wait_for_work(driver, folder)
         time.sleep(dice.uniform(0.0, longest))
         if driver.poll() is not None:
             if driver.returncode:
@@ -92,7 +102,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--longest", type=float, help="most seconds between two kills; by default from the first run"
+        "--longest", type=float, help="most seconds of work between two kills; by default from the first run"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -104,8 +114,8 @@ def main() -> None:
         longest = arguments.longest or max(2.0, 2.5 * seconds / arguments.kills)
         done = disturbed(wild, arguments.kills, arguments.seed, longest)
         expected, found = labels(calm), labels(wild)
-        computed = Counter((wild / "project" / "computed.log").read_text().split("\n")[i].split()[0]
-                           for i in range((wild / "project" / "computed.log").read_text().count("\n")))  # fmt: skip
+        log = (wild / "project" / "computed.log").read_text().splitlines()
+        computed = Counter(line.split()[0] for line in log)
         result = {
             "kills": done.get("driver", 0), "worker_kills": done.get("worker", 0), "labels": len(expected),
             "identical": found == expected, "relabelled": sum(n > 1 for n in computed.values()),

@@ -1,6 +1,7 @@
 """Sphinx extension: the command and YAML references, written from the code at every build.
 
-`command_reference` reads the typer commands, `yaml_reference` the pydantic schema; both return Markdown.
+`command_reference` reads the typer commands, `yaml_reference` and `active_reference` the pydantic schemas; they
+return Markdown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command_reference", "setup", "yaml_reference"]
+__all__ = ["active_reference", "command_reference", "setup", "yaml_reference"]
 
 
 def _cell(text: object) -> str:
@@ -76,6 +77,8 @@ def _usage(name: str, command: Any) -> str:
 
 def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Follow `$ref`; what stands beside the reference wins, the section's own prose is kept as "about"."""
+    if schema is True:  # additionalProperties of anything
+        return {}
     while "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[1]]
         beside = {key: value for key, value in schema.items() if key != "$ref"}
@@ -166,8 +169,6 @@ def yaml_reference() -> str:
     """Markdown with one section per section of the training YAML, from the schema's own prose."""
     from nnpkit.config.schema import Config
 
-    schema = Config.model_json_schema()
-    definitions = schema.get("$defs", {})
     head = [
         "# The training YAML",
         "",
@@ -176,13 +177,30 @@ def yaml_reference() -> str:
         "`nnpkit schema` prints all this as JSON schema for editors.",
         "",
     ]
-    return "\n".join(head + _section("", schema, definitions, 2))
+    schema = Config.model_json_schema()
+    return "\n".join(head + _section("", schema, schema.get("$defs", {}), 2))
+
+
+def active_reference() -> str:
+    """Markdown with one section per section of the YAML of active learning."""
+    from nnpkit.config.schema_active import ActiveConfig
+
+    head = [
+        "# The active learning YAML",
+        "",
+        "Every setting of `nnpkit active`; [what they are for](../active.md). On the command line `key=value`",
+        "overrides any of them, for example `stop.rounds=3`. `nnpkit schema --active` prints all this as JSON schema.",
+        "",
+    ]
+    schema = ActiveConfig.model_json_schema()
+    return "\n".join(head + _section("", schema, schema.get("$defs", {}), 2))
 
 
 def _write(app: Any) -> None:
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
-    for name, text in (("commands.md", command_reference()), ("yaml.md", yaml_reference())):
+    references = (("commands", command_reference), ("yaml", yaml_reference), ("active", active_reference))
+    for name, text in ((f"{name}.md", write()) for name, write in references):
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

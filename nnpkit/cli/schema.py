@@ -1,18 +1,24 @@
-"""`nnpkit schema`: the JSON schema of the training YAML."""
+"""`nnpkit schema`: the JSON schema of the YAML files."""
 
 from __future__ import annotations
 
 import json
+from typing import Annotated
+
+import typer
 
 __all__ = ["schema"]
 
 
-def schema() -> None:
+def schema(
+    active: Annotated[bool, typer.Option("--active", help="Of the YAML of active learning instead.")] = False,
+) -> None:
     """Print the JSON schema of the training YAML, for editors.
 
     Save it and name it in the first line of a YAML file to get completion and checks while typing:
     `# yaml-language-server: $schema=nnpkit.schema.json`.
     """
     from nnpkit.config.schema import Config
+    from nnpkit.config.schema_active import ActiveConfig
 
-    print(json.dumps(Config.model_json_schema(), indent=2))
+    print(json.dumps((ActiveConfig if active else Config).model_json_schema(), indent=2))

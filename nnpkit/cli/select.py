@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from nnpkit.active.assess import Assessment
     from nnpkit.active.selection import Bounds, Decision
     from nnpkit.deploy.load import LoadedModel
 
@@ -72,11 +73,10 @@ def select(
     from rich.console import Console
 
     from nnpkit.active.assess import assess, describe
-    from nnpkit.active.selection import Selection, count_verdicts
+    from nnpkit.active.selection import Selection
     from nnpkit.active.selection import select as decide
     from nnpkit.cli.models import load_with_notes
     from nnpkit.data.dataset import load_dataset, structure_sha256
-    from nnpkit.data.formats import write
     from nnpkit.training.progress import Progress
 
     rules = Selection(budget=budget, method=method, duplicate=duplicate, seed=seed)
@@ -95,6 +95,14 @@ def select(
         potential.metadata.get("min_distance"),
     )  # fmt: skip
     print(f"bounds {bounds.lower:.3g} to {bounds.upper:.3g} eV/Å: {bounds.reason}")
+    _write(output, reasons, assessed, decisions)
+
+
+def _write(output: Path, reasons: Path | None, assessed: list[Assessment], decisions: list[Decision]) -> None:
+    """Write the frames taken and the reasons, and say how many there are."""
+    from nnpkit.active.selection import count_verdicts
+    from nnpkit.data.formats import write
+
     for verdict, number in count_verdicts(decisions).items():
         print(f"{number:6d} {verdict}")
     if reasons is not None:
@@ -138,7 +146,7 @@ def _bounds(
     return Bounds(lower or learnt.lower, upper or learnt.upper, learnt.reason)
 
 
-def _annotated(assessment: Any, decision: Decision) -> Any:
+def _annotated(assessment: Assessment, decision: Decision) -> Any:
     """The structure without old labels, with what was found out about it."""
     info = {"expected_energy": assessment.energy, "reason": decision.reason}
     if decision.disagreement is not None:

@@ -199,7 +199,7 @@ class Selection(Section):
 
 
 class Execution(Section):
-    """Where tasks run."""
+    """Where the tasks of a project run: this machine or a cluster."""
 
     executor: Literal["local", "slurm", "pbs"] = Field(
         "local", description="This machine, or blocks of nodes of a scheduler."
@@ -218,7 +218,7 @@ class Execution(Section):
 
 
 class Stop(Section):
-    """When the loop ends."""
+    """What ends the loop."""
 
     rounds: PositiveInt = Field(10, description="Most rounds.")
     labels: PositiveInt | None = Field(None, description="Most labels in all.")

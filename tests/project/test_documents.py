@@ -75,11 +75,13 @@ def settings(schema: dict, definitions: dict) -> list[tuple[str, dict]]:
     return found
 
 
-def test_every_setting_has_prose_and_is_in_the_reference(reference) -> None:
+@pytest.mark.parametrize("kind", ["yaml", "active"])
+def test_every_setting_has_prose_and_is_in_the_reference(reference, kind: str) -> None:
     from nnpkit.config.schema import Config
+    from nnpkit.config.schema_active import ActiveConfig
 
-    schema = Config.model_json_schema()
-    text = reference.yaml_reference()
+    schema = (Config if kind == "yaml" else ActiveConfig).model_json_schema()
+    text = getattr(reference, f"{kind}_reference")()
     fields = settings(schema, schema["$defs"])
     assert [key for key, field in fields if not field.get("description")] == []
     flat = " ".join(text.split())
@@ -103,7 +105,7 @@ def test_every_page_is_in_a_table_of_contents() -> None:
                 line.strip() for line in block.splitlines() if line.strip() and not line.startswith(":")
             ]
             listed |= {(path.parent / entry).relative_to(docs).as_posix() for entry in entries}
-    generated = {"generated/commands", "generated/yaml"}
+    generated = {"generated/commands", "generated/yaml", "generated/active"}
     assert pages | generated == listed
 
 
