@@ -29,7 +29,7 @@ from nnpkit.deploy.metadata import METADATA_FILE, committee_metadata
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.potential import forces_from_edges
+from nnpkit.models.potential import Potential, forces_from_edges
 
 __all__ = ["Disagreement", "disagreement", "export_committee"]
 
@@ -162,13 +162,15 @@ def _test_of_mean(members: Sequence[AtomicModel], test: SelfTest) -> SelfTest:
 
 
 @torch.no_grad()
-def disagreement(module: Any, n_members: int, graph: Graph, atoms_per_chunk: int = 128) -> Disagreement:
-    """Energies and forces of every member of `module` (a loaded committee) on one structure.
+def disagreement(
+    potential: Potential, n_members: int, graph: Graph, atoms_per_chunk: int = 128
+) -> Disagreement:
+    """Energies and forces of every member of a loaded committee on one structure.
 
     Parameters
     ----------
-    module : torch.jit.ScriptModule
-        With the method ``members``.
+    potential : Potential
+        Of a module with the method ``members``, or its kernel.
     n_members : int
         Of the committee.
     graph : Graph
@@ -184,12 +186,12 @@ def disagreement(module: Any, n_members: int, graph: Graph, atoms_per_chunk: int
         stop = min(start + atoms_per_chunk, n_atoms)
         first, last = int(graph.offsets[start]), int(graph.offsets[stop])
         offsets = graph.offsets[start : stop + 1] - first
-        with torch.enable_grad(), unoptimized():
-            part = edge_vec[first:last].requires_grad_(True)
-            energies = module.members(part, neighbor_type[first:last], offsets, graph.types[start:stop])
-            for m, row in enumerate(energies):
-                (gradient,) = torch.autograd.grad(row.sum(), part, retain_graph=m + 1 < n_members)
-                gradients[m].append(gradient)
-        energy += energies.detach().sum(1)
+        with unoptimized():
+            energies, rows = potential.member_energies_and_gradients(
+                edge_vec[first:last], neighbor_type[first:last], offsets, graph.types[start:stop]
+            )
+        for own, row in zip(gradients, rows, strict=True):
+            own.append(row)
+        energy += energies.sum(1)
     forces = [forces_from_edges(torch.cat(rows), center, graph.neighbor, n_atoms) for rows in gradients]
     return Disagreement(energy.numpy(), torch.stack(forces).numpy())

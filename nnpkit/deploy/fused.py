@@ -63,6 +63,15 @@ class FusedPotential(Potential):
         found = self.kernel.evaluate(edge_vec.numpy(), neighbor_type.numpy(), offsets.numpy(), types.numpy())
         return torch.from_numpy(found.atomic_energy), torch.from_numpy(found.gradient)
 
+    def member_energies_and_gradients(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same of every member of a committee: (M, n_local) and (M, E, 3)."""
+        edges = (edge_vec.numpy(), neighbor_type.numpy(), offsets.numpy(), types.numpy())
+        found = self.kernel.evaluate(*edges, members=True)
+        energy, gradient = (torch.from_numpy(a).movedim(-1, 0) for a in (found.atomic_energy, found.gradient))
+        return energy, gradient.contiguous()
+
 
 def fused_potential(model: LoadedModel, precision: str = "float64") -> FusedPotential:
     """The kernel of `model`, checked against the model's self-test.

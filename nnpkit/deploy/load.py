@@ -145,11 +145,12 @@ class LoadedModel:
             return [self.predict(s, atoms_per_chunk, members, potential) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
         graph = build_graph(structure, self.elements, self.cutoff)
+        potential = potential or Potential(self.module)
         with unoptimized():
-            prediction = (potential or Potential(self.module)).predict(graph, atoms_per_chunk)
+            prediction = potential.predict(graph, atoms_per_chunk)
         spread = None
         if members and self.n_members > 1:
-            spread = disagreement(self.module, self.n_members, graph, atoms_per_chunk)
+            spread = disagreement(potential, self.n_members, graph, atoms_per_chunk)
         virial = prediction.virial[0].numpy()
         return Result(
             energy=float(prediction.energy[0]),

@@ -69,6 +69,16 @@ class Potential(nn.Module):
             (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
         return energy.detach(), gradient
 
+    def member_energies_and_gradients(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same of every member of a committee: (M, n_local) and (M, E, 3)."""
+        with torch.enable_grad():
+            edge_vec = edge_vec.detach().requires_grad_(True)
+            energies = self.model.members(edge_vec, neighbor_type, offsets, types)
+            gradients = [torch.autograd.grad(row.sum(), edge_vec, retain_graph=True)[0] for row in energies]
+        return energies.detach(), torch.stack(gradients)
+
     @torch.no_grad()
     def predict(self, graph: Graph, atoms_per_chunk: int = 128) -> Prediction:
         """The same numbers as `forward`, evaluated for a few centres at a time so that memory is bounded."""

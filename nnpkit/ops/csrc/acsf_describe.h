@@ -106,12 +106,16 @@ static int find_triplets(const Center<T> &center, Workspace<T> &ws, const Angula
       store_packed(partner + n, bits_as<V>(index), bits);
       if constexpr (WITH_ENDS) {
         const V inverse_k = load(ws.inverse + k);
-        store(ws.ends[0] + n, all(slope[j]));
         store_packed(ws.ends[1] + n, load(slope + k), bits);
-        store(ws.ends[2] + n, all(inverse_j * inverse_j));
         store_packed(ws.ends[3] + n, inverse_k * inverse_k, bits);
       }
       n += __builtin_popcount(bits);
+    }
+    if constexpr (WITH_ENDS) {
+      for (int at = row; at < n; at += WIDTH<T>) {
+        store(ws.ends[0] + at, all(slope[j]));
+        store(ws.ends[2] + at, all(inverse_j * inverse_j));
+      }
     }
     if (n > row) {
       row_slot[rows] = j;

@@ -211,6 +211,31 @@ static void add_member_group(const AngularGroup<T> &group, Workspace<T> &ws, con
   }
 }
 
+// Adds (dE/dr) / r of the radial functions to the sums of one vector of slots.
+template <typename T>
+static void add_member_radial(const acsf::RadialFunctions<T> &functions, Workspace<T> &ws, int begin) {
+  typedef Vector<T> V;
+  constexpr int W = WIDTH<T>, SOME = 16;
+  T slopes[SOME * W];
+  const V inverse = load(ws.inverse + begin);
+  for (int first = 0; first < functions.n; first += SOME) {
+    const int n = functions.n - first < SOME ? functions.n - first : SOME;
+    for (int f = 0; f < n; f++) {
+      const T eta2 = T(-2) * functions.eta[first + f], shift = functions.shift[first + f];
+      const V slope = load(ws.slope + functions.cutoff[first + f] * ws.n_slots + begin) + eta2;
+      store(slopes + f * W,
+            (slope - eta2 * shift * inverse) * load(ws.radial + (first + f) * ws.n_slots + begin));
+    }
+    for (int lane = 0; lane < W; lane++) {
+      T *const sums = ws.member_sums + 4 * MEMBERS * (begin + lane);
+      Eight<T> along = load_eight(sums);
+      for (int f = 0; f < n; f++)
+        along += load_eight(ws.coefficients + functions.column[first + f] * MEMBERS) * slopes[f * W + lane];
+      store(sums, along);
+    }
+  }
+}
+
 template <typename T>
 static void differentiate_members(const Center<T> &center, Workspace<T> &ws, double *gradient, int n_rows,
                                   int first_row, int n_members) {
@@ -230,25 +255,22 @@ static void differentiate_members(const Center<T> &center, Workspace<T> &ws, dou
     row_begin += rows;
   }
   for (int type = 0; type < center.n_types; type++) {
-    const auto &functions = center.radial[type];
-    for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
-      const T *const sums = ws.member_sums + 4 * MEMBERS * at;
-      Eight<T> along = load_eight(sums);
-      for (int f = 0; f < functions.n; f++) {
-        const T slope = ws.slope[functions.cutoff[f] * ws.n_slots + at] - T(2) * functions.eta[f] +
-                        T(2) * functions.eta[f] * functions.shift[f] * ws.inverse[at];
-        along += load_eight(ws.coefficients + functions.column[f] * MEMBERS) *
-                 (slope * ws.radial[f * ws.n_slots + at]);
-      }
-      const T x[3] = {ws.x[at], ws.y[at], ws.z[at]};
-      double *const out = gradient + 3 * ws.edges[at] * n_rows + first_row;
-      for (int k = 0; k < 3; k++) {
-        T g[MEMBERS];
-        store(g, along * x[k] - load_eight(sums + (k + 1) * MEMBERS));
-        if (n_members == MEMBERS)
-          for (int m = 0; m < MEMBERS; m++) out[k * n_rows + m] = static_cast<double>(g[m]);
-        else
-          for (int m = 0; m < n_members; m++) out[k * n_rows + m] = static_cast<double>(g[m]);
+    const int end = ws.begin[type] + ws.count[type];
+    for (int begin = ws.begin[type]; begin < end; begin += WIDTH<T>) {
+      add_member_radial(center.radial[type], ws, begin);
+      for (int at = begin; at < begin + WIDTH<T> && at < end; at++) {
+        const T *const sums = ws.member_sums + 4 * MEMBERS * at;
+        const Eight<T> along = load_eight(sums);
+        const T x[3] = {ws.x[at], ws.y[at], ws.z[at]};
+        double *const out = gradient + 3 * ws.edges[at] * n_rows + first_row;
+        for (int k = 0; k < 3; k++) {
+          T g[MEMBERS];
+          store(g, along * x[k] - load_eight(sums + (k + 1) * MEMBERS));
+          if (n_members == MEMBERS)
+            for (int m = 0; m < MEMBERS; m++) out[k * n_rows + m] = static_cast<double>(g[m]);
+          else
+            for (int m = 0; m < n_members; m++) out[k * n_rows + m] = static_cast<double>(g[m]);
+        }
       }
     }
   }
