@@ -61,10 +61,14 @@ class Loop:
         self.folders = Folders(project.folder)
         self.store = Store(project.folder, create=True)
         self.store.drive()
+        try:
+            self._require_same_settings()
+            self.labeller = Labeller(project.labelling, project.folder)
+        except BaseException:
+            self.store.lock.release()
+            raise
         self.stop_file = project.folder / "stop"
         self.stop_file.unlink(missing_ok=True)
-        self._require_same_settings()
-        self.labeller = Labeller(project.labelling, project.folder)
         self.executor = Executor(project.execution, project.folder, lambda: stop() or self.stop_file.exists())
         self.began = time.time()
 

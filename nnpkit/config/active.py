@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nnpkit.active.selection import Selection
 from nnpkit.config.document import Document, Key, apply_override, dotted, read_document
 from nnpkit.config.explain import explain
 from nnpkit.config.load import load_config
+from nnpkit.config.schema import Config
 from nnpkit.config.schema_active import (
     ActiveConfig,
     AseReference,
@@ -30,6 +31,7 @@ from nnpkit.config.schema_active import Condition as ConditionSettings
 from nnpkit.config.schema_active import Execution as ExecutionSettings
 from nnpkit.config.schema_active import Selection as SelectionSettings
 from nnpkit.data.dataset import data_sha256, load_dataset
+from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
@@ -158,17 +160,14 @@ def make_project(config: ActiveConfig) -> Project:
     exploration, selection = config.exploration, config.selection
     names = ("engine", "timestep", "every", "interval", "max_frames", "min_distance", "max_force", "ranks")
     text = None if exploration.input is None else Path(exploration.input).read_text(encoding="utf-8")
-    identity = config.model_dump(mode="json") | {
-        "training": training.model_dump(mode="json"),
-        "data": data_sha256(known),
-    }
+    test = load_dataset(data.test, **arguments) if data.test else None
     return Project(
         folder=Path(config.output).absolute(),
         seed=config.seed,
         training=training.model_dump(mode="json"),
         labelling=make_labelling(config.reference),
         train=labelled,
-        test=load_dataset(data.test, **arguments) if data.test else None,
+        test=test,
         unlabelled=unlabelled,
         starts=load_dataset(exploration.starts) if exploration.starts else None,
         exploration=Exploration(
@@ -190,8 +189,23 @@ def make_project(config: ActiveConfig) -> Project:
         warm_epochs=config.warm_epochs,
         validation_fraction=config.validation_fraction,
         grow=exploration.grow,
-        identity=identity,
+        identity=_identity(config, training, {"known": known, "test": test or [], "first": unlabelled}),
     )
+
+
+def _identity(
+    config: ActiveConfig, training: Config, data: Mapping[str, Sequence[Structure]]
+) -> dict[str, Any]:
+    """What the project is, JSON-able and without paths: the same in a folder of another name."""
+    identity = config.model_dump(mode="json", exclude={"output", "structures"})
+    identity["training"] = training.model_dump(mode="json", exclude={"output"})
+    identity["training"]["data"] |= {"train": None, "test": None}
+    identity["data"] = {name: [len(part), data_sha256(part)] for name, part in data.items()}
+    for section, name in (("exploration", "input"), ("reference", "template")):
+        if path := identity[section].get(name):
+            identity[section][name] = Path(path).read_text(encoding="utf-8")
+    identity["exploration"]["starts"] = None
+    return identity
 
 
 def _condition(c: ConditionSettings) -> Condition:

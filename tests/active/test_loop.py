@@ -185,11 +185,11 @@ def test_stop_and_go_on(tmp_path, monkeypatch) -> None:
         [sys.executable, "-m", "nnpkit", "active", "run", "active.yaml"], stdout=subprocess.PIPE
     )
     lock = FolderLock(tmp_path / "project" / "rounds" / "000" / "train" / "lock")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while lock.holder() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     driver.send_signal(signal.SIGTERM)
-    output, _ = driver.communicate(timeout=120)
+    output, _ = driver.communicate(timeout=900)
     assert driver.returncode == 143, output
     assert b"stopped; continue with: nnpkit active resume" in output
     assert lock.holder() is None
