@@ -51,15 +51,16 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         },
     },
     "published": {
-        "schedule": {"kind": "groups", "energy_first": True}, "optimizer": {**_KALMAN, "forgetting": 0.98},
+        "schedule": {"kind": "groups", "energy_first": True, "reduction": "signed_mean"},
+        "optimizer": {**_KALMAN, "forgetting": 0.98},
     },
-    "sequential": {"schedule": {"kind": "groups", "reduction": "none"}, "optimizer": _KALMAN},
-    "joint": {"schedule": {"kind": "groups", "reduction": "none", "joint_from": 0}, "optimizer": _KALMAN},
+    "sequential": {"schedule": {"kind": "groups"}, "optimizer": {**_KALMAN, "noise_growth": 0.05}},
+    "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": {**_KALMAN, "noise_growth": 0.25}},
 }  # fmt: skip
 """Adam with DeePMD-kit's prefactors, and the Kalman filter with an energy and four groups of six atoms per structure.
 ``published``: first the energy, then each group reduced to its signed mean, with forgetting (Hu et al., algorithms 1
 and 2; observation noise from target accuracies). ``sequential``: every force component is an observation, each group
-an update, then the energy; nothing is forgotten. ``joint``: the same in one update."""
+an update, then the energy; nothing is forgotten, and the noise grows. ``joint``: the same in one update."""
 
 
 @dataclass

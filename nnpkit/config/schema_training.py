@@ -56,6 +56,14 @@ class Ekf(Section):
     noise_minimum: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="Smallest factor on the observation noise."
     )
+    noise_growth: NonNegative = Field(
+        0.0,
+        description="Growth of the observation noise: after n updates its variance has the factor 1 + growth * n. "
+        "About 0.05 settles the energies of a Deep Potential trained with blocks.",
+    )
+    noise_maximum: Annotated[float, Field(ge=1.0)] = Field(
+        100.0, description="Largest such factor on the variance of the observation noise."
+    )
     process_noise: NonNegative = Field(
         1e-3,
         description="Variance added to the diagonal of P at every update of the first epoch; 0 for none.",

@@ -82,6 +82,9 @@ class KalmanSettings:
         Q = q I with ``q = max(minimum, q0 exp(-decay * epoch))``, none if q0 is 0.
     noise_decay, noise_minimum : float
         The observation noise is multiplied by ``max(noise_minimum, exp(-noise_decay * epoch))``.
+    noise_growth, noise_maximum : float
+        After n updates it is also multiplied by ``min(noise_maximum, 1 + noise_growth n)``. P of a linear model falls
+        like 1/n by itself; the blocks of a network are never that sure, and go on shifting what others have fixed.
     forgetting, forgetting_rate : float
         lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``.
     observation_noise : str
@@ -102,6 +105,8 @@ class KalmanSettings:
     process_noise_minimum: float = 0.0
     noise_decay: float = 0.0
     noise_minimum: float = 1.0
+    noise_growth: float = 0.0
+    noise_maximum: float = 100.0
     forgetting: float = 1.0
     forgetting_rate: float = 0.9987
     observation_noise: str = "given"
@@ -113,7 +118,13 @@ class KalmanSettings:
         """Refuse what makes no filter."""
         for name in ("initial_covariance", "noise_minimum", "forgetting", "forgetting_rate", "lazy_rank"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
-        for name in ("process_noise", "process_noise_decay", "process_noise_minimum", "noise_decay"):
+        for name in (
+            "process_noise",
+            "process_noise_decay",
+            "process_noise_minimum",
+            "noise_decay",
+            "noise_growth",
+        ):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
         for name in ("forgetting", "forgetting_rate"):
             _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
@@ -284,7 +295,8 @@ class KalmanOptimizer:
                 f"the observation noise has a variance of {float(given.min()):.3g}", where=_WHERE,
                 hint="raise the observation noise (noise.energy, noise.force) above zero",
             )  # fmt: skip
-        return given * self.noise_factor
+        grown = min(self.settings.noise_maximum, 1.0 + self.settings.noise_growth * self.updates)
+        return given * (self.noise_factor * grown)
 
     def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:
         """Lower triangular F with ``F F^T = innovation_covariance``."""

@@ -247,3 +247,15 @@ def test_what_is_not_finite_is_said():
 def test_too_large_is_refused():
     with pytest.raises(InputError, match=r"needs 8\d\d\d\.\d\d GB"):
         KalmanOptimizer(10**6, KalmanSettings(), available=10**9)
+
+
+def test_noise_grows_with_the_updates():
+    growing = KalmanOptimizer(5, KalmanSettings(noise_growth=0.5, noise_maximum=2.0))
+    given = KalmanOptimizer(5, KalmanSettings())
+    generator = torch.Generator().manual_seed(0)
+    for factor in (1.0, 1.5, 2.0, 2.0):
+        residual, jacobian = (torch.randn(n, generator=generator, dtype=torch.float64) for n in ((2,), (2, 5)))
+        noise = torch.tensor([0.1, 0.3], dtype=torch.float64)
+        change, _ = growing.step(Measurement(residual, jacobian, noise))
+        expected, _ = given.step(Measurement(residual, jacobian, factor * noise))
+        assert torch.equal(change, expected)
