@@ -35,9 +35,10 @@ from ase.io.lammpsdata import write_lammps_data
 
 WATER = Path(__file__).resolve().parents[1] / "examples" / "water" / "test.xyz.xz"
 BIN = Path(sys.prefix) / "bin"
-DEEP = {
-    "dp_240": {"elements": ["O", "H"], "embedding": [25, 50, 100], "axis": 16, "fitting": [240, 240, 240]},
-    "dp_rlekf": {"elements": ["Cu"], "embedding": [25, 25, 25], "axis": 16, "fitting": [50, 50, 50]},
+# elements, embedding, fitting
+DEEP: dict[str, tuple[list[str], list[int], list[int]]] = {
+    "dp_240": (["O", "H"], [25, 50, 100], [240, 240, 240]),
+    "dp_rlekf": (["Cu"], [25, 25, 25], [50, 50, 50]),
 }
 INPUT = """
 units metal
@@ -70,24 +71,32 @@ def published(name: str, path: Path) -> list[str]:
 
 
 def drawn(name: str, path: Path, atoms: Atoms) -> list[str]:
-    """Write a Deep Potential with drawn weights that has seen `atoms`, tabulated; returns its elements."""
+    """Write a Deep Potential with drawn weights, standardised on `atoms`; returns its elements."""
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.export import export_model
     from nnpkit.models.build import build_model, initialise
-    from nnpkit.models.prepare import prepare_deep
+    from nnpkit.models.prepare import environment_statistics
 
-    settings = DEEP[name]
-    model = build_model(deep_spec(settings))
+    elements, embedding, fitting = DEEP[name]
+    network = {"hidden": fitting, "activation": "tanh", "timestep": True}
+    model = build_model(
+        {
+            "kind": "deep_potential", "elements": elements, "energy_scale": 1.0, "wall": {},
+            "descriptor": {
+                "cutoff": 6.0, "smooth_from": 0.5, "cutoff_kind": "poly2", "embedding": embedding,
+                "axis_neurons": 16, "activation": "tanh", "timestep": False, "one_side": True,
+            },
+            "networks": dict.fromkeys(elements, network),
+            "reference_energies": dict.fromkeys(elements, 0.0),
+        }
+    )  # fmt: skip
     initialise(model, "deepmd", seed=1)
     structure = Structure.from_atoms(atoms, name="structure")
-    prepare_deep(model, [structure])
-    export_model(model, path)
+    model.descriptor.set(environment_statistics(model.descriptor, elements, [structure]))
+    for element_network in model.networks.networks:
+        list(element_network.parameters())[-2].data *= 0.01  # small forces: nothing shall fly apart
+    export_model(model.requires_grad_(False), path)
     return model.elements
-
-
-def deep_spec(settings: dict[str, Any]) -> dict[str, Any]:
-    """Description of a Deep Potential for `nnpkit.models.build.build_model`."""
-    return settings
 
 
 def system(name: str, n_atoms: int) -> Atoms:
