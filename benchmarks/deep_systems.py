@@ -52,14 +52,15 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     },
     "published": {
         "schedule": {"kind": "groups", "energy_first": True, "reduction": "signed_mean"},
-        "optimizer": {**_KALMAN, "forgetting": 0.98},
+        "optimizer": {
+            **_KALMAN, "forgetting": 0.98, "observation_noise": "blocks", "divide_by_atoms": True,
+        },
     },
     "sequential": {"schedule": {"kind": "groups"}, "optimizer": {**_KALMAN, "noise_growth": 0.05}},
     "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": {**_KALMAN, "noise_growth": 0.25}},
 }  # fmt: skip
 """Adam with DeePMD-kit's prefactors, and the Kalman filter with an energy and four groups of six atoms per structure.
-``published``: first the energy, then each group reduced to its signed mean, with forgetting (Hu et al., algorithms 1
-and 2; observation noise from target accuracies). ``sequential``: every force component is an observation, each group
+``published``: first the energy, then each group reduced to its signed mean, with all conventions of Hu et al. ``sequential``: every force component is an observation, each group
 an update, then the energy; nothing is forgotten, and the noise grows. ``joint``: the same in one update."""
 
 

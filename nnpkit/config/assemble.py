@@ -342,6 +342,7 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
         noise = Noise(
             **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
             energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
+            divide_by_atoms=optimizer.divide_by_atoms,
         )  # fmt: skip
     if isinstance(store, MomentStore):
         observer: Measures = DirectObserver(store, noise, loss)

@@ -136,6 +136,7 @@ def _settings(config: Config) -> TrainerSettings:
         monitor=training.monitor,
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
+        warm=config.start is not None,
     )
 
 

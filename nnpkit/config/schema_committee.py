@@ -32,7 +32,8 @@ class Committee(Section):
 class Start(Section):
     """Where the weights come from instead of random numbers: another run with the same elements.
 
-    Descriptor, scaling and networks are those of that run; what `model` says is not used.
+    Descriptor, scaling and networks are those of that run; what `model` says is not used. The best epoch is one of
+    the new ones, also if none is better on the test set than the beginning.
     """
 
     run: str = Field(

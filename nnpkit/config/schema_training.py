@@ -48,6 +48,16 @@ class Ekf(Section):
         description="If given, R is the identity divided by it, as in Shao et al., for total energies, "
         "forces and virials weighted by `training.weights`; `noise` is then not used.",
     )
+    observation_noise: Literal["given", "blocks"] = Field(
+        "given",
+        description="Where R comes from: `given` by `noise` or `learning_rate`, or, as published for RLEKF, the "
+        "number of `blocks` times the forgetting factor, whatever is observed.",
+    )
+    divide_by_atoms: bool = Field(
+        False,
+        description="Divide all residuals and gradients of a structure by its number of atoms, as published for RLEKF. "
+        "With a `given` noise, which is divided too, that changes nothing.",
+    )
     noise_decay: NonNegative = Field(
         0.0,
         description="Rate per epoch at which the observation noise becomes smaller: factor exp(-rate * "

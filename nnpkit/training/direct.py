@@ -125,7 +125,8 @@ class DirectObserver:
 
     def _measurement(self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame) -> Measurement:
         variance = self.noise.variance(kind, len(residual), frame.n_atoms)
-        return Measurement(residual, jacobian, torch.full_like(residual, variance))
+        measurement = Measurement(residual, jacobian, torch.full_like(residual, variance))
+        return self.noise.scaled(measurement, frame.n_atoms)
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`.

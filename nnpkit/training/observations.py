@@ -43,7 +43,9 @@ class Noise:
     Either the accuracy aimed at (standard deviations in eV/atom for energies and virials, eV/Å for force
     components), or, with `learning_rate` set, the convention of Shao et al. (2021): a label of a group of n
     labels with weight c enters as ``sqrt(c/n) (label - prediction)`` with ``R = 1/learning_rate``, which is the
-    same as a variance ``n / (learning_rate c)``; energies are then total energies.
+    same as a variance ``n / (learning_rate c)``; energies are then total energies. With `divide_by_atoms`
+    everything about a structure is divided by its number of atoms, which matters to a filter that does not
+    take R from here (`KalmanSettings.rlekf`).
     """
 
     energy: float = 1e-3
@@ -53,6 +55,14 @@ class Noise:
     energy_weight: float = 1.0
     force_weight: float = 1.0
     virial_weight: float = 1.0
+    divide_by_atoms: bool = False
+
+    def scaled(self, measurement: Measurement, n_atoms: int) -> Measurement:
+        """The `measurement` of one structure, divided by its number of atoms if that is asked for."""
+        if not self.divide_by_atoms:
+            return measurement
+        residual, jacobian, variance = measurement
+        return Measurement(residual / n_atoms, jacobian / n_atoms, variance / n_atoms**2)
 
     def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
         """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
@@ -230,11 +240,12 @@ class Observer:
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
             if labels.energy:
-                parts.append(self._energy(frame))
+                parts.append(self.noise.scaled(self._energy(frame), frame.n_atoms))
             if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(frame, labels.components[position], labels.group))
+                forces = self._forces(frame, labels.components[position], labels.group)
+                parts.append(self.noise.scaled(forces, frame.n_atoms))
             if labels.virial:
-                parts.append(self._virial(frame))
+                parts.append(self.noise.scaled(self._virial(frame), frame.n_atoms))
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _energy(self, frame: Frame) -> Measurement:

@@ -58,6 +58,9 @@ class TrainerSettings:
         Evaluations without improvement after which training stops; None never does.
     min_delta : float
         Relative improvement that counts as one.
+    warm : bool
+        The weights at the beginning are those of another training: they are not the best epoch if there is any
+        other, because they know nothing of the new data.
     """
 
     epochs: int = 30
@@ -67,6 +70,7 @@ class TrainerSettings:
     monitor: str = "energy_force"
     patience: int | None = None
     min_delta: float = 0.0
+    warm: bool = False
 
 
 @dataclass

@@ -173,3 +173,13 @@ def test_groups_are_signed_means(observer):
         expected = (signs[members].unsqueeze(1) * single.jacobian[members]).mean(0)
         assert torch.allclose(grouped.jacobian[row], expected, rtol=1e-10, atol=1e-12)
     assert grouped.noise.tolist() == single.noise[:2].tolist()
+
+
+def test_division_by_the_number_of_atoms(observer):
+    request = labels([0], True, [torch.tensor([3, 1])], True)
+    whole = observer.measure(request)
+    observer.noise = Noise(divide_by_atoms=True)
+    divided, n_atoms = observer.measure(request), observer.store[0].n_atoms
+    assert torch.allclose(n_atoms * divided.residual, whole.residual, rtol=1e-14)
+    assert torch.allclose(n_atoms * divided.jacobian, whole.jacobian, rtol=1e-14)
+    assert torch.allclose(n_atoms**2 * divided.noise, whole.noise, rtol=1e-14)
