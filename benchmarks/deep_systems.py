@@ -60,8 +60,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": {**_KALMAN, "noise_growth": 0.25}},
 }  # fmt: skip
 """Adam with DeePMD-kit's prefactors, and the Kalman filter with an energy and four groups of six atoms per structure.
-``published``: first the energy, then each group reduced to its signed mean, with all conventions of Hu et al. ``sequential``: every force component is an observation, each group
-an update, then the energy; nothing is forgotten, and the noise grows. ``joint``: the same in one update."""
+``published``: first the energy, then each group reduced to its signed mean, with all conventions of Hu et al.
+``sequential``: every force component is an observation, each group an update, then the energy; nothing is forgotten,
+and the noise grows. ``joint``: the same in one update."""
 
 
 @dataclass
