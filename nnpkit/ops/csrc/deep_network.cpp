@@ -13,7 +13,7 @@ namespace {
 
 constexpr int MAX_WIDTH = 1 << 20;
 constexpr int MAX_LAYERS = 32;
-constexpr int64_t MAX_INTERVALS = 1 << 20;
+constexpr int64_t MAX_INTERVALS = 1 << 16;
 
 [[noreturn]] void contradiction(const std::string &what) {
   throw std::runtime_error("the model file contradicts itself: " + what);

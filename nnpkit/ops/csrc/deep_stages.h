@@ -100,7 +100,7 @@ struct Stages {
   int tile;   // atoms of a tile
   int group;  // outputs of a layer that are computed together
 
-  // Rows but for interval and t. Needs the values of `cutoff_values` where the kind has no fast path.
+  // Rows but for interval and t.
   void (*environment)(const Environment &, const Rows<Real> &);
   // Interval and t; returns how many rows are outside of the table (interval -1, t 0).
   int64_t (*locate)(const Table<Real> &, const Rows<Real> &);
