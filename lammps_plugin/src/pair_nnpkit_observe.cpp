@@ -184,6 +184,7 @@ void PairNNPKit::finish() {
   if (frames > 0 && comm->me == 0)
     utils::logmesg(lmp, "nnpkit: {} frame{} in {}\n", frames, frames > 1 ? "s" : "", watch.settings.frames);
   if (ended_step >= 0) end_run();
+  ended_step = -1;  // said once; the reason stays until the next setup
   work = Work();
 }
 

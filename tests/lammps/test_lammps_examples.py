@@ -22,7 +22,8 @@ def place(folder: Path) -> Path:
 
 
 def test_every_input_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("in.*")} == {"in.npt", "in.nve", "in.minimize", "in.hybrid"}
+    names = {"in.npt", "in.nve", "in.minimize", "in.hybrid", "in.committee"}
+    assert {path.name for path in EXAMPLES.glob("in.*")} == names
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,19 @@ def test_input(place: Path, name: str, settings: str, written: str) -> None:
     warnings = [line for line in result.output.splitlines() if "WARNING" in line]
     assert [w for w in warnings if "extra global DOFs" not in w] == []  # the cell's own, in a minimisation
     assert (place / written).is_file()
+
+
+def test_committee(place: Path, committee_file: Path) -> None:
+    shutil.copy(committee_file, place / "committee.pt")
+    variables = ["-var", "data", "data.lmp", "-var", "steps", "20", "-var", "lower", "0.001"]
+    result = run(place, ["lmp", "-in", "in.committee", *variables, "-var", "upper", "100"])
+    assert result.returncode == 0, result.output
+    assert (place / "uncertain.extxyz").is_file()
+    assert (place / "disagreement.lammpstrj").is_file()
+    result = run(place, ["lmp", "-in", "in.committee", *variables, "-var", "upper", "0.002"])
+    assert result.returncode == 3
+    assert "The run was ended: force_std_max is" in result.output
+    assert (place / "ended.restart").is_file()
 
 
 def test_driver(place: Path) -> None:
