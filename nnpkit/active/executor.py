@@ -142,7 +142,7 @@ class Executor:
         futures: dict[Future[int], Path] = {}
         while waiting or futures:
             if self.stop():
-                self._ask_to_stop(futures)
+                self._ask_to_stop(futures.values())
                 raise StoppedError("asked to stop")
             for folder in waiting:
                 futures[self._submit(folder)] = folder
@@ -178,25 +178,33 @@ class Executor:
             self.close()
         time.sleep(_BACKOFF * 2 ** (tries - 1))
 
-    def _ask_to_stop(self, futures: Mapping[Future[int], Path]) -> None:
+    def _ask_to_stop(self, folders: Iterable[Path]) -> None:
         """Have the running tasks of this machine end at the next good moment, and wait for that."""
         if self.execution.executor != "local":
             return
-        for future, folder in futures.items():
-            holder = FolderLock(folder / "lock").holder()
-            if not future.cancel() and holder is not None and "pid" in holder:
+        self._cancel_waiting()
+        locks = [FolderLock(folder / "lock") for folder in folders]
+        for lock in locks:
+            holder = lock.holder()
+            if holder is not None and "pid" in holder:
                 with suppress(ProcessLookupError):
                     os.kill(int(str(holder["pid"])), signal.SIGTERM)
-        wait(futures, timeout=60.0)
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline and any(lock.holder() is not None for lock in locks):
+            time.sleep(0.1)
+
+    def _cancel_waiting(self) -> None:
+        """Forget the tasks that no thread has begun; Parsl's own futures cannot be cancelled."""
+        for executor in self._kernel.executors.values() if self._kernel is not None else ():
+            if (pool := getattr(executor, "executor", None)) is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """End Parsl; tasks that run on this machine go on."""
+        if self.execution.executor == "local":
+            self._cancel_waiting()
         kernel, self._kernel = self._kernel, None
         if kernel is not None:
-            for executor in kernel.executors.values():
-                pool = getattr(executor, "executor", None)
-                if self.execution.executor == "local" and pool is not None:
-                    pool.shutdown(wait=False, cancel_futures=True)
             kernel.cleanup()
 
     def __enter__(self) -> Executor:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,12 +55,12 @@ def run_program(
 
 def end_group(process: subprocess.Popen[bytes], patience: float = 0.0) -> None:
     """End a process that leads a group and the whole group with it, first politely if there is `patience` (s)."""
-    if patience > 0.0:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(patience)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # more than once: a child between fork and exec loses it
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2.0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -55,18 +55,21 @@ def label(
     given = load_dataset(structures)
     lock = FolderLock(folder / "driver.lock")
     lock.require("another process labels into this folder", "wait for it, or use another --folder")
-    labeller = Labeller(make_labelling(section), folder)
-    todo = labeller.open_structures(given)
-    console = Console()
-    place = labeller.files.path(labeller.settings, "any").parent
-    console.print(f"{len(given)} structures, {len(todo)} to compute; labels in {place}", soft_wrap=True)
-    tasks = len(labeller.prepare(todo, folder / "work"))
-    with (
-        stop_on_signals() as stop,
-        Executor(settings, folder, lambda: bool(stop)) as executor,
-        Progress("labels", tasks, console) as bar,
-    ):
-        states = labeller.label(given, folder / "work", executor, lambda *_: bar.advance())
+    try:
+        labeller = Labeller(make_labelling(section), folder)
+        todo = labeller.open_structures(given)
+        console = Console()
+        place = labeller.files.path(labeller.settings, "any").parent
+        console.print(f"{len(given)} structures, {len(todo)} to compute; labels in {place}", soft_wrap=True)
+        tasks = len(labeller.prepare(todo, folder / "work"))
+        with (
+            stop_on_signals() as stop,
+            Executor(settings, folder, lambda: bool(stop)) as executor,
+            Progress("labels", tasks, console) as bar,
+        ):
+            states = labeller.label(given, folder / "work", executor, lambda *_: bar.advance())
+    finally:
+        lock.release()
     found = [labeller.files.read(labeller.settings, key) for key, state in states.items() if state == "done"]
     labelled = [structure for structure in found if structure is not None]
     for key, state in states.items():

@@ -158,6 +158,8 @@ class Trainer:
             self.started = time.monotonic() - state.seconds
             if not resumed:
                 self._evaluate(EpochReport({}))
+                if settings.warm:
+                    state.best_error = state.reference_error = math.inf
             while state.epoch < settings.epochs and not self._waited_enough():
                 report = self._epoch(bar, stop)
                 if stop:

@@ -115,6 +115,7 @@ def test_a_warm_start_goes_on_from_the_best_epoch(trained) -> None:
     kept = read_checkpoint(latest_checkpoint(Path("run/member-00"))).tensors["update"]
     new = read_checkpoint(latest_checkpoint(Path("one"))).tensors["update"]
     assert int(new["updates"]) == int(kept["updates"]) + 9  # the covariance went on
+    assert json.loads(Path("one/summary.json").read_text())["best_epoch"] == 1  # never the beginning
     nnpkit.train(
         config,
         [
