@@ -247,6 +247,7 @@ class Loop:
             "looked": sum(r["looked"] for r in reports), "collected": sum(r["collected"] for r in reports),
             "certain": sum(r["certain"] for r in reports), "runs": len(reports),
             "ended": [r["ended"] for r in reports], "failed": [f.name for f in failed],
+            "names": [f.name for f in folders if f not in failed],
         }  # fmt: skip
 
     def _description(self, number: int, base: Path, committee: Path) -> Path:
@@ -284,8 +285,7 @@ class Loop:
         """Decide about every collected frame, and write down why."""
         explored = self.store.step(number, "explore") or {}
         base = self.folders.round(number) / "explore"
-        runs = [folder for folder in sorted(base.glob("run-*")) if folder.name not in explored["failed"]]
-        candidates = [c for folder in runs for c in read_candidates(folder)]
+        candidates = [c for name in explored["names"] for c in read_candidates(base / name)]
         known = np.load(base / "known" / "vectors.npy", allow_pickle=False)
         keys = dict.fromkeys(
             json.loads((base / "known" / "keys.json").read_text()), "it is in the training data"

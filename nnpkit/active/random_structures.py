@@ -13,7 +13,8 @@ from nnpkit.errors import InputError
 
 __all__ = ["random_structures"]
 
-_TRIES = 2000
+_CELLS = 25
+_TRIES = 200  # places tried for an atom before the cell is given up
 
 
 def random_structures(
@@ -61,7 +62,7 @@ def _one(
     """One structure: a cell, then atom after atom where there is room."""
     symbols = [e for e, n in composition.items() for _ in range(n)]
     radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
-    for _ in range(20):
+    for _ in range(_CELLS):
         shape = np.diag(random.uniform(0.8, 1.25, 3)) + np.tril(random.uniform(-0.3, 0.3, (3, 3)), -1)
         cell = shape * (len(symbols) * random.uniform(*volume) / np.linalg.det(shape)) ** (1 / 3)
         order = random.permutation(len(symbols))
