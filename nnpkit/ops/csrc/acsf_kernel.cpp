@@ -1,6 +1,7 @@
 // The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom
 // after the other, so that everything an atom needs stays in the cache between its features and its gradient.
 
+#include "acsf_memory.h"
 #include "acsf_model.h"
 #include "kernel.h"
 #include "wall.h"
@@ -16,36 +17,6 @@ namespace nnpkit {
 namespace acsf {
 
 namespace {
-
-// Memory at a cache line that only grows; what was in it is lost.
-template <typename T>
-class Buffer {
- public:
-  T *room(int64_t n) {
-    if (n > size) {
-      storage = Storage();
-      data = reinterpret_cast<T *>(storage.room(static_cast<size_t>(n + n / 4 + PADDING) * sizeof(T)));
-      size = n + n / 4;
-    }
-    return data;
-  }
-
- private:
-  Storage storage;
-  T *data = nullptr;
-  int64_t size = -1;
-};
-
-template <typename T>
-Stages<T> stages_of(Isa isa) {
-  Stages<T> stages{};
-#ifndef NNPKIT_ONLY_PORTABLE
-  if (isa == Isa::AVX512) return avx512::acsf_stages(stages), stages;
-  if (isa == Isa::AVX2) return avx2::acsf_stages(stages), stages;
-#endif
-  portable::acsf_stages(stages);
-  return stages;
-}
 
 // Members with one descriptor.
 template <typename T>
@@ -103,7 +74,8 @@ class AcsfKernel : public Kernel {
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
-    std::fill(results.gradient, results.gradient + 3 * n_rows * edges.n_edges(), 0.0);
+    if (n_rows == 1)  // parts add to it; rows of members are written, see `gather`
+      std::fill(results.gradient, results.gradient + 3 * edges.n_edges(), 0.0);
     std::fill(results.atomic_energy, results.atomic_energy + n_rows * edges.n_atoms, 0.0);
     if (results.atom_extrapolations)
       std::fill(results.atom_extrapolations, results.atom_extrapolations + edges.n_atoms, 0);
@@ -190,6 +162,7 @@ class AcsfKernel : public Kernel {
     const Center<T> &center = part.centers[type];
     ws.with_ends = n_rows > 1;
     gather(part, center, edges, i);
+    if (n_rows > 1) clear_far(part, edges, i, n_rows, results.gradient);
     stages.describe(center, ws);
     if (timing) timing->descriptor += lap(last);
     if (n_columns > 0 && results.atom_extrapolations) count(part, type, i, results);
@@ -271,6 +244,18 @@ class AcsfKernel : public Kernel {
       point[6] = ws.z[at];
       point[7] = T(0);
       const_cast<int64_t *>(ws.edges)[at] = begin + e;
+    }
+  }
+
+  // The members of a part get nothing from edges beyond its functions.
+  void clear_far(const Part<T> &part, const Edges &edges, int64_t i, int n_rows, double *gradient) const {
+    const double limit = part.description.longest * part.description.longest;
+    const int64_t begin = edges.offsets[i], end = edges.offsets[i + 1];
+    for (int64_t e = begin; e < end; e++) {
+      if (squares[e - begin] < limit) continue;
+      double *const row = gradient + 3 * n_rows * (e - edges.offsets[0]);
+      for (int k = 0; k < 3; k++)
+        for (const int m : part.members) row[k * n_rows + m] = 0.0;
     }
   }
 
