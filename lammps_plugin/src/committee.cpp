@@ -3,7 +3,80 @@
 #include <algorithm>
 #include <cmath>
 
+// The loops over members are worth the vectors of the processor that runs them.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define NNPKIT_VECTORS __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define NNPKIT_VECTORS
+#endif
+
 namespace nnpkit {
+
+namespace {
+
+// Components (a, b) of the nine products.
+constexpr int FIRST[9] = {0, 1, 2, 0, 0, 1, 1, 2, 2};
+constexpr int SECOND[9] = {0, 1, 2, 1, 2, 2, 0, 0, 1};
+constexpr int EIGHT = 8;  // members: the usual number, and one vector
+
+NNPKIT_VECTORS
+void add_rows(int64_t n_edges, const int *neighbor, const double *g, int width, double *center,
+              double *forces) {
+  for (int64_t e = 0; e < n_edges; e++, g += width) {
+    double *const other = forces + static_cast<size_t>(neighbor[e]) * width;
+    for (int k = 0; k < width; k++) {
+      center[k] += g[k];
+      other[k] -= g[k];
+    }
+  }
+}
+
+NNPKIT_VECTORS
+void add_rows_of_eight(int64_t n_edges, const int *neighbor, const double *g, double *center,
+                       double *forces) {
+  double sum[3 * EIGHT] = {0.0};
+  for (int64_t e = 0; e < n_edges; e++, g += 3 * EIGHT) {
+    double *const other = forces + static_cast<size_t>(neighbor[e]) * 3 * EIGHT;
+    for (int k = 0; k < 3 * EIGHT; k++) {
+      sum[k] += g[k];
+      other[k] -= g[k];
+    }
+  }
+  for (int k = 0; k < 3 * EIGHT; k++) center[k] += sum[k];
+}
+
+NNPKIT_VECTORS
+void outer_products_of_eight(int64_t n_edges, const double *r, const double *g, double *w) {
+  double sum[9][EIGHT] = {{0.0}};
+  for (int64_t e = 0; e < n_edges; e++, r += 3, g += 3 * EIGHT)
+    for (int k = 0; k < 9; k++)
+      for (int m = 0; m < EIGHT; m++) sum[k][m] += r[FIRST[k]] * g[SECOND[k] * EIGHT + m];
+  for (int k = 0; k < 9; k++) {
+    w[k] = 0.0;
+    for (int m = 0; m < EIGHT; m++) w[k] += sum[k][m] / EIGHT;
+  }
+}
+
+}  // namespace
+
+void sum_outer_products(int64_t n_edges, const double *r, const double *gradient, int n_rows, double *w) {
+  if (n_rows == EIGHT) return outer_products_of_eight(n_edges, r, gradient, w);
+  std::fill(w, w + 9, 0.0);
+  for (int64_t e = 0; e < n_edges; e++, r += 3) {
+    double g[3];
+    for (double &component : g) {
+      double sum = 0.0;
+      for (int row = 0; row < n_rows; row++) sum += *gradient++;
+      component = sum / n_rows;
+    }
+    for (int k = 0; k < 9; k++) w[k] += r[FIRST[k]] * g[SECOND[k]];
+  }
+}
+
+void Committee::add(int center, int64_t n_edges, const int *neighbor, const double *gradient) {
+  if (members == EIGHT) return add_rows_of_eight(n_edges, neighbor, gradient, force(center), forces.data());
+  add_rows(n_edges, neighbor, gradient, 3 * members, force(center), forces.data());
+}
 
 void Committee::begin(int n_members, int n_all) {
   members = n_members;

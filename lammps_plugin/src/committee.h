@@ -7,6 +7,7 @@
 
 #include <mpi.h>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace nnpkit {
@@ -18,6 +19,9 @@ class Committee {
   void begin(int n_members, int n_all);
   int n_members() const { return members; }
   double *force(int atom) { return &forces[static_cast<size_t>(atom) * 3 * members]; }  // (3, n_members)
+
+  // The edges of one centre, whose gradients have one row per member: F_centre += g, F_neighbor -= g.
+  void add(int center, int64_t n_edges, const int *neighbor, const double *gradient);
 
   // Mean over the members of the force on an atom.
   void mean_force(int atom, double *f) const;
@@ -43,6 +47,9 @@ class Committee {
   std::vector<double> forces;  // (n_all, 3, n_members)
   std::vector<double> spreads;
 };
+
+// Sum over edges of r (x) g, g the mean over `n_rows` rows: xx yy zz xy xz yz yx zx zy.
+void sum_outer_products(int64_t n_edges, const double *r, const double *gradient, int n_rows, double *w);
 
 }  // namespace nnpkit
 

@@ -232,14 +232,10 @@ std::string PairNNPKit::tally_members() {
     if (eflag_global) eng_vdwl += mean;
     if (eflag_atom) eatom[i] += mean;
     if (vflag_either) tally_virial(a, g, n_members);
-    double *const fi = committee.force(i);
-    for (int64_t e = graph.offsets[a]; e < graph.offsets[a + 1]; e++, g += width) {
-      double *const fj = committee.force(graph.neighbor[e]);
-      for (int k = 0; k < width; k++) {
-        fi[k] += g[k];
-        fj[k] -= g[k];
-      }
-    }
+    const int64_t n_edges = graph.offsets[a + 1] - graph.offsets[a];
+    committee.add(i, n_edges, graph.neighbor.data() + graph.offsets[a], g);
+    g += n_edges * width;
+    const double *const fi = committee.force(i);
     double sum = mean;
     for (int k = 0; k < width; k++) sum += fi[k];
     if (!std::isfinite(sum)) return not_finite(i);
@@ -278,21 +274,17 @@ void PairNNPKit::add_mean_forces() {
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::tally_virial(int64_t a, const double *gradient, int n_rows) {
-  double w[9] = {0.0};  // xx yy zz xy xz yz yx zx zy of this centre
-  for (int64_t e = graph.offsets[a]; e < graph.offsets[a + 1]; e++) {
-    const double *const r = &graph.edge_vec[3 * e];
-    double g[3];
-    for (double &component : g) {
-      double sum = 0.0;
-      for (int row = 0; row < n_rows; row++) sum += *gradient++;
-      component = energy_unit / n_rows * sum;
+  const int64_t first = graph.offsets[a], last = graph.offsets[a + 1];
+  const double *r = graph.edge_vec.data() + 3 * first;
+  double w[9];  // xx yy zz xy xz yz yx zx zy of this centre
+  nnpkit::sum_outer_products(last - first, r, gradient, n_rows, w);
+  for (double &component : w) component *= -energy_unit;
+  if (cvflag_atom)
+    for (int64_t e = first; e < last; e++, r += 3, gradient += 3 * n_rows) {
+      double edge[9];
+      nnpkit::sum_outer_products(1, r, gradient, n_rows, edge);
+      for (int k = 0; k < 9; k++) cvatom[graph.neighbor[e]][k] -= energy_unit * edge[k];
     }
-    const double edge[9] = {-r[0] * g[0], -r[1] * g[1], -r[2] * g[2], -r[0] * g[1], -r[0] * g[2],
-                            -r[1] * g[2], -r[1] * g[0], -r[2] * g[0], -r[2] * g[1]};
-    for (int k = 0; k < 9; k++) w[k] += edge[k];
-    if (cvflag_atom)
-      for (int k = 0; k < 9; k++) cvatom[graph.neighbor[e]][k] += edge[k];
-  }
   // an invariant E_i makes w symmetric up to rounding; the mean of both halves removes that as well
   for (int k = 3; k < 6; k++) w[k] = 0.5 * (w[k] + w[k + 3]);
   if (vflag_global)
