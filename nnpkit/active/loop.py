@@ -118,10 +118,14 @@ class Loop:
             self.store.lock.release()
 
     def _log_session(self, end: bool = False) -> None:
+        """Note when a driver began and ended; a killed one ended with the last that it noted."""
         sessions = self.store.fact("sessions") or []
         if end and sessions:
             sessions[-1]["end"] = time.time()
         else:
+            noted = self.store.query("SELECT MAX(time) FROM runs")[0][0] or 0.0
+            for session in sessions:
+                session["end"] = session["end"] or max(session["begin"], noted)
             sessions.append({"begin": self.began, "end": None})
         self.store.note("sessions", sessions)
 

@@ -40,9 +40,9 @@ def slurm(tmp_path_factory):
     del os.environ["SLURM_CONF"]
 
 
-def test_tasks_run_in_a_job_although_sbatch_fails_at_first(slurm, tmp_path, monkeypatch) -> None:
+def tasks_run_in_a_job_although_sbatch_fails_at_first(tmp_path, monkeypatch) -> None:
     shim = tmp_path / "bin" / "sbatch"
-    shim.parent.mkdir()
+    shim.parent.mkdir(parents=True)
     shim.write_text(FAILING_SBATCH.format(count=tmp_path / "count", sbatch=shutil.which("sbatch")))
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
@@ -57,7 +57,7 @@ def test_tasks_run_in_a_job_although_sbatch_fails_at_first(slurm, tmp_path, monk
     assert len((tmp_path / "count").read_text().split()) == 2
 
 
-def test_the_loop_runs_on_slurm(slurm, tmp_path) -> None:
+def the_loop_runs_on_slurm(tmp_path) -> None:
     """One round: train, explore, select, label, train."""
     sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
     from active_toy import PROJECT, write_project
@@ -78,3 +78,10 @@ def test_the_loop_runs_on_slurm(slurm, tmp_path) -> None:
     assert kinds == {"train", "explore", "label"}
     assert (store.step(0, "label") or {})["done"] > 0
     assert list((tmp_path / "project" / "parsl").glob("*/submit_scripts/*"))
+
+
+def test_slurm(slurm, tmp_path, monkeypatch) -> None:
+    """One test, because there is one Slurm on a machine."""
+    with monkeypatch.context() as patch:
+        tasks_run_in_a_job_although_sbatch_fails_at_first(tmp_path / "tasks", patch)
+    the_loop_runs_on_slurm(tmp_path / "loop")
