@@ -88,7 +88,7 @@ def train_deepmd(environment: Path, system: str, optimizer: str, seed: int, seco
     """The same for DeePMD-kit; its Adam is told how many steps there is time for."""
     from deepmd_peer import Settings, run_deepmd
 
-    step = {"cu72": {"adam": 0.047, "lkf": 1.7}, "water192": {"adam": 0.122, "lkf": 3.4}}[system][optimizer]
+    step = {"cu72": {"adam": 0.027, "lkf": 1.7}, "water192": {"adam": 0.095, "lkf": 3.4}}[system][optimizer]
     data = load_system(system, seed)
     steps = max(10, round(seconds / step))
     settings = Settings(
