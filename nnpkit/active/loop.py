@@ -33,6 +33,7 @@ from nnpkit.active.project import (
 from nnpkit.active.selection import Bounds, count_verdicts, learn_bounds, select
 from nnpkit.active.store import Store
 from nnpkit.active.task import outcome, prepare_task
+from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.formats_extxyz import write_extxyz
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError, NnpkitError
@@ -294,10 +295,7 @@ class Loop:
         keys = dict.fromkeys(
             json.loads((base / "known" / "keys.json").read_text()), "it is in the training data"
         )
-        keys |= dict.fromkeys(self.store.label_keys(self.labeller.settings), "it has a label")
-        keys |= dict.fromkeys(
-            self.store.label_keys(self.labeller.settings, "quarantined"), "its label failed before"
-        )
+        keys |= self._seen_before(number)
         bounds = Bounds(explored["lower"], explored["upper"], explored["bounds"])
         distances = self._distances(number)
         decisions = select(candidates, bounds, self.project.selection, known, keys, distances)
@@ -312,6 +310,7 @@ class Loop:
         origin = {"kind": "exploration", "round": number, "model": str(self._model(number))}
         self.store.add_structures([(s, {**origin, "run": s.name}) for s in taken], number)
         path = self.folders.round(number) / "selected.xyz"
+        path.unlink(missing_ok=True)
         if taken:
             write_extxyz(path, taken)
         looked = max(1, explored["looked"])
@@ -319,6 +318,19 @@ class Loop:
             **count_verdicts(decisions),
             "fraction": 1.0 - explored["certain"] / looked if explored["looked"] else 0.0,
         }
+
+    def _seen_before(self, number: int) -> dict[str, str]:
+        """Structures that need no second look; from files of earlier rounds, so that the answer stays the same."""
+        found = {
+            structure_sha256(s, labels=False): "it was given without label" for s in self.project.unlabelled
+        }
+        for s in read_all(self.folders.data_before(number)[1]):
+            found[structure_sha256(s, labels=False)] = "it is in the validation data"
+        for earlier in range(number):
+            path = self.folders.round(earlier) / "selected.xyz"
+            for s in read_all([path]) if path.exists() else ():
+                found[structure_sha256(s, labels=False)] = f"it was taken in round {earlier}"
+        return found
 
     def _label(self, number: int) -> dict[str, Any]:
         """Label what was selected."""
