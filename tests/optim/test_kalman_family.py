@@ -254,7 +254,9 @@ def test_noise_grows_with_the_updates():
     given = KalmanOptimizer(5, KalmanSettings())
     generator = torch.Generator().manual_seed(0)
     for factor in (1.0, 1.5, 2.0, 2.0):
-        residual, jacobian = (torch.randn(n, generator=generator, dtype=torch.float64) for n in ((2,), (2, 5)))
+        residual, jacobian = (
+            torch.randn(n, generator=generator, dtype=torch.float64) for n in ((2,), (2, 5))
+        )
         noise = torch.tensor([0.1, 0.3], dtype=torch.float64)
         change, _ = growing.step(Measurement(residual, jacobian, noise))
         expected, _ = given.step(Measurement(residual, jacobian, factor * noise))
