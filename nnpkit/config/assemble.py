@@ -63,6 +63,7 @@ __all__ = [
 ]
 
 _PRECONDITION_STRUCTURES = 200
+_GROUP_ATOMS = 6
 
 
 @dataclass
@@ -287,8 +288,10 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     if isinstance(settings, EpochSettings):
         return EpochSchedule(available, seed, settings.batch_size, settings.energy, forces, settings.virial)
     if isinstance(settings, GroupSettings):
+        smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
-            available, seed, settings.batch_size, settings.energy, settings.virial, settings.group_atoms,
+            available, seed, settings.batch_size, settings.energy, settings.virial,
+            settings.group_atoms or min(_GROUP_ATOMS, smallest),
             None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
             settings.joint_from, settings.energy_first,
         )  # fmt: skip

@@ -92,6 +92,8 @@ def test_run_folder(config: Path) -> None:
         "data",
         "model",
         "training",
+        "committee",
+        "start",
     }
     lines = curve("run")
     assert lines.shape == (5, 8)
