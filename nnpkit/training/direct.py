@@ -2,9 +2,9 @@
 
 Every label is the energy E or its derivative along a change of the edge vectors: a force component moves the edges
 of one atom, a virial component strains them all. So the rows of the Jacobian are gradients, with respect to the
-weights, of directional derivatives of E, and a weighted sum of many force components costs what one costs. That is
-used for groups of force components that are reduced to one number (Hu et al., AAAI 2023, Algorithm 2), and for the
-gradient of the squared loss, where the weights are the errors.
+weights, of directional derivatives of E (`nnpkit.training.deep_rows`), and a weighted sum of many force components
+costs what one costs. That is used for groups of force components that are reduced to one number (Hu et al., AAAI 2023,
+Algorithm 2), and for the gradient of the squared loss, where the weights are the errors.
 """
 
 from __future__ import annotations
