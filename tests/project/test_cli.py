@@ -16,7 +16,19 @@ import nnpkit
 from nnpkit.cli import main
 from nnpkit.errors import InputError
 
-CONTRACT = ["train", "evaluate", "export", "convert", "md", "select", "label", "active", "build", "doctor", "schema"]
+CONTRACT = [
+    "train",
+    "evaluate",
+    "export",
+    "convert",
+    "md",
+    "select",
+    "label",
+    "active",
+    "build",
+    "doctor",
+    "schema",
+]
 
 
 def run(*arguments: str):
