@@ -18,7 +18,7 @@ from torch import Tensor
 from nnpkit.optim.kalman import Measurement
 from nnpkit.training.deep_rows import ClosedForm, displacements, strains
 from nnpkit.training.deep_store import Evaluation, MomentStore
-from nnpkit.training.moments import Edges, MomentFrame, Moments
+from nnpkit.training.moments import MomentFrame, Moments
 from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ class DirectObserver:
         virial = evaluation.virial(everything, evaluation.edge_gradients(everything))
         error = virial + wall - require_label(frame, "virial")
         h, value = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        for a, b in VIRIAL_COMPONENTS:
-            strain = _strain(everything[0].edges, a, b)
-            h = h - 2.0 * scale * error[a, b] * evaluation.derivative(everything, [strain])
+        changes = strains(frame, VIRIAL_COMPONENTS).change.unbind(2)
+        for (a, b), change in zip(VIRIAL_COMPONENTS, changes, strict=True):
+            h = h + 2.0 * scale * error[a, b] * evaluation.derivative(everything, [change])
             value = value + scale * error[a, b].square()
         return value + (h - h.detach())
 
@@ -190,11 +190,3 @@ def _weighted_forces(evaluation: Evaluation, touched: Sequence[Moments], weight:
     """Sum of `weight` (N, 3) times force, differentiable; all edges of atoms with weights are in `touched`."""
     changes = [weight[m.edges.center] - weight[m.edges.neighbor] for m in touched]
     return evaluation.derivative(touched, changes)
-
-
-def _strain(edges: Edges, a: int, b: int) -> Tensor:
-    """Change of the edge vectors (E, 3) along which the derivative of the energy is ``-W_ab``, symmetrised."""
-    change, vectors = torch.zeros_like(edges.unit), edges.vectors
-    change[:, b] += 0.5 * vectors[:, a]
-    change[:, a] += 0.5 * vectors[:, b]
-    return change

@@ -244,3 +244,10 @@ def test_no_override_causes_anything_but_an_input_error(folder: Path, key: str, 
 def test_the_filter_of_a_deep_potential_learns_from_groups(values: dict, kind: str) -> None:
     config = Config.model_validate({"data": {"train": "x.xyz"}, **values})
     assert config.training.schedule.kind == kind
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples" / "water").glob("*.yaml")), ids=str
+)
+def test_examples_can_be_read(path: Path) -> None:
+    assert load_config(path).data.train
