@@ -22,8 +22,8 @@ from pathlib import Path
 
 from active_toy import write_project
 
-from nnpkit.active.lock import FolderLock
 from nnpkit.data.formats_extxyz import read_extxyz
+from nnpkit.lock import FolderLock
 
 
 def drive(folder: Path, action: str) -> subprocess.Popen[bytes]:

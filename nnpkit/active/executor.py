@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nnpkit.active.lock import FolderLock
 from nnpkit.active.task import outcome, start_watcher
 from nnpkit.errors import InputError, NnpkitError
+from nnpkit.lock import FolderLock
 
 __all__ = ["Execution", "Executor", "ExecutorError", "StoppedError", "usable_cores"]
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnpkit.active.lock import FolderLock
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.formats import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder, atomic_write
+from nnpkit.lock import FolderLock
 
 __all__ = ["LabelFiles", "settings_id"]
 

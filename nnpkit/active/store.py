@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nnpkit.active.label_files import LabelFiles
-from nnpkit.active.lock import FolderLock
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.lock import FolderLock
 
 __all__ = ["DATABASE", "Store"]
 

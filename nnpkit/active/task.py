@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnpkit.active.lock import FolderLock
 from nnpkit.active.programs import end_group, end_with_parent, python
 from nnpkit.files import atomic_write
+from nnpkit.lock import FolderLock
 
 __all__ = ["DIED", "STOPPED", "outcome", "prepare_task", "run_task", "start_watcher"]
 

@@ -42,10 +42,10 @@ def label(
 
     from nnpkit.active.executor import Execution, Executor
     from nnpkit.active.labeller import Labeller
-    from nnpkit.active.lock import FolderLock
     from nnpkit.config.active import make_execution, make_labelling
     from nnpkit.data.dataset import load_dataset
     from nnpkit.data.formats import write
+    from nnpkit.lock import FolderLock
     from nnpkit.training.progress import Progress, stop_on_signals
 
     section, execution = _reference(reference, calculator)

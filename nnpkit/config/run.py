@@ -101,17 +101,18 @@ def run_training(
     splits = _prepare(model, data, memory["budget"], console)
     n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
     update = make_update(config, splits["train"].store, n_updates)
-    if checkpoint is None:
-        folder.clear()
-        folder.write_json("data.json", _data_report(config, data, model, report, memory))
-    write_config(config, folder.path / "config.yaml")
-    trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-    elif earlier is not None and config.start is not None and config.start.covariance:
-        continue_update(update, earlier)
-    ended = trainer.fit()
-    return _finish(config, trainer, data, ended)
+    with folder.claimed():
+        if checkpoint is None:
+            folder.clear()
+            folder.write_json("data.json", _data_report(config, data, model, report, memory))
+        write_config(config, folder.path / "config.yaml")
+        trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        elif earlier is not None and config.start is not None and config.start.covariance:
+            continue_update(update, earlier)
+        ended = trainer.fit()
+        return _finish(config, trainer, data, ended)
 
 
 def _require_judge(config: Config, data: LoadedData) -> None:

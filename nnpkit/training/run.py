@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.lock import FolderLock
 from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint
 
 __all__ = ["LearningCurve", "MetricsFile", "RunFolder", "TensorBoard"]
@@ -54,6 +56,23 @@ class RunFolder:
                 hint="continue it with --resume, replace it with --overwrite, or name another folder: output=...",
             )  # fmt: skip
         return None
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other trainings out of the folder; the lock goes with the process, however it ends.
+
+        Raises
+        ------
+        InputError
+            If another process trains in this folder.
+        """
+        lock = FolderLock(self.path / ".lock")
+        with suppress(OSError):  # some cluster file systems have no locks: trained there without
+            lock.require("another training is under way here,", "wait for it, or name another: output=...")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def clear(self) -> None:
         """Remove what an earlier run left, and only that."""

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from nnpkit.active.label_files import LabelFiles
 from nnpkit.active.label_worker import label_all
 from nnpkit.active.labelling import Limits
-from nnpkit.active.lock import FolderLock
 from nnpkit.active.random_structures import random_structures
 from nnpkit.active.store import DATABASE, Store
 from nnpkit.cli import main
@@ -28,6 +27,7 @@ from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.formats import read
 from nnpkit.errors import InputError
+from nnpkit.lock import FolderLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from active_toy import PROJECT, write_project
@@ -60,7 +60,7 @@ def copy(finished, tmp_path, monkeypatch):
 
 HOLD = """\
 import sys, time
-from nnpkit.active.lock import FolderLock
+from nnpkit.lock import FolderLock
 print(FolderLock(sys.argv[1]).acquire(), flush=True)
 time.sleep(60)
 """

@@ -14,14 +14,14 @@ import pytest
 from active_tools import shaken_copper
 
 from nnpkit.active.label_files import LabelFiles, settings_id
-from nnpkit.active.lock import FolderLock
 from nnpkit.active.store import DATABASE, Store
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.errors import InputError
+from nnpkit.lock import FolderLock
 
 HOLD = """
 import sys, time
-from nnpkit.active.lock import FolderLock
+from nnpkit.lock import FolderLock
 lock = FolderLock(sys.argv[1])
 print(lock.acquire(), flush=True)
 if sys.argv[2:] == ["fork"]:

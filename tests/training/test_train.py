@@ -24,6 +24,7 @@ from nnpkit.cli.main import app
 from nnpkit.config.load import load_config
 from nnpkit.config.run import run_training
 from nnpkit.deploy.load import load
+from nnpkit.errors import InputError
 from nnpkit.training.metrics import METRICS
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
 
@@ -67,10 +68,24 @@ def curve(run: str) -> np.ndarray:
     return np.delete(np.loadtxt(Path(run, "lcurve.txt")), 2, axis=1)
 
 
+def test_one_training_per_folder(config: Path) -> None:
+    hold = "import sys, time; from nnpkit.lock import FolderLock\n"
+    hold += "print(FolderLock('run/.lock').acquire(), flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(InputError, match=f"another training is under way here, by process {other.pid}"):
+            train(config)
+        assert [p.name for p in Path("run").iterdir()] == [".lock"]
+        other.kill()
+    train(config)
+
+
 def test_run_folder(config: Path) -> None:
     summary = train(config)
     run = Path("run")
     expected = {
+        ".lock",
         "config.yaml",
         "data.json",
         "checkpoints",
