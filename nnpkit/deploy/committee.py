@@ -26,6 +26,7 @@ from nnpkit.deploy.export import (
     unoptimized,
 )
 from nnpkit.deploy.metadata import METADATA_FILE, committee_metadata
+from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
@@ -145,7 +146,7 @@ def export_committee(
     if not (deviation[0] < 1e-12 and deviation[1] < 1e-9):
         raise RuntimeError(f"TorchScript computes something else than the members: {deviation}")
     with atomic_write(path, "wb") as stream:
-        stream.write(buffer.getvalue())
+        stream.write(seal(buffer.getvalue()))
     return description
 
 

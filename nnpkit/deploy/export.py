@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nnpkit.data.graph import Graph, build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
+from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
@@ -119,7 +120,7 @@ def export_model(
     if not (deviation[0] < 1e-12 and deviation[1] < 1e-9):
         raise RuntimeError(f"TorchScript computes something else than the model: {deviation}")
     with atomic_write(path, "wb") as stream:
-        stream.write(buffer.getvalue())
+        stream.write(seal(buffer.getvalue()))
 
 
 def self_test_deviation(module: Any) -> tuple[float, float]:
