@@ -17,12 +17,12 @@ from nnpkit.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "figure", "format_error", "plot_drift", "plot_radial_distribution", "plot_series"]
+__all__ = ["COLORS", "STYLE", "figure", "format_error", "plot_drift", "plot_radial_distribution", "plot_series"]
 
 COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#e09f3e", "#7d5ba6", "#4a4e57")
 """Blue, red, green, amber, violet, slate: distinct also for the common colour-blindnesses and in grey."""
 
-_STYLE = {
+STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#4a4e57",
     "axes.grid": True,
@@ -78,7 +78,7 @@ def figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=size or (6.4, 3.8 + 2.0 * (rows - 1)), layout="constrained")
         FigureCanvasAgg(fig)
         axes = fig.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
