@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take the 20 frames that the example begins with: bulk water at 300 to 400 K, one frame of each trajectory."""
+"""Take the 20 frames of the beginning: 15 of bulk water at 300 to 400 K, one of each trajectory, and 5 clusters."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Write ``start.xyz``."""
+    """Write ``start.xyz`` and, for the runs in vacuum, the clusters among them to ``clusters.xyz``."""
     first = {}
     for structure in read(HERE.parent / "water" / "train.xyz.xz"):
-        if structure.info["stage"] == "bulk" and float(structure.info["temperature"]) <= 400.0:
+        if structure.info["stage"] in ("bulk", "cluster") and float(structure.info["temperature"]) <= 400.0:
             first.setdefault(structure.info["trajectory"], structure)
-    chosen = [first[name] for name in sorted(first)]
-    step = max(1, len(chosen) // 20)
-    chosen = (chosen[::step] + chosen[1::step])[:20]
-    if len(chosen) < 20:
-        others = [s for s in read(HERE.parent / "water" / "train.xyz.xz") if s.info["stage"] == "bulk"]
-        names = {s.name for s in chosen}
-        chosen += [s for s in others if s.name not in names][: 20 - len(chosen)]
-    write(HERE / "start.xyz", chosen)
-    print(f"{len(chosen)} frames in {HERE / 'start.xyz'}")
+    found = [first[name] for name in sorted(first)]
+    bulk = [s for s in found if s.info["stage"] == "bulk"][:15]
+    clusters = [s for s in found if s.info["stage"] == "cluster"][:5]
+    write(HERE / "start.xyz", [*bulk, *clusters])
+    write(HERE / "clusters.xyz", clusters)
+    print(f"{len(bulk)} frames of bulk water and {len(clusters)} clusters in {HERE / 'start.xyz'}")
 
 
 if __name__ == "__main__":

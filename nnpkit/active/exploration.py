@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ __all__ = ["Condition", "Exploration", "exploration_input", "prepare_run", "stra
 
 @dataclass(frozen=True)
 class Condition:
-    """Conditions of a run: temperatures (K) and pressures (bar) at its beginning and end; see the YAML reference."""
+    """Conditions of a run: temperatures (K) and pressures (bar) at its beginning and end; see the YAML reference.
+
+    ``starts`` are the structures that these runs start from, if others than those of all runs.
+    """
 
     ensemble: str = "nvt"
     temperature: tuple[float, float] = (300.0, 300.0)
@@ -33,6 +36,8 @@ class Condition:
     steps: int = 2000
     runs: int = 1
     strain: float = 0.0
+    deformation: tuple[float, float, float] | None = None
+    starts: tuple[Structure, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def prepare_run(
     bare = start.replace(energy=None, forces=None, stress=None, charges=None, info={}, arrays={})
     nearest = exploration.min_distance * min(shortest.values(), default=0.0) if shortest else 0.0
     job: dict[str, Any] = {
-        "model": os.path.relpath(model, folder), "condition": asdict(condition), "seed": seed,
+        "model": os.path.relpath(model, folder), "condition": _without_starts(condition), "seed": seed,
         "lower": bounds.lower, "upper": bounds.upper, "min_distance": nearest,
         **{name: getattr(exploration, name) for name in (
             "engine", "timestep", "every", "interval", "max_frames", "max_force", "extrapolation", "ranks"
@@ -131,6 +136,10 @@ def prepare_run(
             (new / "structure.data").write_text(data_text(bare, elements), encoding="utf-8")
         environment = {"OMP_NUM_THREADS": "1", "HYDRA_LAUNCHER": "fork"}
         prepare_task(new, python("nnpkit.active.explore_worker", folder.absolute()), environment=environment)
+
+
+def _without_starts(condition: Condition) -> dict[str, Any]:
+    return asdict(replace(condition, starts=None))
 
 
 def exploration_input(
@@ -181,8 +190,19 @@ def exploration_input(
         "velocity        all create ${temperature_start} ${seed} mom yes dist gaussian",
         "timestep        ${timestep}",
         f"fix             integrate all {fix}",
+        *_deform(structure, condition["deformation"]),
         f'variable        too_hot equal "!(c_thermo_temp < {hottest:g})"',
         "fix             halt all halt 10 v_too_hot != 0 error soft message yes",
         "run             ${steps}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _deform(structure: Structure, factors: Sequence[float] | None) -> list[str]:
+    """The command that changes the lengths of the cell during the run, if there is anything to change."""
+    if factors is None:
+        return []
+    words = [
+        f"{x} scale {f:g}" for x, f, p in zip("xyz", factors, structure.pbc, strict=True) if p and f != 1.0
+    ]
+    return [f"fix             deform all deform 10 {' '.join(words)} remap x"] if words else []

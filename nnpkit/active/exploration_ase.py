@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,19 @@ def run_ase(
         part = step / steps
         dynamics.set_temperature(temperature_K=t0 + part * (t1 - t0))
         if condition["ensemble"] == "npt":
-            dynamics.set_pressure(pressure_au=(p0 + part * (p1 - p0)) * units.bar)
+            dynamics.pressure = (p0 + part * (p1 - p0)) * units.bar  # set_pressure of ASE 3.29 is broken
         if step < steps:
             dynamics.run(min(every, steps - step))
+            _deform(atoms, start, condition["deformation"], min(1.0, (step + every) / steps))
     return frames, np.array(history).reshape(-1, 2), "all steps done"
+
+
+def _deform(atoms: Atoms, start: Structure, factors: Sequence[float] | None, part: float) -> None:
+    """Scale the cell vectors along the periodic directions; `part` of the run is over."""
+    if factors is None:
+        return
+    scale = np.where(start.pbc, 1.0 + part * (np.array(factors) - 1.0), 1.0)
+    atoms.set_cell(start.cell * scale[:, None], scale_atoms=True)
 
 
 def _dynamics(atoms: Atoms, ensemble: str, timestep: float, random: np.random.Generator) -> Any:

@@ -273,7 +273,7 @@ class Loop:
         distances = self._distances(number)
         folders = []
         for c, condition in enumerate(project.exploration.conditions):
-            fitting = [s for s in starts if condition.ensemble != "npt" or s.pbc.all()]
+            fitting = [s for s in condition.starts or starts if condition.ensemble != "npt" or s.pbc.all()]
             if not fitting:
                 raise InputError("no periodic structure to start npt from", where="exploration.starts")
             for k in range(condition.runs):

@@ -81,6 +81,10 @@ def _validate(document: Document) -> ActiveConfig:
         exploration.starts = [
             _resolved(document, ("exploration", "starts", n), p) for n, p in enumerate(exploration.starts)
         ]
+    for c, condition in enumerate(exploration.conditions):
+        key = ("exploration", "conditions", c, "starts")
+        if condition.starts is not None:
+            condition.starts = [_resolved(document, (*key, n), p) for n, p in enumerate(condition.starts)]
     if exploration.input is not None:
         exploration.input = _resolved(document, ("exploration", "input"), exploration.input)
     if isinstance(reference, Cp2kReference):
@@ -204,13 +208,19 @@ def _identity(
     for section, name in (("exploration", "input"), ("reference", "template")):
         if path := identity[section].get(name):
             identity[section][name] = Path(path).read_text(encoding="utf-8")
-    identity["exploration"]["starts"] = None
+    for part in (identity["exploration"], *identity["exploration"]["conditions"]):
+        part["starts"] = None
     return identity
 
 
 def _condition(c: ConditionSettings) -> Condition:
     temperature, pressure = (c.temperature[0], c.temperature[1]), (c.pressure[0], c.pressure[1])
-    return Condition(c.ensemble, temperature, pressure, c.steps, c.runs, c.strain)
+    factors = c.deformation
+    return Condition(
+        c.ensemble, temperature, pressure, c.steps, c.runs, c.strain,
+        deformation=None if factors is None else (factors[0], factors[1], factors[2]),
+        starts=tuple(load_dataset(c.starts)) if c.starts else None,
+    )  # fmt: skip
 
 
 def write_active_config(config: ActiveConfig, path: Path) -> None:

@@ -114,6 +114,20 @@ class Condition(Section):
     strain: NonNegative = Field(
         0.0, description="Largest random strain of the cell at the start, each component by itself."
     )
+    deformation: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = Field(
+        None,
+        description="Factors by which the three lengths of the cell change, linearly, from the start of a run to its "
+        "end; of `nvt`.",
+    )
+    starts: PathList | None = Field(
+        None, description="Files with starting structures of these runs; by default those of `exploration`."
+    )
+
+    @model_validator(mode="after")
+    def _deforms_at_constant_volume(self) -> Condition:
+        if self.deformation is not None and self.ensemble != "nvt":
+            raise ValueError("deformation goes with ensemble: nvt; npt changes the cell by itself")
+        return self
 
 
 class Random(Section):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from active_tools import shaken_copper
+from ase.calculators.calculator import all_changes
+from ase.calculators.emt import EMT
 
+from nnpkit.active import exploration_ase
 from nnpkit.active.assess import Assessment, Extrapolation
 from nnpkit.active.exploration import Condition, Exploration, exploration_input, prepare_run, strained
 from nnpkit.active.explore_worker import _complete_frames, read_candidates, write_candidates
 from nnpkit.active.selection import Bounds
+from nnpkit.config.active import active_config_from_mapping
 from nnpkit.data.formats_extxyz import write_extxyz
 from nnpkit.errors import InputError
 
@@ -55,11 +60,76 @@ def test_an_input_of_the_user_gets_the_variables(tmp_path) -> None:
 
 def test_npt_needs_a_periodic_start() -> None:
     (structure,) = shaken_copper(1)
-    job = {"condition": {"ensemble": "npt", "temperature": (1, 1), "pressure": (1, 1), "steps": 1}, "every": 1,
-           "lower": 0.1, "upper": 1.0, "extrapolation": False, "min_distance": 1.0, "max_force": 1.0, "interval": 1,
-           "max_frames": 1, "seed": 1, "timestep": 1.0, "model": "m"}  # fmt: skip
+    condition = asdict(Condition("npt", steps=1))
+    job = {"condition": condition, "every": 1, "lower": 0.1, "upper": 1.0, "extrapolation": False,
+           "min_distance": 1.0, "max_force": 1.0, "interval": 1, "max_frames": 1, "seed": 1, "timestep": 1.0,
+           "model": "m"}  # fmt: skip
     with pytest.raises(InputError, match="npt needs a periodic structure"):
         exploration_input(structure.replace(pbc=np.zeros(3, bool)), ["Cu"], job)
+
+
+def test_deformation(tmp_path) -> None:
+    text = prepared(tmp_path, Condition(deformation=(1.1, 1.0, 0.95)))
+    assert "fix             deform all deform 10 x scale 1.1 z scale 0.95 remap x" in text
+    assert text.index("deform all") < text.index("run             ${steps}")
+
+
+def test_deformation_goes_with_nvt() -> None:
+    with pytest.raises(InputError, match="deformation goes with ensemble: nvt"):
+        active_config_from_mapping(
+            {
+                "training": __file__,
+                "exploration": {"conditions": [{"ensemble": "npt", "deformation": [1, 1, 2]}]},
+            }
+        )
+
+
+class Unsure(EMT):
+    """EMT that is unsure to the same degree of every atom, and more so in a larger cell."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
+        super().calculate(atoms, properties, system_changes)
+        self.results["forces_std"] = np.full(len(atoms), 0.01 * atoms.get_volume())
+
+
+def ase_run(monkeypatch, condition: Condition, **job):
+    monkeypatch.setattr(exploration_ase, "NnpkitCalculator", lambda model: Unsure())
+    (start,) = shaken_copper(1, scale=0.05)
+    given = {"condition": asdict(condition), "seed": 1, "every": 4, "interval": 8, "max_frames": 4, "max_force": 50.0,
+             "min_distance": 1.5, "lower": 0.0, "upper": 9.0, "timestep": 2.0, **job}  # fmt: skip
+    return start, *exploration_ase.run_ase(start, None, given)
+
+
+def test_ase_deforms(monkeypatch) -> None:
+    condition = Condition("nvt", (300.0, 300.0), steps=40, deformation=(1.1, 1.0, 0.95))
+    start, frames, history, ended = ase_run(monkeypatch, condition)
+    assert ended == "all steps done"
+    assert len(frames) == 4  # as many as allowed, and 8 steps between them
+    assert [f.info["step"] for f in frames] == [0, 8, 16, 24]
+    np.testing.assert_allclose(
+        history[[0, -1], 1], 0.01 * start.volume * np.array([1.0, 1.1 * 0.95]), rtol=1e-12
+    )
+
+
+def test_ase_follows_the_pressure(monkeypatch) -> None:
+    condition = Condition("npt", (300.0, 300.0), (1.0, 400_000.0), steps=80)
+    _, _, history, _ = ase_run(monkeypatch, condition)
+    assert history[-1, 1] < 0.95 * history[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"upper": 0.2}, "run ends at step 0: a force disagreement of"),
+        ({"max_force": 0.01}, "run ends at step 0: a force of"),
+        ({"min_distance": 2.5}, "atoms at 2."),
+    ],
+)
+def test_ase_ends_softly(monkeypatch, limit, words) -> None:
+    _, frames, history, ended = ase_run(monkeypatch, Condition(steps=8), **limit)
+    assert words in ended
+    assert frames == []
+    assert np.isinf(history[-1, 1])
 
 
 def test_strain_is_a_homogeneous_deformation() -> None:
