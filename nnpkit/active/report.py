@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +12,12 @@ import numpy as np
 from nnpkit.active.explore_worker import read_candidates
 from nnpkit.active.status import overhead, rounds_of
 from nnpkit.active.store import Store
+from nnpkit.analysis.page import Page, image, table, text
+from nnpkit.analysis.plots import canvas, png
 from nnpkit.data.formats_extxyz import read_extxyz
 from nnpkit.errors import NnpkitError
-from nnpkit.files import atomic_write
 
 __all__ = ["write_report"]
-
-_STYLE = """body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0}td,th{border-bottom:1px solid #ccc;padding:.2em .6em;text-align:right}
-th{border-bottom:2px solid #888}td.t,th.t{text-align:left}img{max-width:100%}h2{margin-top:2em}.n{color:#666}"""
 
 
 def write_report(folder: Path, path: Path) -> Path:
@@ -31,21 +25,20 @@ def write_report(folder: Path, path: Path) -> Path:
     store = Store(folder)
     rounds = rounds_of(store)
     cost = overhead(store)
-    parts = [f"<h1>{html.escape(folder.absolute().name)}</h1>", _summary(store, cost)]
-    for title, text, draw in (
+    page = Page(folder.absolute().name, _summary(store, cost))
+    for title, note, draw in (
         ("Errors per round", "Root mean squared errors of the committee on the validation set.", _draw_errors),
         ("Energies per round", "Energies of each round's labels, less the mean of the first data.", _draw_energies),
         ("What was uncertain", "Disagreement in the exploration runs of each round, and the bounds.", _draw_runs),
         ("Disagreement against true error", "Validation atoms of the last round.", _draw_calibration),
         ("Was the selection right?", "New labels against the committee that asked for them.", _draw_new_labels),
     ):  # fmt: skip
-        figure = _figure(draw, store, rounds)
-        if figure:
-            parts.append(f"<h2>{title}</h2><p class=n>{text}</p>{figure}")
-    parts += [_rounds_table(rounds), _decisions(store), _failures(store), _costs(store, cost)]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>nnpkit active</title><style>{_STYLE}</style>"
-    with atomic_write(path) as stream:
-        stream.write(page + "\n".join(parts) + "</html>\n")
+        page.section(title, _figure(draw, store, rounds), note=note)
+    page.section("Rounds", _rounds_table(rounds))
+    page.section("Decisions", _decisions(store))
+    page.section("What failed", _failures(store))
+    page.section("Costs", _costs(store, cost))
+    page.write(path)
     return path
 
 
@@ -54,27 +47,17 @@ def _summary(store: Store, cost: dict[str, float]) -> str:
         store.query("SELECT COUNT(*) FROM labels WHERE state = ?", s)[0][0] for s in ("done", "quarantined")
     )
     ended = store.fact("ended") or "not ended"
-    text = f"{done} labels, {bad} in quarantine. {ended}. {cost['seconds'] / 60:.1f} minutes."
-    return f"<p>{html.escape(text)}</p>"
+    return f"{done} labels, {bad} in quarantine. {ended}. {cost['seconds'] / 60:.1f} minutes."
 
 
 def _figure(draw: Callable[..., bool], store: Store, rounds: Sequence[dict[str, Any]]) -> str:
     """The figure as an image inside the page, empty if there is nothing to draw."""
-    import matplotlib
-
-    matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
-    try:
-        drawn = draw(figure, store, rounds)
-    except (OSError, KeyError, NnpkitError, ValueError):  # files of a step that is not done
-        drawn = False
-    if not drawn:
-        return ""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    with canvas((8.0, 3.6)) as figure:
+        try:
+            drawn = draw(figure, store, rounds)
+        except (OSError, KeyError, NnpkitError, ValueError):  # files of a step that is not done
+            drawn = False
+        return image(png(figure)) if drawn else ""
 
 
 def _draw_errors(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) -> bool:
@@ -170,24 +153,6 @@ def _scatter(ax: Any, x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) ->
     ax.set(xlabel=xlabel, ylabel=ylabel)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]], text: int = 0) -> str:
-    """Table; the last `text` columns are text."""
-    kinds = [""] * (len(head) - text) + [" class=t"] * text
-    lines = [
-        "<tr>"
-        + "".join(f"<th{k}>{html.escape(str(h))}</th>" for h, k in zip(head, kinds, strict=True))
-        + "</tr>"
-    ]
-    for row in rows:
-        cells = zip(row, kinds, strict=True)
-        lines.append("<tr>" + "".join(f"<td{k}>{html.escape(_cell(v))}</td>" for v, k in cells) + "</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _rounds_table(rounds: Sequence[dict[str, Any]]) -> str:
     steps = ("begin", "train", "explore", "select", "label")
     rows = []
@@ -206,20 +171,19 @@ def _rounds_table(rounds: Sequence[dict[str, Any]]) -> str:
         "failed",
         *(f"{s}, s" for s in steps),
     ]
-    return "<h2>Rounds</h2>" + _table(head, rows)
+    return table(head, rows)
 
 
 def _decisions(store: Store) -> str:
     counts = store.query(
         "SELECT round, verdict, COUNT(*) FROM decisions GROUP BY round, verdict ORDER BY round"
     )
-    parts = [
-        "<h2>Decisions</h2>",
-        _table(["round", "number", "verdict"], [(c[0], c[2], c[1]) for c in counts], 1),
-    ]
+    summary = table(["round", "number", "verdict"], [(c[0], c[2], c[1]) for c in counts], [-1])
     rows = store.query("SELECT round, candidate, verdict, reason FROM decisions ORDER BY round, candidate")
-    every = _table(["round", "frame", "verdict", "reason"], [(r[0], r[1][6:], r[2], r[3]) for r in rows], 3)
-    return "".join(parts) + f"<details><summary>every frame and its reason</summary>{every}</details>"
+    every = table(
+        ["round", "frame", "verdict", "reason"], [(r[0], r[1][6:], r[2], r[3]) for r in rows], [1, 2, 3]
+    )
+    return summary + f"<details><summary>every frame and its reason</summary>{every}</details>"
 
 
 def _failures(store: Store) -> str:
@@ -228,20 +192,20 @@ def _failures(store: Store) -> str:
     if not rows and not rows_of_runs:
         return ""
     labels = (
-        _table(["attempts", "structure", "reason"], [(r[1], r[0][:12], r[2]) for r in rows], 2)
+        table(["attempts", "structure", "reason"], [(r[1], r[0][:12], r[2]) for r in rows], [1, 2])
         if rows
         else ""
     )
-    tasks = _table(["task", "reason"], [tuple(r) for r in rows_of_runs], 2) if rows_of_runs else ""
-    return "<h2>What failed</h2>" + labels + tasks
+    tasks = table(["task", "reason"], [tuple(r) for r in rows_of_runs], [0, 1]) if rows_of_runs else ""
+    return labels + tasks
 
 
 def _costs(store: Store, cost: dict[str, float]) -> str:
     rows = store.query(
         "SELECT kind, COUNT(*), SUM(seconds), SUM(cpu_seconds) FROM runs WHERE state = 'done' GROUP BY kind"
     )
-    table = _table(
-        ["tasks", "wall time, s", "CPU time, s", "kind"], [(r[1], r[2], r[3], r[0]) for r in rows], 1
+    kinds = table(
+        ["tasks", "wall time, s", "CPU time, s", "kind"], [(r[1], r[2], r[3], r[0]) for r in rows], [-1]
     )
     rest = f"{cost['seconds']:.0f} s in all; {100 * cost['fraction']:.2f} % of it outside of any task."
-    return f"<h2>Costs</h2>{table}<p>{rest}</p>"
+    return kinds + text(rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,10 @@ from nnpkit.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "STYLE", "figure", "format_error", "plot_drift", "plot_radial_distribution", "plot_series"]
+__all__ = [
+    "COLORS", "STYLE", "canvas", "figure", "format_error", "plot_drift", "plot_radial_distribution", "plot_series",
+    "png",
+]  # fmt: skip
 
 COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#e09f3e", "#7d5ba6", "#4a4e57")
 """Blue, red, green, amber, violet, slate: distinct also for the common colour-blindnesses and in grey."""
@@ -52,15 +56,40 @@ _SHADE = "#f1f2f4"
 
 
 @contextmanager
+def canvas(size: tuple[float, float] = (6.4, 3.8)) -> Iterator[Any]:
+    """A matplotlib figure of `size` (inches) to draw into in the house style; write it with `png` inside the block."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(fig)
+        yield fig
+
+
+def png(fig: Any) -> bytes:
+    """The PNG file of a `canvas`."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+@contextmanager
 def figure(
-    path: str | Path, title: str, x: str, y: str, rows: int = 1, size: tuple[float, float] | None = None
+    path: str | Path | io.BytesIO,
+    title: str,
+    x: str,
+    y: str,
+    rows: int = 1,
+    size: tuple[float, float] | None = None,
 ) -> Iterator[Any]:
     """Axes to draw into; the PNG appears at `path` when the block ends without an exception.
 
     Parameters
     ----------
-    path : path
-        PNG file.
+    path : path or io.BytesIO
+        PNG file, or where its bytes go.
     title : str
         Above the first axes.
     x, y : str
@@ -74,21 +103,18 @@ def figure(
     ------
     matplotlib.axes.Axes or list of them
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=size or (6.4, 3.8 + 2.0 * (rows - 1)), layout="constrained")
-        FigureCanvasAgg(fig)
+    with canvas(size or (6.4, 3.8 + 2.0 * (rows - 1))) as fig:
         axes = fig.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
         axes[0].set_title(title)
         axes[-1].set_xlabel(x)
         for ax in axes:
             ax.set_ylabel(y)
         yield axes[0] if rows == 1 else list(axes)
+        if isinstance(path, io.BytesIO):
+            path.write(png(fig))
+            return
         with atomic_write(path, "wb") as stream:
-            fig.savefig(stream, format="png")
+            stream.write(png(fig))
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
@@ -100,7 +126,10 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def plot_together(
-    path: str | Path, title: str, time: np.ndarray, rows: Sequence[tuple[str, Mapping[str, np.ndarray]]]
+    path: str | Path | io.BytesIO,
+    title: str,
+    time: np.ndarray,
+    rows: Sequence[tuple[str, Mapping[str, np.ndarray]]],
 ) -> None:
     """Several quantities along a trajectory under each other; each row is a label and its named series.
 
