@@ -20,8 +20,9 @@ import torch
 from rich.console import Console
 
 from nnpkit.config import run
-from nnpkit.config.assemble import LoadedData, load_data, make_model, make_schedule, make_splits, make_update
+from nnpkit.config.assemble import LoadedData, load_data, make_schedule, make_splits, make_update
 from nnpkit.config.load import write_config
+from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Committee
 from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model

@@ -78,9 +78,14 @@ def _unknown_key(schema: type[BaseModel], document: Document, key: Key, where: s
     prefix = f"{dotted(parent)}." if parent else ""
     others = [s for s in _sections(annotation, None) if name in s.model_fields and s not in sections]
     elsewhere = [path for path in _all_keys(schema, "") if path.rsplit(".", 1)[-1] == name]
+    of_another_kind = dotted(key) in elsewhere
     if others:
         kind = others[0].model_fields["kind"].default
         hint = f"it belongs to {prefix}kind: {kind}; valid here: {', '.join(valid)}"
+    elif of_another_kind:
+        hint = (
+            f"it belongs to another kind of {dotted(parent[:-1]) or 'file'}; valid here: {', '.join(valid)}"
+        )
     elif near := get_close_matches(str(name), valid, 1, 0.7):
         hint = f"did you mean {prefix}{near[0]}?"
     elif elsewhere:

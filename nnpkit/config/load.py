@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nnpkit.config.document import Document, Key, apply_override, dotted, read_document
 from nnpkit.config.explain import explain
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_model import AcsfModel, FunctionFile
+from nnpkit.config.schema_model import AcsfModel, ChebyshevModel, FunctionFile
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
@@ -75,6 +75,8 @@ def _check_elements(config: Config, document: Document) -> None:
             if not isinstance(function, str):
                 elements = [function.center, *function.neighbors]
                 named += [(("model", "descriptor", "functions", n), e) for e in elements]
+    if isinstance(model, ChebyshevModel):
+        named += [(("model", "descriptor", "species_weights", e), e) for e in model.descriptor.species_weights or ()]
     for key, element in named:
         if element not in atomic_numbers or element == "X":
             raise InputError(

@@ -16,12 +16,12 @@ from nnpkit.config.assemble import (
     LoadedData,
     covariance_partition,
     load_data,
-    make_model,
     make_schedule,
     make_splits,
     make_update,
 )  # fmt: skip
 from nnpkit.config.load import write_config
+from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model

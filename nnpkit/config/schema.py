@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
-from nnpkit.config.schema_model import AcsfModel
+from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
 from nnpkit.config.schema_training import Training, _default_kind
 from nnpkit.config.section import Fraction, PathList, Section
 
@@ -75,8 +75,10 @@ class Config(Section):
     )
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")
-    model: Annotated[AcsfModel | DeepPotentialModel, Field(discriminator="kind"), _default_kind("acsf")] = (
-        Field(AcsfModel(), description="The potential: `kind: acsf` or `kind: deep_potential`.")
+    model: Annotated[
+        AcsfModel | ChebyshevModel | DeepPotentialModel, Field(discriminator="kind"), _default_kind("acsf")
+    ] = Field(
+        AcsfModel(), description="The potential: `kind: acsf`, `kind: chebyshev` or `kind: deep_potential`."
     )
     training: Training = Field(Training(), description="How the potential is trained.")
     committee: Committee | None = Field(

@@ -10,10 +10,13 @@ from nnpkit.config.section import Positive, PositiveInt, Section
 
 __all__ = [
     "AcsfModel",
+    "ChebyshevDescriptor",
+    "ChebyshevModel",
     "Descriptor",
     "ElementNetwork",
     "FunctionFile",
     "Network",
+    "NetworkModel",
     "Scaling",
     "SymmetryFunctionEntry",
 ]
@@ -162,17 +165,15 @@ class Network(Section):
     )
 
 
-class AcsfModel(Section):
-    """A Behler-Parrinello potential: symmetry functions and one feed-forward network per element."""
+class NetworkModel(Section):
+    """What potentials with a fixed descriptor and a feed-forward network per element have in common."""
 
-    kind: Literal["acsf"] = Field("acsf", description="Kind of the model.")
     elements: list[str] | None = Field(
         None,
         min_length=1,
         description="Chemical elements in the order of the model; by default those of the data.",
     )
-    descriptor: Descriptor = Field(Descriptor(), description="Symmetry functions.")
-    scaling: Scaling = Field(Scaling(), description="Scaling of the symmetry functions.")
+    scaling: Scaling = Field(Scaling(), description="Scaling of the descriptor's values.")
     network: Network = Field(Network(), description="Networks.")
     precondition: bool = Field(
         True,
@@ -185,3 +186,48 @@ class AcsfModel(Section):
         "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
         "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
     )
+
+
+class AcsfModel(NetworkModel):
+    """A Behler-Parrinello potential: symmetry functions and one feed-forward network per element."""
+
+    kind: Literal["acsf"] = Field("acsf", description="Kind of the model.")
+    descriptor: Descriptor = Field(Descriptor(), description="Symmetry functions.")
+
+
+class ChebyshevDescriptor(Section):
+    """Expansion of the distributions of distances and angles in Chebyshev polynomials (Artrith et al. 2017).
+
+    The defaults are those of Cooper et al. (2020) for water: with two elements or more, 48 features whatever the
+    number of elements.
+    """
+
+    radial_order: Annotated[int, Field(ge=-1)] = Field(
+        18, description="Order of the radial expansion; one feature more than this, -1 for none."
+    )
+    radial_cutoff: Positive = Field(6.5, description="Radius of the neighbourhood for distances, Å.")
+    angular_order: Annotated[int, Field(ge=-1)] = Field(
+        4, description="Order of the angular expansion; one feature more than this, -1 for none."
+    )
+    angular_cutoff: Positive = Field(3.0, description="Radius of the neighbourhood for angles, Å.")
+    cutoff_function: CutoffFunction = Field(
+        "cosine", description="How the expansions go to zero at their cutoffs; `cosine` is that of ænet."
+    )
+    species_weights: dict[str, float] | None = Field(
+        None,
+        description="Weight of each element as a neighbour in the second set of coefficients, e.g. `{Ti: -1, O: 1}`; "
+        "by default integers around zero in the order of `elements`, as in ænet.",
+    )
+
+    @model_validator(mode="after")
+    def _describes_something(self) -> ChebyshevDescriptor:
+        if self.radial_order < 0 and self.angular_order < 0:
+            raise ValueError("neither a radial nor an angular expansion: nothing is described")
+        return self
+
+
+class ChebyshevModel(NetworkModel):
+    """The potential of ænet: a Chebyshev descriptor and one feed-forward network per element."""
+
+    kind: Literal["chebyshev"] = Field("chebyshev", description="Kind of the model.")
+    descriptor: ChebyshevDescriptor = Field(ChebyshevDescriptor(), description="Chebyshev descriptor.")

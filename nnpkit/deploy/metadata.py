@@ -121,9 +121,10 @@ def _agree(members: Sequence[Mapping[str, Any]], key: str) -> bool:
 def _features(member: Mapping[str, Any]) -> Any:
     """What decides the features of a model: equal for models whose features are the same functions."""
     spec = member["spec"]
-    if "functions" not in spec:
+    if spec["kind"] == "deep_potential":
         return id(member)  # trained with the potential
-    return {key: spec.get(key) for key in ("functions", "cutoff_kind", "cutoff_inner", "elements")}
+    keys = ("kind", "elements", "functions", "cutoff_kind", "cutoff_inner", "descriptor")
+    return {key: spec.get(key) for key in keys}
 
 
 def _common_ranges(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:

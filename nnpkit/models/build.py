@@ -10,6 +10,7 @@ import torch
 from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.chebyshev import Chebyshev
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.fitting import FittingNetwork
@@ -31,6 +32,7 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
 
         * ``acsf``: ``cutoff_kind``, ``cutoff_inner``, ``functions`` (each a mapping of `SymmetryFunction`), and for
           each network ``activations``;
+        * ``chebyshev``: ``descriptor`` (arguments of `Chebyshev`), and for each network ``activations``;
         * ``deep_potential``: ``descriptor`` (arguments of `DeepDescriptor`), and for each network ``activation`` and
           ``timestep``.
 
@@ -39,7 +41,7 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     InputError
         For an unknown kind, or an element without functions or network settings.
     """
-    builders = {"acsf": _acsf_parts, "deep_potential": _deep_potential_parts}
+    builders = {"acsf": _acsf_parts, "chebyshev": _chebyshev_parts, "deep_potential": _deep_potential_parts}
     if spec["kind"] not in builders:
         raise InputError(f"unknown model kind {spec['kind']!r}", expected=" or ".join(builders))
     elements = list(spec["elements"])
@@ -67,11 +69,23 @@ def _acsf_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple[Descripto
                 hint="add functions centred on it or let them be generated from the data",
             )  # fmt: skip
     descriptor = Acsf(elements, functions, spec["cutoff_kind"], spec.get("cutoff_inner", 0.0))
-    networks = [
-        AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
-        for e, n in zip(elements, descriptor.n_features, strict=True)
-    ]
-    return descriptor, ElementNetworks(networks)
+    return descriptor, _atomic_networks(spec, elements, descriptor)
+
+
+def _chebyshev_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
+    """Chebyshev expansion and feed-forward networks."""
+    descriptor = Chebyshev(elements, **spec["descriptor"])
+    return descriptor, _atomic_networks(spec, elements, descriptor)
+
+
+def _atomic_networks(spec: Mapping[str, Any], elements: list[str], descriptor: Descriptor) -> ElementNetworks:
+    """Feed-forward network of each element."""
+    return ElementNetworks(
+        [
+            AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
+            for e, n in zip(elements, descriptor.n_features, strict=True)
+        ]
+    )
 
 
 def _deep_potential_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:

@@ -41,7 +41,7 @@ def functions() -> list[SymmetryFunction]:
     return radial + angular
 
 
-@pytest.fixture(scope="module", params=["acsf", "deep_potential"])
+@pytest.fixture(scope="module", params=["acsf", "chebyshev", "deep_potential"])
 def model(request: pytest.FixtureRequest) -> AtomicModel:
     """A potential with random weights and a wall."""
     spec: dict[str, Any] = {
@@ -51,8 +51,11 @@ def model(request: pytest.FixtureRequest) -> AtomicModel:
         "reference_energies": {"H": -13.6, "O": -2041.0},
         "wall": {"H-O": 1.3, "H-H": 1.3, "O-O": 1.5},
     }
-    if request.param == "acsf":
-        network: dict[str, Any] = {"hidden": [6, 5], "activations": ["tanh", "tanh", "linear"]}
+    network: dict[str, Any] = {"hidden": [6, 5], "activations": ["tanh", "tanh", "linear"]}
+    if request.param == "chebyshev":
+        orders = {"radial_order": 8, "radial_cutoff": 4.2, "angular_order": 4, "angular_cutoff": 3.0}
+        own = {"descriptor": {**orders, "cutoff_kind": "cosine", "weights": {"H": -1.0, "O": 1.0}}}
+    elif request.param == "acsf":
         own = {"functions": [f.to_dict() for f in functions()], "cutoff_kind": "tanh3", "cutoff_inner": 0.0}
     else:
         network = {"hidden": [6, 6], "activation": "tanh", "timestep": True}

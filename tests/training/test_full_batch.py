@@ -17,8 +17,9 @@ from alloy import make_training
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from nnpkit.config.assemble import load_data, make_model, make_schedule, make_splits, make_update
+from nnpkit.config.assemble import load_data, make_schedule, make_splits, make_update
 from nnpkit.config.load import load_config
+from nnpkit.config.models import make_model
 from nnpkit.config.run import run_training
 from nnpkit.errors import InputError
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule

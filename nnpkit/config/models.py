@@ -1,0 +1,215 @@
+"""From a configuration and the data to an untrained model: descriptor, scaling, first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnpkit.config.assemble import LoadedData
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_deep import DeepPotentialModel, FittingNetworks
+from nnpkit.config.schema_model import (
+    AcsfModel,
+    ChebyshevModel,
+    FunctionFile,
+    NetworkModel,
+    SymmetryFunctionEntry,
+)
+from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
+from nnpkit.deploy.runner_settings import parse_symmetry_function, read_settings, symmetry_functions
+from nnpkit.errors import InputError
+from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.models.acsf_defaults import default_functions
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.build import build_model, initialise
+from nnpkit.models.chebyshev import species_weights
+from nnpkit.models.prepare import data_statistics as feature_statistics
+from nnpkit.models.prepare import environment_statistics, precondition, prune
+from nnpkit.models.short_range import wall_distances
+from nnpkit.units import BOHR
+
+__all__ = ["make_model"]
+
+_PRECONDITION_STRUCTURES = 200
+
+
+def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
+    """Untrained model with its scaling and first weights, and a report of what was chosen and why."""
+    settings = config.model
+    reference, note = _reference_energies(config, data)
+    wall = _wall(settings, data)
+    common = {
+        "kind": settings.kind,
+        "elements": data.elements,
+        "networks": _networks(settings, data.elements),
+        "energy_scale": 1.0,
+        "reference_energies": reference,
+        "wall": wall,
+    }
+    labelled = [s for s in data.train if s.energy is not None]
+    sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
+    energies = [float(s.energy) for s in sample if s.energy is not None]
+    if isinstance(settings, DeepPotentialModel):
+        model, report = _deep_potential(settings, common, data)
+        initialise(model, settings.network.initialisation, config.seed)
+        if sample:
+            precondition(model, sample, energies, stretch=False)
+    else:
+        own = _symmetry_functions if isinstance(settings, AcsfModel) else _chebyshev
+        spec, report = own(settings, data)
+        model = _scaled(settings, {**common, **spec}, data)
+        initialise(model, settings.network.initialisation, config.seed)
+        if settings.precondition and sample:
+            precondition(model, sample, energies)
+    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
+    report += [f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
+    return model, report
+
+
+def _scaled(settings: NetworkModel, spec: Mapping[str, Any], data: LoadedData) -> AtomicModel:
+    """Model with a fixed descriptor, scaled, and undetermined weights."""
+    model = build_model(spec)
+    scaling = settings.scaling
+    statistics = feature_statistics(model.descriptor, data.elements, data.train)
+    model.scaling.set(statistics, scaling.kind, scaling.lower, scaling.upper)
+    return model
+
+
+def _symmetry_functions(settings: AcsfModel, data: LoadedData) -> tuple[dict[str, Any], list[str]]:
+    """What a model says of its symmetry functions, and where they come from."""
+    functions, report = _functions(settings, data)
+    spec = {
+        "cutoff_kind": settings.descriptor.cutoff_function,
+        "cutoff_inner": settings.descriptor.cutoff_inner,
+        "functions": [function.to_dict() for function in functions],
+    }
+    return spec, report
+
+
+def _chebyshev(settings: ChebyshevModel, data: LoadedData) -> tuple[dict[str, Any], list[str]]:
+    """What a model says of its Chebyshev descriptor, and the same in words."""
+    d = settings.descriptor
+    weights = species_weights(data.elements) if d.species_weights is None else d.species_weights
+    if missing := sorted(set(data.elements) - set(weights)):
+        raise InputError(
+            f"no weight for {missing[0]}", where="model.descriptor.species_weights",
+            expected=f"weights of {', '.join(data.elements)}",
+        )  # fmt: skip
+    spec = {
+        "radial_order": d.radial_order, "radial_cutoff": d.radial_cutoff,
+        "angular_order": d.angular_order, "angular_cutoff": d.angular_cutoff,
+        "cutoff_kind": d.cutoff_function, "weights": {e: weights[e] for e in data.elements},
+    }  # fmt: skip
+    words = ", ".join(f"{e} {weights[e]:g}" for e in data.elements)
+    report = [
+        f"Chebyshev: radial order {d.radial_order} to {d.radial_cutoff:g} Å, angular order {d.angular_order} to "
+        f"{d.angular_cutoff:g} Å"
+    ]
+    return {"descriptor": spec}, report + (
+        [f"weights of the neighbours: {words}"] if len(data.elements) > 1 else []
+    )
+
+
+def _deep_potential(
+    settings: DeepPotentialModel, common: Mapping[str, Any], data: LoadedData
+) -> tuple[AtomicModel, list[str]]:
+    """Deep Potential with the statistics of the data and undetermined weights, and a report of these."""
+    d = settings.descriptor
+    descriptor = {
+        "cutoff": d.cutoff, "smooth_from": d.smooth_from, "cutoff_kind": d.cutoff_function,
+        "embedding": d.embedding, "axis_neurons": d.axis_neurons, "activation": d.activation,
+        "timestep": d.timestep, "one_side": d.type_one_side,
+    }  # fmt: skip
+    model = build_model({**common, "descriptor": descriptor})
+    statistics = environment_statistics(model.descriptor, data.elements, data.train)
+    model.descriptor.set(statistics)
+    report = [
+        f"{element}: " + ", ".join(f"{n:.1f} {e}" for e, n in zip(data.elements, row, strict=True))
+        + " neighbours on average"
+        for element, row in zip(data.elements, statistics.expected.tolist(), strict=True)
+    ]  # fmt: skip
+    return model, report
+
+
+def _functions(settings: AcsfModel, data: LoadedData) -> tuple[list[SymmetryFunction], list[str]]:
+    """Symmetry functions of the model, and where they come from."""
+    d = settings.descriptor
+    if d.functions == "auto":
+        chosen, report = default_functions(
+            data.elements, data.min_distance, cutoff=d.cutoff, angular_cutoff=d.angular_cutoff or d.cutoff,
+            kind=d.cutoff_function, inner=d.cutoff_inner, radial=d.radial, zetas=d.zetas,
+            angular_etas=d.angular_etas, wide=d.angular_kind == "wide",
+        )  # fmt: skip
+        kept, dropped = prune(
+            data.elements, chosen, d.cutoff_function, d.cutoff_inner, data.train, d.minimum_range
+        )
+        return kept, report + dropped
+    length = BOHR if d.units == "bohr" else 1.0
+    where = "model.descriptor.functions"
+    if isinstance(d.functions, FunctionFile):
+        by_element = symmetry_functions(read_settings(d.functions.file))
+        given = [f.in_angstrom(length) for functions in by_element.values() for f in functions]
+    else:
+        given = [
+            parse_symmetry_function(f.replace("symfunction_short", "").split(), f"{where}.{n}").in_angstrom(length)
+            if isinstance(f, str)
+            else _function(f, d.cutoff, length)
+            for n, f in enumerate(d.functions)
+        ]  # fmt: skip
+    known = set(data.elements)
+    used = [f for f in given if {f.center, *f.neighbors} <= known]
+    report = [f"{len(used)} symmetry functions as given"]
+    if len(used) < len(given):
+        report.append(f"{len(given) - len(used)} given functions are of elements that the data do not have")
+    return used, report
+
+
+def _function(entry: SymmetryFunctionEntry, cutoff: float, length: float) -> SymmetryFunction:
+    """Symmetry function of a mapping whose lengths are in units of `length` Å; `cutoff` is in Å."""
+    return SymmetryFunction(
+        entry.kind, entry.center, tuple(entry.neighbors), cutoff if entry.cutoff is None else entry.cutoff * length,
+        eta=entry.eta / length**2, shift=entry.shift * length, zeta=entry.zeta, lam=float(entry.lam),
+    )  # fmt: skip
+
+
+def _networks(settings: NetworkModel | DeepPotentialModel, elements: Sequence[str]) -> dict[str, Any]:
+    network = settings.network
+    if unknown := sorted(set(network.per_element) - set(elements)):
+        raise InputError(
+            f"settings for {unknown[0]}, which is no element of the model", where="model.network.per_element",
+            expected=f"some of {', '.join(elements)}",
+        )  # fmt: skip
+    specs: dict[str, dict[str, Any]] = {}
+    for element in elements:
+        own = network.per_element.get(element)
+        hidden = own.hidden if own is not None and own.hidden is not None else network.hidden
+        activation = own.activation if own is not None and own.activation else network.activation
+        if isinstance(network, FittingNetworks):
+            specs[element] = {"hidden": hidden, "activation": activation, "timestep": network.timestep}
+        else:
+            specs[element] = {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
+    return specs
+
+
+def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, float], str | None]:
+    """Reference energy of each element, eV, and what should be known about it."""
+    given = config.data.reference_energies
+    labelled = [s for s in data.train if s.energy is not None]
+    if isinstance(given, Mapping):
+        if missing := sorted(set(data.elements) - set(given)):
+            raise InputError(f"no reference energy for {missing[0]}", where="data.reference_energies")
+        return {element: given[element] for element in data.elements}, None
+    if given == "none" or not labelled:
+        return dict.fromkeys(data.elements, 0.0), None
+    note = reference_energy_note(labelled, data.elements)
+    return fit_reference_energies(labelled, data.elements), note
+
+
+def _wall(settings: NetworkModel | DeepPotentialModel, data: LoadedData) -> dict[str, float]:
+    """Distance, Å, below which each pair of elements is repelled."""
+    if isinstance(settings.wall, dict):
+        known = set(data.elements)
+        return {pair: d for pair, d in settings.wall.items() if set(pair.split("-")) <= known}
+    if settings.wall == "on":
+        return data.min_distance
+    return wall_distances(data.min_distance) if settings.wall == "auto" else {}
