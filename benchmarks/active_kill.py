@@ -2,8 +2,9 @@
 
     python benchmarks/active_kill.py --kills 50
 
-Every third time a worker or a watcher of the project is killed too. The last line is ``RESULT {json}``: whether the
-labels are the same bit by bit, how many were computed twice, and how many are missing.
+Every third time a worker or a watcher of the project is killed too. A project that ends before all kills are done is
+followed by another. The last line is ``RESULT {json}``: whether the labels are the same bit by bit, how many were
+computed twice, how many are missing, and in which steps of the loop the kills fell.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 from active_toy import write_project
 
+from nnpkit.active.store import DATABASE
 from nnpkit.data.formats_extxyz import read_extxyz
 from nnpkit.lock import FolderLock
 
@@ -73,13 +77,27 @@ def wait_for_work(driver: subprocess.Popen[bytes], folder: Path) -> None:
         time.sleep(0.05)
 
 
-def disturbed(folder: Path, kills: int, seed: int, longest: float) -> dict[str, int]:
-    """Run with kills; how many of which kind happened."""
-    dice, done = random.Random(seed), Counter[str]()
+def running_step(folder: Path) -> str:
+    """Step of the loop that is under way."""
+    path = folder / "project" / DATABASE
+    if not path.exists():
+        return "start"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        try:
+            rows = database.execute("SELECT step FROM steps WHERE state = 'running'").fetchall()
+        except sqlite3.OperationalError:  # no tables yet
+            rows = []
+    return rows[0][0] if rows else "between steps"
+
+
+def disturbed(folder: Path, kills: int, dice: random.Random, longest: float) -> Counter[str]:
+    """Run with at most so many kills; how many of which kind, and in which step of the loop, there were."""
+    done = Counter[str]()
     while done["driver"] < kills:
-        exists = (folder / "project" / "active.sqlite").exists()
+        exists = (folder / "project" / DATABASE).exists()
         driver = drive(folder, "resume" if exists else "run")
-        if dice.random() < 0.8:  # else: while it starts
+        early = dice.random() < 0.1  # while it starts
+        if not early:
             wait_for_work(driver, folder)
         time.sleep(dice.uniform(0.0, longest))
         if driver.poll() is not None:
@@ -92,35 +110,43 @@ def disturbed(folder: Path, kills: int, seed: int, longest: float) -> dict[str, 
         driver.kill()
         driver.wait()
         done["driver"] += 1
-    finish(folder, "resume" if (folder / "project" / "active.sqlite").exists() else "run")
-    return dict(done)
+        done["in start-up" if early else f"in {running_step(folder)}"] += 1
+    finish(folder, "resume" if (folder / "project" / DATABASE).exists() else "run")
+    return done
 
 
 def main() -> None:
     """Run undisturbed, run with kills, compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--longest", type=float, help="most seconds of work between two kills; by default from the first run"
-    )
+    parser.add_argument("--longest", type=float, default=3.0, help="most seconds of work before a kill")
     arguments = parser.parse_args()
+    dice, done, projects = random.Random(arguments.seed), Counter[str](), 0
+    same, relabelled, lost, extra = True, 0, 0, 0
     with tempfile.TemporaryDirectory() as name:
-        calm, wild = Path(name).resolve() / "calm", Path(name).resolve() / "wild"
-        for folder in (calm, wild):
-            write_project(folder)
-        seconds = finish(calm, "run")
-        print(f"undisturbed: {seconds:.0f} s")
-        longest = arguments.longest or max(2.0, 2.5 * seconds / arguments.kills)
-        done = disturbed(wild, arguments.kills, arguments.seed, longest)
-        expected, found = labels(calm), labels(wild)
-        log = (wild / "project" / "computed.log").read_text().splitlines()
-        computed = Counter(line.split()[0] for line in log)
-        result = {
-            "kills": done.get("driver", 0), "worker_kills": done.get("worker", 0), "labels": len(expected),
-            "identical": found == expected, "relabelled": sum(n > 1 for n in computed.values()),
-            "lost": len(expected.keys() - found.keys()), "extra": len(found.keys() - expected.keys()),
-        }  # fmt: skip
+        calm = Path(name).resolve() / "calm"
+        write_project(calm)
+        print(f"undisturbed: {finish(calm, 'run'):.0f} s", flush=True)
+        expected = labels(calm)
+        while done["driver"] < arguments.kills:
+            wild = Path(name).resolve() / f"wild-{projects}"
+            write_project(wild)
+            done += disturbed(wild, arguments.kills - done["driver"], dice, arguments.longest)
+            projects, found = projects + 1, labels(wild)
+            log = (wild / "project" / "computed.log").read_text().splitlines()
+            same &= found == expected
+            relabelled += sum(n > 1 for n in Counter(line.split()[0] for line in log).values())
+            lost += len(expected.keys() - found.keys())
+            extra += len(found.keys() - expected.keys())
+            print(f"project {projects}: {dict(done)}, the same labels so far: {same}", flush=True)
+    result = {
+        "kills": done.pop("driver"), "worker_kills": done.pop("worker", 0), "projects": projects,
+        "labels_per_project": len(expected), "identical": same, "relabelled": relabelled, "lost": lost,
+        "extra": extra, "kills_by_step": dict(done),
+    }  # fmt: skip
     print("RESULT " + json.dumps(result))
 
 

@@ -16,8 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 from nnpkit.active.status import overhead
 from nnpkit.active.store import Store
 
@@ -26,18 +24,18 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "active_water"
 
 def run(folder: Path, rounds: int) -> Path:
     """Run some rounds of the water example; folder of the project."""
-    if not (EXAMPLE / "start.xyz").exists():
-        subprocess.run([sys.executable, EXAMPLE / "make_start.py"], check=True)
-    config = yaml.safe_load((EXAMPLE / "active.yaml").read_text(encoding="utf-8"))
-    config |= {"training": str(EXAMPLE / "train.yaml"), "output": str(folder / "project")}
-    config["stop"] = {"rounds": rounds, "candidates": 0.0}
-    path = folder / "active.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    subprocess.run(
-        [sys.executable, "-m", "nnpkit", "active", "run", path],
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    subprocess.run([sys.executable, EXAMPLE / "make_start.py"], check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "nnpkit",
+        "active",
+        "run",
+        EXAMPLE / "active.yaml",
+        f"output={folder / 'project'}",
+    ]
+    command += [f"stop.rounds={rounds}", "stop.candidates=0"]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return folder / "project"
 
 

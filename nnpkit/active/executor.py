@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -103,6 +104,7 @@ class Executor:
         config = Config(
             executors=[self._make_executor()], run_dir=str(self.folder / "parsl"), usage_tracking=0,
             strategy="none" if self.execution.executor == "local" else "simple", initialize_logging=False,
+            strategy_period=1,
         )  # fmt: skip
         self._kernel = DataFlowKernel(config)
         self._app = python_app(start_watcher, data_flow_kernel=self._kernel, executors=["nnpkit"])
@@ -159,7 +161,14 @@ class Executor:
                 self._after_unknown(folder, future, tries[folder])
 
     def _submit(self, folder: Path) -> Future[int]:
-        self._start()
+        for tries in range(1, _PATIENCE + 1):
+            try:
+                self._start()
+                break
+            except subprocess.TimeoutExpired as error:
+                if tries == _PATIENCE:
+                    raise ExecutorError(f"the scheduler does not answer: {error}") from None
+                self._pause(tries)
         future: Future[int] = self._app(str(folder))
         return future
 
@@ -176,7 +185,15 @@ class Executor:
             )
         if error is not None:  # the executor is bad (sbatch failed) or lost: begin with a new one
             self.close()
-        time.sleep(_BACKOFF * 2 ** (tries - 1))
+        self._pause(tries)
+
+    def _pause(self, tries: int) -> None:
+        """Wait before the next of some tries, longer every time, unless asked to stop."""
+        deadline = time.monotonic() + _BACKOFF * 2 ** (tries - 1)
+        while time.monotonic() < deadline:
+            if self.stop():
+                raise StoppedError("asked to stop")
+            time.sleep(0.1)
 
     def _ask_to_stop(self, folders: Iterable[Path]) -> None:
         """Have the running tasks of this machine end at the next good moment, and wait for that."""
