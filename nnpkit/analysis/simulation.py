@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from nnpkit.analysis.liquid import RadialDistribution, default_range, radial_dis
 from nnpkit.data.formats import write
 from nnpkit.data.formats_dump import iterate_dump
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import LoadedModel
 from nnpkit.files import atomic_write
-from nnpkit.md.lammps import FILES, VOLUME_FACTOR, Simulation
+from nnpkit.md.lammps import FILES, VOLUME_FACTOR, Simulation, input_files
+from nnpkit.md.run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.thermo import Thermo, ThermoReader
 
-__all__ = ["instability", "report"]
+__all__ = ["instability", "report", "simulate"]
 
 _RDF_FRAMES = 200
 _RDF_PAIRS = 1e7  # per frame, bounds the memory
@@ -55,6 +58,27 @@ def instability(simulation: Simulation, reader: ThermoReader) -> str | None:
             f"the temperature has reached {hottest:.0f} K by step {step} (limit {simulation.hottest:.0f} K)"
         )
     return None
+
+
+def simulate(
+    model: LoadedModel,
+    structure: Structure,
+    folder: str | Path,
+    simulation: Simulation,
+    *,
+    ranks: int = 1,
+    lmp: str | None = None,
+    overwrite: bool = False,
+    on_row: Callable[[Row], None] | None = None,
+) -> dict[str, Any]:
+    """Run LAMMPS in `folder` with `model` from `structure` on, and `report`; the summary.
+
+    Parameters and errors are those of `nnpkit.md.run` and `nnpkit.md.lammps.input_files`.
+    """
+    command = lammps_command(ranks, lmp)
+    prepare_folder(folder, input_files(simulation, structure, ranks=ranks), overwrite)
+    model.save(Path(folder) / FILES["model"], structure)
+    return report(folder, simulation, structure, run_lammps(folder, command, on_row), ranks)
 
 
 def report(folder: str | Path, simulation: Simulation, structure: Structure, reader: ThermoReader,

@@ -74,10 +74,10 @@ def md(
     trajectory, `final.extxyz`, restart files, plots, and `summary.json` with averages and their errors. The exit
     code is not 0 if LAMMPS fails or the run is not stable.
     """
-    from nnpkit.analysis.simulation import report
+    from nnpkit.analysis.simulation import simulate
     from nnpkit.md.lammps import FILES, Simulation, input_files
     from nnpkit.md.progress import SimulationProgress
-    from nnpkit.md.run import SimulationError, lammps_command, prepare_folder, run_lammps
+    from nnpkit.md.run import SimulationError, lammps_command, prepare_folder
 
     start = _read_structure(structure, replicate)
     if timestep is None:
@@ -90,16 +90,16 @@ def md(
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
         committee=potential.n_members > 1, watch=watch,
     )  # fmt: skip
-    command = lammps_command(ranks, lmp)
-    files = input_files(simulation, start, ranks=ranks)
-    prepare_folder(output, files, overwrite)
-    potential.save(output / FILES["model"], start)
     if dry_run:
+        lammps_command(ranks, lmp)
+        prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
+        potential.save(output / FILES["model"], start)
         print(f"Wrote {output}/in.lammps. To run it: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
         return
     with SimulationProgress(steps, relax) as progress:
-        reader = run_lammps(output, command, progress)
-    summary = report(output, simulation, start, reader, ranks)
+        summary = simulate(
+            potential, start, output, simulation, ranks=ranks, lmp=lmp, overwrite=overwrite, on_row=progress
+        )
     _print_summary(summary, output)
     if summary["unstable"]:
         raise SimulationError(_unstable(summary["unstable"], output))
