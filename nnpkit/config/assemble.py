@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from nnpkit.config.schema import Config
+from nnpkit.config.schema_forces import SubsetForces, TaylorForces
+from nnpkit.config.schema_schedules import EpochSchedule as EpochSettings
+from nnpkit.config.schema_schedules import FullSchedule as FullSettings
+from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
 from nnpkit.config.schema_training import Ekf
-from nnpkit.config.schema_training import EpochSchedule as EpochSettings
-from nnpkit.config.schema_training import FullSchedule as FullSettings
-from nnpkit.config.schema_training import GroupSchedule as GroupSettings
 from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
 from nnpkit.data.checks import Finding, find_suspicious
 from nnpkit.data.dataset import (
@@ -22,6 +23,7 @@ from nnpkit.data.dataset import (
 )  # fmt: skip
 from nnpkit.data.statistics import data_statistics
 from nnpkit.data.structure import Structure
+from nnpkit.data.taylor import TaylorRules, taylor_structures
 from nnpkit.data.validation import require_elements
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
@@ -35,6 +37,7 @@ from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
 from nnpkit.training.group_schedule import GroupSchedule
+from nnpkit.training.judge import StoreJudge
 from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.trainer import Predicts, Split
@@ -42,6 +45,7 @@ from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Upda
 
 __all__ = [
     "LoadedData",
+    "connect",
     "covariance_partition",
     "load_data",
     "make_schedule",
@@ -61,11 +65,18 @@ class LoadedData:
     statistics: dict[str, dict[str, Any]]  # of each split
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
+    additional: list[Structure] = field(default_factory=list)  # of which only the energy is learnt
+    parents: list[int] = field(default_factory=list)  # index of the training structure of each of these
 
     @property
     def train(self) -> list[Structure]:
         """Training structures."""
         return self.splits["train"]
+
+    @property
+    def learnt(self) -> list[Structure]:
+        """Training structures and, behind them, the additional ones."""
+        return [*self.train, *self.additional]
 
     @property
     def min_distance(self) -> dict[str, float]:
@@ -104,21 +115,38 @@ def load_data(config: Config) -> LoadedData:
             hint="repair or remove these frames, or set data.suspicious=warn",
         )  # fmt: skip
     statistics = {name: data_statistics(part) for name, part in splits.items()}
-    return LoadedData(splits, list(elements), statistics, findings)
+    loaded = LoadedData(splits, list(elements), statistics, findings)
+    if isinstance(config.training.force_training, TaylorForces):
+        _expand(loaded, config.training.force_training, config.seed)
+    return loaded
+
+
+def _expand(data: LoadedData, settings: TaylorForces, seed: int) -> None:
+    """Add displaced copies of the training structures."""
+    usual = {"cartesian": 0.03, "random": 0.01}[settings.strategy]
+    length = usual if settings.displacement is None else settings.displacement
+    rules = TaylorRules(settings.strategy, settings.multiple, length, settings.min_force)
+    own_seed = int(np.random.SeedSequence([seed, 4]).generate_state(1)[0])
+    found = taylor_structures(data.train, rules, own_seed)
+    data.additional, data.parents = found.structures, found.parents
+    data.notes += found.report
 
 
 def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
-    """Schedule of the training structures."""
-    settings = config.training.schedule
-    available = _available(structures)
+    """Schedule of the training structures, additional ones included."""
+    settings, forces = config.training.schedule, config.training.force_training
+    without = forces.kind in ("taylor", "none")
+    available = [a._replace(components=0) if without else a for a in _available(structures)]
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
     if isinstance(settings, EpochSettings | FullSettings):
-        forces = None if settings.forces == "all" else int(settings.forces)
-    if isinstance(settings, FullSettings):
-        labels = (settings.energy, forces, settings.virial)
-        return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
-    if isinstance(settings, EpochSettings):
-        return EpochSchedule(available, seed, settings.batch_size, settings.energy, forces, settings.virial)
+        wanted: int | float | None = None if settings.forces == "all" else int(settings.forces)
+        if isinstance(forces, SubsetForces):
+            wanted = float(forces.fraction)
+        labels = (settings.energy, 0 if without else wanted, settings.virial)
+        if isinstance(settings, FullSettings):
+            return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
+        largest = isinstance(forces, SubsetForces) and forces.select == "error"
+        return EpochSchedule(available, seed, settings.batch_size, *labels, largest)
     if isinstance(settings, GroupSettings):
         smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
@@ -127,9 +155,14 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
             None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
             settings.joint_from, settings.energy_first,
         )  # fmt: skip
-    return PinnSchedule(
-        available, seed, settings.energy_probability, settings.force_labels, settings.steps_per_epoch
-    )
+    probability = 1.0 if without else settings.energy_probability
+    return PinnSchedule(available, seed, probability, settings.force_labels, settings.steps_per_epoch)
+
+
+def connect(schedule: Schedule, store: FrameStore | MomentStore) -> None:
+    """Let a schedule that looks at errors before it chooses see those of the structures in `store`."""
+    if hasattr(schedule, "judge"):
+        schedule.judge = StoreJudge(store, store.structures)
 
 
 def _available(structures: Sequence[Structure]) -> list[Available]:
@@ -146,17 +179,21 @@ def make_splits(
     parts: Mapping[str, Sequence[Structure]],
     budget: float,
     progress: Callable[[], None] | None = None,
+    additional: Sequence[Structure] = (),
 ) -> dict[str, Split]:
-    """Prepared structures of every part, which share `budget` bytes; the first has the first call on them."""
+    """Prepared structures of every part, which share `budget` bytes; the first has the first call on them.
+
+    Behind those of the part ``train`` its store has the `additional` ones, of which only the energy is learnt.
+    """
     splits: dict[str, Split] = {}
-    everything = [structure for part in parts.values() for structure in part]
+    everything = [*(structure for part in parts.values() for structure in part), *additional]
     resolution = Resolution(model, everything) if isinstance(model.descriptor, DeepDescriptor) else None
     for name, part in parts.items():
-        structures = list(part)
+        structures, more = list(part), list(additional) if name == "train" else []
         if resolution is None:
-            store: FrameStore | MomentStore = FrameStore(model, structures, budget, progress)
+            store: FrameStore | MomentStore = FrameStore(model, structures, budget, progress, more)
         else:
-            store = MomentStore(resolution, structures, budget, progress)
+            store = MomentStore(resolution, [*structures, *more], budget, progress)
         budget -= store.kept_bytes
         splits[name] = Split(structures, store)
     return splits

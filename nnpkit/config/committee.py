@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from nnpkit.config import run
-from nnpkit.config.assemble import LoadedData, load_data, make_schedule, make_splits, make_update
+from nnpkit.config.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
 from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
@@ -102,7 +102,7 @@ def _member_config(config: Config, name: str, member: int) -> Config:
 
 
 def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedData, list[int]]:
-    """Data of a member, and which of the training structures these are."""
+    """Data of a member, and which of the training structures, and the additional ones behind them, these are."""
     assert config.committee is not None
     n, kind = len(data.train), config.committee.resample
     random = np.random.default_rng([config.seed, 3, member])
@@ -113,7 +113,12 @@ def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedDat
         left_out = max(1, round((config.data.test_fraction or 0.1) * n))
         indices = np.sort(random.permutation(n)[: max(1, n - left_out)])
     train = [data.train[i] for i in indices]
-    return replace(data, splits={**data.splits, "train": train}), [int(i) for i in indices]
+    used = [k for k, parent in enumerate(data.parents) if parent in set(indices.tolist())]
+    own = replace(
+        data, splits={**data.splits, "train": train}, additional=[data.additional[k] for k in used],
+        parents=[data.parents[k] for k in used],
+    )  # fmt: skip
+    return own, [*(int(i) for i in indices), *(n + k for k in used)]
 
 
 def _base_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
@@ -164,7 +169,7 @@ class _Member:
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
         if not all(isinstance(split.store, FrameStore) for split in shared.values()):
-            return make_splits(model, self.data.splits, budget)
+            return make_splits(model, self.data.splits, budget, additional=self.data.additional)
         views = {}
         for name, split in shared.items():
             store = copy.copy(split.store)
@@ -172,6 +177,7 @@ class _Member:
             store.model = model
             if name == "train":
                 store.frames = [store.frames[i] for i in self.indices]
+                store.structures = [store.structures[i] for i in self.indices]
             views[name] = Split(self.data.splits[name], store)
         return views
 
@@ -195,8 +201,9 @@ class _Member:
         config, last = self.config, latest_checkpoint(self.folder.path)
         checkpoint = None if last is None else run._matching_checkpoint(last, self.identity)
         model = self.model(base) if checkpoint is None else model_from(checkpoint, str(last))
-        schedule = make_schedule(config, self.data.train)
+        schedule = make_schedule(config, self.data.learnt)
         splits = self.splits(model, shared, budget)
+        connect(schedule, splits["train"].store)
         n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
         update = make_update(config, splits["train"].store, n_updates)
         write_config(config, self.folder.path / "config.yaml")

@@ -14,6 +14,7 @@ from rich.console import Console
 from nnpkit import __version__
 from nnpkit.config.assemble import (
     LoadedData,
+    connect,
     covariance_partition,
     load_data,
     make_schedule,
@@ -95,10 +96,11 @@ def run_training(
         model, report = earlier_model(earlier, data, config.start.run if config.start else "")
     else:
         model, report = make_model(config, data)
-    schedule = make_schedule(config, data.train)
+    schedule = make_schedule(config, data.learnt)
     memory = _memory(config, model, data)
-    _announce(console, model, [*report, *_blocks(config, model)], memory)
+    _announce(console, model, [*report, *data.notes, *_blocks(config, model)], memory)
     splits = _prepare(model, data, memory["budget"], console)
+    connect(schedule, splits["train"].store)
     n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
     update = make_update(config, splits["train"].store, n_updates)
     with folder.claimed():
@@ -201,6 +203,7 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
         prepared = moment_bytes(structures, model.cutoff, len(model.elements))
     else:
         prepared = derivative_bytes(structures, model.cutoff, max(model.descriptor.n_features))
+        budget = budget if config.training.keeps_derivatives else 0
     return {
         "derivatives": prepared,
         "covariance": covariance,
@@ -235,8 +238,9 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
 
 def _prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
     """Structures with all that does not change in training; the first set has the first call on the memory."""
-    with Progress("preparing structures", sum(map(len, data.splits.values())), console) as bar:
-        return make_splits(model, data.splits, budget, bar.advance)
+    total = sum(map(len, data.splits.values())) + len(data.additional)
+    with Progress("preparing structures", total, console) as bar:
+        return make_splits(model, data.splits, budget, bar.advance, data.additional)
 
 
 def _data_report(
@@ -252,7 +256,7 @@ def _data_report(
         "reference_energies": model.spec["reference_energies"],
         "wall": model.spec["wall"],
         "descriptor": {
-            "report": report,
+            "report": [*report, *data.notes],
             "functions": [str(SymmetryFunction(**f)) for f in model.spec.get("functions", ())],
         },
         "memory": dict(memory),

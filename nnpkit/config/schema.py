@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
-from nnpkit.config.schema_training import Training, _default_kind
-from nnpkit.config.section import Fraction, PathList, Section
+from nnpkit.config.schema_training import Training
+from nnpkit.config.section import Fraction, PathList, Section, default_kind
 
 __all__ = ["Config", "Data"]
 
@@ -76,7 +76,7 @@ class Config(Section):
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")
     model: Annotated[
-        AcsfModel | ChebyshevModel | DeepPotentialModel, Field(discriminator="kind"), _default_kind("acsf")
+        AcsfModel | ChebyshevModel | DeepPotentialModel, Field(discriminator="kind"), default_kind("acsf")
     ] = Field(
         AcsfModel(), description="The potential: `kind: acsf`, `kind: chebyshev` or `kind: deep_potential`."
     )
@@ -101,6 +101,10 @@ class Config(Section):
         ):
             return values
         optimizer = training.get("optimizer") or {}
+        forces = training.get("force_training", "direct")
+        forces = forces.get("kind", "direct") if isinstance(forces, dict) else forces
+        if forces in ("subset", "taylor", "none", None):
+            return values
         if "schedule" in training or not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
             return values
         return {**values, "training": {**training, "schedule": {"kind": "groups"}}}

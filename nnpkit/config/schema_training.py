@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section
+from nnpkit.config.schema_forces import DirectForces, ForceTraining, SubsetForces
+from nnpkit.config.schema_schedules import EpochSchedule, FullSchedule, GroupSchedule, PinnSchedule
+from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section, default_kind
 
 __all__ = [
-    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "EpochSchedule", "FullSchedule", "GroupSchedule", "Lbfgs", "Noise",
-    "PinnSchedule", "Prefactors", "Training", "Weights",
+    "Adam", "Checkpoint", "EarlyStopping", "Ekf", "Lbfgs", "Noise", "Prefactors", "Training", "Weights",
 ]  # fmt: skip
 
-
-def _default_kind(kind: str) -> BeforeValidator:
-    """Let a section without ``kind`` be of the default kind."""
-
-    def add_kind(value: Any) -> Any:
-        return {"kind": kind, **value} if isinstance(value, dict) else value
-
-    return BeforeValidator(add_kind)
+_default_kind = default_kind
 
 
 class Noise(Section):
@@ -162,95 +156,6 @@ class Lbfgs(Section):
     )
 
 
-class PinnSchedule(Section):
-    """At every update the energy or some forces of one random structure (Shao et al. 2021, Fig. 1b)."""
-
-    kind: Literal["pinn"] = Field("pinn", description="Kind of the schedule.")
-    energy_probability: float = Field(
-        0.5, ge=0.0, le=1.0, description="Probability that an update uses an energy."
-    )
-    force_labels: PositiveInt = Field(
-        10, description="Random force components in an update that uses forces."
-    )
-    steps_per_epoch: PositiveInt | None = Field(
-        None, description="Updates that count as an epoch; by default the number of training structures."
-    )
-
-
-def _something_to_learn(schedule: Any) -> Any:
-    """Refuse a schedule without labels."""
-    if not (schedule.energy or schedule.forces or schedule.virial):
-        raise ValueError("energies, forces and virials are all switched off: nothing to learn from")
-    return schedule
-
-
-class EpochSchedule(Section):
-    """Every structure once per epoch, in random order."""
-
-    kind: Literal["epoch"] = Field("epoch", description="Kind of the schedule.")
-    batch_size: PositiveInt = Field(1, description="Structures per update.")
-    energy: bool = Field(True, description="Use energies.")
-    forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
-        30,
-        description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0.",
-    )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
-
-    _learns = model_validator(mode="after")(_something_to_learn)
-
-
-class FullSchedule(Section):
-    """The same labels of all structures at every update; for L-BFGS."""
-
-    kind: Literal["full"] = Field("full", description="Kind of the schedule.")
-    energy: bool = Field(True, description="Use energies.")
-    forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
-        "all", description="Force components of each structure, drawn once; `all`, a number, or 0."
-    )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
-    steps_per_epoch: PositiveInt = Field(
-        10, description="Updates, iterations of L-BFGS, that count as an epoch."
-    )
-
-    _learns = model_validator(mode="after")(_something_to_learn)
-
-
-class GroupSchedule(Section):
-    """Every structure once per epoch, in random order: the forces of some groups of its atoms, and its energy.
-
-    The updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters, and what a Deep Potential with
-    `kind: ekf` learns by if no schedule is given.
-    """
-
-    kind: Literal["groups"] = Field("groups", description="Kind of the schedule.")
-    batch_size: PositiveInt = Field(1, description="Structures per update.")
-    energy: bool = Field(True, description="Use energies.")
-    energy_first: bool = Field(
-        False,
-        description="Update with the energy before the forces, as published; after them it takes back what they do to "
-        "the energies of all structures alike.",
-    )
-    group_atoms: PositiveInt | None = Field(
-        None,
-        description="Atoms of a group, drawn anew in every epoch; by default six, or as many as the smallest structure "
-        "has.",
-    )
-    groups: Literal["all"] | PositiveInt = Field(
-        4, description="Groups of each structure, or `all` for as many as it takes to use all of its atoms."
-    )
-    reduction: Literal["none", "signed_mean"] = Field(
-        "none",
-        description="`none`: every force component is an observation; `signed_mean`: those of a group are one, the "
-        "mean of their absolute errors, as published.",
-    )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
-    joint_from: Annotated[int, Field(ge=0)] | None = Field(
-        None,
-        description="First epoch (counted from 0) in which energy, groups and virial of a batch are one update from "
-        "one evaluation of the model; before it, and by default always, each is an update of its own.",
-    )
-
-
 class Weights(Section):
     """Weights c of the kinds of labels in the squared loss (Shao et al. 2021, section II A), in eV and Å.
 
@@ -289,17 +194,28 @@ class Training(Section):
     """How the model is trained and how the run is recorded."""
 
     epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train.")
-    optimizer: Annotated[Ekf | Adam | Lbfgs, Field(discriminator="kind"), _default_kind("ekf")] = Field(
+    optimizer: Annotated[Ekf | Adam | Lbfgs, Field(discriminator="kind"), default_kind("ekf")] = Field(
         Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )
     schedule: Annotated[
         EpochSchedule | PinnSchedule | GroupSchedule | FullSchedule,
         Field(discriminator="kind"),
-        _default_kind("epoch"),
+        default_kind("epoch"),
     ] = Field(
         EpochSchedule(),
         description="Which labels each update uses: `kind: epoch`, `kind: pinn`, `kind: groups` or, with `lbfgs`, "
         "`kind: full`.",
+    )
+    force_training: ForceTraining = Field(
+        DirectForces(),
+        description="How forces are learnt: `direct`, `subset`, `taylor` or `none`, or a section with one of these as "
+        "its `kind` and its settings.",
+    )
+    feature_derivatives: Literal["kept", "streamed"] | None = Field(
+        None,
+        description="Derivatives of symmetry functions or Chebyshev coefficients: `kept` between epochs as far as "
+        "`memory_budget_gb` allows, or `streamed`, computed at every use. By default kept if forces are learnt "
+        "(`direct`, `subset`).",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
@@ -348,3 +264,31 @@ class Training(Section):
                 "Set training.schedule.kind to epoch"
             )
         return self
+
+    @model_validator(mode="after")
+    def _schedule_knows_these_forces(self) -> Training:
+        forces, kind = self.force_training, self.schedule.kind
+        if forces.kind in ("taylor", "none") and kind == "groups":
+            raise ValueError(
+                f"a schedule of kind groups is of forces, force_training is {forces.kind}. Set it to epoch"
+            )
+        if isinstance(forces, SubsetForces):
+            if kind in ("pinn", "groups"):
+                raise ValueError(
+                    f"a schedule of kind {kind} chooses its own forces; force_training: subset is for epoch and full"
+                )
+            if forces.select == "error" and kind == "full":
+                raise ValueError(
+                    "a schedule of kind full uses the same labels at every update; select: error does not"
+                )
+        if isinstance(self.schedule, EpochSchedule | FullSchedule):
+            silent = forces.kind == "none" and not (self.schedule.energy or self.schedule.virial)
+            if silent or (forces.kind == "taylor" and not self.schedule.energy):
+                raise ValueError(f"force_training is {forces.kind}, but the schedule does not use energies")
+        return self
+
+    @property
+    def keeps_derivatives(self) -> bool:
+        """Whether derivatives of features are kept between epochs."""
+        default = "streamed" if self.force_training.kind in ("taylor", "none") else "kept"
+        return (self.feature_derivatives or default) == "kept"

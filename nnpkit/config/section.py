@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Fraction", "NonNegative", "PathList", "Positive", "PositiveInt", "Section"]
+__all__ = ["Fraction", "NonNegative", "PathList", "Positive", "PositiveInt", "Section", "default_kind"]
 
 
 class Section(BaseModel):
@@ -17,6 +17,15 @@ class Section(BaseModel):
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """Let a section without ``kind`` be of the default kind."""
+
+    def add_kind(value: Any) -> Any:
+        return {"kind": kind, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(add_kind)
 
 
 Positive = Annotated[float, Field(gt=0.0)]

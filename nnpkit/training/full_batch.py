@@ -33,8 +33,9 @@ class FullSchedule:
         Decides which force components are used, if not all.
     energy, virial : bool
         Use energies, virials.
-    forces : int or None
-        Force components of each structure, drawn once without repetition; None: all, 0: none.
+    forces : int, float or None
+        Force components of each structure, drawn once without repetition; a float is that part of them; None: all,
+        0: none.
     steps_per_epoch : int
         Updates that count as an epoch.
 
@@ -49,7 +50,7 @@ class FullSchedule:
         available: Sequence[Available],
         seed: int,
         energy: bool = True,
-        forces: int | None = None,
+        forces: int | float | None = None,
         virial: bool = False,
         steps_per_epoch: int = 10,
     ) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "Available",
     "BatchedSchedule",
     "EpochSchedule",
+    "Judge",
     "Labels",
     "PinnSchedule",
     "Schedule",
@@ -43,6 +44,18 @@ class Available(NamedTuple):
     components: int  # number of force components, 0 without forces
     virial: bool
     name: str = ""  # for messages
+
+
+class Judge(Protocol):
+    """Knows how wrong the potential is, as it is now."""
+
+    def energy_error(self, index: int) -> float:
+        """Error of the energy of a structure, eV/atom, without sign."""
+        ...
+
+    def force_errors(self, index: int) -> Tensor:
+        """Errors of the force components (3N,) of a structure, eV/Å, without sign."""
+        ...
 
 
 class Schedule(Protocol):
@@ -215,8 +228,16 @@ class EpochSchedule(BatchedSchedule):
         Structures per update.
     energy, virial : bool
         Use energies, virials.
-    forces : int or None
-        Force components of each structure, drawn anew every epoch without repetition; None: all, 0: none.
+    forces : int, float or None
+        Force components of each structure, drawn anew every epoch without repetition; a float is that part of them;
+        None: all, 0: none.
+    largest : bool
+        Take the components with the largest errors instead, as the `judge` sees them just before the update.
+
+    Attributes
+    ----------
+    judge : Judge or None
+        To be set before the first epoch if `largest`.
 
     Raises
     ------
@@ -230,15 +251,17 @@ class EpochSchedule(BatchedSchedule):
         seed: int,
         batch_size: int = 1,
         energy: bool = True,
-        forces: int | None = None,
+        forces: int | float | None = None,
         virial: bool = False,
+        largest: bool = False,
     ) -> None:
         used = [
             Available(a.energy and energy, 0 if forces == 0 else a.components, a.virial and virial)
             for a in available
         ]
         super().__init__(used, seed, batch_size)
-        self.forces = forces
+        self.forces, self.largest = forces, largest
+        self.judge: Judge | None = None
         require_labels(available, energy=energy, forces=forces != 0, virial=virial)
 
     def epoch_length(self, epoch: int = 0) -> int:
@@ -247,8 +270,17 @@ class EpochSchedule(BatchedSchedule):
 
     def _updates(self, batch: list[int]) -> Iterator[Labels]:
         energy, forces, virial = self._kind(batch[0])
-        components = [_some(self.used[index].components, self.forces, self.generator) for index in batch]
-        yield Labels(batch, bool(energy), components if forces else None, bool(virial))
+        components = [self._components(index) for index in batch] if forces else None
+        yield Labels(batch, bool(energy), components, bool(virial))
+
+    def _components(self, index: int) -> Tensor:
+        total, wanted = self.used[index].components, self.forces
+        if isinstance(wanted, float):
+            wanted = max(1, round(wanted * total))
+        if not self.largest or wanted is None:
+            return _some(total, wanted, self.generator)
+        assert self.judge is not None
+        return torch.topk(self.judge.force_errors(index), min(wanted, total)).indices.sort().values
 
 
 def require_labels(available: Sequence[Available], *, energy: bool, forces: bool, virial: bool) -> None:

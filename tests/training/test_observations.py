@@ -50,8 +50,26 @@ def everything():
     return labels([0, 2], True, [torch.tensor([0, 7, 7, 13]), torch.tensor([2])], True)
 
 
-def test_kept_derivatives_predict_what_the_potential_predicts(observer):
+def test_energies_alone_need_no_edges(observer):
+    structures = labelled_structures()
+    store = FrameStore(observer.model, structures[:1], 0.0, energies=structures[1:])
+    alone = Observer(store, observer.noise, observer.weights)
+    assert [len(store[n].edge_vec) > 0 for n in range(3)] == [True, False, False]
+    for index in range(3):
+        assert float(store.predict(index).energy) == pytest.approx(
+            float(observer.store.predict(index).energy), rel=1e-13
+        )
+        for found, expected in zip(
+            alone.measure(labels([index])), observer.measure(labels([index])), strict=True
+        ):
+            assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("budget", [1e9, 0.0], ids=["kept", "streamed"])
+def test_derivatives_predict_what_the_potential_predicts(observer, budget):
     potential = Potential(observer.model)
+    observer.store = FrameStore(observer.model, labelled_structures(), budget)
+    assert observer.store.n_kept == (3 if budget else 0)
     for index, structure in enumerate(labelled_structures()):
         expected = potential(build_graph(structure, observer.model.elements, observer.model.cutoff))
         prediction = observer.store.predict(index)
