@@ -8,6 +8,8 @@ explodes is no failure: what was good until then is kept.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -72,7 +74,11 @@ def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.n
         reader = run_lammps(folder, lammps_command(job["ranks"]))
     except InputError:
         raise
-    except NnpkitError as error:  # the run exploded
+    except NnpkitError as error:  # the run exploded, or somebody killed it
+        if getattr(error, "killed", False):
+            os.kill(
+                os.getpid(), signal.SIGKILL
+            )  # so that the watcher begins again, and the frames stay the same
         ended = str(error)
         log = folder / "log.lammps"
         if log.exists():

@@ -23,10 +23,13 @@ _OUR_FILES = (
     *FILES.values(), "thermo.csv", "final.extxyz", "final.restart", "restart.[ab]", "summary.json", "rdf.csv", "*.png",
     "watch.extxyz", "watch.restart",
 )  # fmt: skip
+_KILLED = (-9, 9, 137, -15, 15, 143)  # exit codes after SIGKILL and SIGTERM, of LAMMPS, MPICH, a shell
 
 
 class SimulationError(NnpkitError):
-    """LAMMPS failed, or the run was not stable."""
+    """LAMMPS failed, or the run was not stable; `killed` if it was ended from outside (SIGKILL, SIGTERM)."""
+
+    killed = False
 
 
 def prepare_folder(folder: str | Path, files: Mapping[str, str], overwrite: bool = False) -> None:
@@ -142,7 +145,9 @@ def run_lammps(
             _stop(process)
             raise
     if process.returncode or not len(reader.thermo()):
-        raise SimulationError(_failure(reader, list(tail), log, process.returncode))
+        error = SimulationError(_failure(reader, list(tail), log, process.returncode))
+        error.killed = not reader.errors and process.returncode in _KILLED
+        raise error
     return reader
 
 
