@@ -21,7 +21,7 @@ from nnpkit.active.exploration import prepare_run, strained
 from nnpkit.active.explore_worker import read_candidates
 from nnpkit.active.labeller import Labeller
 from nnpkit.active.labelling import EXPECTED_ENERGY
-from nnpkit.active.programs import python
+from nnpkit.active.programs import import_ahead, python
 from nnpkit.active.project import (
     Folders,
     Project,
@@ -96,7 +96,8 @@ class Loop:
 
     def run(self) -> str:
         """Go on until the loop ends or is stopped; why it ended."""
-        self._log_session()
+        self.store.log_session(self.began)
+        import_ahead("parsl", "skmatter.sample_selection")
         try:
             with self.executor:
                 self._step(0, "begin", self._begin)
@@ -115,20 +116,8 @@ class Loop:
                         self._step(number, name, function)
                     number += 1
         finally:
-            self._log_session(end=True)
+            self.store.log_session(self.began, end=time.time())
             self.store.lock.release()
-
-    def _log_session(self, end: bool = False) -> None:
-        """Note when a driver began and ended; a killed one ended with the last that it noted."""
-        sessions = self.store.fact("sessions") or []
-        if end and sessions:
-            sessions[-1]["end"] = time.time()
-        else:
-            noted = self.store.query("SELECT MAX(time) FROM runs")[0][0] or 0.0
-            for session in sessions:
-                session["end"] = session["end"] or max(session["begin"], noted)
-            sessions.append({"begin": self.began, "end": None})
-        self.store.note("sessions", sessions)
 
     def _step(self, number: int, name: str, function: Callable[[int], dict[str, Any]]) -> None:
         if self.store.step(number, name) is not None:

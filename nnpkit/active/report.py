@@ -9,25 +9,29 @@ from typing import Any
 
 import numpy as np
 
+from nnpkit.active.curve import curve
 from nnpkit.active.explore_worker import read_candidates
 from nnpkit.active.status import overhead, rounds_of
 from nnpkit.active.store import Store
 from nnpkit.analysis.page import Page, image, table, text
 from nnpkit.analysis.plots import canvas, png
 from nnpkit.data.formats_extxyz import read_extxyz
+from nnpkit.data.structure import Structure
 from nnpkit.errors import NnpkitError
 
 __all__ = ["write_report"]
 
 
-def write_report(folder: Path, path: Path) -> Path:
-    """Write the report of the project in `folder`; the path."""
+def write_report(folder: Path, path: Path, test: Sequence[Structure] = ()) -> Path:
+    """Write the report of the project in `folder`, with the errors of every round on `test`; the path."""
     store = Store(folder)
     rounds = rounds_of(store)
+    for number, errors in (curve(store, test) if test else {}).items():
+        rounds[number]["test"] = {**errors, "n_train": rounds[number]["model"]["n_train"]}
     cost = overhead(store)
     page = Page(folder.absolute().name, _summary(store, cost))
     for title, note, draw in (
-        ("Errors per round", "Root mean squared errors of the committee on the validation set.", _draw_errors),
+        ("Errors per round", "Root mean squared errors of the committees.", _draw_errors),
         ("Energies per round", "Energies of each round's labels, less the mean of the first data.", _draw_energies),
         ("What was uncertain", "Disagreement in the exploration runs of each round, and the bounds.", _draw_runs),
         ("Disagreement against true error", "Validation atoms of the last round.", _draw_calibration),
@@ -64,11 +68,11 @@ def _draw_errors(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) ->
     known = [r for r in rounds if "model" in r]
     axes = figure.subplots(1, 2)
     for ax, key, unit in zip(axes, ("energy_rmse", "force_rmse"), ("meV/atom", "meV/Å"), strict=True):
-        points = [
-            (r["model"]["n_train"], 1e3 * r["model"][key]) for r in known if r["model"].get(key) is not None
-        ]
-        if points:
-            ax.plot(*np.array(points).T, "o-")
+        for source, name in (("model", "validation set, which grows"), ("test", "test set")):
+            given = [r[source] for r in known if r.get(source, {}).get(key) is not None]
+            if given:
+                ax.plot([e["n_train"] for e in given], [1e3 * e[key] for e in given], "o-", label=name)
+                ax.legend(fontsize=8)
         ax.set(xlabel="training structures", ylabel=f"{key.split('_')[0]} RMSE, {unit}", ylim=(0, None))
     return bool(known)
 
@@ -158,19 +162,18 @@ def _rounds_table(rounds: Sequence[dict[str, Any]]) -> str:
     rows = []
     for r in rounds:
         selected, labelled = r.get("select", {}), r.get("label", {})
+        errors = [
+            r.get(source, {}).get(key)
+            for source in ("model", "test")
+            for key in ("energy_rmse", "force_rmse")
+        ]
         rows.append(
-            [r["round"], r.get("model", {}).get("n_train"), selected.get("fraction"), selected.get("taken"),
-             labelled.get("done"), labelled.get("quarantined"), *(r["seconds"].get(s) for s in steps)]
+            [r["round"], r.get("model", {}).get("n_train"), *(None if e is None else 1e3 * e for e in errors),
+             selected.get("fraction"), selected.get("taken"), labelled.get("done"), labelled.get("quarantined"),
+             *(r["seconds"].get(s) for s in steps)]
         )  # fmt: skip
-    head = [
-        "round",
-        "training structures",
-        "uncertain",
-        "taken",
-        "labels",
-        "failed",
-        *(f"{s}, s" for s in steps),
-    ]
+    head = ["round", "training structures", "E validation, meV/atom", "F validation, meV/Å", "E test", "F test",
+            "uncertain", "taken", "labels", "failed", *(f"{s}, s" for s in steps)]  # fmt: skip
     return table(head, rows)
 
 

@@ -214,6 +214,18 @@ class Store:
 
     # ---- steps, runs, models, decisions
 
+    def log_session(self, began: float, end: float | None = None) -> None:
+        """Note when a driver began or ended; a killed one ended with the last that it noted."""
+        sessions = self.fact("sessions") or []
+        if end is not None and sessions:
+            sessions[-1]["end"] = end
+        else:
+            noted = self.query("SELECT MAX(time) FROM runs")[0][0] or 0.0
+            for session in sessions:
+                session["end"] = session["end"] or max(session["begin"], noted)
+            sessions.append({"begin": began, "end": None})
+        self.note("sessions", sessions)
+
     def begin_step(self, round_: int, step: str) -> None:
         """Note that a step is under way; the first beginning is kept."""
         with self.transaction() as database:

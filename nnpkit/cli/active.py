@@ -36,6 +36,12 @@ def active(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="With report: the HTML file.")
     ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--test", metavar="DATA", help="With report: labelled structures on which to judge every round."
+        ),
+    ] = None,
 ) -> None:
     """Improve a potential by itself: explore with a committee, label where it disagrees, train again.
 
@@ -55,8 +61,10 @@ def active(
         _status(folder, watch)
     else:
         from nnpkit.active.report import write_report
+        from nnpkit.data.dataset import load_dataset
 
-        print(f"report: {write_report(folder, output or folder / 'report.html')}")
+        page = write_report(folder, output or folder / "report.html", load_dataset(test) if test else ())
+        print(f"report: {page}")
 
 
 def _config(project: Path, overrides: list[str]) -> ActiveConfig:

@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from active_tools import shaken_copper
 from typer.testing import CliRunner
 
+from nnpkit.active.curve import curve
 from nnpkit.active.label_files import LabelFiles
 from nnpkit.active.label_worker import label_all
 from nnpkit.active.labelling import Limits
@@ -26,6 +28,7 @@ from nnpkit.cli import main
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.formats import read
+from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.lock import FolderLock
 
@@ -94,10 +97,25 @@ def test_status_and_report(finished) -> None:
     assert "all 1 rounds are done" in " ".join(status.stdout.split())
     assert nnpkit("report", "active.yaml", "-o", "page.html").exit_code == 0
     page = (finished / "page.html").read_text()
+    assert not (finished / "project" / "curve.json").exists()
     for words in ("Errors per round", "Energies per round", "What was uncertain", "Costs", "number 1 by fps"):
         assert words in page
     assert page.count("data:image/png;base64,") == 5
     assert not re.search(r"(src|href)=.?http", page)
+
+
+def test_every_round_is_judged_on_data_it_never_saw(copy) -> None:
+    result = nnpkit("report", "project", "--test", "copper.xyz", "-o", "page.html")
+    assert result.exit_code == 0, result.output
+    kept = list(json.loads((copy / "project" / "curve.json").read_text()).values())
+    assert len(kept) == 2  # rounds
+    expected = load(copy / "project/rounds/001/train/model/committee.pt").predict(
+        read("copper.xyz", frames=0)[0]
+    )
+    label = read("copper.xyz", frames=0)[0]
+    store = Store(copy / "project")
+    (alone,) = [e["force_rmse"] for n, e in curve(store, [label]).items() if n == 1]
+    assert alone == pytest.approx(np.sqrt(np.mean((expected.forces - label.forces) ** 2)), rel=1e-12)
 
 
 def test_a_finished_project_is_not_begun_again(finished) -> None:
