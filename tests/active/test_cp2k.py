@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -13,6 +17,7 @@ from nnpkit.active.labelling import CalculationError, Limits, compute_label
 from nnpkit.active.labelling_cp2k import Cp2kReference, cp2k_input, parse_cp2k
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.units import BOHR, HARTREE
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "active_cp2k" / "blyp.inp"
 OUTPUT = """\
@@ -114,19 +119,61 @@ def test_what_did_not_converge_is_refused(tmp_path, output, words) -> None:
         compute_label(reference, water(), work, Limits(), {})
 
 
-@pytest.mark.skipif(shutil.which("cp2k.psmp") is None, reason="no cp2k.psmp on the PATH")
-def test_forces_and_stress_are_derivatives_of_the_energies(tmp_path) -> None:
-    """Independent of how CP2K prints them: its energies of displaced and strained molecules."""
+needs_cp2k = pytest.mark.skipif(shutil.which("cp2k.psmp") is None, reason="no cp2k.psmp on the PATH")
+
+
+def label_of(structure: Structure, work: Path) -> Structure:
     reference = Cp2kReference(str(EXAMPLE), settings={"cutoff": 400, "minimizer": "DIIS"})
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    return compute_label(reference, structure, work, Limits(net_force=0.1), {})
+
+
+@pytest.fixture(scope="module")
+def label(tmp_path_factory) -> Structure:
+    """What the example says about a molecule."""
+    return label_of(water(), tmp_path_factory.mktemp("label") / "work")
+
+
+@needs_cp2k
+def test_a_label_is_what_cp2k_says_by_itself(label, tmp_path) -> None:
+    """An input written by hand, coordinates from a file, energy and forces from other lines of the output."""
+    atoms = water().to_atoms()
+    ase.io.write(tmp_path / "water.xyz", atoms, format="xyz")
+    text = EXAMPLE.read_text().replace("WFN_RESTART_FILE_NAME start.wfn", "")
+    coordinates = "&TOPOLOGY\nCOORD_FILE_NAME water.xyz\nCOORD_FILE_FORMAT XYZ\n&END TOPOLOGY"
+    text = re.sub(r"&COORD.*&END COORD", coordinates, text, flags=re.DOTALL)
+    for name, value in {
+        "cell": "ABC 5.5 5.6 5.4",
+        "cutoff": 400,
+        "minimizer": "DIIS",
+        "scf_guess": "ATOMIC",
+    }.items():
+        text = text.replace(f"{{{{{name}}}}}", str(value))
+    (tmp_path / "by_hand.inp").write_text(text)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.setdefault("CP2K_DATA_DIR", "/usr/share/cp2k")
+    done = subprocess.run(
+        ["cp2k.psmp", "-i", "by_hand.inp"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    energy = float(re.findall(r"Total energy: +(\S+)", done.stdout)[-1]) * HARTREE
+    rows = re.findall(r"^ +[123] +[12] +[OH] +(\S+) +(\S+) +(\S+)$", done.stdout, flags=re.MULTILINE)
+    assert label.energy == pytest.approx(energy, abs=1e-6)
+    np.testing.assert_allclose(label.forces, np.array(rows[-3:], float) * HARTREE / BOHR, atol=1e-6)
+
+
+@needs_cp2k
+def test_forces_and_stress_are_derivatives_of_the_energies(label, tmp_path) -> None:
+    """Independent of how CP2K prints them: its energies of displaced and strained molecules."""
 
     def energy(**change: float) -> float:
-        work = tmp_path / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        return compute_label(reference, water(**change), work, Limits(net_force=0.1), {}).energy
+        return label_of(water(**change), tmp_path / "work").energy
 
-    (tmp_path / "first").mkdir()
-    label = compute_label(reference, water(), tmp_path / "first", Limits(net_force=0.1), {})
     force = -(energy(shift=0.02) - energy(shift=-0.02)) / 0.04
     stress = (energy(strain=0.01) - energy(strain=-0.01)) / 0.02 / water().volume
     assert label.forces[0, 1] == pytest.approx(force, abs=0.1)
