@@ -101,30 +101,34 @@ def plot(
 
 
 def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Test force errors when frames are added by selection and at random."""
+    """Test force errors when frames are added by selection and at random, from the same beginnings."""
     pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
     found: dict[str, list[list[float]]] = {"selected": [], "random": []}
     for seed in range(1, arguments.seeds + 1):
-        first = np.random.default_rng(seed).permutation(len(pool))[: arguments.start]
+        first = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))[: arguments.start]]
+        begin = folder / f"begin-{seed}"
+        error = committee(begin, [pool[i] for i in first], test, arguments, seed)["test"]["force_rmse"]
         for kind in found:
-            have, errors = [int(i) for i in first], []
+            have, errors, last = first, [error], begin
             random = np.random.default_rng([seed, 1])
-            for step in range(arguments.steps + 1):
-                name = folder / f"{kind}-{seed}-{step}"
-                summary = committee(name, [pool[i] for i in have], test, arguments, seed)
-                errors.append(summary["test"]["force_rmse"])
+            for step in range(arguments.steps):
                 rest = [i for i in range(len(pool)) if i not in set(have)]
                 if kind == "random":
-                    have += [int(i) for i in random.permutation(rest)[: arguments.add]]
+                    have = have + [int(i) for i in random.permutation(rest)[: arguments.add]]
                 else:
-                    have += chosen(name / "run" / "committee.pt", pool, have, rest, arguments)
+                    have = have + chosen(last / "run" / "committee.pt", pool, have, rest, arguments)
+                last = folder / f"{kind}-{seed}-{step}"
+                summary = committee(last, [pool[i] for i in have], test, arguments, seed)
+                errors.append(summary["test"]["force_rmse"])
             found[kind].append(errors)
+            print(f"seed {seed}, {kind}: {np.round(errors, 4).tolist()} eV/Å", flush=True)
     mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}
+    better = np.array(found["selected"])[:, 1:] < np.array(found["random"])[:, 1:]
     return {
         "frames": [arguments.start + k * arguments.add for k in range(arguments.steps + 1)],
         "force_rmse_selected": mean["selected"], "force_rmse_random": mean["random"],
         "selected_better": [bool(a < b) for a, b in zip(mean["selected"][1:], mean["random"][1:], strict=True)],
-        "curve_seeds": arguments.seeds,
+        "selected_better_in": f"{int(better.sum())} of {better.size}", "curve_seeds": arguments.seeds,
     }  # fmt: skip
 
 
