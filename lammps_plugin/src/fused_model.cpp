@@ -36,12 +36,15 @@ std::string FusedModel::name() const {
   return std::string("fused, ") + isa_name(isa);
 }
 
-Deviation FusedModel::deviation(const StoredTest &test) {
+Deviation FusedModel::deviation(const StoredTest &test, int64_t n_elements) {
+  const auto unknown = [&](int64_t type) { return type < 0 || type >= n_elements; };
   const size_t n_atoms = test.types.size(), n_edges = test.neighbor_type.size();
   if (test.offsets.size() != n_atoms + 1 || test.edge_vec.size() != 3 * n_edges ||
       test.gradient.size() != 3 * n_edges || test.atomic_energy.size() != n_atoms || test.offsets[0] != 0 ||
       test.offsets[n_atoms] != static_cast<int64_t>(n_edges) ||
-      !std::is_sorted(test.offsets.begin(), test.offsets.end()))
+      !std::is_sorted(test.offsets.begin(), test.offsets.end()) ||
+      std::any_of(test.types.begin(), test.types.end(), unknown) ||
+      std::any_of(test.neighbor_type.begin(), test.neighbor_type.end(), unknown))
     throw std::runtime_error("the self-test of the model does not fit together");
   std::vector<double> energy(n_atoms), gradient(3 * n_edges);
   const Edges edges{test.edge_vec.data(), test.neighbor_type.data(), test.offsets.data(), test.types.data(),

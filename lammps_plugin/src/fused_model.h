@@ -30,7 +30,7 @@ class FusedModel {
   static std::unique_ptr<FusedModel> make(const std::vector<KernelInput> &members, Arithmetic precision,
                                           std::string &reason);
 
-  Deviation deviation(const StoredTest &test);
+  Deviation deviation(const StoredTest &test, int64_t n_elements);
   int n_functions() const { return kernel->n_functions(); }
   double table_tolerance() const { return kernel->table_tolerance(); }
   std::string name() const;  // "fused, avx512"

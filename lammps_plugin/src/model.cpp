@@ -5,6 +5,7 @@
 #include "fused_model.h"
 #include "metadata.h"
 #include "neighbor_graph.h"
+#include "seal.h"
 
 #include <torch/script.h>
 
@@ -171,9 +172,10 @@ class TorchModel : public Model {
   std::unique_ptr<FusedModel> fused;  // null: TorchScript is evaluated
 
   void open(const std::string &bytes) {
+    check_seal(bytes);
     torch::jit::ExtraFilesMap extra{{"metadata.json", ""}};
     std::istringstream stream(bytes);
-    module = in_one_line("no readable TorchScript file (truncated or damaged?)",
+    module = in_one_line("no readable TorchScript file",
                          [&] { return torch::jit::load(stream, device, extra, false); });
     metadata = extra["metadata.json"];
     description = parse_metadata(metadata);
@@ -210,12 +212,13 @@ class TorchModel : public Model {
     if (placement.fused && device.is_cpu()) try {
         const std::vector<KernelInput> members = kernel_inputs();
         const StoredTest stored = test.as_vectors();
+        const auto n_elements = static_cast<int64_t>(description.elements.size());
         fused = FusedModel::make(members, Arithmetic::FLOAT64, reason);
-        if (fused && !accept(fused->deviation(stored), with_tables(SELF_TEST)))
+        if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST)))
           throw std::runtime_error("the kernel does not reproduce the self-test");
         if (fused && placement.precision != Arithmetic::FLOAT64) {
           fused = FusedModel::make(members, placement.precision, reason);
-          if (fused && !accept(fused->deviation(stored), with_tables(SELF_TEST_SINGLE)))
+          if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST_SINGLE)))
             throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
         }
       } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth

@@ -16,7 +16,7 @@ namespace nnpkit {
 
 namespace {
 
-// Length of the whole frames at the beginning of the file.
+// Length of the whole frames at the beginning of the file; -1 if something else follows them.
 off_t whole_frames(FILE *file) {
   off_t whole = 0;
   char *line = nullptr;
@@ -28,7 +28,10 @@ off_t whole_frames(FILE *file) {
   while (next()) {
     char *end = nullptr;
     const long long atoms = strtoll(line, &end, 10);
-    if (end == line || atoms < 0) break;
+    if (end == line || *end != '\n' || atoms < 0) {
+      whole = -1;
+      break;
+    }
     long long lines = 0;
     while (lines < atoms + 1 && next()) lines++;
     if (lines < atoms + 1) break;
@@ -45,6 +48,7 @@ void cut_incomplete_frame(const std::string &path) {
   const bool regular = fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode);
   const off_t whole = regular ? whole_frames(file) : 0;
   fclose(file);
+  if (whole < 0) throw std::runtime_error(path + " holds something else than frames: choose another name");
   if (regular && whole < status.st_size && truncate(path.c_str(), whole) != 0)
     throw std::runtime_error("cannot repair " + path + ": " + strerror(errno));
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zipfile
@@ -23,6 +24,7 @@ from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
 from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
+from nnpkit.deploy.seal import check_seal
 from nnpkit.deploy.tabulate import tabulation
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
@@ -278,10 +280,15 @@ def _load_runner(
 
 def _load_archive(path: Path) -> LoadedModel:
     """A model.pt whose bytes, metadata and numbers are what was exported."""
-    metadata = check_metadata(_read_metadata(path), str(path))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    check_seal(content, str(path))  # before a library opens it
+    metadata = check_metadata(_read_metadata(content, str(path)), str(path))
     with quiet_torchscript():
         try:
-            module = torch.jit.load(str(path), map_location="cpu")
+            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise InputError(f"torch cannot load this model ({reason})", where=str(path)) from None
@@ -292,28 +299,18 @@ def _load_archive(path: Path) -> LoadedModel:
     return LoadedModel(module, metadata, str(path))
 
 
-def _read_metadata(path: Path) -> str:
-    """Text of the metadata; InputError if the file is no intact TorchScript archive."""
-    hint = "copy or export it again"
+def _read_metadata(content: bytes, where: str) -> str:
+    """Text of the metadata; InputError if this is no TorchScript archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise InputError(
-                    "the file is damaged or was altered: a checksum is wrong", where=str(path), hint=hint
-                )
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
             if not any(name.endswith("/constants.pkl") for name in names):
-                raise InputError("no TorchScript file", where=str(path), expected=_KINDS)
+                raise InputError("no TorchScript file", where=where, expected=_KINDS)
             extra = [name for name in names if name.endswith("/extra/" + METADATA_FILE)]
             return archive.read(extra[0]).decode("utf-8", errors="replace") if extra else ""
     except _DAMAGED_ZIP as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"no model file, or a truncated or damaged one ({reason})", where=str(path),
-            expected=_KINDS, hint=hint,
-        ) from None  # fmt: skip
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+        raise InputError(f"no model file ({reason})", where=where, expected=_KINDS) from None
 
 
 def _check_numbers(module: nn.Module, where: str) -> None:

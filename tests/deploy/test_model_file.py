@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -17,6 +18,7 @@ from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.deploy.export import SelfTest, export_model, make_self_test, quiet_torchscript
 from nnpkit.deploy.load import LoadedModel, load, load_checkpoint
 from nnpkit.deploy.metadata import METADATA_FILE
+from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
 from nnpkit.training.checkpoint import Checkpoint, write_checkpoint
@@ -42,6 +44,7 @@ def rewritten(path: Path, target: Path, changes: dict[str, bytes]) -> Path:
         for name in old.namelist():
             content = next((c for end, c in changes.items() if name.endswith(end)), old.read(name))
             new.writestr(name, content)
+    target.write_bytes(seal(target.read_bytes()))
     return target
 
 
@@ -187,6 +190,26 @@ def test_flipped_bit(model, model_file: Path, tmp_path: Path) -> None:
     refused(path, "damaged or was altered", "checksum")
 
 
+def test_an_edited_file_is_refused_whatever_its_own_checksums(model_file: Path, tmp_path: Path) -> None:
+    """Metadata that decide what a run computes, but not what the self-test does."""
+    path = with_metadata(model_file, tmp_path / "model.pt", cutoff=3.0)
+    assert load(path).cutoff == 3.0
+    sealed = path.read_bytes()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b""
+    refused(path, "no model file", "checksum")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = sealed[-78:-1] + b"?"
+    refused(path, "damaged or was altered", "checksum")
+
+
+def test_a_seal_is_the_digest_of_all_before_it(model_file: Path) -> None:
+    content = model_file.read_bytes()
+    assert content[-64:].decode() == hashlib.sha256(content[:-78]).hexdigest()
+    with pytest.raises(ValueError, match="without a comment"):
+        seal(content)
+
+
 def test_other_weights_fail_the_self_test(model, model_file: Path, tmp_path: Path) -> None:
     weight = model.networks.networks[0].layers[0].weight.detach().numpy()
     with zipfile.ZipFile(model_file) as archive:
@@ -217,11 +240,15 @@ def test_other_format_units_and_damaged_metadata(model_file: Path, tmp_path: Pat
 def test_torchscript_of_another_program(tmp_path: Path) -> None:
     with quiet_torchscript():
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "other.pt")
+    refused(tmp_path / "other.pt", "no model file", "written by nnpkit")
+    (tmp_path / "other.pt").write_bytes(seal((tmp_path / "other.pt").read_bytes()))
     refused(tmp_path / "other.pt", "no nnpkit model")
 
 
 def test_pickles_are_not_opened(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "pickle.pt")
+    refused(tmp_path / "pickle.pt", "no model file")
+    (tmp_path / "pickle.pt").write_bytes(seal((tmp_path / "pickle.pt").read_bytes()))
     refused(tmp_path / "pickle.pt", "no TorchScript file")
 
 

@@ -85,6 +85,29 @@ def test_disk_full_while_frames_are_written(place: Path) -> None:
     assert "cannot write /dev/full: No space left on device" in message(lmp(place, full, 2))
 
 
+def test_disk_full_while_lammps_writes_a_dump(place: Path) -> None:
+    text = setup() + TOY.format("") + DYNAMICS + "dump d all custom 1 /dev/full id x y z\nrun 5\n"
+    assert "Error writing dump d: No space left on device" in message(lmp(place, text, 2))
+
+
+def test_a_frame_that_was_cut_off_is_taken_out(place: Path) -> None:
+    """LAMMPS was killed while it wrote; the next run that appends to the file leaves whole frames only."""
+    options = "watch energy_std 0 INF frames kept.extxyz interval 1"
+    text = setup() + TOY.format(options).replace("toy.pt", "committee.pt") + DYNAMICS + "run 2\n"
+    assert lmp(place, text).returncode == 0
+    whole = (place / "kept.extxyz").read_bytes()
+    (place / "kept.extxyz").write_bytes(whole[:-200])
+    result = lmp(place, text)
+    assert result.returncode == 0, result.output
+    frames = nnpkit.read(place / "kept.extxyz")
+    assert [frame.info["step"] for frame in frames] == [0, 1, 0, 1, 2]
+    kept = (place / "data.lmp").read_bytes()
+    assert "data.lmp holds something else than frames" in message(
+        lmp(place, text.replace("kept.extxyz", "data.lmp"))
+    )
+    assert (place / "data.lmp").read_bytes() == kept
+
+
 def test_disk_full_while_the_restart_file_is_written(place: Path) -> None:
     result = lmp(place, setup() + TOY.format("max_force 0 restart /dev/full") + "run 5\n", 2)
     assert "the restart file /dev/full is not whole. Is the disk full?" in result.output

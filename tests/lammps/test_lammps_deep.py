@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from harness import MEASURE, lmp, measured, potential, random_structure, setup, write_data
+from harness import MEASURE, SIX, lmp, measured, potential, random_structure, setup, write_data
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
@@ -16,12 +16,22 @@ from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.tabulate import tabulation
+from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model, initialise
 from nnpkit.models.deep_descriptor import EnvironmentStatistics
 from nnpkit.models.potential import Potential
 
 CELL = [13.0, 14.0, 12.5]
+OBSERVE = """
+compute u all pair nnpkit
+fix u all pair 1 nnpkit force_std 1
+dump u all custom 1 spread id f_u
+dump_modify u sort id format float %.17g
+thermo_style custom step pe c_u[1]
+run 0
+""" + "".join(f"print '@u{k} $(c_u[{k}]:%.17g)'\n" for k in (1, 2, 4))
 
 
 def make_model(seed: int) -> AtomicModel:
@@ -92,3 +102,35 @@ def test_committee(folder, atoms):
     assert "fused" in output
     expected = np.mean([exact_forces(m, atoms) for m in models], axis=0)
     np.testing.assert_allclose(forces, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("ranks", "kernel", "tolerance"), [(1, "fused", 1e-4), (2, "torchscript", None)])
+def test_committee_is_that_of_ase(folder, atoms, ranks, kernel, tolerance):
+    """Mean and disagreement of members that share the geometry, through tables and without."""
+    models, closest = [make_model(seed) for seed in (1, 2, 3)], {"H-H": 0.95, "H-O": 0.95, "O-O": 0.95}
+    extra = [{"min_distance": closest} for _ in models]
+    if tolerance is not None:
+        for own, model in zip(extra, models, strict=True):
+            own["tabulation"] = tabulation(model.descriptor, model.elements, closest, tolerance, insist=True)
+    export_committee(
+        models, [model_metadata(m, e) for m, e in zip(models, extra, strict=True)], folder / "committee.pt"
+    )
+    write_data(folder / "data.lmp", atoms)
+    text = setup() + potential(f"kernel {kernel}", "committee.pt") + MEASURE + OBSERVE
+    result = lmp(folder, text, ranks)
+    assert f", {kernel}" in result.output
+    found, observed, spread = measured(result), result.values(), result.dump("spread")[:, 1]
+    atoms.calc = NnpkitCalculator(folder / "committee.pt", kernel=kernel)
+    assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    np.testing.assert_allclose(found.forces, atoms.get_forces(), rtol=0, atol=1e-10)
+    stress = atoms.get_stress(voigt=False)
+    expected = -np.array([stress[a, b] for a, b in SIX]) * atoms.get_volume()
+    np.testing.assert_allclose(found.virial, expected, rtol=0, atol=1e-9 * abs(expected).max())
+    np.testing.assert_allclose(spread, atoms.calc.results["forces_std"], rtol=0, atol=1e-10)
+    assert observed["u1"] == pytest.approx(spread.max(), rel=1e-10)
+    assert observed["u2"] == pytest.approx(spread.mean(), rel=1e-10)
+    assert observed["u4"] == pytest.approx(atoms.calc.results["energy_std"], rel=1e-8)
+    exact = np.array([exact_forces(m, atoms) for m in models])
+    deviation = np.sqrt(((exact - exact.mean(0)) ** 2).sum(2).mean(0))
+    np.testing.assert_allclose(spread, deviation, rtol=0, atol=10 * (tolerance or 1e-10))
+    assert spread.min() > 1e-3

@@ -10,6 +10,8 @@ import pytest
 from harness import lmp, potential, random_structure, run, setup, write_data
 from toy import METADATA, write_toy
 
+from nnpkit.deploy.seal import seal
+
 
 @pytest.fixture
 def place(folder: Path) -> Path:
@@ -102,9 +104,7 @@ def test_damaged_file(place: Path, change: str) -> None:
     change_bytes(place / "toy.pt", change)
     text = refusal(place, setup() + potential(), 2)
     assert "toy.pt" in text
-    assert (
-        "is empty" if change == "empty" else "no readable TorchScript file (truncated or damaged?)"
-    ) in text
+    assert ("is empty" if change == "empty" else "no model file, or a truncated one") in text
 
 
 def test_changed_weights_fail_the_self_test(place: Path) -> None:
@@ -122,7 +122,16 @@ def test_a_bit_changed_inside_the_archive_fails(place: Path) -> None:
             if entry.endswith("/data/1"):  # the pair energies A
                 content[6] ^= 1  # of the mantissa of the first
             new.writestr(entry, bytes(content))
+    assert "no model file" in refusal(place, setup() + potential(model="changed.pt"))
+    (place / "changed.pt").write_bytes(seal((place / "changed.pt").read_bytes()))  # and the other one, too
     assert "self-test failed" in refusal(place, setup() + potential(model="changed.pt"))
+
+
+def test_a_bit_changed_anywhere_breaks_the_seal(place: Path) -> None:
+    content = bytearray((place / "toy.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (place / "toy.pt").write_bytes(content)
+    assert "damaged or was altered: its checksum is wrong" in refusal(place, setup() + potential(), 2)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,7 @@ def test_plain_torchscript_is_no_model(place: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(torch.nn.Identity()), str(place / "toy.pt"))
+    (place / "toy.pt").write_bytes(seal((place / "toy.pt").read_bytes()))
     assert "without nnpkit metadata" in refusal(place, setup() + potential())
 
 

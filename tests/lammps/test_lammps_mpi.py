@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import MEASURE, lmp, measured, potential, random_structure, setup, write_data
+from harness import MEASURE, Result, lmp, measured, potential, random_structure, setup, write_data
 from toy import Reference
 
 BOX = [8.0, 8.0, 24.0]
@@ -45,6 +45,49 @@ def test_atoms_change_ranks_and_domains_change_shape(folder: Path, ranks: int, b
     expected = Reference(moved)
     assert found.energy == pytest.approx(expected.energy, rel=1e-12)
     np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-11)
+
+
+LONG = """
+velocity all create 1500 4711
+timestep 0.0002
+neighbor 0.5 bin
+thermo 100
+thermo_style custom step pe econserve ke vol
+thermo_modify format float %.17g
+fix 1 all npt temp 1500 1500 0.05 aniso 3000 3000 0.1
+"""
+
+
+def rows(result: Result) -> np.ndarray:
+    """The lines of thermodynamic output."""
+    assert result.returncode == 0, result.output
+    text = result.output.split("KinEng")[1].split("Loop time")[0].splitlines()[1:]
+    return np.array([[float(word) for word in line.split()] for line in text if line[:1] == " "])
+
+
+@pytest.mark.parametrize(
+    "balance",
+    [
+        "comm_modify cutoff 6.0\nfix b all balance 50 1.0 shift xz 5 1.05\n",
+        "comm_style tiled\nbalance 1.0 rcb\nfix b all balance 50 1.0 rcb\n",
+    ],
+    ids=["shift", "recursive bisection"],
+)
+def test_thousands_of_steps_are_those_of_one_rank(folder: Path, balance: str) -> None:
+    """A hot drop evaporates in a box that changes: atoms migrate all the time, the energies stay those of one rank."""
+    write_data(folder / "data.lmp", random_structure(24, BOX, seed=34, fill=(1, 1, 0.5), closest=1.4))
+    run = LONG + "run 3000\n"
+    alone = rows(lmp(folder, setup() + potential() + run))
+    result = lmp(folder, setup() + potential() + balance + run, 2)
+    found = rows(result)
+    assert len(found) == 31
+    conserved, kinetic, volume = alone[:, 2], alone[:, 3].mean(), alone[:, 4]
+    assert np.ptp(conserved) < 3e-3 * kinetic
+    assert np.ptp(alone[:, 1]) > 0.1 * kinetic
+    assert np.ptp(volume) > 1.0
+    np.testing.assert_allclose(found[:, 1:], alone[:, 1:], rtol=0, atol=1e-5)
+    builds = [int(x.split("=")[1]) for x in result.output.splitlines() if "Neighbor list builds" in x]
+    assert max(builds) > 60
 
 
 def test_members_on_domains_that_change_shape(committee_folder: Path) -> None:

@@ -12,6 +12,7 @@ models that nnpkit trains.
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -21,6 +22,8 @@ import torch
 from ase import Atoms
 from ase.neighborlist import primitive_neighbor_list
 from torch import Tensor, nn
+
+from nnpkit.deploy.seal import seal
 
 ELEMENTS = ["O", "H"]
 CUTOFF = 3.5  # Å
@@ -105,7 +108,9 @@ def write_toy(path: Path, *, tamper: float = 0.0, hole: float = 0.0, metadata: d
     text = json.dumps(METADATA if metadata is None else metadata)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(model), str(path), _extra_files={"metadata.json": text})
+        buffer = io.BytesIO()
+        torch.jit.save(torch.jit.script(model), buffer, _extra_files={"metadata.json": text})
+    path.write_bytes(seal(buffer.getvalue()))
     return path
 
 
