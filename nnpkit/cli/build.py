@@ -29,6 +29,13 @@ def build(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compile even if nothing has changed.")] = False,
+    sanitize: Annotated[
+        bool,
+        typer.Option(
+            "--sanitize",
+            help="For developers: with the address and undefined behaviour sanitizers of GCC; slow.",
+        ),
+    ] = False,
 ) -> None:  # fmt: skip
     """Compile the LAMMPS plugin against the installed torch and LAMMPS.
 
@@ -39,7 +46,12 @@ def build(
     from nnpkit.ops.lammps_entry_point import PLUGIN
 
     result = build_plugin(
-        cuda=cuda, lammps_include=lammps_include, lammps_sizes=lammps_sizes, force=force, say=print
+        cuda=cuda,
+        lammps_include=lammps_include,
+        lammps_sizes=lammps_sizes,
+        force=force,
+        sanitize=sanitize,
+        say=print,
     )
     if not result.compiled:
         print(f"{result.folder / PLUGIN} is up to date")

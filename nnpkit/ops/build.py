@@ -47,6 +47,7 @@ def build_plugin(
     lammps_include: Path | None = None,
     lammps_sizes: str | None = None,
     force: bool = False,
+    sanitize: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> BuildResult:
     """Compile the plugin and put it where `lmp` finds it, unless one that fits is there already.
@@ -61,6 +62,8 @@ def build_plugin(
         Integer sizes that LAMMPS was compiled with.
     force : bool
         Compile even if nothing has changed.
+    sanitize : bool
+        With the address and undefined behaviour sanitizers, for tests.
     say : callable
         Gets a line of text per step.
 
@@ -77,7 +80,7 @@ def build_plugin(
             hint="install one from pytorch.org/get-started and run nnpkit build --cuda again",
         )
     sources, compiler = source_folder(), installed.find_compiler()
-    record = _record(torch, lammps, compiler, source_fingerprint(sources))
+    record = _record(torch, lammps, compiler, source_fingerprint(sources), sanitize)
     folder = _writable_folder()
     if not force and read_record(folder) == record and all((folder / name).is_file() for name in _LIBRARIES):
         return BuildResult(folder, record, False, time.monotonic() - start)
@@ -86,7 +89,7 @@ def build_plugin(
     say(f"LAMMPS {lammps.version}, headers in {lammps.include}")
     say(f"{compiler.version} ({compiler.path})")
     with tempfile.TemporaryDirectory(prefix="nnpkit-build-") as scratch:
-        _compile(sources, Path(scratch), torch, lammps, compiler, log=folder / "build.log")
+        _compile(sources, Path(scratch), torch, lammps, compiler, sanitize, log=folder / "build.log")
         _install(Path(scratch, "install"), folder, record)
     return BuildResult(folder, record, True, time.monotonic() - start)
 
@@ -119,8 +122,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _record(torch: Torch, lammps: Lammps, compiler: Compiler, sources: str) -> dict[str, Any]:
+def _record(torch: Torch, lammps: Lammps, compiler: Compiler, sources: str, sanitize: bool) -> dict[str, Any]:
     return {
+        **({"sanitize": True} if sanitize else {}),
         "torch": torch.version,
         "torch_folder": str(torch.folder),
         "cxx11_abi": torch.cxx11_abi,
@@ -152,7 +156,7 @@ def _writable_folder() -> Path:
 
 
 def _compile(
-    sources: Path, scratch: Path, torch: Torch, lammps: Lammps, compiler: Compiler, log: Path
+    sources: Path, scratch: Path, torch: Torch, lammps: Lammps, compiler: Compiler, sanitize: bool, log: Path
 ) -> None:
     """Run CMake: configure, build and install into ``scratch/install``."""
     cmake = installed.find_program("cmake")
@@ -175,6 +179,7 @@ def _compile(
         "NNPKIT_LAMMPS_VERSION": lammps.version,
         "NNPKIT_LAMMPS_DEFINITIONS": f"LAMMPS_{lammps.sizes.upper()}",
         "NNPKIT_MPI_INCLUDE": str(lammps.mpi_include or ""),
+        "NNPKIT_SANITIZE": "ON" if sanitize else "OFF",
     }
     generator = [] if shutil.which("make") else ["-G", "Ninja"]
     build = str(scratch / "build")
