@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "app", "load_command", "run"]
 COMMANDS = {
     "train": "Train a potential on reference data as a YAML file describes.",
     "evaluate": "Compare a potential with reference data: errors per file, predictions on request.",
+    "report": "Write the validation report of a training run: one HTML page, and its numbers as JSON.",
     "export": "Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.",
     "convert": "Convert data sets and potentials from one file format to another.",
     "md": "Write, run and plot a LAMMPS simulation of a structure.",

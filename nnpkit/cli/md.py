@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -75,11 +74,12 @@ def md(
     code is not 0 if LAMMPS fails or the run is not stable.
     """
     from nnpkit.analysis.simulation import simulate
+    from nnpkit.cli.models import read_start
     from nnpkit.md.lammps import FILES, Simulation, input_files
     from nnpkit.md.progress import SimulationProgress
     from nnpkit.md.run import SimulationError, lammps_command, prepare_folder
 
-    start = _read_structure(structure, replicate)
+    start = read_start(structure, replicate)
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
     potential = _load_model(model, start)
@@ -114,32 +114,6 @@ def _unstable(reason: str, output: Path) -> str:
 
 def _thermo_interval(ensemble: str, steps: int) -> int:
     return 1 if ensemble == "minimize" else max(1, min(100, steps // 1000))
-
-
-def _read_structure(text: str, replicate: tuple[int, int, int]) -> Structure:
-    """The start: ``FILE``, ``FILE@5`` or ``FILE#5``, repeated along its cell vectors."""
-    from nnpkit.data.formats import read
-    from nnpkit.data.structure import Structure
-    from nnpkit.errors import InputError
-
-    numbered = None if Path(text).exists() else re.fullmatch(r"(.+)[@#](-?\d+)", text)
-    path, frame = (numbered[1], int(numbered[2])) if numbered else (text, -1)
-    structure = read(path, frames=frame)[0]
-    if replicate == (1, 1, 1):
-        return structure
-    if min(replicate) < 1 or any(
-        n > 1 and not periodic for n, periodic in zip(replicate, structure.pbc, strict=True)
-    ):
-        raise InputError(
-            f"replicate is {' '.join(map(str, replicate))}", where=structure.name,
-            expected="positive numbers, 1 along directions without periodicity",
-        )  # fmt: skip
-    from ase import Atoms
-
-    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=structure.pbc).repeat(
-        replicate
-    )
-    return Structure.from_atoms(atoms, f"{structure.name} x {'x'.join(map(str, replicate))}")
 
 
 def _load_model(path: Path, start: Structure) -> LoadedModel:

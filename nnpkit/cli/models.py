@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
 
-__all__ = ["describe", "load_with_notes"]
+__all__ = ["describe", "load_with_notes", "read_start"]
 
 
 def load_with_notes(
@@ -29,3 +31,29 @@ def describe(model: LoadedModel) -> str:
     n, elements = model.metadata["n_parameters"], " ".join(model.elements)
     kind = f"committee of {model.n_members}" if model.n_members > 1 else f"{model.metadata['kind']} potential"
     return f"{kind} for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters"
+
+
+def read_start(text: str, replicate: tuple[int, int, int] = (1, 1, 1)) -> Structure:
+    """One structure: ``FILE`` (its last frame), ``FILE@5`` or ``FILE#5``, repeated along its cell vectors."""
+    from nnpkit.data.formats import read
+    from nnpkit.data.structure import Structure
+    from nnpkit.errors import InputError
+
+    numbered = None if Path(text).exists() else re.fullmatch(r"(.+)[@#](-?\d+)", text)
+    path, frame = (numbered[1], int(numbered[2])) if numbered else (text, -1)
+    structure = read(path, frames=frame)[0]
+    if replicate == (1, 1, 1):
+        return structure
+    if min(replicate) < 1 or any(
+        n > 1 and not periodic for n, periodic in zip(replicate, structure.pbc, strict=True)
+    ):
+        raise InputError(
+            f"replicate is {' '.join(map(str, replicate))}", where=structure.name,
+            expected="positive numbers, 1 along directions without periodicity",
+        )  # fmt: skip
+    from ase import Atoms
+
+    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=structure.pbc).repeat(
+        replicate
+    )
+    return Structure.from_atoms(atoms, f"{structure.name} x {'x'.join(map(str, replicate))}")

@@ -51,6 +51,7 @@ __all__ = [
     "make_schedule",
     "make_splits",
     "make_update",
+    "read_splits",
 ]
 
 _GROUP_ATOMS = 6
@@ -84,13 +85,13 @@ class LoadedData:
         return {pair: d["distance"] for pair, d in self.statistics["train"]["min_distance"].items()}
 
 
-def load_data(config: Config) -> LoadedData:
-    """Read, split and look at the data.
+def read_splits(config: Config) -> dict[str, list[Structure]]:
+    """Structures of each part of the data, ``train`` and perhaps ``test``, as the files have them.
 
     Raises
     ------
     InputError
-        For anything that cannot be used, and for suspicious frames if the configuration says so.
+        For files that cannot be read.
     """
     data = config.data
     arguments: dict[str, Any] = {
@@ -101,10 +102,20 @@ def load_data(config: Config) -> LoadedData:
     }
     everything = load_dataset(data.train, **arguments)
     if data.test is not None:
-        splits = {"train": everything, "test": load_dataset(data.test, **arguments)}
-    else:
-        train, test = split(everything, data.test_fraction, config.seed)
-        splits = {"train": train, **({"test": test} if test else {})}
+        return {"train": everything, "test": load_dataset(data.test, **arguments)}
+    train, test = split(everything, data.test_fraction, config.seed)
+    return {"train": train, **({"test": test} if test else {})}
+
+
+def load_data(config: Config) -> LoadedData:
+    """Read, split and look at the data.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be used, and for suspicious frames if the configuration says so.
+    """
+    data, splits = config.data, read_splits(config)
     structures = [structure for part in splits.values() for structure in part]
     elements = config.model.elements or elements_of(structures)
     require_elements(structures, elements)

@@ -22,6 +22,7 @@ from nnpkit.config.assemble import (
     make_update,
 )  # fmt: skip
 from nnpkit.config.load import write_config
+from nnpkit.config.report import report_at_end
 from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
@@ -79,7 +80,9 @@ def run_training(
     if config.committee is not None:
         from nnpkit.config.committee import run_committee
 
-        return run_committee(config, resume, overwrite, console)
+        summary = run_committee(config, resume, overwrite, console)
+        report_at_end(config, summary, console)
+        return summary
     folder = RunFolder(config.output)
     last = folder.require_free(resume, overwrite)
     data = load_data(config)
@@ -114,7 +117,9 @@ def run_training(
         elif earlier is not None and config.start is not None and config.start.covariance:
             continue_update(update, earlier)
         ended = trainer.fit()
-        return _finish(config, trainer, data, ended)
+        summary = _finish(config, trainer, data, ended)
+    report_at_end(config, summary, console)
+    return summary
 
 
 def _require_judge(config: Config, data: LoadedData) -> None:
@@ -145,7 +150,7 @@ def _settings(config: Config) -> TrainerSettings:
 
 # What may differ between a run and its continuation; data are compared by content.
 _MAY_CHANGE = {
-    "": {"output", "data", "seed"},
+    "": {"output", "data", "seed", "report"},
     "training": {"epochs", "early_stopping", "checkpoint", "evaluate_every", "memory_budget_gb", "threads"},
 }
 

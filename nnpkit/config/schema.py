@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
+from nnpkit.config.schema_report import ReportSettings
 from nnpkit.config.schema_training import Training
 from nnpkit.config.section import Fraction, PathList, Section, default_kind
 
@@ -86,6 +87,9 @@ class Config(Section):
     )
     start: Start | None = Field(
         None, description="Begin with the potential of an earlier run instead of random weights."
+    )
+    report: ReportSettings | None = Field(
+        None, description="Write a validation report when the training has ended; `{}` for one with the defaults."
     )
 
     @model_validator(mode="before")

@@ -19,7 +19,7 @@ from nnpkit.data.labels import extract_labels
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["parse_key_values", "read_extxyz", "write_extxyz"]
+__all__ = ["extxyz_text", "parse_key_values", "read_extxyz", "write_extxyz"]
 
 _PAIR = re.compile(
     r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s=]+)
@@ -231,13 +231,16 @@ def write_extxyz(path: str | Path, structures: Iterable[Structure]) -> None:
     """Write frames so that reading them gives the same numbers; compressed by the suffix of `path`."""
     with open_for_writing(path) as stream:
         for structure in structures:
-            stream.write(f"{structure.n_atoms}\n")
-            properties, words = _column_words(structure)
-            pairs = _pairs(structure, properties)
-            stream.write(
-                " ".join(f"{_quoted(str(key))}={_text(value)}" for key, value in pairs.items()) + "\n"
-            )
-            stream.write("".join(" ".join(row) + "\n" for row in zip(*words, strict=True)))
+            stream.write(extxyz_text(structure))
+
+
+def extxyz_text(structure: Structure) -> str:
+    """The frame as text, every number with all its digits."""
+    properties, words = _column_words(structure)
+    pairs = _pairs(structure, properties).items()
+    comment = " ".join(f"{_quoted(str(key))}={_text(value)}" for key, value in pairs)
+    rows = "".join(" ".join(row) + "\n" for row in zip(*words, strict=True))
+    return f"{structure.n_atoms}\n{comment}\n{rows}"
 
 
 def _column_words(structure: Structure) -> tuple[str, list[list[str]]]:

@@ -19,6 +19,7 @@ from nnpkit.errors import InputError
 CONTRACT = [
     "train",
     "evaluate",
+    "report",
     "export",
     "convert",
     "md",
