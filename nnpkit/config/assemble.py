@@ -10,6 +10,7 @@ import numpy as np
 
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_forces import SubsetForces, TaylorForces
+from nnpkit.config.schema_schedules import AdaptiveSchedule as AdaptiveSettings
 from nnpkit.config.schema_schedules import EpochSchedule as EpochSettings
 from nnpkit.config.schema_schedules import FullSchedule as FullSettings
 from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
@@ -32,6 +33,7 @@ from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.optim.partition import Partition, layers_of, make_partition
+from nnpkit.training.adaptive import AdaptiveSchedule, Selection
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
@@ -158,6 +160,8 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
             return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
         largest = isinstance(forces, SubsetForces) and forces.select == "error"
         return EpochSchedule(available, seed, settings.batch_size, *labels, largest)
+    if isinstance(settings, AdaptiveSettings):
+        return _adaptive_schedule(settings, available, seed, without)
     if isinstance(settings, GroupSettings):
         smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
@@ -170,9 +174,21 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     return PinnSchedule(available, seed, probability, settings.force_labels, settings.steps_per_epoch)
 
 
+def _adaptive_schedule(
+    settings: AdaptiveSettings, available: Sequence[Available], seed: int, without: bool
+) -> AdaptiveSchedule:
+    energy, force = settings.energy_threshold, None if without else settings.force_threshold
+    return AdaptiveSchedule(
+        available, seed,
+        None if energy is None else Selection(energy, settings.energy_group),
+        None if force is None else Selection(force, settings.force_group),
+        settings.force_fraction, settings.trials, settings.repeat_energy,
+    )  # fmt: skip
+
+
 def connect(schedule: Schedule, store: FrameStore | MomentStore) -> None:
     """Let a schedule that looks at errors before it chooses see those of the structures in `store`."""
-    if hasattr(schedule, "judge"):
+    if isinstance(schedule, EpochSchedule | AdaptiveSchedule):
         schedule.judge = StoreJudge(store, store.structures)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import PositiveInt, Section
+from nnpkit.config.section import NonNegative, PositiveInt, Section
 
-__all__ = ["EpochSchedule", "FullSchedule", "GroupSchedule", "PinnSchedule"]
+__all__ = ["AdaptiveSchedule", "EpochSchedule", "FullSchedule", "GroupSchedule", "PinnSchedule"]
 
 
 class PinnSchedule(Section):
@@ -98,3 +98,45 @@ class GroupSchedule(Section):
         description="First epoch (counted from 0) in which energy, groups and virial of a batch are one update from "
         "one evaluation of the model; before it, and by default always, each is an update of its own.",
     )
+
+
+class AdaptiveSchedule(Section):
+    """Every structure once per epoch, in random order: labels whose errors are large at that moment.
+
+    The adaptive selection of RuNNer and n2p2 (Tokita and Behler 2023): a label makes an update only if its error
+    exceeds a multiple of the root mean squared error of all training structures at the last evaluation. How many
+    updates an epoch has is not known before; `updates_by_kind` in `metrics.jsonl` counts them.
+    """
+
+    kind: Literal["adaptive"] = Field("adaptive", description="Kind of the schedule.")
+    energy_threshold: NonNegative | None = Field(
+        0.1,
+        description="For energies (errors per atom), in units of their error; null: energies are not used.",
+    )
+    force_threshold: NonNegative | None = Field(
+        1.0, description="For force components, in units of their error; null: forces are not used."
+    )
+    energy_group: PositiveInt = Field(
+        1, description="Selected energies of an update; 1 is point by point, as published."
+    )
+    force_group: PositiveInt = Field(
+        1, description="Selected force components of an update, also of several structures."
+    )
+    force_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1,
+        description="Part of the force components of a structure that are looked at, drawn anew in every epoch.",
+    )
+    trials: PositiveInt | None = Field(
+        None,
+        description="After so many labels in turn whose errors are below the threshold, the one with the largest error "
+        "is used (as in n2p2); null: all of them are passed over (as in RuNNer).",
+    )
+    repeat_energy: bool = Field(
+        False, description="Look at the energy of a structure once more after its forces."
+    )
+
+    @model_validator(mode="after")
+    def _uses_something(self) -> AdaptiveSchedule:
+        if self.energy_threshold is None and self.force_threshold is None:
+            raise ValueError("energies and forces are both switched off: nothing to learn from")
+        return self

@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nnpkit.config.schema_forces import DirectForces, ForceTraining, SubsetForces
-from nnpkit.config.schema_schedules import EpochSchedule, FullSchedule, GroupSchedule, PinnSchedule
+from nnpkit.config.schema_schedules import (
+    AdaptiveSchedule,
+    EpochSchedule,
+    FullSchedule,
+    GroupSchedule,
+    PinnSchedule,
+)
 from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section, default_kind
 
 __all__ = [
@@ -198,13 +204,13 @@ class Training(Section):
         Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )
     schedule: Annotated[
-        EpochSchedule | PinnSchedule | GroupSchedule | FullSchedule,
+        EpochSchedule | PinnSchedule | AdaptiveSchedule | GroupSchedule | FullSchedule,
         Field(discriminator="kind"),
         default_kind("epoch"),
     ] = Field(
         EpochSchedule(),
-        description="Which labels each update uses: `kind: epoch`, `kind: pinn`, `kind: groups` or, with `lbfgs`, "
-        "`kind: full`.",
+        description="Which labels each update uses: `kind: epoch`, `kind: pinn`, `kind: adaptive`, `kind: groups` or, "
+        "with `lbfgs`, `kind: full`.",
     )
     force_training: ForceTraining = Field(
         DirectForces(),
@@ -273,7 +279,7 @@ class Training(Section):
                 f"a schedule of kind groups is of forces, force_training is {forces.kind}. Set it to epoch"
             )
         if isinstance(forces, SubsetForces):
-            if kind in ("pinn", "groups"):
+            if kind not in ("epoch", "full"):
                 raise ValueError(
                     f"a schedule of kind {kind} chooses its own forces; force_training: subset is for epoch and full"
                 )
@@ -281,7 +287,10 @@ class Training(Section):
                 raise ValueError(
                     "a schedule of kind full uses the same labels at every update; select: error does not"
                 )
-        if isinstance(self.schedule, EpochSchedule | FullSchedule):
+        if isinstance(self.schedule, AdaptiveSchedule):
+            if forces.kind in ("taylor", "none") and self.schedule.energy_threshold is None:
+                raise ValueError(f"force_training is {forces.kind}, but the schedule does not use energies")
+        elif isinstance(self.schedule, EpochSchedule | FullSchedule):
             silent = forces.kind == "none" and not (self.schedule.energy or self.schedule.virial)
             if silent or (forces.kind == "taylor" and not self.schedule.energy):
                 raise ValueError(f"force_training is {forces.kind}, but the schedule does not use energies")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from nnpkit.data.structure import Structure
-from nnpkit.training.observations import require_label
+from nnpkit.training.schedules import LabelErrors
 
 if TYPE_CHECKING:
     from nnpkit.training.trainer import Predicts
@@ -31,13 +31,12 @@ class StoreJudge:
     def __init__(self, store: Predicts, structures: Sequence[Structure]) -> None:
         self.store, self.structures = store, structures
 
-    def energy_error(self, index: int) -> float:
-        """Error of the energy, eV/atom, without sign."""
-        structure = self.structures[index]
-        label = float(require_label(structure, "energy"))
-        return abs(float(self.store.predict(index).energy) - label) / structure.n_atoms
-
-    def force_errors(self, index: int) -> Tensor:
-        """Errors of the force components (3N,), eV/Å, without sign."""
-        label = torch.as_tensor(require_label(self.structures[index], "forces"))
-        return (self.store.predict(index).forces - label).abs().reshape(-1)
+    def errors(self, index: int) -> LabelErrors:
+        """Errors of a structure with the weights as they are now; not a number and nothing where labels are missing."""
+        structure, prediction = self.structures[index], self.store.predict(index)
+        energy, forces = math.nan, torch.zeros(0, dtype=torch.float64)
+        if structure.energy is not None:
+            energy = abs(float(prediction.energy) - structure.energy) / structure.n_atoms
+        if structure.forces is not None:
+            forces = (prediction.forces - torch.as_tensor(structure.forces)).abs().reshape(-1)
+        return LabelErrors(energy, forces)

@@ -20,6 +20,7 @@ __all__ = [
     "BatchedSchedule",
     "EpochSchedule",
     "Judge",
+    "LabelErrors",
     "Labels",
     "PinnSchedule",
     "Schedule",
@@ -46,15 +47,18 @@ class Available(NamedTuple):
     name: str = ""  # for messages
 
 
+class LabelErrors(NamedTuple):
+    """Errors of the labels of a structure, without sign; of those that it has."""
+
+    energy: float  # eV/atom
+    forces: Tensor  # (3N,) eV/Å
+
+
 class Judge(Protocol):
     """Knows how wrong the potential is, as it is now."""
 
-    def energy_error(self, index: int) -> float:
-        """Error of the energy of a structure, eV/atom, without sign."""
-        ...
-
-    def force_errors(self, index: int) -> Tensor:
-        """Errors of the force components (3N,) of a structure, eV/Å, without sign."""
+    def errors(self, index: int) -> LabelErrors:
+        """Errors of a training structure."""
         ...
 
 
@@ -280,7 +284,7 @@ class EpochSchedule(BatchedSchedule):
         if not self.largest or wanted is None:
             return _some(total, wanted, self.generator)
         assert self.judge is not None
-        return torch.topk(self.judge.force_errors(index), min(wanted, total)).indices.sort().values
+        return torch.topk(self.judge.errors(index).forces, min(wanted, total)).indices.sort().values
 
 
 def require_labels(available: Sequence[Available], *, energy: bool, forces: bool, virial: bool) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rich.console import Console
 from torch import Tensor
@@ -16,7 +16,7 @@ from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction
 from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
-from nnpkit.training.health import EpochReport
+from nnpkit.training.health import EpochReport, kinds_of_labels
 from nnpkit.training.metrics import ErrorSums
 from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.run import LearningCurve, MetricsFile, RunFolder, TensorBoard
@@ -32,6 +32,15 @@ class Predicts(Protocol):
 
     def predict(self, index: int) -> Prediction:
         """Prediction of the model, as it is now, for one structure."""
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A schedule that follows the errors of the training structures."""
+
+    def learn(self, errors: Mapping[str, Any]) -> None:
+        """Take notice of the errors at the end of an epoch."""
         ...
 
 
@@ -79,6 +88,7 @@ class RunState:
 
     epoch: int = 0  # epochs done
     updates: int = 0
+    updates_by_kind: dict[str, int] = field(default_factory=dict)  # energy, force, energy+force, ...
     seconds: float = 0.0
     best_epoch: int | None = None
     best_error: float = math.inf
@@ -186,6 +196,8 @@ class Trainer:
             for name, value in self.update.apply(labels).items():
                 reports.setdefault(name, []).append(value)
             self.state.updates += 1
+            kind = "+".join(kinds_of_labels(labels))
+            self.state.updates_by_kind[kind] = self.state.updates_by_kind.get(kind, 0) + 1
             bar.advance()
             if stop:
                 self._save(int(self.schedule.state_dict()["position"]))
@@ -204,7 +216,10 @@ class Trainer:
         """What the updates say of the epoch, and the errors as far as they are known, into the files."""
         state = self.state
         state.seconds = time.monotonic() - self.started
-        self.metrics.add(state.epoch, state.updates, state.seconds, update=report.numbers, **errors)
+        self.metrics.add(
+            state.epoch, state.updates, state.seconds, updates_by_kind=dict(state.updates_by_kind),
+            update=report.numbers, **errors,
+        )  # fmt: skip
         numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
         updates = {f"update/{name}": value for name, value in report.numbers.items()}
         self.board.add(state.epoch, {**numbers, **updates})
@@ -219,6 +234,8 @@ class Trainer:
         """
         state = self.state
         errors = {name: errors_of(split) for name, split in self.splits.items()}
+        if isinstance(self.schedule, Learns):
+            self.schedule.learn(errors["train"])
         self._record(report, errors)
         line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
         self.console.print(line, highlight=False, soft_wrap=True)
