@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 
-__all__ = ["KERNEL_LIBRARY", "MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
+__all__ = ["CUDA_LIBRARY", "KERNEL_LIBRARY", "MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
 
 PLUGIN = "nnpkitplugin.so"
 """What LAMMPS opens."""
@@ -19,6 +19,8 @@ MODEL_LIBRARY = "libnnpkit_model.so"
 """What the pair style opens when it needs a model; it carries libtorch."""
 KERNEL_LIBRARY = "libnnpkit_ops.so"
 """The fused kernels alone, for Python."""
+CUDA_LIBRARY = "libnnpkit_cuda.so"
+"""The kernels for GPUs, where ``nnpkit build --cuda`` has compiled them."""
 RECORD = "build.json"
 """What they were compiled with."""
 

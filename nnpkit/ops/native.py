@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nnpkit.ops.lammps_entry_point import KERNEL_LIBRARY, plugin_path
+from nnpkit.ops.lammps_entry_point import CUDA_LIBRARY, KERNEL_LIBRARY, plugin_path
 
-__all__ = ["ISAS", "Evaluation", "Kernel", "NoKernelError", "library_path"]
+__all__ = ["ISAS", "Evaluation", "Kernel", "NoKernelError", "cuda_devices", "cuda_library_path", "library_path"]
 
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets that the kernels are compiled for."""
@@ -57,16 +57,37 @@ def library_path() -> Path:
     return Path(os.environ.get("NNPKIT_OPS_LIBRARY") or Path(plugin_path(), KERNEL_LIBRARY))
 
 
+def cuda_library_path() -> Path:
+    """Where the library of CUDA kernels is or would be; ``NNPKIT_CUDA_LIBRARY`` names another one."""
+    return Path(os.environ.get("NNPKIT_CUDA_LIBRARY") or Path(plugin_path(), CUDA_LIBRARY))
+
+
+def cuda_devices() -> int:
+    """How many GPUs the CUDA kernels can use here.
+
+    Raises
+    ------
+    NoKernelError
+        If the library is not compiled, or there is no usable GPU; the message says why.
+    """
+    library = _library(cuda_library_path(), "nnpkit build --cuda")
+    reason = ctypes.create_string_buffer(_MESSAGE_BYTES)
+    count = int(library.nnpkit_cuda_devices(reason, ctypes.c_size_t(_MESSAGE_BYTES)))
+    if count == 0:
+        raise NoKernelError(f"no usable GPU: {reason.value.decode(errors='replace')}")
+    return count
+
+
 @cache
-def _library(path: Path) -> ctypes.CDLL:
+def _library(path: Path, remedy: str = "nnpkit build") -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         version = library.nnpkit_api_version()
     except (OSError, AttributeError) as error:
         reason = f"cannot be opened ({error})" if path.is_file() else "is not compiled"
-        raise NoKernelError(f"the kernel library {reason}: run nnpkit build") from None
+        raise NoKernelError(f"the kernel library {path.name} {reason}: run {remedy}") from None
     if version != _API_VERSION:
-        raise NoKernelError("the kernel library belongs to another nnpkit: run nnpkit build")
+        raise NoKernelError(f"the kernel library {path.name} belongs to another nnpkit: run {remedy}")
     pointer, integer, size, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_char_p
     library.nnpkit_kernel_new.argtypes = [
         ctypes.POINTER(_Model), text, text, ctypes.POINTER(integer), text, size,
@@ -94,7 +115,8 @@ class Kernel:
     precision : {'float64', 'mixed', 'float32'}
         Of the arithmetic; arguments and results are always in double precision.
     isa : str, optional
-        One of `ISAS`; by default the best one of this processor, or what ``NNPKIT_ISA`` says.
+        One of `ISAS`; by default the best one of this processor, or what ``NNPKIT_ISA`` says. ``"cuda:0"`` and so
+        on are GPUs: then the kernel is that of `cuda_library_path`.
 
     Raises
     ------
@@ -110,7 +132,10 @@ class Kernel:
         precision: str = "float64",
         isa: str | None = None,
     ) -> None:
-        self._library = _library(library_path())
+        if isa is not None and isa.startswith("cuda"):
+            self._library = _library(cuda_library_path(), "nnpkit build --cuda")
+        else:
+            self._library = _library(library_path())
         self._handle = None
         tensors = [(n, np.array(v, np.float64, order="C")) for _, m in members for n, v in m.items()]
         shapes = [extent for _, values in tensors for extent in values.shape]

@@ -12,7 +12,7 @@ using namespace nnpkit;
 
 struct Handle {
   std::unique_ptr<Kernel> kernel;
-  Isa isa;
+  std::string name;
 };
 
 void say(const char *text, char *message, size_t size) {
@@ -41,16 +41,6 @@ std::vector<KernelInput> inputs_of(const nnpkit_model &model) {
   return inputs;
 }
 
-Isa isa_called(const char *name) {
-  if (!name) return choose_isa();
-  for (const Isa isa : {Isa::PORTABLE, Isa::AVX2, Isa::AVX512})
-    if (std::strcmp(name, isa_name(isa)) == 0) {
-      if (!has_isa(isa)) throw std::runtime_error(std::string("this processor lacks ") + name);
-      return isa;
-    }
-  throw std::runtime_error(std::string("unknown instruction set ") + name);
-}
-
 Precision precision_called(const std::string &name) {
   if (name == "float64") return Precision::DOUBLE;
   if (name == "mixed") return Precision::MIXED;
@@ -69,8 +59,8 @@ void *nnpkit_kernel_new(const nnpkit_model *model, const char *precision, const 
   try {
     auto handle = std::make_unique<Handle>();
     std::string reason;
-    handle->isa = isa_called(isa);
-    handle->kernel = make_kernel(inputs_of(*model), precision_called(precision), handle->isa, reason);
+    handle->kernel =
+        make_kernel_for(inputs_of(*model), precision_called(precision), isa ? isa : "", handle->name, reason);
     *status = handle->kernel ? 0 : 1;
     if (handle->kernel) return handle.release();
     say(reason.c_str(), message, message_size);
@@ -94,7 +84,7 @@ int nnpkit_kernel_functions(const void *kernel) {
 }
 
 const char *nnpkit_kernel_isa(const void *kernel) {
-  return isa_name(static_cast<const Handle *>(kernel)->isa);
+  return static_cast<const Handle *>(kernel)->name.c_str();
 }
 
 int nnpkit_kernel_evaluate(void *kernel, const double *edge_vec, const int64_t *neighbor_type,

@@ -28,7 +28,7 @@ struct nnpkit_model {
 
 // status: 0 and a kernel; 1: there is no kernel for this model, 2: the model is damaged, and `message` says
 // why. precision: "float64", "mixed" or "float32"; isa: "portable", "avx2", "avx512", or null for the best
-// one.
+// one. libnnpkit_cuda.so has the same functions, and there it is the device: "cuda:0".
 NNPKIT_API void *nnpkit_kernel_new(const struct nnpkit_model *model, const char *precision, const char *isa,
                                    int *status, char *message, size_t message_size);
 NNPKIT_API void nnpkit_kernel_delete(void *kernel);

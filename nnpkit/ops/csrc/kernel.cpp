@@ -2,7 +2,9 @@
 
 #include "json.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -52,6 +54,22 @@ std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Pre
   if (kind == "deep_potential") return make_deep_kernel(members, precision, isa, reason);
   reason = "no kernel for models of kind '" + kind + "'";
   return nullptr;
+}
+
+std::unique_ptr<Kernel> make_kernel_for(const std::vector<KernelInput> &members, Precision precision,
+                                        const std::string &place, std::string &name, std::string &reason) {
+  Isa isa = Isa::PORTABLE;
+  if (place.empty()) {
+    isa = choose_isa();
+  } else {
+    const Isa *const found =
+        std::find_if(std::begin(ALL), std::end(ALL), [&](Isa i) { return place == isa_name(i); });
+    if (found == std::end(ALL)) throw std::runtime_error("unknown instruction set " + place);
+    if (!has_isa(*found)) throw std::runtime_error("this processor lacks " + place);
+    isa = *found;
+  }
+  name = isa_name(isa);
+  return make_kernel(members, precision, isa, reason);
 }
 
 }  // namespace nnpkit

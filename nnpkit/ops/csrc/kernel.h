@@ -83,6 +83,11 @@ class Kernel {
 std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
                                     std::string &reason);
 
+// The same for a place by its name, which is returned as `name`: an instruction set, empty for the best one.
+// In the library of CUDA kernels, a device: "cuda:0".
+std::unique_ptr<Kernel> make_kernel_for(const std::vector<KernelInput> &members, Precision precision,
+                                        const std::string &place, std::string &name, std::string &reason);
+
 // Of the kinds; same arguments and results as make_kernel.
 std::unique_ptr<Kernel> make_acsf_kernel(const std::vector<KernelInput> &members, Precision precision,
                                          Isa isa, std::string &reason);

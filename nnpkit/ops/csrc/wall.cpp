@@ -1,6 +1,7 @@
 #include "wall.h"
 
 #include "json.h"
+#include "zbl.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,9 +10,6 @@
 namespace nnpkit {
 
 namespace {
-
-constexpr double COULOMB = 14.399645478;  // e^2 / (4 pi epsilon_0), eV angstrom
-constexpr double INNER = 0.5;             // of the outer distance: the repulsion acts undamped below
 
 const char *const SYMBOLS[] = {
     "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl",
@@ -69,18 +67,9 @@ void Wall::add(const Edges &edges, int row, int n_rows, double share, const Resu
       const int64_t a = edges.types[i], b = edges.neighbor_type[e];
       const double end = outer[a * n_types + b];
       if (!(r2 < end * end)) continue;
-      const double r = std::sqrt(r2), scale = (power[a] + power[b]) / 0.46850, x = r * scale;
-      const double terms[4] = {0.18175 * std::exp(-3.19980 * x), 0.50986 * std::exp(-0.94229 * x),
-                               0.28022 * std::exp(-0.40290 * x), 0.02817 * std::exp(-0.20162 * x)};
-      const double screening = terms[0] + terms[1] + terms[2] + terms[3];
-      const double d_screening =
-          -scale * (3.19980 * terms[0] + 0.94229 * terms[1] + 0.40290 * terms[2] + 0.20162 * terms[3]);
-      const double u = std::max((r / end - INNER) / (1.0 - INNER), 0.0);
-      const double fc = ((15.0 - 6.0 * u) * u - 10.0) * u * u * u + 1.0;
-      const double d_fc = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (end * (1.0 - INNER));
-      const double coulomb = 0.5 * COULOMB * charge[a] * charge[b] / r;
-      const double energy = coulomb * screening * fc;
-      const double slope = coulomb * (d_screening * fc + screening * d_fc) - energy / r;
+      const double r = std::sqrt(r2);
+      double slope;
+      const double energy = zbl_repulsion(charge[a] * charge[b], power[a] + power[b], end, r, slope);
       results.atomic_energy[i * n_rows + row] += share * energy;
       for (int c = 0; c < 3; c++)
         results.gradient[(3 * (e - begin) + c) * n_rows + row] += share * slope / r * v[c];

@@ -18,6 +18,9 @@ class Wall {
 
   bool empty() const { return longest == 0.0; }
   double cutoff() const { return longest; }  // angstrom
+  const std::vector<double> &outer_distances() const { return outer; }
+  const std::vector<double> &charges() const { return charge; }
+  const std::vector<double> &charge_powers() const { return power; }
 
   // Adds `share` times its energies and gradients to row `row` of the results, which have `n_rows`.
   void add(const Edges &edges, int row, int n_rows, double share, const Results &results) const;

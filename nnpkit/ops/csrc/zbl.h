@@ -1,0 +1,39 @@
+// Energy and derivative of the screened nuclear repulsion of one pair, for processors and GPUs.
+
+#ifndef NNPKIT_ZBL_H
+#define NNPKIT_ZBL_H
+
+#include <math.h>
+
+#if defined(__CUDACC__)
+#define NNPKIT_ANYWHERE __host__ __device__
+#else
+#define NNPKIT_ANYWHERE
+#endif
+
+namespace nnpkit {
+
+// Half the repulsion of a pair (an edge counts for its centre), eV, and d/dr of it. charges: Z_a Z_b; powers:
+// Z_a^0.23 + Z_b^0.23; damped from half of `end` (angstrom) to zero there; r < end.
+NNPKIT_ANYWHERE inline double zbl_repulsion(double charges, double powers, double end, double r,
+                                            double &slope) {
+  constexpr double COULOMB = 14.399645478;  // e^2 / (4 pi epsilon_0), eV angstrom
+  constexpr double INNER = 0.5;             // of the outer distance: the repulsion acts undamped below
+  const double scale = powers / 0.46850, x = r * scale;
+  const double terms[4] = {0.18175 * exp(-3.19980 * x), 0.50986 * exp(-0.94229 * x),
+                           0.28022 * exp(-0.40290 * x), 0.02817 * exp(-0.20162 * x)};
+  const double screening = terms[0] + terms[1] + terms[2] + terms[3];
+  const double d_screening =
+      -scale * (3.19980 * terms[0] + 0.94229 * terms[1] + 0.40290 * terms[2] + 0.20162 * terms[3]);
+  const double inside = (r / end - INNER) / (1.0 - INNER), u = inside > 0.0 ? inside : 0.0;
+  const double fc = ((15.0 - 6.0 * u) * u - 10.0) * u * u * u + 1.0;
+  const double d_fc = -30.0 * u * u * (1.0 - u) * (1.0 - u) / (end * (1.0 - INNER));
+  const double coulomb = 0.5 * COULOMB * charges / r;
+  const double energy = coulomb * screening * fc;
+  slope = coulomb * (d_screening * fc + screening * d_fc) - energy / r;
+  return energy;
+}
+
+}  // namespace nnpkit
+
+#endif

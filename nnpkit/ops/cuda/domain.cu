@@ -1,0 +1,241 @@
+// Forces and virial of a domain.
+
+#include "cuda_kernel.h"
+
+#include <algorithm>
+#include <climits>
+
+namespace nnpkit {
+namespace cuda {
+
+namespace {
+
+constexpr int CENTER = 11;  // energy, nine of the virial, square of the shortest distance
+
+struct DomainTask {
+  DeviceEdges edges;
+  const int *centers, *neighbors;  // of the chunk: atoms of the domain
+  const double *positions, *energy, *gradient;
+  const int *atom_types;
+  double *edge_vec, *forces, *rows;  // rows (centres, CENTER)
+  int *neighbor_type;
+};
+
+// Edge vectors of all pairs in the lists, and the shortest around every centre.
+__global__ void edges_of_centers(DomainTask task) {
+  const int atom = item_of_warp(task.edges.n_atoms), lane = threadIdx.x % WARP;
+  if (atom < 0) return;
+  const Slots slots = slots_of(task.edges, atom);
+  const double *const center = task.positions + 3 * static_cast<int64_t>(task.centers[atom]);
+  const double x = center[0], y = center[1], z = center[2];
+  double closest = INFINITY;
+  for (int e = slots.begin + lane; e < slots.begin + slots.n; e += WARP) {
+    const int neighbor = task.neighbors[e], type = task.atom_types[neighbor];
+    const double *const other = task.positions + 3 * static_cast<int64_t>(neighbor);
+    const double dx = other[0] - x, dy = other[1] - y, dz = other[2] - z, r2 = dx * dx + dy * dy + dz * dz;
+    double *const to = task.edge_vec + 3 * static_cast<int64_t>(e);
+    to[0] = dx;
+    to[1] = dy;
+    to[2] = dz;
+    task.neighbor_type[e] = type;
+    if (type >= 0 && r2 < closest) closest = r2;
+  }
+  for (int mask = WARP / 2; mask > 0; mask /= 2) {
+    const double other = __shfl_xor_sync(ALL_LANES, closest, mask);
+    if (other < closest) closest = other;
+  }
+  if (lane == 0) task.rows[static_cast<int64_t>(atom) * CENTER + CENTER - 1] = closest;
+}
+
+// Energy and virial of every centre; with g = dE/dr_ij, F_i += g. A centre is nobody else's.
+__global__ void sums_of_centers(DomainTask task) {
+  const int atom = item_of_warp(task.edges.n_atoms), lane = threadIdx.x % WARP;
+  if (atom < 0) return;
+  const Slots slots = slots_of(task.edges, atom);
+  double sum[12] = {};  // xx yy zz xy xz yz yx zx zy, then the force
+  for (int e = slots.begin + lane; e < slots.begin + slots.n; e += WARP) {
+    const double *const r = task.edge_vec + 3 * static_cast<int64_t>(e);
+    const double *const g = task.gradient + 3 * static_cast<int64_t>(e);
+    for (int c = 0; c < 3; c++) {
+      sum[c] -= r[c] * g[c];
+      sum[9 + c] += g[c];
+    }
+    sum[3] -= r[0] * g[1];
+    sum[4] -= r[0] * g[2];
+    sum[5] -= r[1] * g[2];
+    sum[6] -= r[1] * g[0];
+    sum[7] -= r[2] * g[0];
+    sum[8] -= r[2] * g[1];
+  }
+  for (int k = 0; k < 12; k++) sum[k] = sum_of_warp(sum[k]);
+  if (lane != 0) return;
+  double *const row = task.rows + static_cast<int64_t>(atom) * CENTER;
+  double *const force = task.forces + 3 * static_cast<int64_t>(task.centers[atom]);
+  row[0] = task.energy[atom];
+  for (int k = 0; k < 9; k++) row[1 + k] = sum[k];
+  for (int c = 0; c < 3; c++) force[c] += sum[9 + c];
+}
+
+// F_j -= g, over the slots in which j is the neighbour: no two warps add to the same atom.
+__global__ void forces_on_neighbors(int n_atoms, const int *atoms, const int *first, const int *slots,
+                                    const double *gradient, double *forces) {
+  const int at = item_of_warp(n_atoms), lane = threadIdx.x % WARP;
+  if (at < 0) return;
+  double sum[3] = {};
+  for (int k = first[at] + lane; k < first[at + 1]; k += WARP) {
+    const double *const g = gradient + 3 * static_cast<int64_t>(slots[k]);
+    for (int c = 0; c < 3; c++) sum[c] += g[c];
+  }
+  for (int c = 0; c < 3; c++) sum[c] = sum_of_warp(sum[c]);
+  if (lane != 0) return;
+  for (int c = 0; c < 3; c++) forces[3 * static_cast<int64_t>(atoms[at]) + c] -= sum[c];
+}
+
+// One row per block: sums of the rows that are its turn, the smallest in the last column.
+__global__ void sum_rows(const double *rows, int n, double *result) {
+  __shared__ double shared[WARPS][CENTER];
+  double sum[CENTER] = {};
+  sum[CENTER - 1] = INFINITY;
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+    const double *const row = rows + static_cast<int64_t>(i) * CENTER;
+    for (int k = 0; k < CENTER - 1; k++) sum[k] += row[k];
+    if (row[CENTER - 1] < sum[CENTER - 1]) sum[CENTER - 1] = row[CENTER - 1];
+  }
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  for (int k = 0; k < CENTER - 1; k++) sum[k] = sum_of_warp(sum[k]);
+  for (int mask = WARP / 2; mask > 0; mask /= 2) {
+    const double other = __shfl_xor_sync(ALL_LANES, sum[CENTER - 1], mask);
+    if (other < sum[CENTER - 1]) sum[CENTER - 1] = other;
+  }
+  for (int k = 0; k < CENTER; k++)
+    if (lane == 0) shared[warp][k] = sum[k];
+  __syncthreads();
+  const int k = threadIdx.x;
+  if (k >= CENTER) return;
+  double total = shared[0][k];
+  for (int w = 1; w < WARPS; w++)
+    total = k < CENTER - 1 ? total + shared[w][k] : shared[w][k] < total ? shared[w][k] : total;
+  result[blockIdx.x * CENTER + k] = total;
+}
+
+}  // namespace
+
+void CudaKernel::evaluate(const Domain &domain, DomainResults &results) {
+  check(cudaSetDevice(device), "choosing the device");
+  const int64_t n_all = domain.n_all, n_centers = domain.n_centers;
+  const bool other_types = lists.types.size() != static_cast<size_t>(n_all) ||
+                           !std::equal(lists.types.begin(), lists.types.end(), domain.types);
+  if (domain.new_lists) keep_lists(domain);
+  if (domain.new_lists || other_types) keep_types(domain);
+  std::copy_n(domain.positions, 3 * n_all, positions.host(3 * n_all));
+  positions.send(3 * n_all, stream);
+  cleared(forces, 3 * n_all, stream);
+  centers.room(n_centers * CENTER + 1);
+  for (const Part &part : lists.parts) evaluate_part(domain, part);
+
+  constexpr int BLOCKS = 256;
+  double *const partial = totals.room((BLOCKS + 1) * CENTER);
+  launch(sum_rows, BLOCKS, THREADS, 0, stream, static_cast<const double *>(centers.get()),
+         static_cast<int>(n_centers), partial + CENTER);
+  launch(sum_rows, 1, THREADS, 0, stream, static_cast<const double *>(partial + CENTER), BLOCKS, partial);
+  double *const back = results_back.room(CENTER + 3 * n_all + n_centers * CENTER);
+  fetch(back, partial, CENTER, stream);
+  fetch(back + CENTER, forces.get(), 3 * n_all, stream);
+  if (domain.per_center) fetch(back + CENTER + 3 * n_all, centers.get(), n_centers * CENTER, stream);
+  check(cudaStreamSynchronize(stream), "evaluating the model");
+  results.energy = back[0];
+  std::copy_n(back + 1, 9, results.virial);
+  results.closest_squared = back[CENTER - 1];
+  results.forces = back + CENTER;
+  results.centers = domain.per_center ? back + CENTER + 3 * n_all : nullptr;
+}
+
+void CudaKernel::evaluate_part(const Domain &domain, const Part &part) {
+  (void)domain;
+  const int n_atoms = part.end - part.begin;
+  DomainTask task{};
+  task.edges = {n_atoms,
+                part.n_slots,
+                part.base,
+                lists.first.get() + part.begin,
+                domain_vec.room(3 * static_cast<int64_t>(lists.most_slots) + 1),
+                domain_type.room(lists.most_slots + 1),
+                lists.center_types.get() + part.begin,
+                lists.order.get() + part.begin};
+  task.centers = lists.centers.get() + part.begin;
+  task.neighbors = lists.neighbors.get() + part.base;
+  task.positions = positions.device();
+  task.atom_types = lists.atom_types.get();
+  task.edge_vec = domain_vec.get();
+  task.neighbor_type = domain_type.get();
+  task.forces = forces.get();
+  task.rows = centers.get() + static_cast<int64_t>(part.begin) * CENTER;
+  const int64_t blocks = blocks_for(n_atoms, WARPS);
+  launch(edges_of_centers, blocks, THREADS, 0, stream, task);
+  const DeviceResults results{1, cleared(energy, n_atoms, stream),
+                              cleared(gradient, 3 * static_cast<int64_t>(part.n_slots), stream), nullptr,
+                              nullptr};
+  run({task.edges, results, part.most_slots, part.type_begin.data()});
+  task.energy = results.energy;
+  task.gradient = results.gradient;
+  launch(sums_of_centers, blocks, THREADS, 0, stream, task);
+  launch(forces_on_neighbors, blocks_for(part.n_atoms, WARPS), THREADS, 0, stream, part.n_atoms,
+         static_cast<const int *>(lists.reverse_atom.get() + part.first_atom),
+         static_cast<const int *>(lists.reverse_first.get() + part.first_atom),
+         static_cast<const int *>(lists.reverse_slot.get()), results.gradient, forces.get());
+}
+
+// Chunks, and for each of them its slots sorted by neighbour.
+void CudaKernel::keep_lists(const Domain &domain) {
+  const int n_centers = domain.n_centers;
+  if (domain.offsets[n_centers] > INT_MAX) throw std::runtime_error("too many neighbours for one GPU");
+  lists.parts.clear();
+  lists.most_slots = 0;
+  std::vector<int> first(domain.offsets, domain.offsets + n_centers + 1), atoms, atom_first,
+      count(domain.n_all);
+  std::vector<int> slots(first.back());
+  for (int begin = 0; begin < n_centers;) {
+    int end = begin + 1, most = first[end] - first[begin];
+    const int limit = domain.chunk > 0 ? domain.chunk : CHUNK_ATOMS;
+    for (; end < n_centers && end - begin < limit && first[end + 1] - first[begin] <= CHUNK_SLOTS; end++)
+      most = std::max(most, first[end + 1] - first[end]);
+    const int base = first[begin], n_slots = first[end] - base, first_atom = static_cast<int>(atoms.size());
+    for (int e = base; e < base + n_slots; e++)
+      if (count[domain.neighbors[e]]++ == 0) atoms.push_back(domain.neighbors[e]);
+    int at = base;
+    for (size_t a = first_atom; a < atoms.size(); a++) {
+      atom_first.push_back(at);
+      at += count[atoms[a]];
+      count[atoms[a]] = atom_first.back();
+    }
+    for (int e = base; e < base + n_slots; e++) slots[count[domain.neighbors[e]]++] = e - base;
+    for (size_t a = first_atom; a < atoms.size(); a++) count[atoms[a]] = 0;
+    const int n_atoms = static_cast<int>(atoms.size()) - first_atom;
+    lists.parts.push_back({begin, end, base, n_slots, most, first_atom, n_atoms, {}});
+    lists.most_slots = std::max(lists.most_slots, n_slots);
+    begin = end;
+  }
+  atom_first.push_back(first.back());
+  copy(lists.centers, domain.centers, n_centers, stream);
+  copy(lists.first, first.data(), n_centers + 1, stream);
+  copy(lists.neighbors, domain.neighbors, first.back(), stream);
+  copy(lists.reverse_atom, atoms.data(), static_cast<int64_t>(atoms.size()), stream);
+  copy(lists.reverse_first, atom_first.data(), static_cast<int64_t>(atom_first.size()), stream);
+  copy(lists.reverse_slot, slots.data(), first.back(), stream);
+}
+
+// The elements of the atoms, and the atoms of every chunk by element.
+void CudaKernel::keep_types(const Domain &domain) {
+  lists.types.assign(domain.types, domain.types + domain.n_all);
+  std::vector<int> types(domain.n_centers), order(domain.n_centers);
+  for (int i = 0; i < domain.n_centers; i++) types[i] = domain.types[domain.centers[i]];
+  for (Part &part : lists.parts)
+    sort_by_type(types.data() + part.begin, part.end - part.begin, n_types, order.data() + part.begin,
+                 part.type_begin);
+  copy(lists.atom_types, domain.types, domain.n_all, stream);
+  copy(lists.center_types, types.data(), domain.n_centers, stream);
+  copy(lists.order, order.data(), domain.n_centers, stream);
+}
+
+}  // namespace cuda
+}  // namespace nnpkit
