@@ -19,6 +19,7 @@ from ase.calculators.emt import EMT
 
 import nnpkit
 from nnpkit.config import assemble
+from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import load_dataset, split
 from nnpkit.data.structure import Structure
@@ -157,7 +158,7 @@ def open_session(
     )
     elements = sorted({symbol for structure in data[0] for symbol in structure.symbols})
     loaded = assemble.LoadedData({"train": data[0], "test": data[1]}, elements, {}, [])
-    model, _ = assemble.make_model(config, loaded)
+    model, _ = make_model(config, loaded)
     schedule = assemble.make_schedule(config, data[0])
     start = time.perf_counter()
     splits = assemble.make_splits(model, loaded.splits, 6e9)

@@ -27,6 +27,7 @@ from deep_systems import machine
 
 from nnpkit.config import assemble
 from nnpkit.config.load import load_config
+from nnpkit.config.models import make_model
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "examples" / "water" / "quickstart.yaml"
 SCHEDULE = "training.schedule={kind: pinn, energy_probability: 0.5, force_labels: 10}"
@@ -43,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = load_config(QUICKSTART, [SCHEDULE, "training.optimizer.process_noise=0"])
     data = assemble.load_data(config)
-    model, _ = assemble.make_model(config, data)
+    model, _ = make_model(config, data)
     schedule = assemble.make_schedule(config, data.train)
     store = assemble.make_splits(model, {"train": data.train}, 6e9)["train"].store
     update = assemble.make_update(config, store, options.updates)
