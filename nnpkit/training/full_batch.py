@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.training.health import EpochReport, average
 from nnpkit.training.observations import LossWeights
+from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules import Available, EpochSchedule, Labels
 from nnpkit.training.updates import Measures, restore_observer, with_observer
 
@@ -96,10 +97,18 @@ class FullBatchUpdate:
         Gives the loss of one structure.
     available : sequence of Available
         Labels of each structure.
+    ridge : Ridge, optional
+        Adds its penalty to the loss.
     """
 
-    def __init__(self, optimizer: Lbfgs, observer: Measures, available: Sequence[Available]) -> None:
-        self.optimizer, self.observer, self.available = optimizer, observer, available
+    def __init__(
+        self,
+        optimizer: Lbfgs,
+        observer: Measures,
+        available: Sequence[Available],
+        ridge: Ridge | None = None,
+    ) -> None:
+        self.optimizer, self.observer, self.available, self.ridge = optimizer, observer, available, ridge
         self.parameters = observer.parameters
 
     def begin_epoch(self, epoch: int) -> None:
@@ -129,23 +138,31 @@ class FullBatchUpdate:
         return EpochReport(numbers, "loss {loss:.4e}, gradient {gradient:.1e}".format_map(numbers))
 
     def _parts(self, labels: Labels) -> list[tuple[Labels, LossWeights]]:
-        """The labels structure by structure, as far as these have them, and the weights of each in the whole loss."""
-        parts = []
+        """The labels in parts, and the weights of each in the whole loss.
+
+        A part is a structure with the labels it has, or structures of which only the energy is used, as many as the
+        observer evaluates at once.
+        """
+        parts, alone = [], []
         for index, own in zip(labels.structures, labels.components or [], strict=True):
             has = self.available[index]
-            components = [own] if len(own) > 0 else None
-            parts.append(
-                Labels([index], labels.energy and has.energy, components, labels.virial and has.virial)
-            )
-        n_energies, n_virials = sum(part.energy for part in parts), sum(part.virial for part in parts)
+            energy, virial = labels.energy and has.energy, labels.virial and has.virial
+            if energy and not virial and len(own) == 0:
+                alone.append(index)
+            else:
+                parts.append(Labels([index], energy, [own] if len(own) > 0 else None, virial))
+        size = getattr(self.observer, "energies_at_once", 1)
+        parts += [Labels(alone[n : n + size], True, None, False) for n in range(0, len(alone), size)]
+        energies = [len(part.structures) if part.energy else 0 for part in parts]
         counts = [0 if part.components is None else len(part.components[0]) for part in parts]
-        n_components, c = sum(counts), self.observer.weights
+        n_energies, n_components, c = sum(energies), sum(counts), self.observer.weights
+        n_virials = sum(part.virial for part in parts)
         weights = [
             replace(
-                c, energy=c.energy / max(n_energies, 1), force=c.force * count / max(n_components, 1),
+                c, energy=c.energy * own / max(n_energies, 1), force=c.force * count / max(n_components, 1),
                 virial=c.virial / max(n_virials, 1),
             )
-            for count in counts
+            for own, count in zip(energies, counts, strict=True)
         ]  # fmt: skip
         return list(zip(parts, weights, strict=True))
 
@@ -160,6 +177,10 @@ class FullBatchUpdate:
             loss.backward()
             total += float(loss.detach())
         self.observer.weights = whole
+        if self.ridge is not None:
+            penalty = self.ridge.penalty()
+            penalty.backward()
+            total += float(penalty.detach())
         gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters]
         return total, parameters_to_vector(gradients).to(torch.float64)
 

@@ -8,6 +8,7 @@ the Jacobian are therefore gradients of such sums, evaluated for all rows in one
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -215,6 +216,9 @@ class Observer:
         For `loss` (gradient optimizers).
     """
 
+    energies_at_once = 512
+    """Structures of which only the energy is used that are best evaluated together."""
+
     def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
         self.store, self.noise, self.weights = store, noise, weights
         self.model = store.model
@@ -306,6 +310,8 @@ class Observer:
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`."""
+        if labels.energy and labels.components is None and not labels.virial:
+            return self.weights.energy * self._energy_errors(labels.structures).square().mean()
         errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
@@ -317,6 +323,25 @@ class Observer:
             if parts
         ]
         return torch.stack(terms).sum()
+
+    def _energy_errors(self, structures: Sequence[int]) -> Tensor:
+        """Errors of energies, prediction minus label, of several structures from one pass through the networks."""
+        frames = [self.store[index] for index in structures]
+        sizes = torch.tensor([frame.n_atoms for frame in frames])
+        types = torch.cat([frame.types for frame in frames])
+        output = self.model.networks(torch.cat([frame.features for frame in frames]), types)
+        atomic = (
+            output * self.model.energy_scale
+            + torch.tensor(self.model.reference_energies, dtype=torch.float64)[types]
+        )
+        row = torch.repeat_interleave(torch.arange(len(frames)), sizes)
+        labels = [
+            require_label(f, "energy") - (0.0 if f.wall is None else float(f.wall.energy)) for f in frames
+        ]
+        errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, atomic)
+        errors = errors - torch.tensor(labels, dtype=torch.float64)
+        divisors = [self.weights.divisor(frame.n_atoms) for frame in frames]
+        return errors / torch.tensor(divisors, dtype=torch.float64)
 
     def _errors(
         self,

@@ -23,7 +23,7 @@ from nnpkit.config.models import make_model
 from nnpkit.config.run import run_training
 from nnpkit.errors import InputError
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
-from nnpkit.training.schedules import Available
+from nnpkit.training.schedules import Available, Labels
 
 LBFGS = "training.optimizer={kind: lbfgs}"
 QUICK = "training.schedule={kind: full, steps_per_epoch: 3, virial: true}"
@@ -72,6 +72,29 @@ def test_sum_over_structures_is_the_loss_of_the_batch(config, model):
     expected = torch.autograd.grad(loss, update.parameters, allow_unused=True, materialize_grads=True)
     expected = torch.cat([part.reshape(-1) for part in expected])
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_energies_alone_may_be_evaluated_together(config, monkeypatch):
+    settings = load_config(config, [LBFGS, QUICK, "training.force_training=none"])
+    data = load_data(settings)
+    network, _ = make_model(settings, data)
+    store = make_splits(network, data.splits, 1e9)["train"].store
+    update = make_update(settings, store, 1)
+    labels = Labels(
+        list(range(len(data.train))), True, [torch.zeros(0, dtype=torch.int64)] * len(data.train), False
+    )
+    together = update._parts(labels)
+    monkeypatch.setattr(type(update.observer), "energies_at_once", 3)
+    in_threes = update._parts(labels)
+    assert len(together) == 1 < len(in_threes)
+    errors: dict[str, list[torch.Tensor]] = {"energy": [], "force": [], "virial": []}
+    for index in labels.structures:
+        update.observer._errors(store[index], True, None, False, errors)
+    expected = float(torch.cat(errors["energy"]).square().mean().detach())
+    (value, gradient), (again, gradient_again) = map(update._loss, (together, in_threes))
+    assert value == pytest.approx(expected, rel=1e-12)
+    assert again == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(gradient, gradient_again, rtol=1e-9, atol=1e-13)
 
 
 def test_structures_take_part_with_the_labels_they_have(config):
