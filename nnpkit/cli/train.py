@@ -28,19 +28,37 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the run folder.")
     ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            min=2,
+            metavar="K",
+            show_default=False,
+            help="Cross-validation: train K times, each time testing on another K-th of the data.",
+        ),
+    ] = None,
 ) -> None:
     """Train a potential on reference data as a YAML file describes.
 
     The run folder (`output` in the YAML) gets the complete configuration, a report of the data, checkpoints,
     the learning curve, TensorBoard logs, the potential of the best epoch (`model.pt`) and a summary.
 
+    With `--folds` it gets the folders `fold-0`, `fold-1` ... instead, and `folds.json` with the errors of all.
+
     Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
     as if it had not been interrupted.
     """
+    from nnpkit.config.folds import run_folds
     from nnpkit.config.load import load_config
     from nnpkit.config.run import run_training
 
-    summary = run_training(load_config(config, overrides or []), resume=resume, overwrite=overwrite)
+    settings = load_config(config, overrides or [])
+    if folds is None:
+        summary = run_training(settings, resume=resume, overwrite=overwrite)
+    else:
+        summary = run_folds(settings, folds, resume=resume, overwrite=overwrite)
     if summary["ended"] in signal.Signals.__members__:
-        print(f"interrupted; continue with: nnpkit train {config} {' '.join(overrides or [])} --resume")
+        words = [str(config), *(overrides or []), *([] if folds is None else [f"--folds {folds}"])]
+        print(f"interrupted; continue with: nnpkit train {' '.join(words)} --resume")
         raise typer.Exit(128 + signal.Signals[summary["ended"]].value)

@@ -41,6 +41,7 @@ from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
 from nnpkit.training.group_schedule import GroupSchedule
 from nnpkit.training.judge import StoreJudge
 from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
+from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.trainer import Predicts, Split
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
@@ -249,12 +250,17 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
         observer = Observer(store, noise, loss)
     else:
         raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
+    ridge = None
+    if config.training.ridge > 0.0:
+        seed = int(np.random.SeedSequence([config.seed, 5]).generate_state(1)[0])
+        ridge = Ridge(config.training.ridge, observer.parameters, seed)
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        return KalmanUpdate(KalmanOptimizer(covariance_partition(optimizer, store.model), settings), observer)
+        filter_ = KalmanOptimizer(covariance_partition(optimizer, store.model), settings)
+        return KalmanUpdate(filter_, observer, ridge)
     if isinstance(optimizer, LbfgsSettings):
         lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)
-        return FullBatchUpdate(lbfgs, observer, _available(store.structures))
+        return FullBatchUpdate(lbfgs, observer, _available(store.structures), ridge)
     import torch
 
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}
@@ -271,4 +277,4 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
     if given is not None:
         energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
         prefactors = Prefactors(energy, force, virial)
-    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors)
+    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors, ridge)

@@ -76,7 +76,9 @@ def _check_elements(config: Config, document: Document) -> None:
                 elements = [function.center, *function.neighbors]
                 named += [(("model", "descriptor", "functions", n), e) for e in elements]
     if isinstance(model, ChebyshevModel):
-        named += [(("model", "descriptor", "species_weights", e), e) for e in model.descriptor.species_weights or ()]
+        named += [
+            (("model", "descriptor", "species_weights", e), e) for e in model.descriptor.species_weights or ()
+        ]
     for key, element in named:
         if element not in atomic_numbers or element == "X":
             raise InputError(

@@ -13,6 +13,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.posterior import KalmanPosterior
+from nnpkit.training.updates import RIDGE
 
 __all__ = ["load_posterior"]
 
@@ -38,6 +39,6 @@ def load_posterior(run: str | Path) -> KalmanPosterior:
         )  # fmt: skip
     settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
     kalman = KalmanOptimizer(covariance_partition(optimizer, model), settings)
-    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith("observer.")}
+    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
     kalman.load_state_dict(state)
     return KalmanPosterior(model, kalman)

@@ -22,8 +22,8 @@ from nnpkit.config.assemble import (
     make_update,
 )  # fmt: skip
 from nnpkit.config.load import write_config
-from nnpkit.config.report import report_at_end
 from nnpkit.config.models import make_model
+from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model

@@ -37,6 +37,12 @@ class Data(Section):
         0.1,
         description="Part of the structures in `train` that becomes the test set when `test` is not given.",
     )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="Cross-validation instead of `test_fraction`: the structures of `train` are dealt into so many "
+        "parts at random, and one of them is the test set. `nnpkit train --folds` trains with each in turn.",
+    )
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="Which part, counted from 0.")
     format: str = Field(
         "auto",
         description="Format of the files, recognised from names and content by default. `nnpkit convert "
@@ -65,6 +71,14 @@ class Data(Section):
         "zero, energies in another unit): name them and go on, stop, or not look for them.",
     )
 
+    @model_validator(mode="after")
+    def _folds_divide_the_training_data(self) -> Data:
+        if self.folds is not None and self.test is not None:
+            raise ValueError("folds divide the structures of train: leave test out, or folds")
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"there is no fold {self.fold} of {self.folds or 'none'}: they count from 0")
+        return self
+
 
 class Config(Section):
     """Everything that defines a training run."""
@@ -89,7 +103,8 @@ class Config(Section):
         None, description="Begin with the potential of an earlier run instead of random weights."
     )
     report: ReportSettings | None = Field(
-        None, description="Write a validation report when the training has ended; `{}` for one with the defaults."
+        None,
+        description="Write a validation report when the training has ended; `{}` for one with the defaults.",
     )
 
     @model_validator(mode="before")

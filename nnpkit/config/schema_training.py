@@ -224,6 +224,12 @@ class Training(Section):
         "(`direct`, `subset`).",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
+    ridge: NonNegative = Field(
+        0.0,
+        description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
+        "every update minimises, the loss or, for the Kalman filter, squared residuals in units of their noise. About "
+        "1e-6 to 1e-3.",
+    )
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
         description="Test error that decides which epoch is the best and when to stop early; `energy_force` "
@@ -269,6 +275,12 @@ class Training(Section):
                 f"a schedule of kind full is for lbfgs; {self.optimizer.kind} learns from small parts of the data. "
                 "Set training.schedule.kind to epoch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ridge_needs_a_noise(self) -> Training:
+        if self.ridge and isinstance(self.optimizer, Ekf) and self.optimizer.observation_noise == "blocks":
+            raise ValueError("ridge weighs residuals against their noise: it needs observation_noise: given")
         return self
 
     @model_validator(mode="after")

@@ -119,14 +119,11 @@ def split(
             f"test fraction {test_fraction}", expected="a number from 0 up to, but not including, 1"
         )
     n_test = 0 if test_fraction == 0.0 else max(1, round(test_fraction * len(structures)))
-    copies: dict[str, list[int]] = {}
-    for index, structure in enumerate(structures):
-        geometry = structure_sha256(structure, labels=False)
-        copies.setdefault(hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest(), []).append(index)
+    copies = _shuffled_geometries(structures, seed)
     test: set[int] = set()
-    for key in sorted(copies):
-        if len(test) + len(copies[key]) <= n_test:
-            test.update(copies[key])
+    for same in copies:
+        if len(test) + len(same) <= n_test:
+            test.update(same)
     if len(test) == len(structures) or (n_test and not test):
         raise InputError(
             f"{len(structures)} structures cannot be split with test fraction {test_fraction}",
@@ -134,6 +131,52 @@ def split(
         )
     training = [structure for index, structure in enumerate(structures) if index not in test]
     return training, [structures[index] for index in sorted(test)]
+
+
+def fold(
+    structures: Sequence[Structure], folds: int, number: int, seed: int
+) -> tuple[list[Structure], list[Structure]]:
+    """Training and test set of one fold of a cross-validation, reproducibly.
+
+    The geometries, ordered by the pseudo-random numbers of `split`, are dealt to the folds in turn. Every structure
+    is in the test set of one fold and in the training set of all others; copies of a geometry stay together.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        All of them.
+    folds : int
+        Number of folds, two at least.
+    number : int
+        Which of them is tested on, counted from 0.
+    seed : int
+        Another seed, other folds.
+
+    Raises
+    ------
+    InputError
+        If there are fewer geometries than folds, or no fold of this number.
+    """
+    copies = _shuffled_geometries(structures, seed)
+    if not 0 <= number < folds:
+        raise InputError(f"fold {number} of {folds}", where="data.fold", expected=f"0 to {folds - 1}")
+    if not 2 <= folds <= len(copies):
+        raise InputError(
+            f"{len(copies)} different geometries cannot be divided into {folds} folds", where="data.folds",
+            expected=f"2 to {len(copies)}",
+        )  # fmt: skip
+    test = {index for same in copies[number::folds] for index in same}
+    training = [structure for index, structure in enumerate(structures) if index not in test]
+    return training, [structures[index] for index in sorted(test)]
+
+
+def _shuffled_geometries(structures: Sequence[Structure], seed: int) -> list[list[int]]:
+    """Indices of the structures of each geometry, in a random order that depends on seed and content alone."""
+    copies: dict[str, list[int]] = {}
+    for index, structure in enumerate(structures):
+        geometry = structure_sha256(structure, labels=False)
+        copies.setdefault(hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest(), []).append(index)
+    return [copies[key] for key in sorted(copies)]
 
 
 def _composition_matrix(structures: Sequence[Structure], elements: Sequence[str]) -> np.ndarray:

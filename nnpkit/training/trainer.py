@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -131,6 +131,9 @@ class Trainer:
         JSON-able; put into every checkpoint so that it can be recognised (configuration, data).
     console : Console
         For the learning curve and the progress bar.
+    score : callable, optional
+        What makes one epoch better than another, less being better, from the model and the errors of all splits; by
+        default the monitored error, see `monitored`.
     """
 
     def __init__(
@@ -143,8 +146,9 @@ class Trainer:
         folder: RunFolder,
         identity: Mapping[str, Any],
         console: Console,
+        score: Callable[[AtomicModel, Mapping[str, Mapping[str, Any]]], float] | None = None,
     ) -> None:
-        self.model, self.update, self.schedule = model, update, schedule
+        self.model, self.update, self.schedule, self.score = model, update, schedule, score
         self.splits, self.settings, self.folder = splits, settings, folder
         self.identity, self.console = identity, console
         self.state = RunState()
@@ -239,7 +243,10 @@ class Trainer:
         self._record(report, errors)
         line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
         self.console.print(line, highlight=False, soft_wrap=True)
-        error = monitored(errors.get("test", errors["train"]), self.settings.monitor)
+        if self.score is None:
+            error = monitored(errors.get("test", errors["train"]), self.settings.monitor)
+        else:
+            error = self.score(self.model, errors)
         if not math.isfinite(error):
             raise InputError(
                 f"the training diverged in epoch {state.epoch}: the errors are not finite", where=str(self.folder.path),

@@ -12,11 +12,23 @@ from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_para
 from nnpkit.optim.kalman import KalmanOptimizer, Measurement
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
 from nnpkit.training.observations import LossWeights, Noise, Prefactors
+from nnpkit.training.ridge import Ridge
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
 
-__all__ = ["GradientUpdate", "KalmanUpdate", "Measures", "Update", "restore_observer", "with_observer"]
+__all__ = [
+    "RIDGE",
+    "GradientUpdate",
+    "KalmanUpdate",
+    "Measures",
+    "Update",
+    "restore_observer",
+    "with_observer",
+]
+
+RIDGE = "ridge."
+"""Prefix of what belongs to a ridge in the state of an update."""
 
 
 class Measures(Protocol):
@@ -69,10 +81,10 @@ class Update(Protocol):
 
 
 class KalmanUpdate:
-    """Every `apply` is one Kalman step with all its labels as one vector observation."""
+    """Every `apply` is one Kalman step with all its labels, and that of `ridge` if given, as one vector observation."""
 
-    def __init__(self, optimizer: KalmanOptimizer, observer: Measures) -> None:
-        self.optimizer, self.observer = optimizer, observer
+    def __init__(self, optimizer: KalmanOptimizer, observer: Measures, ridge: Ridge | None = None) -> None:
+        self.optimizer, self.observer, self.ridge = optimizer, observer, ridge
         self.parameters = observer.parameters
         self.epoch = 0
 
@@ -83,7 +95,10 @@ class KalmanUpdate:
 
     def apply(self, labels: Labels) -> dict[str, float]:
         """Measure, filter, move the weights."""
-        change, report = self.optimizer.step(self.observer.measure(labels))
+        measurement = self.observer.measure(labels)
+        if self.ridge is not None:
+            measurement = self.ridge.observed(measurement)
+        change, report = self.optimizer.step(measurement)
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)
         own = {}
@@ -96,12 +111,19 @@ class KalmanUpdate:
         return kalman_health(self.optimizer, self.observer.noise, reports, self.epoch)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the filter."""
-        return with_observer(self.optimizer.state_dict(), self.observer)
+        """State of the filter, and of the draws of the ridge."""
+        own = {} if self.ridge is None else self.ridge.state_dict()
+        return with_observer(
+            {**self.optimizer.state_dict(), **{RIDGE + n: v for n, v in own.items()}}, self.observer
+        )
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the filter."""
-        self.optimizer.load_state_dict(restore_observer(self.observer, state))
+        rest = restore_observer(self.observer, state)
+        own = {name.removeprefix(RIDGE): rest.pop(name) for name in list(rest) if name.startswith(RIDGE)}
+        if self.ridge is not None and own:
+            self.ridge.load_state_dict(own)
+        self.optimizer.load_state_dict(rest)
 
 
 class GradientUpdate:
@@ -119,6 +141,8 @@ class GradientUpdate:
         The learning rate is multiplied by `decay` every `decay_steps` updates.
     prefactors : Prefactors, optional
         Weights of the loss that follow the learning rate, instead of the observer's own.
+    ridge : Ridge, optional
+        Adds its penalty to the loss.
     """
 
     def __init__(
@@ -129,8 +153,9 @@ class GradientUpdate:
         decay: float,
         decay_steps: int,
         prefactors: Prefactors | None = None,
+        ridge: Ridge | None = None,
     ) -> None:
-        self.optimizer, self.observer, self.clip = optimizer, observer, clip
+        self.optimizer, self.observer, self.clip, self.ridge = optimizer, observer, clip, ridge
         self.decay, self.decay_steps, self.prefactors = decay, decay_steps, prefactors
         self.parameters = observer.parameters
         self.learning_rate = optimizer.param_groups[0]["lr"]
@@ -148,6 +173,8 @@ class GradientUpdate:
             self.observer.weights = self.prefactors.at(ratio)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.observer.loss(labels)
+        if self.ridge is not None:
+            loss = loss + self.ridge.penalty()
         loss.backward()
         for (
             parameter

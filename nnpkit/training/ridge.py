@@ -1,0 +1,69 @@
+"""Ridge regression: large weights cost something (Tokita and Behler, J. Chem. Phys. 159, 121501 (2023), sec. III)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nnpkit.optim.kalman import Measurement
+
+__all__ = ["Ridge"]
+
+
+class Ridge:
+    """The term ``strength * |w|^2`` in what every update minimises, w being the weights without the biases.
+
+    For a gradient optimizer it is added to the loss. A Kalman update minimises squared residuals in units of their
+    variance; there the term is a prior, in the form of one more observation at every update: that a weight, drawn at
+    random from all n, is zero, with the variance ``1 / (n strength)``, which is the term on average.
+
+    Parameters
+    ----------
+    strength : float
+        Per squared weight.
+    parameters : sequence of Tensor
+        Of the networks, in the order of the columns of the Jacobian; vectors are biases and not concerned.
+    seed : int
+        Decides which weights are observed.
+    """
+
+    def __init__(self, strength: float, parameters: Sequence[Tensor], seed: int) -> None:
+        self.strength, self.parameters = strength, list(parameters)
+        sizes = [p.numel() for p in self.parameters]
+        starts = [sum(sizes[:n]) for n in range(len(sizes))]
+        self.columns = torch.cat(
+            [
+                torch.arange(a, a + n)
+                for p, a, n in zip(self.parameters, starts, sizes, strict=True)
+                if p.ndim > 1
+            ]
+        )
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def penalty(self) -> Tensor:
+        """The term (0-dim), differentiable."""
+        squares = [p.square().sum() for p in self.parameters if p.ndim > 1]
+        return self.strength * torch.stack(squares).sum()
+
+    def observed(self, measurement: Measurement) -> Measurement:
+        """The measurement with one observation of a weight more."""
+        column = int(self.columns[int(torch.randint(len(self.columns), (), generator=self.generator))])
+        value = torch.cat([p.detach().reshape(-1) for p in self.parameters])[column]
+        row = measurement.jacobian.new_zeros(1, measurement.jacobian.shape[1])
+        row[0, column] = 1.0
+        variance = measurement.noise.new_tensor([1.0 / (len(self.columns) * self.strength)])
+        return Measurement(
+            torch.cat([measurement.residual, -value.reshape(1).to(measurement.residual.dtype)]),
+            torch.cat([measurement.jacobian, row]),
+            torch.cat([measurement.noise, variance]),
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the generator."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self.generator.set_state(state["generator"])

@@ -1,0 +1,143 @@
+"""What keeps a potential from learning the data by heart: ridge, cross-validation, another measure of the best."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from alloy import make_training
+from rich.console import Console
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from test_acsf import make_model
+from test_observations import everything, labelled_structures
+
+from nnpkit.cli.main import app
+from nnpkit.config.load import load_config
+from nnpkit.config.run import run_training
+from nnpkit.data.dataset import fold, load_dataset
+from nnpkit.errors import InputError
+from nnpkit.optim.kalman import Measurement
+from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
+from nnpkit.training.frames import FrameStore
+from nnpkit.training.observations import LossWeights, Noise, Observer
+from nnpkit.training.ridge import Ridge
+from nnpkit.training.updates import GradientUpdate
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    before = Path.cwd()
+    yield make_training(tmp_path)
+    os.chdir(before)
+
+
+def train(config: Path, *overrides: str, **options: Any) -> dict[str, Any]:
+    return run_training(load_config(config, overrides), console=Console(file=io.StringIO()), **options)
+
+
+def squared_weights(run: str) -> float:
+    """Sum over the weight matrices of the last epoch."""
+    tensors = read_checkpoint(latest_checkpoint(Path(run))).tensors["model"]
+    return float(sum(t.square().sum() for name, t in tensors.items() if "network" in name and t.ndim > 1))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "ridge"),
+    [("{kind: ekf}", 0.01), ("{kind: adam, learning_rate: 0.02}", 1.0), ("{kind: lbfgs}", 0.01)],
+)
+def test_weights_become_smaller(config: Path, optimizer: str, ridge: float) -> None:
+    common = [f"training.optimizer={optimizer}", "training.epochs=2", "model.network.hidden=[6]"]
+    train(config, *common, "output=a")
+    train(config, *common, f"training.ridge={ridge}", "output=b")
+    assert squared_weights("b") < 0.9 * squared_weights("a")
+
+
+def test_resumed_ridge_is_the_same(config: Path) -> None:
+    settings = ["training.ridge=0.001", "training.epochs=2"]
+    whole = train(config, *settings, "output=whole")
+    train(config, *settings, "training.epochs=1")
+    assert train(config, *settings, resume=True) | {"seconds": 0} == whole | {"seconds": 0}
+
+
+def test_gradient_optimizers_see_the_derivative_of_the_penalty() -> None:
+    model = make_model()
+    observer = Observer(FrameStore(model, labelled_structures(), 1e9), Noise(), LossWeights())
+    before = [p.detach().clone() for p in observer.parameters]
+    changes = []
+    for ridge in (None, Ridge(0.3, observer.parameters, 1)):
+        for parameter, value in zip(observer.parameters, before, strict=True):
+            parameter.data.copy_(value)
+        GradientUpdate(
+            torch.optim.SGD(observer.parameters, lr=1.0), observer, None, 1.0, 1, None, ridge
+        ).apply(everything())
+        changes.append([p.detach() - value for p, value in zip(observer.parameters, before, strict=True)])
+    for plain, damped, value in zip(*changes, before, strict=True):
+        expected = -0.6 * value if value.ndim > 1 else torch.zeros_like(value)
+        torch.testing.assert_close(damped - plain, expected, rtol=0, atol=1e-9)
+
+
+def test_the_observed_weights_are_the_penalty_on_average() -> None:
+    parameters = list(make_model().networks.parameters())
+    ridge, flat = Ridge(0.05, parameters, 3), torch.cat([p.detach().reshape(-1) for p in parameters])
+    empty = Measurement(*(torch.zeros(shape, dtype=torch.float64) for shape in ((0,), (0, len(flat)), (0,))))
+    terms, draws = [], 4000
+    for _ in range(draws):
+        residual, jacobian, noise = ridge.observed(empty)
+        assert float(residual) == -float(jacobian[0] @ flat)
+        terms.append(float(residual**2 / noise))
+    assert np.mean(terms) == pytest.approx(
+        float(ridge.penalty().detach()), rel=5 * np.std(terms) / np.mean(terms) / draws**0.5
+    )
+
+
+def test_folds_test_every_structure_once(config: Path) -> None:
+    structures = load_dataset("train.extxyz")
+    structures.append(structures[3])
+    parts = [fold(structures, 5, n, seed=2) for n in range(5)]
+    assert sorted(s.name for _, test in parts for s in test) == sorted(s.name for s in structures)
+    assert [len(training) + len(test) for training, test in parts] == [13] * 5
+    assert any([s.name for s in test].count(structures[3].name) == 2 for _, test in parts)
+    assert [s.name for s in fold(structures, 5, 0, 2)[1]] != [s.name for s in fold(structures, 5, 0, 3)[1]]
+    with pytest.raises(InputError, match="cannot be divided into 13 folds"):
+        fold(structures, 13, 0, 1)
+
+
+def test_cross_validation(config: Path) -> None:
+    arguments = ["train", str(config), "training.epochs=1", "--folds", "3"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(Path("run/folds.json").read_text())
+    errors = [json.loads(Path(f"run/fold-{n}/summary.json").read_text())["test"] for n in range(3)]
+    assert found["folds"] == errors
+    assert found["mean"]["force_rmse"] == pytest.approx(np.mean([e["force_rmse"] for e in errors]))
+    assert found["std"]["energy_rmse"] == pytest.approx(np.std([e["energy_rmse"] for e in errors], ddof=1))
+    assert "force RMSE, eV/Å over 3 folds" in result.output
+    before = Path("run/fold-1/model.pt").stat().st_mtime_ns
+    again = CliRunner().invoke(app, [*arguments, "--resume"])
+    assert again.exit_code == 0, again.output
+    single = train(config, "training.epochs=1", "data.folds=3", "data.fold=1", "output=single")
+    assert single["test"] == errors[1]
+    assert before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.folds=3", "data.fold=3"], "there is no fold 3 of 3"),
+        (["data.fold=1"], "there is no fold 1 of none"),
+        (["data.folds=3", "data.test=train.extxyz"], "leave test out, or folds"),
+        (["training.ridge=1.0", "training.optimizer.observation_noise=blocks"], "it needs observation_noise: given"),
+    ],
+)  # fmt: skip
+def test_bad_settings(config: Path, overrides: list[str], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        load_config(config, overrides)
