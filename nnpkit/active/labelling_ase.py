@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from nnpkit.active.labelling import CalculationError
+from nnpkit.data.calculators import DEFAULTS, calculator_class
 from nnpkit.data.structure import Structure
-from nnpkit.errors import InputError
 
 __all__ = ["AseReference"]
-
-_CLASSES = {
-    "tblite": "tblite.ase.TBLite",
-    "emt": "ase.calculators.emt.EMT",
-    "lj": "ase.calculators.lj.LennardJones",
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {"tblite": {"method": "GFN1-xTB", "accuracy": 0.01, "verbosity": 0}}
 
 
 class AseReference:
@@ -40,9 +32,9 @@ class AseReference:
 
     def __init__(self, calculator: str = "tblite", arguments: Mapping[str, Any] | None = None) -> None:
         self.calculator = calculator
-        self.arguments = {**_DEFAULTS.get(calculator, {}), **(arguments or {})}
+        self.arguments = {**DEFAULTS.get(calculator, {}), **(arguments or {})}
         self.identity = {"kind": "ase", "calculator": calculator, "arguments": self.arguments}
-        self._class = _calculator_class(calculator)
+        self._class = calculator_class(calculator)
 
     def compute(self, structure: Structure, folder: Path, changes: Mapping[str, Any]) -> Structure:
         """Label of one structure; see `nnpkit.active.labelling.ReferenceCalculator`."""
@@ -67,20 +59,3 @@ class AseReference:
             words = " ".join(str(error).split())[:300]
             raise CalculationError(f"{self.calculator}: {words or type(error).__name__}") from None
         return structure.replace(energy=energy, forces=forces, stress=stress)
-
-
-def _calculator_class(name: str) -> Any:
-    dotted = _CLASSES.get(name, name)
-    hint = "tblite is installed with `pip install nnpkit[reference]`" if name == "tblite" else None
-    try:
-        if "." in dotted:
-            module, _, attribute = dotted.rpartition(".")
-            return getattr(import_module(module), attribute)
-        from ase.calculators.calculator import get_calculator_class
-
-        return get_calculator_class(dotted)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"there is no calculator {name!r} ({error})", where="reference.calculator",
-            expected="tblite, emt, a name that ASE knows, or package.module.Class", hint=hint,
-        ) from None  # fmt: skip

@@ -77,7 +77,7 @@ def parity_figure(
             rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.abs(error).mean())
             top.set_title(f"{name}: {len(label):,} labels".replace(",", " "))
             top.text(
-                0.03, 0.97, f"RMSE {rmse:.3g}\nMAE {mae:.3g}\nmax {np.abs(error).max():.3g} {error_unit}",
+                0.03, 0.97, f"RMSE {rmse:.4g}\nMAE {mae:.4g}\nmax {np.abs(error).max():.4g} {error_unit}",
                 transform=top.transAxes, va="top", fontsize=9,
             )  # fmt: skip
             top.set_ylabel(f"Predicted {quantity} ({unit})")
@@ -116,6 +116,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> bytes | None:
                 x, y = np.array(points).T
                 ax.plot(x, y, "o-" if len(x) < 40 else "-", ms=3, color=color, label=part)
             ax.set(xlabel="Epoch", ylabel=label, yscale="log")
+            ax.xaxis.get_major_locator().set_params(integer=True)
             ax.legend()
         return png(fig)
 

@@ -26,9 +26,9 @@ a{color:var(--blue)}
 nav{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;margin:1.2rem 0;font-size:.93rem}
 nav a{text-decoration:none}
 .say{padding:.55rem .9rem;border-left:4px solid #e09f3e;background:#fdf6ea;margin:.7rem 0;max-width:none}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:1.2rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:.7rem;margin:1.2rem 0}
 .tile{background:var(--wash);border:1px solid var(--line);border-radius:6px;padding:.6rem .8rem}
-.tile b{display:block;font-size:1.25rem;font-weight:600;font-variant-numeric:tabular-nums}
+.tile b{display:block;font-size:1.12rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:.84rem}
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
@@ -43,7 +43,7 @@ body{font-size:10pt}main{max-width:none;padding:0}nav,summary,.screen{display:no
 h2{margin-top:1.6rem;break-after:avoid}h3{break-after:avoid}
 figure,.tile,tr,.say{break-inside:avoid}.scroll{overflow:visible}
 td,th{padding:.12rem .4rem}table{font-size:8.5pt}a{color:inherit;text-decoration:none}
-.row{grid-template-columns:1fr 1fr}.tiles{grid-template-columns:repeat(5,1fr)}
+.row{grid-template-columns:1fr 1fr}.tiles{grid-template-columns:repeat(6,1fr)}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }
 """
@@ -111,10 +111,11 @@ def text(words: str) -> str:
 
 
 def image(png: bytes, caption: str = "") -> str:
-    """A PNG inside the page."""
-    data = base64.b64encode(png).decode()
+    """A PNG inside the page, a hundred pixels wide for every inch of the figure, so that all have letters of a size."""
+    data, width = base64.b64encode(png).decode(), round(int.from_bytes(png[16:20], "big") / 1.6)
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">{below}</figure>'
+    picture = f'<img alt="{html.escape(caption)}" width="{width}" src="data:image/png;base64,{data}">'
+    return f"<figure>{picture}{below}</figure>"
 
 
 def link_to_file(name: str, content: str, file: str) -> str:

@@ -23,7 +23,7 @@ from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import NnpkitError
 from nnpkit.files import atomic_write
 
-__all__ = ["Options", "Report", "RunContents", "write_report"]
+__all__ = ["Options", "Report", "RunContents", "guarded", "short_name", "write_report"]
 
 
 @dataclass
@@ -311,11 +311,13 @@ def _data_card(report: Report) -> None:
     shortest = statistics["train"]["min_distance"]
     distances = table(
         ["Pair", "Shortest distance, Å", "Structure"],
-        [(p, round(d["distance"], 3), d["structure"]) for p, d in shortest.items()], [0, 2],
+        [(p, round(d["distance"], 3), short_name(d["structure"])) for p, d in shortest.items()], [0, 2],
     )  # fmt: skip
     suspicious = files.get("suspicious") or []
     found = table(
-        ["Structure", "Suspicious"], [(f["structure"], f["message"]) for f in suspicious[:30]], [0, 1]
+        ["Structure", "Suspicious"],
+        [(short_name(f["structure"]), f["message"]) for f in suspicious[:30]],
+        [0, 1],
     )
     sources = [
         f"{part}: {', '.join(map(str, names))}" for part, names in (files.get("files") or {}).items() if names
@@ -338,6 +340,11 @@ def _curves(report: Report) -> None:
             f"{last['epoch']} epochs, {cell(last.get('updates'))} updates, {cell(last.get('seconds'))} s."
         )
         report.page.section("Training curves", image(figure, caption))
+
+
+def short_name(name: str) -> str:
+    """Name of a structure without the folder of its file: ``train.xyz#12``."""
+    return name.rpartition("/")[2]
 
 
 def guarded(report: Report, what: str, action: Callable[[], None]) -> None:

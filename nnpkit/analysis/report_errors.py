@@ -19,7 +19,7 @@ from nnpkit.analysis.predictions import (
     outliers,
     predict_all,
 )
-from nnpkit.analysis.report import Report, guarded
+from nnpkit.analysis.report import Report, guarded, short_name
 from nnpkit.analysis.report_schema import (
     Calibration,
     Contradiction,
@@ -152,8 +152,9 @@ def _saved(predictions: Predictions, outlier: Outlier) -> str:
         "predicted_energy": float(predictions.energy[outlier.index]) * structure.n_atoms,
     }
     content = extxyz_text(structure.replace(arrays=predicted, info=info))
-    file = "".join(c if c.isalnum() or c in "-._" else "-" for c in structure.name) or "structure"
-    return link_to_file(structure.name, content, file.removesuffix(".xyz") + ".xyz")
+    name = short_name(structure.name) or "structure"
+    file = "".join(c if c.isalnum() or c in "-._" else "-" for c in name)
+    return link_to_file(name, content, file.removesuffix(".xyz") + ".xyz")
 
 
 def _extrapolation(report: Report) -> None:
@@ -181,7 +182,8 @@ def _extrapolation(report: Report) -> None:
                  f"{found.atoms} atoms.")
         )  # fmt: skip
         rows += [
-            (part, f.element, f.feature, f.atoms, f.structures, f.largest, f.structure) for f in features[:15]
+            (part, f.element, f.feature, f.atoms, f.structures, f.largest, short_name(f.structure))
+            for f in features[:15]
         ]
     if rows:
         head = ["Part", "Element", "Feature", "Atoms", "Structures", "Farthest, of the range", "in"]
@@ -219,7 +221,9 @@ def _contradictions(report: Report) -> None:
             )
             panels.append((unit, a, b, _LARGE))
             if names:
-                listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+                listed = ", ".join(map(short_name, names[:12])) + (
+                    f" and {len(names) - 12} more" if len(names) > 12 else ""
+                )
                 html.append(text(f"{part}, {kind}: large errors of both for {listed}."))
         figure = figures.correlation_figure(panels)
         if figure is not None:

@@ -13,10 +13,16 @@ import numpy as np
 from nnpkit.analysis.page import image, table, text
 from nnpkit.analysis.phonons import Phonons, has_phonopy, phonons
 from nnpkit.analysis.plots import COLORS, canvas, format_error, png
-from nnpkit.analysis.report import Report, guarded
+from nnpkit.analysis.report import Report, guarded, short_name
 from nnpkit.analysis.report_schema import Crystal, Simulation
 from nnpkit.analysis.simulation import simulate
-from nnpkit.analysis.solids import EquationOfState, crystals, elastic_constants, equation_of_state
+from nnpkit.analysis.solids import (
+    EquationOfState,
+    conventional,
+    crystals,
+    elastic_constants,
+    equation_of_state,
+)
 from nnpkit.data.structure import Structure
 from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.md.lammps import Simulation as Settings
@@ -63,7 +69,7 @@ def _simulations(report: Report) -> None:
         guarded(report, f"{ensemble} simulation", action)
     report.page.section(
         "Simulations", *parts,
-        note=f"{options.md_steps} steps at {options.temperature:g} K from {start.name}: a first look.",
+        note=f"{options.md_steps} steps at {options.temperature:g} K from {short_name(start.name)}: a first look.",
     )  # fmt: skip
 
 
@@ -120,12 +126,13 @@ def _solids(report: Report) -> None:
     report.page.section(
         "Crystals", *parts,
         note="The equation of state keeps fractional coordinates; elastic constants are those of relaxed ions, in the "
-        "axes of the cell in the data. Compare with reference calculations and experiment.",
+        "standard axes if spglib is installed, else in those of the data. Compare with reference calculations and experiment.",
     )  # fmt: skip
 
 
 def _crystal(report: Report, structure: Structure, calculator: NnpkitCalculator) -> str:
     """One crystal in the data and as HTML."""
+    structure = conventional(structure)
     state = equation_of_state(structure, calculator)
     elastic = (
         elastic_constants(structure, calculator, state.volume)
@@ -174,7 +181,7 @@ def _crystal(report: Report, structure: Structure, calculator: NnpkitCalculator)
             _phonon_figure(bands),
             "Phonons" + ("" if bands.stable else ": imaginary frequencies, drawn below zero"),
         )
-    head = f"<h3>{html.escape(symbols)}, {html.escape(structure.name)}</h3>"
+    head = f"<h3>{html.escape(symbols)}, {html.escape(short_name(structure.name))}</h3>"
     return f'{head}<div class="row">{drawn}</div><div class="row">{table(["", ""], rows, [0])}{words}</div>'
 
 

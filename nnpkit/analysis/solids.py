@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import EV_PER_A3_IN_GPA
 
-__all__ = ["ElasticConstants", "EquationOfState", "crystals", "elastic_constants", "equation_of_state"]
+__all__ = [
+    "ElasticConstants",
+    "EquationOfState",
+    "conventional",
+    "crystals",
+    "elastic_constants",
+    "equation_of_state",
+]
 
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 _STILL = 0.05  # eV/Å: largest force of a structure that counts as a crystal at rest
@@ -66,15 +74,15 @@ class ElasticConstants:
         return bool(np.linalg.eigvalsh(self.constants).min() > 0.0)
 
 
-def crystals(structures: Sequence[Structure], number: int = 3, largest: int = 64) -> list[Structure]:
+def crystals(structures: Sequence[Structure], number: int = 3) -> list[Structure]:
     """The structures that are crystals at rest: the lowest energy per atom of each composition.
 
-    Periodic in three directions, labelled with an energy and forces of which none exceeds 0.05 eV/Å, and at most
-    `largest` atoms; up to `number`, those with fewest atoms first.
+    Periodic in three directions, labelled with an energy and forces of which none exceeds 0.05 eV/Å; up to `number`,
+    those with fewest atoms first.
     """
     best: dict[str, Structure] = {}
     for s in structures:
-        still = s.forces is not None and np.abs(s.forces).max() < _STILL and s.n_atoms <= largest
+        still = s.forces is not None and np.abs(s.forces).max() < _STILL
         if not (s.pbc.all() and still and s.energy is not None):
             continue
         key = repr(sorted((e, n / s.n_atoms) for e, n in s.composition.items()))
@@ -82,6 +90,35 @@ def crystals(structures: Sequence[Structure], number: int = 3, largest: int = 64
         if known is None or s.energy / s.n_atoms < (known.energy or 0.0) / known.n_atoms - 1e-6:
             best[key] = s
     return sorted(best.values(), key=lambda s: s.n_atoms)[:number]
+
+
+def conventional(structure: Structure, tolerance: float = 0.01) -> Structure:
+    """The conventional cell of a crystal in standard axes, by spglib if it is installed and finds a smaller cell.
+
+    Parameters
+    ----------
+    structure : Structure
+        Periodic in three directions.
+    tolerance : float
+        Å, by which atoms may be off their places.
+    """
+    if find_spec("spglib") is None or not structure.pbc.all():
+        return structure
+    import spglib
+    from ase.data import atomic_numbers, chemical_symbols
+
+    fractional = np.linalg.solve(structure.cell.T, structure.positions.T).T
+    kinds = [atomic_numbers[symbol] for symbol in structure.symbols]
+    found = spglib.standardize_cell(
+        (structure.cell, fractional, kinds), to_primitive=False, symprec=tolerance
+    )
+    if found is None or len(found[2]) > structure.n_atoms:
+        return structure
+    cell, places, numbers = found
+    symbols = [chemical_symbols[n] for n in numbers]
+    return Structure(
+        symbols, np.asarray(places) @ cell, np.asarray(cell), np.ones(3, dtype=bool), name=structure.name
+    )
 
 
 def equation_of_state(

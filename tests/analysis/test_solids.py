@@ -8,7 +8,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-from nnpkit.analysis.solids import EquationOfState, crystals, elastic_constants, equation_of_state
+from nnpkit.analysis.solids import (
+    EquationOfState,
+    conventional,
+    crystals,
+    elastic_constants,
+    equation_of_state,
+)
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
@@ -88,3 +94,14 @@ def test_what_counts_as_a_crystal() -> None:
         equation_of_state(cluster, EMT())
     with pytest.raises(InputError, match="need a crystal"):
         elastic_constants(cluster, EMT())
+
+
+def test_a_supercell_in_odd_axes_becomes_the_conventional_cell() -> None:
+    pytest.importorskip("spglib", reason="spglib is optional")
+    atoms = bulk("Cu", a=3.6).repeat((3, 2, 2))
+    atoms.rotate(25.0, "y", rotate_cell=True)
+    odd = Structure(list(atoms.symbols), atoms.positions, atoms.cell.array, atoms.pbc, name="odd")
+    found = conventional(odd)
+    assert (found.n_atoms, found.name) == (4, "odd")
+    np.testing.assert_allclose(found.cell, np.eye(3) * 3.6, atol=1e-6)
+    assert found.volume / 4 == pytest.approx(odd.volume / odd.n_atoms)
