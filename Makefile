@@ -60,6 +60,18 @@ quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on 
 test: $(PLUGIN_BUILT)  ## Run all tests, LAMMPS included.
 	OMP_NUM_THREADS=1 NNPKIT_REQUIRE_LAMMPS=1 python -m pytest -n $(JOBS) --dist worksteal
 
+# Libraries that must be there before a program that knows nothing of them opens the plugin.
+SANITIZERS = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so.6)
+# Leaks are those of Python and MPI; the kernels are in two libraries, on purpose.
+SANITIZED = NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) NNPKIT_REQUIRE_LAMMPS=1 OMP_NUM_THREADS=1 \
+            ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(SANITIZERS)"
+
+.PHONY: sanitize
+sanitize: $(INSTALLED)  ## Test the plugin compiled with the address and undefined behaviour sanitizers of GCC.
+	NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) nnpkit build --sanitize
+	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/ops tests/lammps --ignore tests/lammps/test_lammps_build.py
+	$(SANITIZED) python benchmarks/fuzz_models.py --files 1000 --memory 0
+
 .PHONY: lint
 lint: $(INSTALLED)  ## Check style, types and docstrings.
 	ruff check .

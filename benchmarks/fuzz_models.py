@@ -8,11 +8,10 @@ metadata, weights that are NaN, huge or slightly off, tensors of other shapes. A
 as if nnpkit had written them: these go through to the readers of archives, JSON and numbers. (Archives whose structure
 was forged are beyond this: torch does not survive all of them, and a model file from a stranger is a program anyway.)
 
-Workers load each file with `nnpkit.deploy.load` and with ``pair_coeff`` of LAMMPS. One that is killed by a signal
-counts as a crash, one that needs longer than ``--patience`` seconds for a file as a hang; another one goes on behind.
-The last line is ``RESULT {json}``: ``crashes`` and ``hangs`` (which files, too), how many were ``refused`` and
-``accepted`` by each loader, ``accepted_damaged`` (without a right checksum), and ``accepted_wrong``: loaded, but with
-energies or gradients of a structure that is not the self-test other than those of the file that was changed.
+Workers load each file with `nnpkit.deploy.load` and with ``pair_coeff`` of LAMMPS. One that dies counts as a crash, one
+that needs longer than ``--patience`` seconds for a file as a hang; another one goes on behind. The last line is
+``RESULT {json}``: ``crashes`` and ``hangs``, ``refused`` and ``accepted`` by each loader, ``accepted_damaged`` (without
+a right checksum), and ``accepted_wrong``: loaded, but with other energies or gradients than the original.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.scaling import FeatureStatistics
 
 ELEMENTS = ["O", "H"]
+LOADERS = ("python", "lammps")
 VALUES: list[Any] = [None, -1, 0, 1e308, 1e-308, [], {}, "", "O", True, 99999999999, 1.5, -0.0, [[0]], "tanh"]
-MEMORY = 12 << 30  # bytes of address space a worker may have
 
 
 def acsf_spec() -> dict[str, Any]:
@@ -289,11 +288,12 @@ def probe_structure() -> Structure:
     return Structure((ELEMENTS * 14)[:27], positions, name="probe")
 
 
-def work(folder: Path, first: int, last: int, seed: int) -> None:
+def work(folder: Path, first: int, last: int, seed: int, memory: int) -> None:
     """Load files `first` to `last`; a line before and behind each."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if memory > 0:
+        resource.setrlimit(resource.RLIMIT_AS, (memory << 30, memory << 30))
     paths = sorted(folder.glob("*.pt"))
     originals = [path.read_bytes() for path in paths]
     loaders = Loaders(paths)
@@ -308,7 +308,9 @@ def work(folder: Path, first: int, last: int, seed: int) -> None:
         print(f"end {index} {json.dumps(found)}", flush=True)
 
 
-def supervise(folder: Path, first: int, files: int, seed: int, patience: float) -> dict[str, Any]:
+def supervise(
+    folder: Path, first: int, files: int, seed: int, memory: int, patience: float
+) -> dict[str, Any]:
     """Have workers load all files; say what came of it."""
     counts: Counter[str] = Counter()
     crashes: list[str] = []
@@ -316,7 +318,7 @@ def supervise(folder: Path, first: int, files: int, seed: int, patience: float) 
     index, last = first, first + files
     while index < last:
         span = [str(folder), str(index), str(last)]
-        command = [sys.executable, __file__, "--worker", *span, "--seed", str(seed)]
+        command = [sys.executable, __file__, "--worker", *span, "--seed", str(seed), "--memory", str(memory)]
         with (
             open(folder / "worker.txt", "wb") as output,
             subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as worker,
@@ -324,11 +326,9 @@ def supervise(folder: Path, first: int, files: int, seed: int, patience: float) 
             done = watch(worker, folder / "worker.txt", patience)
         text = (folder / "worker.txt").read_text(errors="replace")
         begun = [int(line.split()[1]) for line in text.splitlines() if line.startswith("begin ")]
-        for line in text.splitlines():
-            if not line.startswith("end "):
-                continue
+        for line in [line for line in text.splitlines() if line.startswith("end ")]:
             found = json.loads(line.split(maxsplit=2)[2])
-            for loader in ("python", "lammps"):
+            for loader in LOADERS:
                 counts[f"{loader} {found['kind']} {found[loader]}"] += 1
         if worker.returncode == 0:
             break
@@ -363,7 +363,7 @@ def summary(counts: Counter[str], crashes: list[str], hangs: list[int], files: i
         return sum(n for key, n in counts.items() if key.startswith(loader) and key.endswith(ends))
 
     result: dict[str, Any] = {"files": files, "crashes": len(crashes), "hangs": len(hangs)}
-    for loader in ("python", "lammps"):
+    for loader in LOADERS:
         result[loader] = {
             "refused": total(loader, " refused"),
             "accepted": total(loader, " accepted", " wrong"),
@@ -379,17 +379,22 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10000)
     parser.add_argument("--first", type=int, default=0, help="number of the first")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--memory", type=int, default=12, help="GiB of address space for a worker; 0: unlimited"
+    )
     parser.add_argument("--patience", type=float, default=120.0, help="s")
     parser.add_argument("--worker", nargs=3, metavar=("FOLDER", "FIRST", "LAST"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         folder, first, last = given.worker
-        return work(Path(folder), int(first), int(last), given.seed)
+        return work(Path(folder), int(first), int(last), given.seed, given.memory)
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="nnpkit-fuzz-") as name:
         write_models(Path(name))
-        result = supervise(Path(name), given.first, given.files, given.seed, given.patience)
+        result = supervise(Path(name), given.first, given.files, given.seed, given.memory, given.patience)
     print("RESULT", json.dumps(result))
+    wrong = result["crashes"] + result["hangs"] + sum(result[k]["accepted_damaged"] for k in LOADERS)
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
