@@ -179,16 +179,15 @@ def damaged_text(text: bytes, draw: random.Random) -> bytes:
 
 def with_other_numbers(content: bytes, draw: random.Random) -> bytes:
     """A tensor poisoned, changed a little, or of another shape; written by torch."""
-    extra = {METADATA_FILE: ""}
+    extra: dict[str, Any] = {METADATA_FILE: ""}
     with quiet_torchscript(), torch.no_grad():
         module = torch.jit.load(io.BytesIO(content), _extra_files=extra)
         tensors = [*module.parameters(), *module.buffers()]
         tensor = draw.choice([t for t in tensors if t.numel()])
         kind = draw.randrange(5)
         if kind == 0:
-            tensor.view(-1)[draw.randrange(tensor.numel())] = draw.choice([float("nan"), float("inf")]) if (
-                tensor.is_floating_point()
-            ) else draw.choice([-1, 7, 1 << 40])  # fmt: skip
+            poison = [float("nan"), float("inf")] if tensor.is_floating_point() else [-1, 7, 1 << 40]
+            tensor.view(-1)[draw.randrange(tensor.numel())] = draw.choice(poison)
         elif kind == 1:
             tensor.mul_(draw.choice([0, -1, 2]))
         elif kind == 2:
@@ -198,10 +197,7 @@ def with_other_numbers(content: bytes, draw: random.Random) -> bytes:
         else:
             tensor.set_(tensor.new_zeros((*tensor.shape, draw.choice([0, 2]))))
         buffer = io.BytesIO()
-        text = extra[METADATA_FILE]
-        torch.jit.save(
-            module, buffer, _extra_files={METADATA_FILE: text if isinstance(text, str) else text.decode()}
-        )
+        torch.jit.save(module, buffer, _extra_files={METADATA_FILE: extra[METADATA_FILE].decode()})
     return buffer.getvalue()
 
 
