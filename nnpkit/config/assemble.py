@@ -187,9 +187,9 @@ def _adaptive_schedule(
     )  # fmt: skip
 
 
-def connect(schedule: Schedule, store: FrameStore | MomentStore) -> None:
+def connect(schedule: Schedule, store: Predicts) -> None:
     """Let a schedule that looks at errors before it chooses see those of the structures in `store`."""
-    if isinstance(schedule, EpochSchedule | AdaptiveSchedule):
+    if isinstance(schedule, EpochSchedule | AdaptiveSchedule) and isinstance(store, FrameStore | MomentStore):
         schedule.judge = StoreJudge(store, store.structures)
 
 

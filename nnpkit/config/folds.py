@@ -59,23 +59,21 @@ def run_folds(
         if ended in signal.Signals.__members__:
             return {"ended": ended}
         errors.append(summary["test"])
-    result = {"folds": errors, **_statistics(errors), "ended": ended}
+    mean, std = _statistics(errors)
+    result = {"folds": errors, "mean": mean, "std": std, "ended": ended}
     root.write_json("folds.json", result)
     for name in ("energy_rmse", "force_rmse"):
-        if result["mean"][name] is not None:
+        if mean[name] is not None:
             console.print(
-                f"{METRICS[name]} over {folds} folds: {result['mean'][name]:.4g} ± {result['std'][name]:.2g}",
-                highlight=False,
+                f"{METRICS[name]} over {folds} folds: {mean[name]:.4g} ± {std[name]:.2g}", highlight=False
             )
     return result
 
 
-def _statistics(errors: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+def _statistics(errors: list[dict[str, Any]]) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """Mean and standard deviation of every error; None where a fold has no such labels."""
     names = [name for name in METRICS if not name.startswith("n_")]
     values = {name: [e[name] for e in errors] for name in names}
     known = {name: None not in own for name, own in values.items()}
-    return {
-        "mean": {name: fmean(own) if known[name] else None for name, own in values.items()},
-        "std": {name: stdev(own) if known[name] else None for name, own in values.items()},
-    }
+    mean = {name: fmean(own) if known[name] else None for name, own in values.items()}
+    return mean, {name: stdev(own) if known[name] else None for name, own in values.items()}

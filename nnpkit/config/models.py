@@ -55,8 +55,10 @@ def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]
         if sample:
             precondition(model, sample, energies, stretch=False)
     else:
-        own = _symmetry_functions if isinstance(settings, AcsfModel) else _chebyshev
-        spec, report = own(settings, data)
+        if isinstance(settings, AcsfModel):
+            spec, report = _symmetry_functions(settings, data)
+        else:
+            spec, report = _chebyshev(settings, data)
         model = _scaled(settings, {**common, **spec}, data)
         initialise(model, settings.network.initialisation, config.seed)
         if settings.precondition and sample:
