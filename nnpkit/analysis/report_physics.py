@@ -126,7 +126,7 @@ def _solids(report: Report) -> None:
     report.page.section(
         "Crystals", *parts,
         note="The equation of state keeps fractional coordinates; elastic constants are those of relaxed ions, in the "
-        "standard axes if spglib is installed, else in those of the data. Compare with reference calculations and experiment.",
+        "standard axes if spglib is installed, else in those of the data. Compare with reference and experiment.",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rich.console import Console
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
@@ -153,6 +154,7 @@ class Trainer:
         self.identity, self.console = identity, console
         self.state = RunState()
         self.best: dict[str, Tensor] = {}
+        self.initial = _weights(model)  # distances of the weights count from them
 
     def fit(self) -> str:
         """Train; what ended it: ``epochs``, ``early stopping`` or the name of a signal."""
@@ -220,9 +222,10 @@ class Trainer:
         """What the updates say of the epoch, and the errors as far as they are known, into the files."""
         state = self.state
         state.seconds = time.monotonic() - self.started
+        weights = {"distance": float((_weights(self.model) - self.initial).norm())}
         self.metrics.add(
             state.epoch, state.updates, state.seconds, updates_by_kind=dict(state.updates_by_kind),
-            update=report.numbers, **errors,
+            update=report.numbers, weights=weights, **errors,
         )  # fmt: skip
         numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
         updates = {f"update/{name}": value for name, value in report.numbers.items()}
@@ -270,6 +273,7 @@ class Trainer:
             "best": self.best,
             "update": self.update.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "initial": {"weights": self.initial},
         }
         state = {
             "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
@@ -284,7 +288,13 @@ class Trainer:
         self.update.load_state_dict(checkpoint.tensors["update"])
         self.schedule.load_state_dict(checkpoint.tensors["schedule"])
         self.best = {name: tensor.clone() for name, tensor in checkpoint.tensors["best"].items()}
+        self.initial = checkpoint.tensors.get("initial", {}).get("weights", self.initial)
         self.state = RunState.from_json(checkpoint.state["progress"])
+
+
+def _weights(model: AtomicModel) -> Tensor:
+    """All trainable weights (P,)."""
+    return parameters_to_vector(model.parameters()).detach().clone()
 
 
 def errors_of(split: Split) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def test_run_folder(config: Path) -> None:
         "training",
         "committee",
         "start",
+        "report",
     }
     lines = curve("run")
     assert lines.shape == (5, 8)
