@@ -122,19 +122,25 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--longest", type=float, default=3.0, help="most seconds of work before a kill")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        help="most seconds of work before a kill; a tenth of an undisturbed run by default",
+    )
     arguments = parser.parse_args()
     dice, done, projects = random.Random(arguments.seed), Counter[str](), 0
     same, relabelled, lost, extra = True, 0, 0, 0
     with tempfile.TemporaryDirectory() as name:
         calm = Path(name).resolve() / "calm"
         write_project(calm)
-        print(f"undisturbed: {finish(calm, 'run'):.0f} s", flush=True)
+        seconds = finish(calm, "run")
+        print(f"undisturbed: {seconds:.0f} s", flush=True)
+        longest = arguments.longest or seconds / 10.0
         expected = labels(calm)
         while done["driver"] < arguments.kills:
             wild = Path(name).resolve() / f"wild-{projects}"
             write_project(wild)
-            done += disturbed(wild, arguments.kills - done["driver"], dice, arguments.longest)
+            done += disturbed(wild, arguments.kills - done["driver"], dice, longest)
             projects, found = projects + 1, labels(wild)
             log = (wild / "project" / "computed.log").read_text().splitlines()
             same &= found == expected
