@@ -31,7 +31,7 @@ from nnpkit.data.structure import Structure  # noqa: E402
 from nnpkit.training.trainer import errors_of  # noqa: E402
 
 FACTOR = 1.2
-SMALL = {"descriptor": {"embedding": [12, 12, 12], "axis_neurons": 6}, "network": {"hidden": [24, 24, 24]}}
+SMALL = {"descriptor": {"embedding": [8, 8, 8], "axis_neurons": 4}, "network": {"hidden": [16, 16, 16]}}
 ADAM_SETTINGS = {
     "schedule": {"kind": "epoch", "forces": "all"},
     "optimizer": {
@@ -53,7 +53,7 @@ STARTS = ((0.1, 0.001), (0.0, 0.1), (0.5, 0.1), (1.0, 0.3))
 """Mean and standard deviation of the first weights on the shortcuts; the first is DeePMD-kit's."""
 START_EPOCHS = 2
 PLANS: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": {"Adam": 60, "RLEKF": 8, "EKF, vectors": 4}, "every": 3, "step": 4, "model": SMALL},
+    "quick": {"epochs": {"Adam": 50, "RLEKF": 8, "EKF, vectors": 4}, "every": 2, "step": 9, "model": SMALL},
     "full": {"epochs": {"Adam": 150, "RLEKF": 20, "EKF, vectors": 5}, "every": 2, "step": 1, "model": {}},
 }
 PAPER = {

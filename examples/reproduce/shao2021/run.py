@@ -29,8 +29,8 @@ RATES = {"adam": (1e-4, 1e-3, 1e-2), "ekf": (1e2, 1e3, 1e4)}
 """Learning rates over two decades, as in Fig. 7; that in the middle is the one of all other comparisons."""
 PLANS: dict[str, dict[str, Any]] = {
     "quick": {
-        "frames": "::5", "epochs": {"adam": 20, "ekf": 5}, "every": {"adam": 4, "ekf": 1}, "members": 3, "others": 1,
-        "steps": 1500, "batches": 120, "fisher_frames": 12,
+        "frames": "::8", "epochs": {"adam": 20, "ekf": 5}, "every": {"adam": 4, "ekf": 1}, "members": 3, "others": 1,
+        "steps": 1200, "batches": 100, "fisher_frames": 10,
     },
     "full": {
         "frames": ":", "epochs": {"adam": 300, "ekf": 20}, "every": {"adam": 10, "ekf": 1}, "members": 10, "others": 3,

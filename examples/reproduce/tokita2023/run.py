@@ -36,8 +36,8 @@ from nnpkit.units import BOHR  # noqa: E402
 
 PLANS: dict[str, dict[str, Any]] = {
     "quick": {
-        "frames": "::6", "half": 4, "sizes": [10, 30, 90, 270], "updates": 600, "start": 20, "add": 20, "cycles": 2,
-        "members": 2, "offered": 60,
+        "frames": "::8", "half": 4, "sizes": [10, 30, 90, 270], "updates": 500, "start": 20, "add": 20, "cycles": 2,
+        "members": 2, "offered": 45,
     },
     "full": {
         "frames": ":", "half": 10, "sizes": [10, 30, 90, 270], "updates": 6000, "start": 20, "add": 20, "cycles": 6,
