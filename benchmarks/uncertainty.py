@@ -105,14 +105,15 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
     found: dict[str, list[list[float]]] = {"selected": [], "random": []}
     for seed in range(1, arguments.seeds + 1):
-        first = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))[: arguments.start]]
+        order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))[: arguments.pool]]
+        first = order[: arguments.start]
         begin = folder / f"begin-{seed}"
         error = committee(begin, [pool[i] for i in first], test, arguments, seed)["test"]["force_rmse"]
         for kind in found:
             have, errors, last = first, [error], begin
             random = np.random.default_rng([seed, 1])
             for step in range(arguments.steps):
-                rest = [i for i in range(len(pool)) if i not in set(have)]
+                rest = [i for i in order if i not in set(have)]
                 if kind == "random":
                     have = have + [int(i) for i in random.permutation(rest)[: arguments.add]]
                 else:
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write a calibration plot to this file")
     parser.add_argument("--curves", action="store_true", help="learning curves instead of the calibration")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pool", type=int, help="frames to choose from; all training frames by default")
     parser.add_argument("--start", type=int, default=20)
     parser.add_argument("--add", type=int, default=20)
     parser.add_argument("--steps", type=int, default=3)
