@@ -30,10 +30,9 @@ NNPKIT_INLINE void sine_and_cosine(const Vector<T> &x, Vector<T> &sine, Vector<T
   cosine = c;
 }
 
-// fc and slope at distance r = 1 / inverse, both below the radius
+// fc and slope at distance r, below the radius
 template <typename T, CutoffKind KIND>
-NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, const Vector<T> &inverse,
-                            Vector<T> &value, Vector<T> &slope) {
+NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, Vector<T> &value, Vector<T> &slope) {
   typedef Vector<T> V;
   constexpr T TINY = sizeof(T) == 8 ? T(1e-18) : T(1e-9);
   if constexpr (KIND == CutoffKind::HARD) {
@@ -44,14 +43,14 @@ NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, const V
     // d)
     const V e = exponential(T(2) - r * (T(2) / cutoff.radius));
     const V d = larger(e - T(1), all(TINY)), s = e + T(1);
-    const V common = reciprocal<T>(d * s * r);
+    const V common = T(1) / (d * s * r);
     const V t = d * d * r * common;
     value = t * t * t;
     if constexpr (KIND == CutoffKind::TANH3_NORMALIZED) value *= T(2.2637537952253513);  // 1 / tanh(1)^3
     slope = e * common * (T(-12) / cutoff.radius);
   } else if constexpr (KIND == CutoffKind::EXPONENTIAL) {
     const V y = r * (T(1) / cutoff.radius);
-    const V inside = reciprocal<T>(larger((T(1) - y) * (T(1) + y), all(sizeof(T) == 8 ? T(1e-18) : T(1e-7))));
+    const V inside = T(1) / larger((T(1) - y) * (T(1) + y), all(sizeof(T) == 8 ? T(1e-18) : T(1e-7)));
     value = exponential(T(1) - inside);
     slope = inside * inside * (T(-2) / (cutoff.radius * cutoff.radius));
   } else {
@@ -63,7 +62,7 @@ NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, const V
       V s, c;
       sine_and_cosine<T>(larger(smaller(u, all(T(1))), all(TINY)) * T(1.5707963267948966), s, c);
       value = s * s;
-      slope = c * reciprocal<T>(s) * (T(-3.141592653589793) * width);
+      slope = c / (s * r) * (T(-3.141592653589793) * width);
     } else {
       // (1 - x)^n (1 + n x + n (n + 1) / 2 x^2 + ...), whose derivative is -c (x (1 - x))^(n - 1)
       const V w = larger(u, all(TINY));
@@ -85,26 +84,23 @@ NNPKIT_INLINE void envelope(const Cutoff<T> &cutoff, const Vector<T> &r, const V
         top = T(-630) * x * x * x * x;
         value = w * w * w * w * w * rest;
       }
-      slope = top * reciprocal<T>(w * rest) * width;
+      slope = top / (w * rest * r) * width;
     }
     const V zero = {};
     value = u < T(1) ? value : all(T(1));
-    slope = u < T(1) ? slope * inverse : zero;
-    return;
+    slope = u < T(1) ? slope : zero;
   }
-  if constexpr (KIND == CutoffKind::EXPONENTIAL || KIND == CutoffKind::HARD) (void)inverse;
 }
 
 template <typename T, CutoffKind KIND>
-static void envelopes_of(const Cutoff<T> &cutoff, const T *r2, int n, T *value, T *slope) {
+static void envelopes_of(const Cutoff<T> cutoff, const T *r2, int n, T *value, T *slope) {
   typedef Vector<T> V;
   const T limit = cutoff.radius * cutoff.radius;
   const V zero = {};
   for (int at = 0; at < n; at += WIDTH<T>) {
-    const V square = load(r2 + at);
-    const V inverse = reciprocal_root<T>(square);
+    const V square = load(r2 + at), r = square_root(square);
     V v, s;
-    envelope<T, KIND>(cutoff, square * inverse, inverse, v, s);
+    envelope<T, KIND>(cutoff, r, v, s);
     store(value + at, square < limit ? v : zero);
     store(slope + at, square < limit ? s : zero);
   }

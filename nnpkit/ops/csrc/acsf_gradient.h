@@ -7,7 +7,8 @@
 // and the slope s(r) = fc'/(fc r), the gradient of edge j is
 //   (s(r_ij) S0 + V - D cos / r_ij^2) x_j - B x_k  with  B = s(r_jk) S0 + S1 - w,  V = s(r_jk) S0 + 2 S1
 // and that of edge k the same with j and k exchanged. Without the third side, B = -w and V = S1. A shift adds
-// S2 / r to the derivatives by each side, S2 = sum_p 2 eta_p shift_p P_p Q_p.
+// S2 / r to the derivatives by each side, S2 = sum_p 2 eta_p shift_p P_p Q_p. Where every zeta is a small
+// whole number, Q_p is a polynomial of the cosine.
 
 #ifndef NNPKIT_ACSF_GRADIENT_H
 #define NNPKIT_ACSF_GRADIENT_H
@@ -17,100 +18,99 @@
 namespace nnpkit {
 namespace NNPKIT_ISA {
 
-// a0 b0 c0 d0 a1 b1 c1 d1 ...
+using acsf::MAX_DEGREE;
+
+// Value and derivative of a polynomial of this degree.
+template <typename T, int DEGREE>
+NNPKIT_INLINE void polynomial(const T *coefficients, const Vector<T> &x, Vector<T> &value, Vector<T> &slope) {
+  Vector<T> v = all(coefficients[DEGREE]), d = {};
+#pragma GCC unroll 8
+  for (int n = DEGREE - 1; n >= 0; n--) {
+    d = n == DEGREE - 1 ? v : d * x + v;
+    v = v * x + coefficients[n];
+  }
+  value = v;
+  slope = d;
+}
+
+// Q_p and dQ_p/dcos of a block of triplets, (n_radial, BLOCK vectors)
 template <typename T>
-NNPKIT_INLINE void store_interleaved(T *to, const Vector<T> &a, const Vector<T> &b, const Vector<T> &c,
-                                     const Vector<T> &d) {
-  constexpr int W = WIDTH<T>;
-#if defined(__GNUC__) && !defined(__clang__)
-  if constexpr (W >= 4) {
-    Integers<T> low, high, low_pairs, high_pairs;
-    for (int k = 0; k < W; k++) {
-      low[k] = k / 2 + (k % 2) * W;
-      high[k] = low[k] + W / 2;
-      low_pairs[k] = k / 4 * 2 + k % 2 + (k / 2 % 2) * W;
-      high_pairs[k] = low_pairs[k] + W / 2;
+static void angular_sums(const AngularGroup<T> &group, const T *coefficients, const T *cosine, int length,
+                         T *value, T *slope) {
+  typedef Vector<T> V;
+  constexpr int W = WIDTH<T>, LENGTH = BLOCK * W;
+  if (group.degree) {
+    for (int p = 0; p < group.n_radial; p++) {
+      T q[MAX_DEGREE + 1] = {T(0)};
+      for (int f = group.first_function[p]; f < group.first_function[p + 1]; f++)
+        for (int n = 0; n <= group.degree; n++)
+          q[n] += coefficients[group.column[f]] * group.polynomial[f * (MAX_DEGREE + 1) + n];
+      const auto evaluate = [&](auto of) __attribute__((always_inline)) {
+        for (int v = 0; v < length; v += W) {
+          V a, b;
+          of(load(cosine + v), a, b);
+          store(value + p * LENGTH + v, a);
+          store(slope + p * LENGTH + v, b);
+        }
+      };
+      switch (group.part_degree[p]) {
+        case 1:
+          evaluate([&](const V &x, V &a, V &b)
+                       __attribute__((always_inline)) { polynomial<T, 1>(q, x, a, b); });
+          break;
+        case 2:
+          evaluate([&](const V &x, V &a, V &b)
+                       __attribute__((always_inline)) { polynomial<T, 2>(q, x, a, b); });
+          break;
+        case 3:
+        case 4:
+          evaluate([&](const V &x, V &a, V &b)
+                       __attribute__((always_inline)) { polynomial<T, 4>(q, x, a, b); });
+          break;
+        default:
+          evaluate([&](const V &x, V &a, V &b)
+                       __attribute__((always_inline)) { polynomial<T, MAX_DEGREE>(q, x, a, b); });
+      }
     }
-    const Vector<T> ab = __builtin_shuffle(a, b, low), AB = __builtin_shuffle(a, b, high);
-    const Vector<T> cd = __builtin_shuffle(c, d, low), CD = __builtin_shuffle(c, d, high);
-    store(to, __builtin_shuffle(ab, cd, low_pairs));
-    store(to + W, __builtin_shuffle(ab, cd, high_pairs));
-    store(to + 2 * W, __builtin_shuffle(AB, CD, low_pairs));
-    store(to + 3 * W, __builtin_shuffle(AB, CD, high_pairs));
     return;
   }
-#endif
-  for (int k = 0; k < W; k++) {
-    to[4 * k] = a[k];
-    to[4 * k + 1] = b[k];
-    to[4 * k + 2] = c[k];
-    to[4 * k + 3] = d[k];
-  }
+  AngularBlock<T> angular;
+  angular.fill(group, cosine, length);
+  for (int p = 0; p < group.n_radial; p++)
+    for (int v = 0; v < length; v += W) {
+      V a = {}, b = {};
+      for (int f = group.first_function[p]; f < group.first_function[p + 1]; f++) {
+        const T c = coefficients[group.column[f]];
+        a += c * load(angular.value + group.angular[f] * LENGTH + v);
+        b += c * load(angular.derivative + group.angular[f] * LENGTH + v);
+      }
+      store(value + p * LENGTH + v, a);
+      store(slope + p * LENGTH + v, b);
+    }
 }
 
-// a b c d d d d d, in parts of two or four lanes
-template <typename T, int L, int N>
-NNPKIT_INLINE void load_quad_pieces(const T *from, Pieces<T, L, N> &v) {
-  if constexpr (N > 4)
-    std::memcpy(&v.part, from, sizeof(v.part));
-  else
-    v.part = from[-1] - decltype(v.part){};  // behind the four
-  if constexpr (N > L) load_quad_pieces(N > 4 ? from + L : from, v.rest);
-}
-
-template <typename T>
-NNPKIT_INLINE Eight<T> load_quad(const T *from) {
-  Eight<T> v;
-#if defined(NNPKIT_ISA_avx512)
-  if constexpr (sizeof(T) == 8) {
-    v.part = (decltype(v.part))_mm512_permutexvar_pd(
-        _mm512_setr_epi64(0, 1, 2, 3, 3, 3, 3, 3),
-        _mm512_castpd256_pd512(_mm256_loadu_pd((const double *)from)));
-    return v;
-  }
-#endif
-#if defined(NNPKIT_ISA_avx512) || defined(NNPKIT_ISA_avx2)
-  if constexpr (sizeof(T) == 4) {
-    v.part = (decltype(v.part))_mm256_permutevar8x32_ps(
-        _mm256_castps128_ps256(_mm_loadu_ps((const float *)from)), _mm256_setr_epi32(0, 1, 2, 3, 3, 3, 3, 3));
-    return v;
-  }
-#endif
-  load_quad_pieces(from, v);
-  return v;
-}
-
-template <typename T>
-NNPKIT_INLINE int slot_of(const T *partner) {
-  typename Lanes<T>::Integer slot;
-  std::memcpy(&slot, partner, sizeof(slot));
-  return static_cast<int>(slot);
-}
-
-// S0, V, D cos, B of every triplet, interleaved in ws.quads; S2 in ws.side2, which is free now.
+// S0, V, D cos, B and S2 of every triplet of a chunk, each a line of ws.forces.
 template <typename T, bool NARROW, bool SHIFTED>
 static void triplet_forces(const AngularGroup<T> &group, Workspace<T> &ws, const Kept<T> &kept) {
   typedef Vector<T> V;
-  constexpr int W = WIDTH<T>;
-  AngularBlock<T> angular;
-  for (int block = 0; block < kept.padded; block += BLOCK * W) {
-    angular.fill(group, kept.cosine + block);
-    for (int v = 0; v < BLOCK * W; v += W) {
+  constexpr int W = WIDTH<T>, LENGTH = BLOCK * W;
+  alignas(64) T values[MAX_RADIAL * LENGTH], slopes[MAX_RADIAL * LENGTH];
+  const int n_radial = group.n_radial, padded = kept.padded;
+  const T *const products = kept.products, *const etas = group.eta, *const shifts = group.shift;
+  T *const out = ws.forces;
+  const int line = ws.line;
+  for (int block = 0; block < padded; block += LENGTH) {
+    const int length = padded - block < LENGTH ? padded - block : LENGTH;
+    angular_sums(group, ws.coefficients, kept.cosine + block, length, values, slopes);
+    for (int v = 0; v < length; v += W) {
       const int at = block + v;
       V s0 = {}, s1 = {}, s2 = {}, d = {};
-      for (int p = 0; p < group.n_radial; p++) {
-        V value = {}, derivative = {};
-        for (int f = group.first_function[p]; f < group.first_function[p + 1]; f++) {
-          const T c = ws.coefficients[group.column[f]];
-          value += c * load(angular.value + group.angular[f] * BLOCK * W + v);
-          derivative += c * load(angular.derivative + group.angular[f] * BLOCK * W + v);
-        }
-        const V product = load(kept.products + p * kept.padded + at);
-        const V q = product * value;
+      for (int p = 0; p < n_radial; p++) {
+        const V product = load(products + p * padded + at), q = product * load(values + p * LENGTH + v);
         s0 += q;
-        s1 += (T(-2) * group.eta[p]) * q;
-        if constexpr (SHIFTED) s2 += (T(2) * group.eta[p] * group.shift[p]) * q;
-        d += product * derivative;
+        s1 += (T(-2) * etas[p]) * q;
+        if constexpr (SHIFTED) s2 += (T(2) * etas[p] * shifts[p]) * q;
+        d += product * load(slopes + p * LENGTH + v);
       }
       const V w = d * load(kept.inverse + at);
       V third = s1, both = s1;
@@ -119,34 +119,62 @@ static void triplet_forces(const AngularGroup<T> &group, Workspace<T> &ws, const
         if constexpr (SHIFTED) third += load(kept.shift + at) * s2;
         both += third;
       }
-      if constexpr (SHIFTED) store(ws.side2 + at, s2);
-      store_interleaved<T>(ws.quads + 4 * at, s0, both, d * load(kept.cosine + at), NARROW ? third - w : -w);
+      store(out + at, s0);
+      store(out + line + at, both);
+      store(out + 2 * line + at, d * load(kept.cosine + at));
+      store(out + 3 * line + at, NARROW ? third - w : -w);
+      if constexpr (SHIFTED) store(out + 4 * line + at, s2);
     }
   }
 }
 
-// Sums over the triplets of every neighbour: of S0, V, D cos, -, and B x of the other neighbour.
-template <typename T>
-static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const T *partner,
-                         const int32_t *row_slot, const int32_t *row_begin, int rows, int n) {
-  T *const sums = ws.sums + 8 * static_cast<int64_t>(group.cutoff) * ws.n_slots;
-  T *const shift_sums = ws.shift_sums + static_cast<int64_t>(group.cutoff) * ws.n_slots;
+// Adds the triplets of a chunk to the sums of their neighbours: of the coefficient of a neighbour's own
+// vector, and of B x of the other neighbour. The neighbours k of a row are taken a vector at a time, those
+// without a triplet too.
+template <typename T, bool SHIFTED>
+static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const uint16_t *&bits_of,
+                         const int32_t *row_slot, int rows) {
+  typedef Vector<T> V;
+  constexpr int W = WIDTH<T>;
+  const int n_slots = ws.n_slots, line = ws.line, end = ws.begin[group.second] + ws.count[group.second];
+  T *const own = ws.sums, *const sum_x = own + n_slots, *const sum_y = sum_x + n_slots,
+           *const sum_z = sum_y + n_slots;
+  const T *const x = ws.x, *const y = ws.y, *const z = ws.z, *const inverse = ws.inverse;
+  const T *const slope = ws.slope + group.cutoff * n_slots;
+  const T *from = ws.forces;
+  T *const row_sums = ws.row_sums;
   for (int row = 0; row < rows; row++) {
-    const int j = row_slot[row], end = row + 1 < rows ? row_begin[row + 1] : n;
-    const Eight<T> point = load_eight(ws.point + 8 * j);
-    Eight<T> mine = load_eight(sums + 8 * j);
-    for (int at = row_begin[row]; at < end; at++) {
-      const int k = slot_of(partner + at);
-      const Eight<T> quad = load_quad(ws.quads + 4 * at);
-      mine += quad * load_eight(ws.point + 8 * k);
-      store(sums + 8 * k, load_eight(sums + 8 * k) + quad * point);
+    const int j = row_slot[row];
+    const T xj = x[j], yj = y[j], zj = z[j];
+    V s0_sum = {}, both_sum = {}, angle_sum = {}, s2_sum = {}, x_sum = {}, y_sum = {}, z_sum = {};
+    for (int k = row_start(ws, group, j); k < end; k += W) {
+      const unsigned bits = *bits_of++;
+      const V s0 = load_packed(from, bits), both = load_packed(from + line, bits);
+      const V angle = load_packed(from + 2 * line, bits), b = load_packed(from + 3 * line, bits);
+      const V inverse_k = load(inverse + k);
+      V own_k = load(own + k) + both + s0 * load(slope + k) - angle * (inverse_k * inverse_k);
+      if constexpr (SHIFTED) {
+        const V s2 = load_packed(from + 4 * line, bits);
+        own_k += s2 * inverse_k;
+        s2_sum += s2;
+      }
+      store(own + k, own_k);
+      store(sum_x + k, load(sum_x + k) + b * xj);
+      store(sum_y + k, load(sum_y + k) + b * yj);
+      store(sum_z + k, load(sum_z + k) + b * zj);
+      s0_sum += s0;
+      both_sum += both;
+      angle_sum += angle;
+      x_sum += b * load(x + k);
+      y_sum += b * load(y + k);
+      z_sum += b * load(z + k);
+      from += __builtin_popcount(bits);
     }
-    store(sums + 8 * j, mine);
-    if (!group.shifted) continue;
-    for (int at = row_begin[row]; at < end; at++) {
-      shift_sums[j] += ws.side2[at];
-      shift_sums[slot_of(partner + at)] += ws.side2[at];
-    }
+    V own_j = both_sum + s0_sum * slope[j] - angle_sum * (inverse[j] * inverse[j]);
+    if constexpr (SHIFTED) own_j += s2_sum * inverse[j];
+    T totals[4];
+    sum_four<T>(own_j, x_sum, y_sum, z_sum, totals);
+    for (int n = 0; n < 4; n++) row_sums[4 * j + n] += totals[n];
   }
 }
 
@@ -166,64 +194,44 @@ static void radial_forces(const Center<T> &center, Workspace<T> &ws) {
           slope += (T(2) * functions.eta[f] * functions.shift[f]) * load(ws.inverse + at);
         force += summand * (slope - T(2) * functions.eta[f]);
       }
-      store(ws.radial_force + at, force);
+      store(ws.sums + at, force);
     }
   }
 }
 
 template <typename T>
-static void clear(T *values, int64_t n) {
-  for (int64_t at = 0; at < n; at++) values[at] = T(0);
-}
-
-template <typename T>
-static bool any_shift(const Center<T> &center) {
-  for (int g = 0; g < center.n_groups; g++)
-    if (center.groups[g].shifted) return true;
-  return false;
-}
-
-template <typename T>
 static void differentiate(const Center<T> &center, Workspace<T> &ws, double *gradient) {
-  const int64_t sets = center.n_groups > 0 ? center.n_cutoffs : 0;
-  const bool shifted = any_shift(center);
-  clear(ws.sums, 8 * sets * ws.n_slots);
-  if (shifted) clear(ws.shift_sums, sets * ws.n_slots);
+  const int n_slots = ws.n_slots;
+  clear(ws.sums, 4 * static_cast<int64_t>(n_slots));
+  clear(ws.row_sums, 4 * static_cast<int64_t>(n_slots));
   radial_forces(center, ws);
   T *begin = ws.kept;
-  const T *partner = ws.partner;
-  const int32_t *row_slot = ws.row_slot, *row_begin = ws.row_begin;
-  for (int g = 0; g < center.n_groups; g++) {
-    const AngularGroup<T> &group = center.groups[g];
-    const int n = ws.group_triplets[g], rows = ws.group_rows[g];
-    if (n == 0) continue;
-    const Kept<T> kept = kept_of(group, begin, n, ws.with_ends);
-    if (group.shifted)
-      group.narrow ? triplet_forces<T, true, true>(group, ws, kept)
-                   : triplet_forces<T, false, true>(group, ws, kept);
-    else
-      group.narrow ? triplet_forces<T, true, false>(group, ws, kept)
-                   : triplet_forces<T, false, false>(group, ws, kept);
-    add_triplets(group, ws, partner, row_slot, row_begin, rows, n);
-    begin = kept.end;
-    partner += n;
-    row_slot += rows;
-    row_begin += rows;
-  }
+  const uint16_t *bits = ws.bits;
+  const int32_t *row_slot = ws.row_slot;
+  for (int g = 0, chunk = 0; g < center.n_groups; g++)
+    for (const AngularGroup<T> &group = center.groups[g]; chunk < ws.group_chunks[g]; chunk++) {
+      const int n = ws.chunk_triplets[chunk], rows = ws.chunk_rows[chunk];
+      const Kept<T> kept = kept_of(group, begin, n);
+      if (group.shifted)
+        group.narrow ? triplet_forces<T, true, true>(group, ws, kept)
+                     : triplet_forces<T, false, true>(group, ws, kept);
+      else
+        group.narrow ? triplet_forces<T, true, false>(group, ws, kept)
+                     : triplet_forces<T, false, false>(group, ws, kept);
+      group.shifted ? add_triplets<T, true>(group, ws, bits, row_slot, rows)
+                    : add_triplets<T, false>(group, ws, bits, row_slot, rows);
+      begin = kept.end;
+      row_slot += rows;
+    }
+  const T *const sums = ws.sums;
   for (int type = 0; type < center.n_types; type++)
     for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
-      T along = ws.radial_force[at], across[3] = {};
-      const T inverse = ws.inverse[at];
-      for (int64_t c = 0; c < sets; c++) {
-        const T *const sum = ws.sums + 8 * (c * ws.n_slots + at);
-        along += ws.slope[c * ws.n_slots + at] * sum[0] + sum[1] - inverse * inverse * sum[2];
-        if (shifted) along += inverse * ws.shift_sums[c * ws.n_slots + at];
-        for (int k = 0; k < 3; k++) across[k] += sum[4 + k];
-      }
+      const T *const row = ws.row_sums + 4 * at;
+      const T along = sums[at] + row[0];
       double *const out = gradient + 3 * ws.edges[at];
-      out[0] += static_cast<double>(along * ws.x[at] - across[0]);
-      out[1] += static_cast<double>(along * ws.y[at] - across[1]);
-      out[2] += static_cast<double>(along * ws.z[at] - across[2]);
+      out[0] += static_cast<double>(along * ws.x[at] - (sums[n_slots + at] + row[1]));
+      out[1] += static_cast<double>(along * ws.y[at] - (sums[2 * n_slots + at] + row[2]));
+      out[2] += static_cast<double>(along * ws.z[at] - (sums[3 * n_slots + at] + row[3]));
     }
 }
 

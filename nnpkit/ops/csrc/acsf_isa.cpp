@@ -1,6 +1,7 @@
 // The stages of acsf_plan.h, compiled once for each instruction set.
 
 #include "acsf_gradient.h"
+#include "acsf_jacobian.h"
 #include "acsf_members.h"
 #include "acsf_network.h"
 #include "acsf_plan.h"
@@ -14,6 +15,7 @@ static void fill(acsf::Stages<T> &stages) {
   stages.describe = &describe<T>;
   stages.differentiate = &differentiate<T>;
   stages.network = &network<T>;
+  stages.describe_members = &describe_members<T>;
   stages.differentiate_members = &differentiate_members<T>;
   stages.member_networks = &member_networks<T>;
 }

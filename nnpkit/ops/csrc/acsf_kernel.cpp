@@ -97,9 +97,10 @@ class AcsfKernel : public Kernel {
   int n_columns = 0;
 
   Workspace<T> ws{};
-  Buffer<int> counts;
-  Buffer<T> slots, triplets, kept, quads, member_sums;
+  Buffer<int> counts, chunks;
+  Buffer<T> slots, triplets, kept, jacobian;
   Buffer<int32_t> rows;
+  Buffer<uint16_t> bits;
   Buffer<int64_t> slot_edges;
   Buffer<double> numbers;
   Buffer<T> nodes;
@@ -160,14 +161,13 @@ class AcsfKernel : public Kernel {
     const int64_t type = edges.types[i];
     if (type < 0 || type >= part.description.n_types) throw std::runtime_error("an atom of unknown type");
     const Center<T> &center = part.centers[type];
-    ws.with_ends = n_rows > 1;
-    gather(part, center, edges, i);
+    const bool mean = n_rows == 1;
+    gather(part, center, edges, i, !mean);
     if (n_rows > 1) clear_far(part, edges, i, n_rows, results.gradient);
-    stages.describe(center, ws);
+    mean ? stages.describe(center, ws) : stages.describe_members(center, ws);
     if (timing) timing->descriptor += lap(last);
     if (n_columns > 0 && results.atom_extrapolations) count(part, type, i, results);
     double *const gradient = results.gradient - 3 * n_rows * edges.offsets[0];
-    const bool mean = n_rows == 1;
     mean_coefficients.assign(center.n_features, 0.0);
     double energy[MEMBERS];
     for (int first = 0; first < part.n_members(); first += MEMBERS) {
@@ -194,15 +194,13 @@ class AcsfKernel : public Kernel {
   }
 
   // Sorts the edges of atom i into slots by type and makes room for everything that follows.
-  void gather(const Part<T> &part, const Center<T> &center, const Edges &edges, int64_t i) {
+  void gather(const Part<T> &part, const Center<T> &center, const Edges &edges, int64_t i, bool derivatives) {
     const int n_types = center.n_types;
     const int64_t begin = edges.offsets[i], n = edges.offsets[i + 1] - begin;
     if (n < 0 || n > INT_MAX / 16) throw std::runtime_error("offsets that make no sense");
     const double limit = part.description.longest * part.description.longest;
-    ws.begin = counts.room(2 * n_types + 2 * center.n_groups);
+    ws.begin = counts.room(2 * n_types);
     ws.count = ws.begin + n_types;
-    ws.group_triplets = ws.count + n_types;
-    ws.group_rows = ws.group_triplets + center.n_groups;
     std::fill(ws.count, ws.count + n_types, 0);
     squares.resize(std::max(squares.size(), static_cast<size_t>(n)));
     for (int64_t e = 0; e < n; e++) {
@@ -220,7 +218,7 @@ class AcsfKernel : public Kernel {
       if (ws.count[t] > 0) slot += (ws.count[t] + width - 1) / width * width + width;
     }
     ws.n_slots = slot;
-    make_room(center, slot);
+    make_room(center, slot, derivatives);
     for (int t = 0; t < n_types; t++) {
       if (ws.count[t] == 0) continue;
       const int end = t + 1 < n_types ? ws.begin[t + 1] : slot;
@@ -237,12 +235,6 @@ class AcsfKernel : public Kernel {
       ws.y[at] = static_cast<T>(v[1]);
       ws.z[at] = static_cast<T>(v[2]);
       ws.r2[at] = static_cast<T>(squares[e]);
-      T *const point = ws.point + 8 * at;
-      point[0] = point[1] = point[2] = point[3] = T(1);
-      point[4] = ws.x[at];
-      point[5] = ws.y[at];
-      point[6] = ws.z[at];
-      point[7] = T(0);
       const_cast<int64_t *>(ws.edges)[at] = begin + e;
     }
   }
@@ -259,48 +251,59 @@ class AcsfKernel : public Kernel {
     }
   }
 
-  void make_room(const Center<T> &center, int64_t n_slots) {
-    const int64_t block = 8 * stages.width;
-    int64_t most = 0, all = 0, kept_size = 0;
+  // For the neighbours that are counted; with `derivatives` nothing has to be kept of the triplets of a
+  // chunk.
+  void make_room(const Center<T> &center, int64_t n_slots, bool derivatives) {
+    int64_t longest = 0, kept_size = 0, kept_chunk = 0, n_rows = 0, n_chunks = 0, n_vectors = 0,
+            most_radial = 0;
     for (int g = 0; g < center.n_groups; g++) {
       const AngularGroup<T> &group = center.groups[g];
       const int64_t a = ws.count[group.first], b = ws.count[group.second];
-      const int64_t n = (group.first == group.second ? a * (a - 1) / 2 : a * b) + block;
-      most = std::max(most, n);
-      all += n;
-      kept_size += n * (4 + (ws.with_ends ? 4 : 0) + group.n_radial);
+      const int64_t n = group.first == group.second ? a * (a - 1) / 2 : a * b, chunks = n / CHUNK + 1;
+      const int64_t arrays = 4 + group.n_radial;
+      longest = std::max(longest, CHUNK + b + stages.width);
+      n_rows += a;
+      n_vectors += a * (b / stages.width + 1);
+      most_radial = std::max<int64_t>(most_radial, group.n_radial);
+      n_chunks += chunks;
+      kept_size += arrays * (n + chunks * stages.width);
+      kept_chunk = std::max(kept_chunk, arrays * longest);
     }
     if (kept_size > INT_MAX) throw std::runtime_error("an atom has too many neighbours: do atoms overlap?");
+    if (derivatives) {
+      kept_size = kept_chunk;
+      ws.jacobian = jacobian.room(4 * center.n_lanes * n_slots);
+    }
+    ws.kept = kept.room(kept_size + PADDING);
+    const int64_t line = longest / PADDING * PADDING + 2 * PADDING;  // whole cache lines
+    T *const scratch = triplets.room((6 + most_radial) * line);
+    ws.line = static_cast<int>(line);
+    ws.side2 = ws.forces = scratch;
+    ws.legs2 = scratch + line;
+    ws.product = scratch + 2 * line;
+    ws.envelopes = scratch + 3 * line;
+    ws.third = scratch + 4 * line;
+    ws.partner = scratch + 5 * line;
+    ws.factors = scratch + 6 * line;
+    ws.row_slot = rows.room(2 * (n_rows + PADDING));
+    ws.row_begin = ws.row_slot + n_rows + PADDING;
+    ws.bits = bits.room(n_vectors + PADDING);
+    ws.chunk_triplets = chunks.room(2 * n_chunks + center.n_groups);
+    ws.chunk_rows = ws.chunk_triplets + n_chunks;
+    ws.group_chunks = ws.chunk_rows + n_chunks;
     const int64_t cutoffs = std::max(center.n_cutoffs, 1);
-    T *at =
-        slots.room(n_slots * (6 + 8 + 8 * cutoffs + 3 * cutoffs + center.n_radial_functions) + 16 * PADDING);
+    T *at = slots.room(n_slots * (13 + 2 * cutoffs + center.n_radial_functions) + 16 * PADDING);
     const auto take = [&](int64_t n) { return at += n, at - n; };
-    ws.point = take(8 * n_slots);
-    ws.sums = take(8 * cutoffs * n_slots);
+    ws.sums = take(4 * n_slots);
+    ws.row_sums = take(4 * n_slots);
     ws.x = take(n_slots);
     ws.y = take(n_slots);
     ws.z = take(n_slots);
     ws.r2 = take(n_slots);
     ws.inverse = take(n_slots);
-    ws.radial_force = take(n_slots);
     ws.envelope = take(cutoffs * n_slots);
     ws.slope = take(cutoffs * n_slots);
-    ws.shift_sums = take(cutoffs * n_slots);
     ws.radial = take(center.n_radial_functions * n_slots);
-    const int64_t line = most + PADDING;
-    T *const scratch = triplets.room(8 * line + all + PADDING);
-    ws.side2 = scratch;
-    ws.legs2 = scratch + line;
-    ws.product = scratch + 2 * line;
-    ws.envelopes = scratch + 3 * line;
-    for (int end = 0; end < 4; end++) ws.ends[end] = scratch + (4 + end) * line;
-    ws.partner = scratch + 8 * line;
-    ws.kept = kept.room(kept_size + PADDING);
-    ws.quads = quads.room(4 * most + PADDING);
-    if (ws.with_ends) ws.member_sums = member_sums.room(4 * MEMBERS * n_slots);
-    const int64_t n_rows = n_slots * center.n_groups;
-    ws.row_slot = rows.room(2 * n_rows + PADDING);
-    ws.row_begin = ws.row_slot + n_rows;
     ws.edges = slot_edges.room(n_slots);
     const int64_t width = center.n_features + PADDING;
     ws.features = numbers.room(width + 16 * width);

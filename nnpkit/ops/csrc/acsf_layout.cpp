@@ -40,6 +40,52 @@ bool find_factors(const std::vector<RadialPart> &parts, int n, double rest, int 
   return false;
 }
 
+// 2 (1/2 + lambda/2 x)^zeta as polynomials of x, where all are.
+template <typename T>
+void plan_polynomials(AngularGroup<T> &group, const std::vector<int> &angular, Storage &storage) {
+  std::vector<int> degrees(group.n_radial, 0);
+  std::vector<double> polynomials(static_cast<size_t>(group.n_functions) * (MAX_DEGREE + 1), 0.0);
+  for (int p = 0; p < group.n_radial; p++)
+    for (int f = group.first_function[p]; f < group.first_function[p + 1]; f++) {
+      const int zeta = group.power[angular[f]];
+      const double lambda = static_cast<double>(group.lambda[angular[f]]);
+      if (zeta < 1 || zeta > MAX_DEGREE || std::abs(lambda) > 1.0) return;
+      double *const c = polynomials.data() + static_cast<size_t>(f) * (MAX_DEGREE + 1);
+      c[0] = 2.0;
+      for (int n = 0; n < zeta; n++)
+        for (int k = n + 1; k >= 0; k--) c[k] = 0.5 * (c[k] + (k > 0 ? lambda * c[k - 1] : 0.0));
+      degrees[p] = std::max(degrees[p], zeta);
+    }
+  group.degree = *std::max_element(degrees.begin(), degrees.end());
+  group.part_degree = storage.keep<int>(degrees);
+  group.polynomial = storage.keep<T>(polynomials);
+}
+
+template <typename T>
+void plan_pieces(AngularGroup<T> &group, const std::vector<double> &eta, const std::vector<double> &shift,
+                 const std::vector<int> &angular, const std::vector<int> &columns, Storage &storage) {
+  std::vector<Piece<T>> pieces;
+  std::vector<int> part_of;
+  for (int p = 0; p < group.n_radial; p++)
+    part_of.insert(part_of.end(), group.first_function[p + 1] - group.first_function[p], p);
+  for (int first = 0; first < group.n_functions; first += PIECE) {
+    const int n = std::min(PIECE, group.n_functions - first), lanes = n > 4 ? 8 : 4;
+    std::vector<double> eta2(lanes), shifts(lanes);
+    std::vector<int> parts(lanes), angles(lanes, group.n_angular), column(n);
+    for (int f = 0; f < n; f++) {
+      parts[f] = part_of[first + f];
+      angles[f] = angular[first + f];
+      column[f] = columns[first + f];
+      eta2[f] = -2.0 * eta[parts[f]];
+      shifts[f] = 2.0 * eta[parts[f]] * shift[parts[f]];
+    }
+    pieces.push_back({n, lanes, storage.keep<T>(eta2), storage.keep<T>(shifts), storage.keep<int>(parts),
+                      storage.keep<int>(angles), storage.keep<int>(column)});
+  }
+  group.n_pieces = static_cast<int>(pieces.size());
+  group.pieces = storage.keep_all(pieces);
+}
+
 template <typename T>
 AngularGroup<T> plan_group(const std::vector<Function> &functions, int cutoff, Storage &storage) {
   std::vector<RadialPart> radial;
@@ -89,6 +135,8 @@ AngularGroup<T> plan_group(const std::vector<Function> &functions, int cutoff, S
   group.first_function = storage.keep<int>(first_function);
   group.angular = storage.keep<int>(parts);
   group.column = storage.keep<int>(columns);
+  plan_polynomials(group, parts, storage);
+  plan_pieces(group, eta, shift, parts, columns, storage);
   return group;
 }
 
@@ -186,6 +234,8 @@ Center<T> plan_center(const Description &description, int type, Storage &storage
       groups.push_back(plan_group<T>(part, std::get<0>(key), storage));
     }
   center.n_groups = static_cast<int>(groups.size());
+  for (const auto &group : groups)
+    for (int p = 0; p < group.n_pieces; p++) center.n_lanes += group.pieces[p].lanes;
   center.groups = storage.keep_all(groups);
   return center;
 }

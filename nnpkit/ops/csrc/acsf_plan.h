@@ -35,6 +35,9 @@ constexpr int MAX_RADIAL = 24;    // exponents of one angular group; more make a
 constexpr int MAX_ANGULAR = 24;   // pairs (lambda, zeta), likewise
 constexpr int MAX_FACTORS = 4;    // exp(-eta R) as a product of so many others
 constexpr int MEMBERS = 8;        // of a committee that share a vector
+constexpr int CHUNK = 256;        // triplets that are worked on together, in the nearest cache
+constexpr int MAX_DEGREE = 8;     // of polynomials of the cosine
+constexpr int PIECE = 8;          // functions side by side in a vector
 
 template <typename T>
 struct Cutoff {
@@ -50,6 +53,16 @@ struct RadialFunctions {
   const int *cutoff, *column;
 };
 
+// Up to PIECE functions of an angular group side by side, for their derivatives; what is in lanes without a
+// function multiplies zeros.
+template <typename T>
+struct Piece {
+  int n, lanes;               // functions; 4 or 8 lanes
+  const T *eta2, *shift;      // (lanes): -2 eta, and 2 eta shift
+  const int *part, *angular;  // (lanes): radial part, angular part (n_angular where there is no function)
+  const int *column;          // (n)
+};
+
 // Angular functions of one pair of neighbour types and one cutoff. Functions are sorted by their radial part:
 // those of part p are first_function[p] .. first_function[p + 1] - 1.
 template <typename T>
@@ -63,12 +76,20 @@ struct AngularGroup {
   const T *lambda, *zeta;
   const int *power;  // zeta where it is a whole number above zero, else 0
   const int *first_function, *angular, *column;
+  // 2 (1/2 + lambda/2 x)^zeta as polynomials, (n_functions, MAX_DEGREE + 1); degree of the group and of the
+  // sums over its radial parts; 0: not all are polynomials
+  int degree;
+  const int *part_degree;
+  const T *polynomial;
+  int n_pieces;
+  const Piece<T> *pieces;
 };
 
 // Everything that is summed around a centre of one type.
 template <typename T>
 struct Center {
   int n_types, n_features, n_cutoffs, n_groups, n_radial_functions /* the most of any neighbour type */;
+  int n_lanes;  // of all pieces of all groups
   const Cutoff<T> *cutoffs;
   const RadialFunctions<T> *radial;  // per neighbour type
   const AngularGroup<T> *groups;
@@ -102,22 +123,29 @@ struct Workspace {
   int n_slots;
   int *begin, *count;
   T *x, *y, *z, *r2, *inverse;  // (n_slots); inverse: 1/r
-  T *point;                     // (n_slots, 8): 1 1 1 1 x y z 0
   T *envelope, *slope;          // (n_cutoffs, n_slots): fc, and (dfc/dr) / (fc r)
   T *radial;                    // (n_radial_functions, n_slots): summands of the radial functions
-  T *radial_force;              // (n_slots)
-  T *sums;                      // (n_cutoffs, n_slots, 8)
-  T *shift_sums;                // (n_cutoffs, n_slots)
-  T *member_sums;               // (n_slots, 4, MEMBERS)
+  // coefficient of a neighbour's own vector and vector to subtract: of k (4, n_slots), and of j (n_slots, 4)
+  T *sums, *row_sums;
 
-  // triplets of the group that is being made, and those of all groups, one after the other
-  bool with_ends;  // keep what differentiate_members needs
-  T *side2, *legs2, *product, *envelopes, *ends[4];
+  // of each piece, one after the other: (n_slots, 4, lanes), the derivatives of each function by the place of
+  // a neighbour: a coefficient of its own vector, and a vector to subtract
+  T *jacobian;
+
+  int line;  // arrays of the triplets of a chunk have this distance
+  T *side2, *legs2, *product, *envelopes, *third;
+  T *factors;  // (n_radial, line)
+  T *forces;   // (5, line), where these arrays were
+
+  // of all chunks of all groups, one after the other
   T *kept;
+  uint16_t *bits;  // for each vector of k in each row of j: who makes a triplet
+  int32_t *row_slot;
+  // for derivatives, of one chunk
   T *partner;  // slot of k, an integer of the size of T
-  int32_t *row_slot, *row_begin;
-  int *group_triplets, *group_rows;  // (n_groups)
-  T *quads;                          // (triplets of a group, 4)
+  int32_t *row_begin;
+  int *chunk_triplets, *chunk_rows;
+  int *group_chunks;  // (n_groups): chunks of the groups up to this one
 
   double *lane_sums;     // (n_features, 16)
   double *features;      // (n_features)
@@ -133,7 +161,9 @@ struct Stages {
   void (*describe)(const Center<T> &, Workspace<T> &);
   // adds to gradient[3 * edge .. + 2] of every slot, from ws.coefficients
   void (*differentiate)(const Center<T> &, Workspace<T> &, double *gradient);
-  // gradient[(3 * edge + k) * n_rows + row + m] for m < n, n <= MEMBERS
+  // features of the atom and their derivatives
+  void (*describe_members)(const Center<T> &, Workspace<T> &);
+  // gradient[(3 * edge + k) * n_rows + row + m] for m < n, n <= MEMBERS, from ws.coefficients and derivatives
   void (*differentiate_members)(const Center<T> &, Workspace<T> &, double *gradient, int n_rows, int row,
                                 int n);
   // output, and its derivatives by the inputs; nodes: see nodes_needed

@@ -132,11 +132,35 @@ NNPKIT_INLINE To bits_as(const From &from) {
 
 template <typename V>
 NNPKIT_INLINE V larger(const V &a, const V &b) {
+#if defined(NNPKIT_ISA_avx512)
+  if constexpr (sizeof(a[0]) == 8)
+    return (V)_mm512_max_pd((__m512d)a, (__m512d)b);
+  else
+    return (V)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(NNPKIT_ISA_avx2)
+  if constexpr (sizeof(a[0]) == 8)
+    return (V)_mm256_max_pd((__m256d)a, (__m256d)b);
+  else
+    return (V)_mm256_max_ps((__m256)a, (__m256)b);
+#else
   return a > b ? a : b;
+#endif
 }
 template <typename V>
 NNPKIT_INLINE V smaller(const V &a, const V &b) {
+#if defined(NNPKIT_ISA_avx512)
+  if constexpr (sizeof(a[0]) == 8)
+    return (V)_mm512_min_pd((__m512d)a, (__m512d)b);
+  else
+    return (V)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(NNPKIT_ISA_avx2)
+  if constexpr (sizeof(a[0]) == 8)
+    return (V)_mm256_min_pd((__m256d)a, (__m256d)b);
+  else
+    return (V)_mm256_min_ps((__m256)a, (__m256)b);
+#else
   return a < b ? a : b;
+#endif
 }
 
 NNPKIT_INLINE Vector<double> square_root(const Vector<double> &x) {
@@ -163,37 +187,37 @@ NNPKIT_INLINE Vector<float> square_root(const Vector<float> &x) {
 #endif
 }
 
-// 1/x and 1/sqrt(x) of normal numbers, to one or two units in the last place: where the processor estimates
-// them, a few multiplications cost less than its divider.
-template <typename T>
-NNPKIT_INLINE Vector<T> reciprocal(const Vector<T> &x) {
-#if defined(NNPKIT_ISA_avx512)
-  Vector<T> y;
-  if constexpr (sizeof(T) == 8)
-    y = (Vector<T>)_mm512_rcp14_pd((__m512d)x);
-  else
-    y = (Vector<T>)_mm512_rcp14_ps((__m512)x);
-  for (int step = 0; step < (sizeof(T) == 8 ? 2 : 1); step++) y += y * (T(1) - x * y);
-  return y;
-#else
-  return T(1) / x;
+// rows[N * t + n] = v[n][t]
+template <typename T, int N>
+NNPKIT_INLINE void store_rows(T *rows, const Vector<T> (&v)[N]) {
+  constexpr int W = WIDTH<T>;
+#if defined(__GNUC__) && !defined(__clang__)
+  if constexpr (W >= 4) {
+    Integers<T> low, high;
+    for (int k = 0; k < W; k++) {
+      low[k] = k / 2 + (k % 2) * W;
+      high[k] = low[k] + W / 2;
+    }
+    Vector<T> from[N], to[N];
+    for (int n = 0; n < N; n++) from[n] = v[n];
+    // every round threads two sequences at a time into one
+#pragma GCC unroll 4
+    for (int length = 1; length < N; length *= 2) {
+#pragma GCC unroll 8
+      for (int n = 0; n < N / 2; n++) {
+        to[2 * n] = __builtin_shuffle(from[n], from[n + N / 2], low);
+        to[2 * n + 1] = __builtin_shuffle(from[n], from[n + N / 2], high);
+      }
+#pragma GCC unroll 8
+      for (int n = 0; n < N; n++) from[n] = to[n];
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; n++) store(rows + n * W, from[n]);
+    return;
+  }
 #endif
-}
-
-template <typename T>
-NNPKIT_INLINE Vector<T> reciprocal_root(const Vector<T> &x) {
-#if defined(NNPKIT_ISA_avx512)
-  Vector<T> y;
-  if constexpr (sizeof(T) == 8)
-    y = (Vector<T>)_mm512_rsqrt14_pd((__m512d)x);
-  else
-    y = (Vector<T>)_mm512_rsqrt14_ps((__m512)x);
-  const Vector<T> half = T(0.5) * x;
-  for (int step = 0; step < (sizeof(T) == 8 ? 2 : 1); step++) y += y * (T(0.5) - half * y * y);
-  return y;
-#else
-  return T(1) / square_root(x);
-#endif
+  for (int t = 0; t < W; t++)
+    for (int n = 0; n < N; n++) rows[N * t + n] = v[n][t];
 }
 
 // Sum over lanes, always in the same order.
@@ -204,6 +228,44 @@ NNPKIT_INLINE double sum_lanes(const Vector<T> &v) {
   for (int half = WIDTH<T> / 2; half > 0; half /= 2)
     for (int k = 0; k < half; k++) parts[k] += parts[k + half];
   return parts[0];
+}
+
+// The sums over lanes of four vectors, always in the same order.
+template <typename T>
+NNPKIT_INLINE void sum_four(const Vector<T> &a, const Vector<T> &b, const Vector<T> &c, const Vector<T> &d,
+                            T *sums) {
+  constexpr int W = WIDTH<T>;
+#if defined(__GNUC__) && !defined(__clang__)
+  if constexpr (W >= 4) {
+    Integers<T> low, high, low_pairs, high_pairs;
+    for (int k = 0; k < W; k++) {
+      low[k] = k / 2 + (k % 2) * W;
+      high[k] = low[k] + W / 2;
+      low_pairs[k] = k / 4 * 2 + k % 2 + (k / 2 % 2) * W;
+      high_pairs[k] = low_pairs[k] + W / 2;
+    }
+    const Vector<T> ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+    const Vector<T> cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
+    // a b c d a b c d ...
+    Vector<T> v = __builtin_shuffle(ab, cd, low_pairs) + __builtin_shuffle(ab, cd, high_pairs);
+    T parts[W];
+    store(parts, v);
+    for (int k = 0; k < 4; k++) {
+      T sum = parts[k];
+      for (int n = 4 + k; n < W; n += 4) sum += parts[n];
+      sums[k] = sum;
+    }
+    return;
+  }
+#endif
+  T parts[4] = {};
+  for (int k = 0; k < W; k++) {
+    parts[0] += a[k];
+    parts[1] += b[k];
+    parts[2] += c[k];
+    parts[3] += d[k];
+  }
+  for (int n = 0; n < 4; n++) sums[n] = parts[n];
 }
 
 // ---- lanes that pass a test: one bit per lane ------------------------------------------------------------
@@ -224,6 +286,13 @@ NNPKIT_INLINE void store_packed(double *to, const Vector<double> &v, unsigned bi
 NNPKIT_INLINE void store_packed(float *to, const Vector<float> &v, unsigned bits) {
   _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), (__m512)v));
 }
+// The way back: what follows at `from` goes to the lanes whose bit is set, in order, and zero to the others.
+NNPKIT_INLINE Vector<double> load_packed(const double *from, unsigned bits) {
+  return (Vector<double>)_mm512_maskz_expand_pd(static_cast<__mmask8>(bits), _mm512_loadu_pd(from));
+}
+NNPKIT_INLINE Vector<float> load_packed(const float *from, unsigned bits) {
+  return (Vector<float>)_mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(from));
+}
 
 #elif defined(NNPKIT_ISA_avx2)
 
@@ -236,21 +305,25 @@ NNPKIT_INLINE unsigned less_bits(const Vector<float> &a, const Vector<float> &b)
 
 // For each set of bits the 32-bit lanes to take, in order.
 struct PackingTables {
-  int32_t doubles[16][8];
-  int32_t floats[256][8];
-  constexpr PackingTables() : doubles(), floats() {
+  int32_t doubles[16][8], doubles_back[16][8];
+  int32_t floats[256][8], floats_back[256][8];
+  constexpr PackingTables() : doubles(), doubles_back(), floats(), floats_back() {
     for (int bits = 0; bits < 256; bits++) {
       int n = 0;
       for (int lane = 0; lane < 8; lane++)
-        if (bits >> lane & 1) floats[bits][n++] = lane;
+        if (bits >> lane & 1) {
+          floats_back[bits][lane] = n;
+          floats[bits][n++] = lane;
+        }
     }
     for (int bits = 0; bits < 16; bits++) {
       int n = 0;
       for (int lane = 0; lane < 4; lane++)
-        if (bits >> lane & 1) {
-          doubles[bits][n++] = 2 * lane;
-          doubles[bits][n++] = 2 * lane + 1;
-        }
+        if (bits >> lane & 1)
+          for (int half = 0; half < 2; half++) {
+            doubles_back[bits][2 * lane + half] = n;
+            doubles[bits][n++] = 2 * lane + half;
+          }
     }
   }
 };
@@ -263,6 +336,20 @@ NNPKIT_INLINE void store_packed(double *to, const Vector<double> &v, unsigned bi
 NNPKIT_INLINE void store_packed(float *to, const Vector<float> &v, unsigned bits) {
   const __m256i order = _mm256_loadu_si256((const __m256i *)PACKING.floats[bits]);
   _mm256_storeu_ps(to, _mm256_permutevar8x32_ps((__m256)v, order));
+}
+NNPKIT_INLINE Vector<double> load_packed(const double *from, unsigned bits) {
+  const __m256i lanes = _mm256_setr_epi64x(1, 2, 4, 8);
+  const __m256i set = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bits), lanes), lanes);
+  const __m256i order = _mm256_loadu_si256((const __m256i *)PACKING.doubles_back[bits]);
+  return (Vector<double>)_mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps((const float *)from), order),
+                                       (__m256)set);
+}
+NNPKIT_INLINE Vector<float> load_packed(const float *from, unsigned bits) {
+  const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set =
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
+  const __m256i order = _mm256_loadu_si256((const __m256i *)PACKING.floats_back[bits]);
+  return (Vector<float>)_mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(from), order), (__m256)set);
 }
 
 #else
@@ -279,6 +366,13 @@ NNPKIT_INLINE void store_packed(T *to, const V &v, unsigned bits) {
   for (int k = 0, n = 0; k < static_cast<int>(sizeof(V) / sizeof(T)); k++)
     if (bits >> k & 1) to[n++] = v[k];
 }
+template <typename T>
+NNPKIT_INLINE Vector<T> load_packed(const T *from, unsigned bits) {
+  Vector<T> v = {};
+  for (int k = 0, n = 0; k < WIDTH<T>; k++)
+    if (bits >> k & 1) v[k] = from[n++];
+  return v;
+}
 
 #endif
 
@@ -292,18 +386,14 @@ NNPKIT_INLINE Vector<double> exponential(Vector<double> x) {
   const V shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52: rounds to an integer
   const V n = shifted - 6755399441055744.0;
   const V r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
-  V p = all(2.5110049204818659793e-8);  // within 5e-18 of exp for |r| < ln(2)/2
-  p = p * r + 2.763265472252779189e-7;
-  p = p * r + 2.7557240887229868596e-6;
-  p = p * r + 2.4801485441561312966e-5;
-  p = p * r + 1.9841269890076402829e-4;
-  p = p * r + 1.3888888952352862866e-3;
-  p = p * r + 8.3333333333195896163e-3;
-  p = p * r + 4.166666666648795252e-2;
-  p = p * r + 1.666666666666668082e-1;
-  p = p * r + 5.0000000000000184039e-1;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
+  // within 5e-18 of exp for |r| < ln(2)/2; in pairs, because a chain of sums would be waited for
+  const V r2 = r * r, r4 = r2 * r2;
+  const V a = r * 1.666666666666668082e-1 + 5.0000000000000184039e-1;
+  const V b = r * 8.3333333333195896163e-3 + 4.166666666648795252e-2;
+  const V c = r * 1.9841269890076402829e-4 + 1.3888888952352862866e-3;
+  const V d = r * 2.7557240887229868596e-6 + 2.4801485441561312966e-5;
+  const V e = r * 2.5110049204818659793e-8 + 2.763265472252779189e-7;
+  const V p = ((a + b * r2) + (c + d * r2 + e * r4) * r4) * r2 + r + 1.0;
   return bits_as<V>(bits_as<I>(p) + (bits_as<I>(shifted) << 52));
 }
 
@@ -314,13 +404,11 @@ NNPKIT_INLINE Vector<float> exponential(Vector<float> x) {
   const V shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23
   const V n = shifted - 12582912.0f;
   const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  V p = all(1.3941118895837000817e-3f);  // within 3e-9
-  p = p * r + 8.3751347746243251734e-3f;
-  p = p * r + 4.1666352772711211265e-2f;
-  p = p * r + 1.666641541404117843e-1f;
-  p = p * r + 5.0000000471460574196e-1f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  // within 3e-9
+  const V r2 = r * r;
+  const V a = r * 1.666641541404117843e-1f + 5.0000000471460574196e-1f;
+  const V b = r * 8.3751347746243251734e-3f + 4.1666352772711211265e-2f;
+  const V p = (a + (b + r2 * 1.3941118895837000817e-3f) * r2) * r2 + r + 1.0f;
   return bits_as<V>(bits_as<I>(p) + (bits_as<I>(shifted) << 23));
 }
 
@@ -329,7 +417,7 @@ template <typename T>
 NNPKIT_INLINE Vector<T> hyperbolic_tangent(const Vector<T> &x) {
   typedef Vector<T> V;
   const V e = exponential(x < T(0) ? x + x : -(x + x));
-  const V y = (T(1) - e) * reciprocal<T>(T(1) + e);
+  const V y = (T(1) - e) / (T(1) + e);
   return x < T(0) ? -y : y;
 }
 
