@@ -9,9 +9,12 @@ that of mlearn, both read from ``NNPKIT_DATA``. ``dp_240`` (embedding 25-50-100,
 speed does not depend on the weights.
 
 One LAMMPS process runs the same few NVE steps again and again; the smallest time counts, so that a machine that is
-busy at times still gives a fair figure. Memory per atom is the growth of the largest resident set from a
-system an eighth as large, less that of ``pair_style zero full`` with the same cutoff: LAMMPS' own atoms and full
-neighbour lists do not count. The last line is ``RESULT {json}``.
+busy at times still gives a fair figure. With ``--ranks`` the gain is compared with one rank, and with what the machine
+gives to as many runs that have nothing to do with each other: two threads of one core are no two cores.
+
+Memory per atom is the growth of the largest resident set from a system an eighth as large, less that of ``pair_style
+zero full`` with the same cutoff: LAMMPS' own atoms and full neighbour lists do not count. The last line is ``RESULT
+{json}``.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +179,22 @@ class Bench:
         self.cpu = min(t * f for t, f in zip(loops, busy, strict=True)) if busy else math.nan
         return loops, peak * 1024.0, result.stdout
 
+    def side_by_side(self, pair: str, steps: int, repeats: int, copies: int) -> float:
+        """Seconds of a repeat while as many runs on one rank go on at the same time: the slowest of them."""
+        benches = []
+        for index in range(copies):
+            bench = copy(self)
+            bench.folder = self.folder / f"copy{index}"
+            bench.folder.mkdir(exist_ok=True)
+            for path in self.folder.glob("*.pt"):
+                shutil.copy(path, bench.folder)
+            shutil.copy(self.folder / "data.lmp", bench.folder)
+            benches.append(bench)
+        with ThreadPoolExecutor(copies) as pool:
+            runs = [pool.submit(bench.run, pair, steps, repeats + 2) for bench in benches]
+            loops = [run.result()[0][1:-1] for run in runs]  # in the first and the last others may be idle
+        return max(min(times) for times in loops)
+
     def nnpkit(self, options: str) -> str:
         """Commands of our pair style."""
         return f"pair_style nnpkit {options}\npair_coeff * * model.pt {' '.join(self.elements)}"
@@ -239,6 +261,9 @@ def measure(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
         alone, _, _ = bench.run(bench.nnpkit(options), given.steps, given.repeats)
         result["us_per_atom_step_one_rank"] = each * min(alone)
         result["parallel_efficiency"] = min(alone) / (given.ranks * min(loops))
+        apart = bench.side_by_side(bench.nnpkit(options), given.steps, given.repeats, given.ranks)
+        result["efficiency_of_independent_runs"] = min(alone) / apart
+        result["parallel_efficiency_relative"] = apart / (given.ranks * min(loops))
     if given.compare:
         portable, _, _ = bench.run(bench.nnpkit(options), given.steps, 2, given.ranks, NNPKIT_ISA="portable")
         result["portable_us_per_atom_step"] = each * min(portable)
