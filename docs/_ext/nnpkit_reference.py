@@ -57,13 +57,21 @@ def command_reference() -> str:
     ]
     for name in COMMANDS:
         command = load_command(name)
-        lines += [f"## nnpkit {name}", "", "```text", _usage(name, command), "```", ""]
-        lines += [inspect.cleandoc(command.help or ""), ""]
-        if command.params:
-            lines += ["| | default | |", "|---|---|---|"]
-            lines += [f"| {_names(p)} | {_default(p)} | {_cell(p.help or '')} |" for p in command.params]
-            lines.append("")
+        lines += _command(name, command, "##")
+        for sub, part in getattr(command, "commands", {}).items():
+            lines += _command(f"{name} {sub}", part, "###")
     return "\n".join(lines)
+
+
+def _command(name: str, command: Any, heading: str) -> list[str]:
+    """Heading, usage, explanation and options of one command."""
+    lines = [f"{heading} nnpkit {name}", "", "```text", _usage(name, command), "```", ""]
+    lines += [inspect.cleandoc(command.help or ""), ""]
+    if command.params:
+        lines += ["| | default | |", "|---|---|---|"]
+        lines += [f"| {_names(p)} | {_default(p)} | {_cell(p.help or '')} |" for p in command.params]
+        lines.append("")
+    return lines
 
 
 def _usage(name: str, command: Any) -> str:

@@ -1,4 +1,4 @@
-"""Figures of the validation report, each as the bytes of a PNG."""
+"""Figures of reports and analyses, each as the bytes of a PNG."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from nnpkit.analysis.fisher import Spectrum
 from nnpkit.analysis.force_errors import ErrorMap
 from nnpkit.analysis.plots import COLORS, canvas, png
+from nnpkit.analysis.weights import WeightChange
 
 __all__ = [
-    "calibration_figure", "correlation_figure", "curves_figure", "error_map_figure", "histogram_figure",
-    "parity_figure", "spectrum_figure",
+    "calibration_figure", "correlation_figure", "curves_figure", "decay_figure", "error_map_figure", "histogram_figure",
+    "parity_figure", "spectrum_figure", "study_figure", "weights_figure",
 ]  # fmt: skip
 
 _DENSITY = 4000
@@ -245,3 +246,71 @@ def histogram_figure(series: Mapping[str, np.ndarray], label: str, bins: int = 6
         ax.set(xlabel=label, ylabel="Density")
         ax.legend()
         return png(fig)
+
+
+def weights_figure(
+    changes: Mapping[str, WeightChange], curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> bytes:
+    """Distance of the weights from their beginning over the epochs, and their distribution (Shao et al., Fig. 8)."""
+    with canvas((9.4, 3.6)) as fig:
+        left, right = fig.subplots(1, 2)
+        everything = {name: np.concatenate(change.weights) for name, change in changes.items()}
+        bound = max(float(np.quantile(np.abs(w), 0.995)) for w in everything.values()) or 1.0
+        for color, (name, values) in zip(COLORS * 3, everything.items(), strict=False):
+            epochs, distance = curves[name]
+            left.plot(epochs, distance, "o-" if len(epochs) < 40 else "-", ms=3, color=color, label=name)
+            right.hist(
+                values, bins=np.linspace(-bound, bound, 61), histtype="step", density=True, color=color
+            )
+        left.set(xlabel="Epoch", ylabel="Distance from the first weights")
+        right.set(xlabel="Weight", ylabel="Density")
+        left.legend()
+        return png(fig)
+
+
+def decay_figure(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str) -> bytes:
+    """A quantity that should fall with the distance, on a logarithmic scale."""
+    with canvas((6.0, 3.8)) as fig:
+        ax = fig.subplots()
+        values = np.asarray(y, dtype=np.float64)
+        shown = values > 0.0
+        ax.plot(np.asarray(x)[shown], values[shown], "o", ms=4, color=COLORS[0])
+        if shown.any():
+            ax.set_yscale("log")
+        ax.set(xlabel=x_label, ylabel=y_label)
+        return png(fig)
+
+
+def study_figure(rows: Sequence[Mapping[str, Any]], by: str, label: str) -> bytes | None:
+    """Errors of trainings in series by what was changed: all seeds as points, their geometric mean as a line."""
+    kinds = (("energy_rmse", "Energy RMSE (meV/atom)"), ("force_rmse", "Force RMSE (meV/Å)"))
+    with canvas((9.4, 3.6)) as fig:
+        drawn = False
+        for ax, (key, title) in zip(fig.subplots(1, 2), kinds, strict=True):
+            for color, part in zip(COLORS, ("train", "test"), strict=False):
+                points: dict[Any, list[float]] = {}
+                for row in rows:
+                    value = (row.get(part) or {}).get(key)
+                    if value:
+                        points.setdefault(row[by], []).append(1e3 * value)
+                if points:
+                    x = [_number(v) for v in points]
+                    mean = [float(np.exp(np.mean(np.log(v)))) for v in points.values()]
+                    ax.plot(x, mean, "o-", ms=4, color=color, label=part)
+                    for place, values in zip(x, points.values(), strict=True):
+                        ax.plot([place] * len(values), values, "_", ms=7, color=color, alpha=0.6)
+                    drawn = True
+                    if all(isinstance(v, float) and v > 0.0 for v in x):
+                        ax.set_xscale("log")
+            ax.set(xlabel=label, ylabel=title, yscale="log")
+        if drawn:
+            fig.axes[0].legend()
+        return png(fig) if drawn else None
+
+
+def _number(value: Any) -> Any:
+    """`value` as a number, if it is one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)

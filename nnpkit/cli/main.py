@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "app", "load_command", "run"]
 COMMANDS = {
     "train": "Train a potential on reference data as a YAML file describes.",
     "evaluate": "Compare a potential with reference data: errors per file, predictions on request.",
+    "analyze": "Answer one question about potentials or data, in numbers and a figure.",
     "report": "Write the validation report of a training run: one HTML page, and its numbers as JSON.",
     "export": "Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.",
     "convert": "Convert data sets and potentials from one file format to another.",
@@ -40,6 +41,8 @@ COMMANDS = {
 def load_command(name: str) -> Any:
     """Import the module of command `name` and return its command object."""
     function = getattr(import_module(f"nnpkit.cli.{name}"), name)
+    if isinstance(function, typer.Typer):
+        return typer.main.get_command(function)
     single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command(name)(function)
     return typer.main.get_command(single)

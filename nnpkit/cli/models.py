@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
 
-__all__ = ["describe", "load_with_notes", "read_start"]
+__all__ = ["any_calculator", "describe", "load_with_notes", "read_start"]
 
 
 def load_with_notes(
@@ -24,6 +24,17 @@ def load_with_notes(
     for note in model.notes:
         print(f"nnpkit: note: {note}", file=sys.stderr)
     return model
+
+
+def any_calculator(name: str) -> Any:
+    """ASE calculator of that name, or of the potential in that file or folder."""
+    if Path(name).exists():
+        from nnpkit.md.calculator import NnpkitCalculator
+
+        return NnpkitCalculator(load_with_notes(Path(name)))
+    from nnpkit.data.calculators import ase_calculator
+
+    return ase_calculator(name, where="--calculator")
 
 
 def describe(model: LoadedModel) -> str:

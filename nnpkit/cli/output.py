@@ -1,0 +1,55 @@
+"""Numbers and figures of commands: on the screen and in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["print_table", "print_values", "write_figure", "write_json"]
+
+
+def print_values(rows: Sequence[tuple[str, object]]) -> None:
+    """One line for each name and value."""
+    from nnpkit.analysis.page import cell
+
+    for title, value in rows:
+        print(f"{title:<40} {cell(value)}")
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from nnpkit.analysis.page import cell
+
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    Console().print(table)
+
+
+def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path`, if there is one."""
+    import json
+
+    from nnpkit.files import atomic_write
+
+    if path is not None:
+        with atomic_write(path) as stream:
+            json.dump(content, stream, indent=1, allow_nan=False)
+            stream.write("\n")
+
+
+def write_figure(path: Path | None, png: bytes | None) -> None:
+    """Write the PNG to `path`, if there is one; InputError if there is nothing to draw."""
+    from nnpkit.errors import InputError
+    from nnpkit.files import atomic_write
+
+    if path is None:
+        return
+    if png is None:
+        raise InputError("there is nothing to draw", where=str(path))
+    with atomic_write(path, "wb") as stream:
+        stream.write(png)
