@@ -10,15 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from nnpkit.errors import InputError
 from nnpkit.models.networks import AtomicNetwork, activation_function
+from nnpkit.models.potential import forces_from_edges, virial_from_edges
 from nnpkit.optim.kalman import Measurement
 from nnpkit.training.frames import Frame, FrameStore
+from nnpkit.training.samples import (
+    VIRIAL_COMPONENTS,
+    Samples,
+    energy_samples,
+    force_samples,
+    virial_samples,
+)
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
@@ -33,8 +41,7 @@ __all__ = [
     "signed_weights",
 ]
 
-VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-"""Components of the virial that are labels, in the order in which they are observed."""
+_FEW = 10  # a loss of more force components than one in so many takes them all from one sum over edges
 
 
 @dataclass(frozen=True)
@@ -110,68 +117,6 @@ class Prefactors:
             return limit * (1.0 - ratio) + start * ratio
 
         return LossWeights(value(self.energy), value(self.force), value(self.virial), per_atom="square")
-
-
-class _Samples(NamedTuple):
-    """Terms of sums: S of them, each one atom's feature vector and a direction, belonging to a row."""
-
-    features: Tensor  # (S, D) scaled features of the atom
-    direction: Tensor  # (S, D)
-    types: Tensor  # (S,)
-    atom: Tensor  # (S,) index of the atom in its frame
-    row: Tensor  # (S,) ascending
-
-
-def _force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> _Samples:
-    """Terms of force components (flat indices into (N, 3)): ``F_k = sum_out g - sum_in g``, g = dE/d edge."""
-    atom, axis = components // 3, components % 3
-    rows = torch.arange(len(components))
-    first = frame.incoming_offsets[atom]
-    counts = frame.incoming_offsets[atom + 1] - first
-    row_in = torch.repeat_interleave(rows, counts)
-    within = torch.arange(len(row_in)) - torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
-    edges = frame.incoming[first[row_in] + within]
-    direction_in = -jacobian[edges, :, axis[row_in]]
-    # The centre's own features change with every outgoing edge.
-    out_counts = torch.bincount(frame.center, minlength=frame.n_atoms)
-    out_first = torch.cumsum(out_counts, 0) - out_counts
-    own = [
-        jacobian[int(out_first[k]) : int(out_first[k] + out_counts[k]), :, int(a)].sum(0)
-        for k, a in zip(atom.tolist(), axis.tolist(), strict=True)
-    ]
-    row = torch.cat([row_in, rows])
-    atoms = torch.cat([frame.center[edges], atom])
-    direction = torch.cat([direction_in, torch.stack(own)])
-    order = torch.argsort(row, stable=True)
-    atoms = atoms[order]
-    return _Samples(frame.features[atoms], direction[order], frame.types[atoms], atoms, row[order])
-
-
-def _virial_samples(frame: Frame, jacobian: Tensor) -> _Samples:
-    """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
-    directions = []
-    for a, b in VIRIAL_COMPONENTS:
-        term = -0.5 * (
-            frame.edge_vec[:, a, None] * jacobian[:, :, b] + frame.edge_vec[:, b, None] * jacobian[:, :, a]
-        )
-        directions.append(torch.zeros_like(frame.features).index_add(0, frame.center, term))
-    n = frame.n_atoms
-    atoms = torch.arange(n).repeat(6)
-    return _Samples(
-        frame.features[atoms],
-        torch.cat(directions),
-        frame.types[atoms],
-        atoms,
-        torch.arange(6).repeat_interleave(n),
-    )
-
-
-def _energy_samples(frame: Frame) -> _Samples:
-    """Terms of the energy, one per atom; the direction is not used."""
-    n = frame.n_atoms
-    return _Samples(
-        frame.features, frame.features, frame.types, torch.arange(n), torch.zeros(n, dtype=torch.int64)
-    )
 
 
 def _network_rows(
@@ -254,7 +199,7 @@ class Observer:
 
     def _energy(self, frame: Frame) -> Measurement:
         target = require_label(frame, "energy")
-        value, jacobian = self._rows(_energy_samples(frame), 1, directional=False)
+        value, jacobian = self._rows(energy_samples(frame), 1, directional=False)
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
@@ -264,7 +209,7 @@ class Observer:
 
     def _forces(self, frame: Frame, components: Tensor, group: int | None) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
-        samples = _force_samples(frame, self.store.jacobian(frame), components)
+        samples = force_samples(frame, self.store.jacobian(frame), components)
         value, jacobian = self._rows(samples, len(components), directional=True)
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
         residual = target - wall - value
@@ -279,12 +224,12 @@ class Observer:
     def _virial(self, frame: Frame) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
-        value, jacobian = self._rows(_virial_samples(frame, self.store.jacobian(frame)), 6, directional=True)
+        value, jacobian = self._rows(virial_samples(frame, self.store.jacobian(frame)), 6, directional=True)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
         return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
 
-    def _rows(self, samples: _Samples, n_rows: int, directional: bool) -> tuple[Tensor, Tensor]:
+    def _rows(self, samples: Samples, n_rows: int, directional: bool) -> tuple[Tensor, Tensor]:
         """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
         values = torch.zeros(n_rows, dtype=torch.float64)
         jacobians = []
@@ -362,17 +307,23 @@ class Observer:
             return
         (slope,) = torch.autograd.grad(predicted, features, create_graph=True)
         jacobian = self.store.jacobian(frame)
-        if components is not None and len(components) > 0:
-            samples = _force_samples(frame, jacobian, components)
-            terms = (slope[samples.atom] * samples.direction).sum(1)
-            force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
+        n_components = 0 if components is None else len(components)
+        if virial or _FEW * n_components > 3 * frame.n_atoms:
+            edge_gradient = torch.einsum("ed,edx->ex", slope[frame.center], jacobian)
+        if components is not None and n_components > 0:
+            if _FEW * n_components > 3 * frame.n_atoms:
+                forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
+                force = forces.reshape(-1)[components]
+            else:
+                samples = force_samples(frame, jacobian, components)
+                terms = (slope[samples.atom] * samples.direction).sum(1)
+                force = torch.zeros(n_components, dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
             errors["force"].append(force + wall - require_label(frame, "forces").reshape(-1)[components])
         if virial:
-            samples = _virial_samples(frame, jacobian)
-            terms = (slope[samples.atom] * samples.direction).sum(1)
             index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-            value = torch.zeros(6, dtype=torch.float64).index_add(0, samples.row, terms)
+            whole = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
+            value = 0.5 * (whole + whole.T)[index]
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
             errors["virial"].append((value + wall - require_label(frame, "virial")[index]) / divisor)
 
