@@ -54,7 +54,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "published": {
         "schedule": {"kind": "groups", "energy_first": True, "reduction": "signed_mean"},
         "optimizer": {
-            **_KALMAN, "forgetting": 0.98, "observation_noise": "blocks", "divide_by_atoms": True,
+            **_KALMAN, "forgetting": 0.98, "forgetting_rate": 0.9987, "observation_noise": "blocks",
+            "divide_by_atoms": True,
         },
     },
     "sequential": {"schedule": {"kind": "groups"}, "optimizer": {**_KALMAN, "noise_growth": 0.05}},

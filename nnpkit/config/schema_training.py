@@ -75,18 +75,21 @@ class Ekf(Section):
         100.0, description="Largest such factor on the variance of the observation noise."
     )
     process_noise: NonNegative = Field(
-        1e-3,
-        description="Variance added to the diagonal of P at every update of the first epoch; 0 for none.",
+        0.0,
+        description="Variance added to the diagonal of P at every update of the first epoch; 0 for none. It keeps the "
+        "filter from falling asleep, and keeps the energies from settling.",
     )
     process_noise_decay: NonNegative = Field(
         0.7, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
     )
     process_noise_minimum: NonNegative = Field(0.0, description="It never becomes less than this.")
     forgetting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="Forgetting factor of the first update; 1 weights all observations alike."
+        0.98,
+        description="Forgetting factor of the first update; 1 weights all observations alike. By default 1 for a Deep "
+        "Potential, a covariance in float32, and R from a `learning_rate` or from `blocks`.",
     )
     forgetting_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.9987, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
+        0.998, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
     )
     partition: Literal["global", "layer", "split", "reorganized"] = Field(
         "reorganized",
@@ -100,6 +103,15 @@ class Ekf(Section):
     dtype: Literal["float64", "float32"] = Field(
         "float64", description="Precision of the stored covariance; `float32` halves its memory."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_where_it_is_known_to_help(cls, values: Any) -> Any:
+        """Forgetting makes P large where nothing is observed: not with its rounding, nor in published conventions."""
+        if not isinstance(values, dict) or "forgetting" in values:
+            return values
+        conventions = values.get("learning_rate") is not None or values.get("observation_noise") == "blocks"
+        return {**values, "forgetting": 1.0} if conventions or values.get("dtype") == "float32" else values
 
 
 Pair = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]

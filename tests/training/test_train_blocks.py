@@ -139,7 +139,8 @@ def test_structures_without_forces_take_part_with_their_energies(config: Path) -
     [
         ("{partition: layer}", "training.optimizer.partition differs (it was 'split', now it is 'layer')"),
         ("{partition: split, block_size: 30}", "training.optimizer.block_size differs (it was 20, now it is 30)"),
-        ("{partition: split, block_size: 20, dtype: float32}", "training.optimizer.dtype differs (it was 'float64'"),
+        ("{partition: split, block_size: 20, dtype: float32, forgetting: 0.98}",
+         "training.optimizer.dtype differs (it was 'float64'"),
     ],
 )  # fmt: skip
 def test_a_checkpoint_with_another_partition_is_refused(config: Path, now: str, expected: str) -> None:
