@@ -196,7 +196,11 @@ def connect(schedule: Schedule, store: Predicts) -> None:
 def _available(structures: Sequence[Structure]) -> list[Available]:
     return [
         Available(
-            s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, s.stress is not None, s.name
+            s.energy is not None,
+            0 if s.forces is None else 3 * s.n_atoms,
+            s.stress is not None,
+            s.name,
+            s.n_atoms,
         )
         for s in structures
     ]

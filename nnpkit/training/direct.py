@@ -40,6 +40,8 @@ class DirectObserver:
         For `loss` (gradient optimizers).
     """
 
+    energies_at_once = atoms_at_once = 1  # structure by structure
+
     def __init__(self, store: MomentStore, noise: Noise, weights: LossWeights) -> None:
         self.store, self.noise, self.weights = store, noise, weights
         self.model = store.model

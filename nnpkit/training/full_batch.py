@@ -140,31 +140,58 @@ class FullBatchUpdate:
     def _parts(self, labels: Labels) -> list[tuple[Labels, LossWeights]]:
         """The labels in parts, and the weights of each in the whole loss.
 
-        A part is a structure with the labels it has, or structures of which only the energy is used, as many as the
-        observer evaluates at once.
+        A part is of structures with the same kinds of labels, as many as the observer evaluates at once.
         """
-        parts, alone = [], []
+        kinds: dict[tuple[bool, bool, bool], list[tuple[int, Tensor]]] = {}
         for index, own in zip(labels.structures, labels.components or [], strict=True):
             has = self.available[index]
-            energy, virial = labels.energy and has.energy, labels.virial and has.virial
-            if energy and not virial and len(own) == 0:
-                alone.append(index)
-            else:
-                parts.append(Labels([index], energy, [own] if len(own) > 0 else None, virial))
-        size = getattr(self.observer, "energies_at_once", 1)
-        parts += [Labels(alone[n : n + size], True, None, False) for n in range(0, len(alone), size)]
-        energies = [len(part.structures) if part.energy else 0 for part in parts]
-        counts = [0 if part.components is None else len(part.components[0]) for part in parts]
-        n_energies, n_components, c = sum(energies), sum(counts), self.observer.weights
-        n_virials = sum(part.virial for part in parts)
+            kind = (labels.energy and has.energy, len(own) > 0, labels.virial and has.virial)
+            if any(kind):
+                kinds.setdefault(kind, []).append((index, own))
+        parts = [
+            Labels(
+                [index for index, _ in batch],
+                kind[0],
+                [own for _, own in batch] if kind[1] else None,
+                kind[2],
+            )
+            for kind, members in kinds.items()
+            for batch in self._batches(members, kind)
+        ]
+        energies = [len(part.structures) * part.energy for part in parts]
+        virials = [len(part.structures) * part.virial for part in parts]
+        counts = [sum(len(own) for own in part.components or ()) for part in parts]
+        totals, c = [max(1, sum(numbers)) for numbers in (energies, counts, virials)], self.observer.weights
         weights = [
             replace(
-                c, energy=c.energy * own / max(n_energies, 1), force=c.force * count / max(n_components, 1),
-                virial=c.virial / max(n_virials, 1),
+                c,
+                energy=c.energy * e / totals[0],
+                force=c.force * f / totals[1],
+                virial=c.virial * v / totals[2],
             )
-            for own, count in zip(energies, counts, strict=True)
-        ]  # fmt: skip
+            for e, f, v in zip(energies, counts, virials, strict=True)
+        ]
         return list(zip(parts, weights, strict=True))
+
+    def _batches(
+        self, members: list[tuple[int, Tensor]], kind: tuple[bool, bool, bool]
+    ) -> Iterator[list[tuple[int, Tensor]]]:
+        """Structures of a kind as many at a time as the observer evaluates at once."""
+        _, forces, virial = kind
+        if forces or virial:
+            atoms, most = [self.available[index].n_atoms for index, _ in members], self.observer.atoms_at_once
+        else:
+            atoms, most = [1] * len(members), self.observer.energies_at_once
+        batch: list[tuple[int, Tensor]] = []
+        size = 0
+        for member, n in zip(members, atoms, strict=True):
+            if batch and size + n > most:
+                yield batch
+                batch, size = [], 0
+            batch.append(member)
+            size += n
+        if batch:
+            yield batch
 
     def _loss(self, parts: Sequence[tuple[Labels, LossWeights]]) -> tuple[float, Tensor]:
         """Loss of all labels and its gradient (P,) with respect to the weights, as they are now."""

@@ -41,7 +41,9 @@ __all__ = [
     "signed_weights",
 ]
 
-_FEW = 10  # a loss of more force components than one in so many takes them all from one sum over edges
+_COMPONENT = (
+    25_000  # entries of the Jacobian of the features whose use costs what one force component by itself does
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Observer:
 
     energies_at_once = 512
     """Structures of which only the energy is used that are best evaluated together."""
+    atoms_at_once = 256
+    """Atoms of structures of which forces or virials are used that are best evaluated together."""
 
     def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
         self.store, self.noise, self.weights = store, noise, weights
@@ -254,14 +258,27 @@ class Observer:
         return values * scale, torch.cat(jacobians, dim=1) * scale
 
     def loss(self, labels: Labels) -> Tensor:
-        """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`."""
-        if labels.energy and labels.components is None and not labels.virial:
-            return self.weights.energy * self._energy_errors(labels.structures).square().mean()
+        """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`.
+
+        All structures go through the networks in one pass.
+        """
+        frames = [self.store[index] for index in labels.structures]
+        components = labels.components or [None] * len(frames)
+        some = [c is not None and len(c) > 0 for c in components]
+        features = torch.cat([frame.features for frame in frames])
+        if labels.virial or any(some):
+            features.requires_grad_(True)
+        types = torch.cat([frame.types for frame in frames])
+        output = self.model.networks(features, types) * self.model.energy_scale
         errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
-        for position, index in enumerate(labels.structures):
-            frame = self.store[index]
-            components = None if labels.components is None else labels.components[position]
-            self._errors(frame, labels.energy, components, labels.virial, errors)
+        if labels.energy:
+            errors["energy"].append(self._energy_errors(frames, output, types))
+        if features.requires_grad:
+            (slopes,) = torch.autograd.grad(output.sum(), features, create_graph=True)
+            parts = slopes.split([frame.n_atoms for frame in frames])
+            for frame, own, slope, there in zip(frames, components, parts, some, strict=True):
+                if labels.virial or there:
+                    self._derivative_errors(frame, slope, own if there else None, labels.virial, errors)
         terms = [
             getattr(self.weights, kind) * torch.cat(parts).square().mean()
             for kind, parts in errors.items()
@@ -269,55 +286,40 @@ class Observer:
         ]
         return torch.stack(terms).sum()
 
-    def _energy_errors(self, structures: Sequence[int]) -> Tensor:
-        """Errors of energies, prediction minus label, of several structures from one pass through the networks."""
-        frames = [self.store[index] for index in structures]
+    def _energy_errors(self, frames: Sequence[Frame], output: Tensor, types: Tensor) -> Tensor:
+        """Errors (B,) of energies, prediction minus label, from the `output` (N,) of the networks in eV."""
+        reference = torch.tensor(self.model.reference_energies, dtype=torch.float64)[types]
         sizes = torch.tensor([frame.n_atoms for frame in frames])
-        types = torch.cat([frame.types for frame in frames])
-        output = self.model.networks(torch.cat([frame.features for frame in frames]), types)
-        atomic = (
-            output * self.model.energy_scale
-            + torch.tensor(self.model.reference_energies, dtype=torch.float64)[types]
-        )
         row = torch.repeat_interleave(torch.arange(len(frames)), sizes)
         labels = [
             require_label(f, "energy") - (0.0 if f.wall is None else float(f.wall.energy)) for f in frames
         ]
-        errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, atomic)
+        errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, output + reference)
         errors = errors - torch.tensor(labels, dtype=torch.float64)
         divisors = [self.weights.divisor(frame.n_atoms) for frame in frames]
         return errors / torch.tensor(divisors, dtype=torch.float64)
 
-    def _errors(
+    def _derivative_errors(
         self,
         frame: Frame,
-        energy: bool,
+        slope: Tensor,
         components: Tensor | None,
         virial: bool,
         errors: dict[str, list[Tensor]],
     ) -> None:
-        """Append the errors of one frame, prediction minus label."""
-        directional = virial or (components is not None and len(components) > 0)
-        features = frame.features.clone().requires_grad_(True) if directional else frame.features
-        predicted = self.store.energy_of(frame, features)
-        divisor = self.weights.divisor(frame.n_atoms)
-        if energy:
-            errors["energy"].append((predicted - require_label(frame, "energy")).reshape(1) / divisor)
-        if not directional:
-            return
-        (slope,) = torch.autograd.grad(predicted, features, create_graph=True)
+        """Append errors of forces and virial of one frame; `slope` (N, D) is dE by its features."""
         jacobian = self.store.jacobian(frame)
-        n_components = 0 if components is None else len(components)
-        if virial or _FEW * n_components > 3 * frame.n_atoms:
+        many = components is not None and jacobian.numel() < _COMPONENT * len(components)
+        if virial or many:
             edge_gradient = torch.einsum("ed,edx->ex", slope[frame.center], jacobian)
-        if components is not None and n_components > 0:
-            if _FEW * n_components > 3 * frame.n_atoms:
+        if components is not None:
+            if many:
                 forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
                 force = forces.reshape(-1)[components]
             else:
                 samples = force_samples(frame, jacobian, components)
                 terms = (slope[samples.atom] * samples.direction).sum(1)
-                force = torch.zeros(n_components, dtype=torch.float64).index_add(0, samples.row, terms)
+                force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
             errors["force"].append(force + wall - require_label(frame, "forces").reshape(-1)[components])
         if virial:
@@ -325,7 +327,8 @@ class Observer:
             whole = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
             value = 0.5 * (whole + whole.T)[index]
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-            errors["virial"].append((value + wall - require_label(frame, "virial")[index]) / divisor)
+            error = value + wall - require_label(frame, "virial")[index]
+            errors["virial"].append(error / self.weights.divisor(frame.n_atoms))
 
 
 def signed_weights(residual: Tensor, group: int) -> Tensor:

@@ -45,6 +45,7 @@ class Available(NamedTuple):
     components: int  # number of force components, 0 without forces
     virial: bool
     name: str = ""  # for messages
+    n_atoms: int = 1
 
 
 class LabelErrors(NamedTuple):

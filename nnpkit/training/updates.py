@@ -38,6 +38,8 @@ class Measures(Protocol):
     n_parameters: int
     noise: Noise
     weights: LossWeights
+    energies_at_once: int  # structures of which only the energy is used that are best evaluated together
+    atoms_at_once: int  # atoms of other structures
 
     def measure(self, labels: Labels) -> Measurement:
         """Residuals, Jacobian and noise of all `labels`."""
@@ -86,6 +88,7 @@ class KalmanUpdate:
     def __init__(self, optimizer: KalmanOptimizer, observer: Measures, ridge: Ridge | None = None) -> None:
         self.optimizer, self.observer, self.ridge = optimizer, observer, ridge
         self.parameters = observer.parameters
+        self.active: Tensor | None = None  # (P,) 0 of frozen weights, else 1; see `nnpkit.training.frozen`
         self.epoch = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -98,7 +101,11 @@ class KalmanUpdate:
         measurement = self.observer.measure(labels)
         if self.ridge is not None:
             measurement = self.ridge.observed(measurement)
+        if self.active is not None:
+            measurement = measurement._replace(jacobian=measurement.jacobian * self.active)
         change, report = self.optimizer.step(measurement)
+        if self.active is not None:
+            change = change * self.active
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)
         own = {}

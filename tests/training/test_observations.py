@@ -117,7 +117,9 @@ def test_noise_conventions():
     assert shao.variance("force", 10, 10) == pytest.approx(5000.0)
 
 
-def test_loss_is_the_weighted_mean_square(observer):
+@pytest.mark.parametrize("component", [25_000, 0], ids=["all at once", "one by one"])
+def test_loss_is_the_weighted_mean_square(observer, component, monkeypatch):
+    monkeypatch.setattr("nnpkit.training.observations._COMPONENT", component)
     request = everything()
     structures = labelled_structures()
     energy, force, virial = [], [], []
