@@ -101,12 +101,14 @@ class Descriptor(Section):
         description="Unit of length of given functions. Mappings are in Å unless said; lines and files need "
         "it said, because RuNNer files are in either.",
     )
-    radial: int = Field(6, ge=0, description="Generated radial functions per pair of elements.")
+    radial: int = Field(8, ge=0, description="Generated radial functions per pair of elements.")
     zetas: list[Positive] = Field(
         [1.0, 2.0, 4.0, 16.0], description="Exponents of generated angular functions."
     )
-    angular_etas: list[Annotated[float, Field(ge=0.0)]] = Field(
-        [0.0], description="Width parameters of generated angular functions, 1/Å²."
+    angular_etas: list[Annotated[float, Field(ge=0.0)]] | None = Field(
+        None,
+        description="Width parameters of generated angular functions, 1/Å²; by default 0.02 and 0.1 for one element, "
+        "0.05 for several.",
     )
     angular_kind: Literal["narrow", "wide"] = Field(
         "narrow", description="Generate G3 (`narrow`) or G9 (`wide`) functions."

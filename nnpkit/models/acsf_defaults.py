@@ -83,9 +83,9 @@ def default_functions(
     angular_cutoff: float,
     kind: str,
     inner: float = 0.0,
-    radial: int = 6,
+    radial: int = 8,
     zetas: Sequence[float] = (1.0, 2.0, 4.0, 16.0),
-    angular_etas: Sequence[float] = (0.0,),
+    angular_etas: Sequence[float] | None = None,
     wide: bool = False,
 ) -> tuple[list[SymmetryFunction], list[str]]:
     """Box 3's default set for data with the given shortest distances, before pruning, and a report.
@@ -102,10 +102,13 @@ def default_functions(
     radial : int
         Radial functions per element pair.
     zetas, angular_etas : sequence of float
-        Angular exponents, and Gaussian exponents in 1/Å².
+        Angular exponents, and Gaussian exponents in 1/Å²; by default 0.02 and 0.1 for one element, whose angular
+        functions are few, and 0.05 for several.
     wide : bool
         G9 instead of G3.
     """
+    if angular_etas is None:
+        angular_etas = (0.02, 0.1) if len(elements) == 1 else (0.05,)
     functions: list[SymmetryFunction] = []
     report: list[str] = []
     shortest: dict[frozenset[str], float] = {frozenset(p.split("-")): d for p, d in minimum_distance.items()}
@@ -136,7 +139,8 @@ def default_functions(
                 for lam in (1.0, -1.0)
             ]
             report.append(
-                f"{center}-{'-'.join(pair)}: {angular_kind} with zeta = {list(zetas)}, lambda = +-1"
+                f"{center}-{'-'.join(pair)}: {angular_kind} with eta = {list(angular_etas)} 1/Å², "
+                f"zeta = {list(zetas)}, lambda = +-1"
             )
     return functions, report
 

@@ -97,7 +97,7 @@ def test_written_configuration_is_complete_and_reads_back_the_same(folder: Path)
         ("training.epoch=3", "training.epoch=3: unknown key training.epoch. Did you mean training.epochs"),
         ("model.cutoff=3", "unknown key model.cutoff. Did you mean model.descriptor.cutoff?"),
         ("batch_size=3", "unknown key batch_size. Did you mean training.schedule.batch_size?"),
-        ("zzzzzz=1", "unknown key zzzzzz. Valid here: seed, output, data, model, training, committee, start."),
+        ("zzzzzz=1", "unknown key zzzzzz. Valid here: seed, output, data, model, training, committee, start, report."),
         ("a.b=2", "command line, a.b=2: unknown key a. Valid here"),
         ("training.schedule.force_labels=3", "It belongs to training.schedule.kind: pinn; valid here: kind"),
         ("training.optimizer={kind: adam, beta: [0.9, 0.9]}", "Did you mean training.optimizer.betas?"),
