@@ -141,3 +141,16 @@ def test_cross_validation(config: Path) -> None:
 def test_bad_settings(config: Path, overrides: list[str], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         load_config(config, overrides)
+
+
+def test_another_measure_may_choose_the_best_epoch(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnpkit.config import run
+
+    class Backwards(run.Trainer):
+        """The later the better."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, score=lambda model, errors: -self.state.epoch)
+
+    monkeypatch.setattr(run, "Trainer", Backwards)
+    assert train(config, "training.epochs=2", "training.optimizer={kind: adam}")["best_epoch"] == 2
