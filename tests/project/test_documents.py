@@ -93,6 +93,24 @@ def test_every_setting_has_prose_and_is_in_the_reference(reference, kind: str) -
     assert missing == []
 
 
+def test_settings_shown_in_the_documents_are_valid() -> None:
+    import yaml
+
+    from nnpkit.config.schema import Config
+
+    found = 0
+    for path in (ROOT / "docs").rglob("*.md"):
+        if "generated" in path.parts or "_build" in path.parts:
+            continue
+        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            values = yaml.safe_load(block)
+            if set(values) <= set(Config.model_fields):
+                data = {"train": "frames.xyz", **values.pop("data", {})}
+                Config.model_validate({"data": data, **values})
+                found += 1
+    assert found > 3
+
+
 def test_every_page_is_in_a_table_of_contents() -> None:
     docs = ROOT / "docs"
     pages = {
