@@ -55,6 +55,9 @@ ModelInfo read(const json &metadata) {
   if (info.n_members < 1) throw std::runtime_error("metadata: a committee without members");
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
+  if (metadata.contains("baseline") && metadata.at("baseline").is_object() &&
+      !metadata.at("baseline").value("included", false))
+    info.missing_baseline = metadata.at("baseline").value("name", std::string("something else"));
   if (metadata.contains("versions")) {
     info.nnpkit_version = metadata.at("versions").value("nnpkit", std::string());
     info.torch_version = metadata.at("versions").value("torch", std::string());

@@ -41,6 +41,7 @@ struct ModelInfo {
   int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
   std::vector<FeatureRange> feature_ranges;   // (elements, n_functions)
   std::string nnpkit_version, torch_version;  // that wrote the file
+  std::string missing_baseline;               // what this is a correction to, if the file does not hold it
 
   std::string device;         // "cpu" or "cuda:1"
   std::string precision;      // "float64", "mixed" or "float32"

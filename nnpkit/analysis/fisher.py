@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.deep_descriptor import DeepDescriptor
+from nnpkit.models.total import TotalModel
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
@@ -135,6 +137,11 @@ def model_spectrum(
     InputError
         If no structure has a label.
     """
+    if isinstance(model, TotalModel):
+        raise InputError(
+            "the Fisher information is of one trained potential", where="baseline",
+            hint="take a checkpoint's correction and labels less the baseline",
+        )  # fmt: skip
     available = [
         Available(s.energy is not None, 0 if s.forces is None else 3 * s.n_atoms, False, s.name)
         for s in structures

@@ -273,6 +273,7 @@ def _fisher(report: Report) -> None:
     optimizer = ((report.run.settings.get("training") or {}).get("optimizer") or {}).get("kind")
     if (
         model is None
+        or model.metadata.get("baseline")
         or model.n_members > 1
         or optimizer != "ekf"
         or not batches

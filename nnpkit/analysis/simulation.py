@@ -19,12 +19,13 @@ from nnpkit.data.formats import write
 from nnpkit.data.formats_dump import iterate_dump
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.md.lammps import FILES, VOLUME_FACTOR, Simulation, input_files
 from nnpkit.md.run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.thermo import Thermo, ThermoReader
 
-__all__ = ["instability", "report", "simulate"]
+__all__ = ["instability", "report", "require_whole", "simulate"]
 
 _RDF_FRAMES = 200
 _RDF_PAIRS = 1e7  # per frame, bounds the memory
@@ -75,10 +76,27 @@ def simulate(
 
     Parameters and errors are those of `nnpkit.md.run` and `nnpkit.md.lammps.input_files`.
     """
+    require_whole(model)
     command = lammps_command(ranks, lmp)
     prepare_folder(folder, input_files(simulation, structure, ranks=ranks), overwrite)
     model.save(Path(folder) / FILES["model"], structure)
     return report(folder, simulation, structure, run_lammps(folder, command, on_row), ranks)
+
+
+def require_whole(model: LoadedModel) -> None:
+    """Refuse to run LAMMPS with a correction whose baseline the file does not hold.
+
+    Raises
+    ------
+    InputError
+        Saying what is missing, and how to run it by hand.
+    """
+    if (missing := model.missing_baseline) is not None:
+        raise InputError(
+            f"the potential is a correction to {missing['name']}, which LAMMPS does not know of", where=model.where,
+            hint="write your own input that adds it with pair_style hybrid/overlay, or use the ASE calculator, which "
+            "adds it by itself",
+        )  # fmt: skip
 
 
 def report(folder: str | Path, simulation: Simulation, structure: Structure, reader: ThermoReader,

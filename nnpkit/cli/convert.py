@@ -109,6 +109,11 @@ def _convert_potential(
     else:
         same = model.metadata.get("source", {}).get("units") if from_runner else units
         written = same if same in ("angstrom-ev", "bohr-hartree") else "bohr-hartree"
+        if (missing := model.missing_baseline) is not None:
+            raise InputError(
+                f"the potential is a correction to {missing['name']}", where=str(source),
+                expected="a whole potential",
+            )  # fmt: skip
         write_runner_potential(model.atomic_model(), destination, written, without_wall)
         print(f"units {written}")
     print(f"{destination}: {describe(model)}")

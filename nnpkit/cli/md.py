@@ -73,7 +73,7 @@ def md(
     trajectory, `final.extxyz`, restart files, plots, and `summary.json` with averages and their errors. The exit
     code is not 0 if LAMMPS fails or the run is not stable.
     """
-    from nnpkit.analysis.simulation import simulate
+    from nnpkit.analysis.simulation import require_whole, simulate
     from nnpkit.cli.models import read_start
     from nnpkit.md.lammps import FILES, Simulation, input_files
     from nnpkit.md.progress import SimulationProgress
@@ -91,6 +91,7 @@ def md(
         committee=potential.n_members > 1, watch=watch,
     )  # fmt: skip
     if dry_run:
+        require_whole(potential)
         lammps_command(ranks, lmp)
         prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
         potential.save(output / FILES["model"], start)

@@ -41,7 +41,13 @@ def describe(model: LoadedModel) -> str:
     """One line about a model."""
     n, elements = model.metadata["n_parameters"], " ".join(model.elements)
     kind = f"committee of {model.n_members}" if model.n_members > 1 else f"{model.metadata['kind']} potential"
-    return f"{kind} for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters"
+    baseline, whole = model.metadata.get("baseline"), ""
+    if baseline is not None:
+        whole = f"; with its baseline, {baseline['name']}" if baseline["included"] else (
+            f"; a correction to {baseline['name']}, which is not in the file: Python adds it, in LAMMPS add it with "
+            "pair_style hybrid/overlay"
+        )  # fmt: skip
+    return f"{kind} for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters{whole}"
 
 
 def read_start(text: str, replicate: tuple[int, int, int] = (1, 1, 1)) -> Structure:

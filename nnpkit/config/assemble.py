@@ -26,6 +26,7 @@ from nnpkit.data.statistics import data_statistics
 from nnpkit.data.structure import Structure
 from nnpkit.data.taylor import TaylorRules, taylor_structures
 from nnpkit.data.validation import require_elements
+from nnpkit.deploy.baseline import make_baseline, subtract
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.deep_descriptor import DeepDescriptor
@@ -71,6 +72,7 @@ class LoadedData:
     notes: list[str] = field(default_factory=list)
     additional: list[Structure] = field(default_factory=list)  # of which only the energy is learnt
     parents: list[int] = field(default_factory=list)  # index of the training structure of each of these
+    baseline: Any = None  # what the labels are less of, see `nnpkit.deploy.baseline`
 
     @property
     def train(self) -> list[Structure]:
@@ -119,6 +121,14 @@ def load_data(config: Config) -> LoadedData:
         For anything that cannot be used, and for suspicious frames if the configuration says so.
     """
     data, splits = config.data, read_splits(config)
+    baseline, notes = None, []
+    if data.baseline is not None:
+        if config.committee is not None and data.baseline.kind == "model":
+            raise InputError("a committee has no potential as its baseline", where="data.baseline")
+        baseline = make_baseline(data.baseline.model_dump())
+        for name, part in splits.items():
+            splits[name], found = subtract(part, baseline)
+            notes += [f"{name}: {note}" for note in found]
     structures = [structure for part in splits.values() for structure in part]
     elements = config.model.elements or elements_of(structures)
     require_elements(structures, elements)
@@ -129,7 +139,7 @@ def load_data(config: Config) -> LoadedData:
             hint="repair or remove these frames, or set data.suspicious=warn",
         )  # fmt: skip
     statistics = {name: data_statistics(part) for name, part in splits.items()}
-    loaded = LoadedData(splits, list(elements), statistics, findings)
+    loaded = LoadedData(splits, list(elements), statistics, findings, notes, baseline=baseline)
     if isinstance(config.training.force_training, TaylorForces):
         _expand(loaded, config.training.force_training, config.seed)
     return loaded

@@ -36,6 +36,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import precondition
 from nnpkit.training.checkpoint import latest_checkpoint, model_from
 from nnpkit.training.frames import FrameStore
+from nnpkit.training.frozen import freeze
 from nnpkit.training.run import RunFolder
 from nnpkit.training.trainer import Split, Trainer
 from nnpkit.training.uncertainty import validation_report
@@ -206,6 +207,8 @@ class _Member:
         connect(schedule, splits["train"].store)
         n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
         update = make_update(config, splits["train"].store, n_updates)
+        if config.start is not None:
+            freeze(update, model, config.start.freeze)
         write_config(config, self.folder.path / "config.yaml")
         trainer = Trainer(
             model, update, schedule, splits, run._settings(config), self.folder, self.identity, console

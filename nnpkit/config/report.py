@@ -110,6 +110,8 @@ def read_run(run: str | Path) -> RunContents:
             contents.splits = read_splits(config)
         except InputError as error:
             notes.append(f"The data cannot be read, so there are no predictions: {error}")
+    if config is not None and config.data.baseline is not None:  # what it says is of labels less the baseline
+        data = {key: data[key] for key in ("files", "suspicious") if key in data}
     contents.data_files = {k: data[k] for k in ("files", "sha256", "suspicious") if k in data}
     contents.statistics = data.get("statistics") or {
         part: data_statistics(structures) for part, structures in contents.splits.items()

@@ -26,11 +26,13 @@ from nnpkit.config.models import make_model
 from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
-from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model
+from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model, require_same_baseline
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
 from nnpkit.data.statistics import statistics_table
+from nnpkit.deploy.baseline import ModelBaseline
 from nnpkit.deploy.export import export_model
+from nnpkit.deploy.load import whole_model
 from nnpkit.errors import InputError
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
@@ -39,6 +41,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.optim.memory import available_memory, require_memory
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
+from nnpkit.training.frozen import freeze
 from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
@@ -96,6 +99,7 @@ def run_training(
     if checkpoint is not None:
         model, report = model_from(checkpoint, str(last)), [f"continued from {last}"]
     elif earlier is not None:
+        require_same_baseline(earlier, config)
         model, report = earlier_model(earlier, data, config.start.run if config.start else "")
     else:
         model, report = make_model(config, data)
@@ -106,9 +110,13 @@ def run_training(
     connect(schedule, splits["train"].store)
     n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
     update = make_update(config, splits["train"].store, n_updates)
+    if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
+        console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
     with folder.claimed():
         if checkpoint is None:
             folder.clear()
+            if isinstance(data.baseline, ModelBaseline):
+                data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", _data_report(config, data, model, report, memory))
         write_config(config, folder.path / "config.yaml")
         trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
@@ -295,7 +303,11 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
         statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
         trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
-    export_model(trainer.model, folder.path / "model.pt", metadata, with_all[0] if with_all else None)
+    baseline = None if data.baseline is None else data.baseline.spec
+    model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
+    export_model(
+        model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None
+    )
     folder.write_json("summary.json", summary)
     console.print(
         f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; the best epoch was "

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nnpkit.config.schema_baseline import Baseline
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
@@ -64,6 +65,11 @@ class Data(Section):
         description="Energy per atom of each element, eV, that the network does not need to learn: from a "
         "least squares fit to the training energies (`fit`), zero (`none`), or given, e.g. `{H: -13.6, O: "
         "-432.1}`.",
+    )
+    baseline: Baseline | None = Field(
+        None,
+        description="What the potential learns a correction to (delta learning): it is subtracted from the labels when "
+        "they are read and added back wherever the potential is used. `kind: model`, `kind: ase` or `kind: d3`.",
     )
     suspicious: Literal["warn", "error", "ignore"] = Field(
         "warn",

@@ -38,8 +38,14 @@ class Start(Section):
 
     run: str = Field(
         description="Folder of the run, relative to the current folder; of a committee for a committee of as many "
-        "members."
+        "members. Or a `model.pt`, which has no covariance."
     )
     covariance: bool = Field(
-        True, description="Also take over the covariance of its Kalman filter, and with it what it learnt."
+        True,
+        description="Also take over the covariance of its Kalman filter, if it has one, and with it what it learnt.",
+    )
+    freeze: list[int | str] = Field(
+        default_factory=list,
+        description="Weights that stay as they are (transfer learning): layers of every atomic network, counted from 1 "
+        "at the features, -1 being the output, e.g. `[1]`; or patterns for names of parameters, e.g. `[descriptor.*]`.",
     )

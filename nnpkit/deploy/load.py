@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -32,18 +32,19 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.potential import Potential
+from nnpkit.models.total import TotalModel
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
-from nnpkit.units import stress_from_virial
+from nnpkit.units import stress_from_virial, virial_from_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LoadedModel", "Result", "load", "load_checkpoint"]
+__all__ = ["LoadedModel", "Result", "load", "load_checkpoint", "whole_model"]
 
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
 # Metadata that the model itself does not hold.
-_PROVENANCE = ("data_sha256", "min_distance", "training", "source", "tabulation")
+_PROVENANCE = ("data_sha256", "min_distance", "training", "source", "tabulation", "baseline")
 _DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
     KeyError, IndexError, OverflowError, MemoryError,
@@ -84,6 +85,7 @@ class LoadedModel:
     metadata: dict[str, Any]
     where: str
     notes: list[str] = field(default_factory=list)
+    _baseline: Any = field(default=None, repr=False, compare=False)
 
     @property
     def elements(self) -> list[str]:
@@ -154,7 +156,7 @@ class LoadedModel:
         if members and self.n_members > 1:
             spread = disagreement(potential, self.n_members, graph, atoms_per_chunk)
         virial = prediction.virial[0].numpy()
-        return Result(
+        result = Result(
             energy=float(prediction.energy[0]),
             energies=prediction.atomic_energy.numpy(),
             forces=prediction.forces.numpy(),
@@ -162,6 +164,33 @@ class LoadedModel:
             stress=stress_from_virial(virial, structure.volume) if structure.pbc.all() else None,
             disagreement=spread,
         )
+        return result if self.missing_baseline is None else self._with_baseline(structure, result)
+
+    @property
+    def missing_baseline(self) -> dict[str, Any] | None:
+        """What this potential is a correction to and the file does not hold: its ``name`` and ``spec``.
+
+        `predict` and the ASE calculator add it; LAMMPS has to be told to.
+        """
+        baseline = self.metadata.get("baseline")
+        return None if baseline is None or baseline["included"] else dict(baseline)
+
+    def _with_baseline(self, structure: Structure, result: Result) -> Result:
+        """The result of the correction with that of its baseline; atoms share the energy of the latter evenly."""
+        from nnpkit.deploy.baseline import make_baseline
+
+        if self._baseline is None:
+            self._baseline = make_baseline(self.metadata["baseline"]["spec"])
+        added = self._baseline.evaluate(structure)
+        stress, virial = None, np.full((3, 3), np.nan)
+        if result.stress is not None and added.stress is not None:
+            stress = result.stress + added.stress
+            virial = virial_from_stress(stress, structure.volume)
+        energies = result.energies + added.energy / max(1, structure.n_atoms)
+        return replace(
+            result, energy=result.energy + added.energy, energies=energies, forces=result.forces + added.forces,
+            virial=virial, stress=stress,
+        )  # fmt: skip
 
     def atomic_model(self) -> AtomicModel:
         """A copy of the model that can be trained or written in another format.
@@ -338,9 +367,37 @@ def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:
     """
     folder = Path(folder)
     checkpoint = read_checkpoint(folder)
+    run = folder.resolve().parent.parent
     model = model_from(checkpoint, str(folder), best=best)
-    metadata = model_metadata(model, _of_data(folder.resolve().parent.parent))
+    spec = (checkpoint.state.get("config") or {}).get("data", {}).get("baseline")
+    model, baseline = whole_model(model, spec, run / "baseline.pt")
+    metadata = model_metadata(model, {**_of_data(run), **baseline})
     return LoadedModel(model.requires_grad_(False), metadata, str(folder))
+
+
+def whole_model(
+    model: AtomicModel, spec: Mapping[str, Any] | None, file: Path
+) -> tuple[AtomicModel, dict[str, Any]]:
+    """A correction with the baseline that `spec` describes, and what its metadata say of that.
+
+    A potential, whose `file` is that of the run, becomes part of the model; of other baselines there is a record.
+
+    Raises
+    ------
+    InputError
+        If the potential cannot be loaded or lacks an element.
+    """
+    from nnpkit.deploy.baseline import make_baseline
+
+    if spec is None:
+        return model, {}
+    if spec["kind"] == "model":
+        baseline = load(file if file.is_file() else spec["file"])
+        name = f"potential of {' '.join(baseline.elements)}"
+        model = TotalModel(model, baseline.atomic_model())
+    else:
+        name = make_baseline(spec).name
+    return model, {"baseline": {"name": name, "spec": dict(spec), "included": spec["kind"] == "model"}}
 
 
 def _of_data(run: Path) -> dict[str, Any]:

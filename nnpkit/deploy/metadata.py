@@ -107,6 +107,7 @@ def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data_sha256": first["data_sha256"] if _agree(members, "data_sha256") else None,
         "min_distance": first["min_distance"] if _agree(members, "min_distance") else None,
+        "baseline": _common_baseline(members),
         "feature_ranges": _common_ranges([[members[i] for i in group] for group in groups]),
         "spec": {"kind": "committee"},
         "members": [dict(member) for member in members],
@@ -116,6 +117,20 @@ def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
 
 def _agree(members: Sequence[Mapping[str, Any]], key: str) -> bool:
     return all(member[key] == members[0][key] for member in members)
+
+
+def _common_baseline(members: Sequence[Mapping[str, Any]]) -> Any:
+    """What the members are corrections to and their files do not hold.
+
+    Raises
+    ------
+    InputError
+        If that is not the same for all of them.
+    """
+    missing = [None if (b := member.get("baseline")) is None or b["included"] else b for member in members]
+    if any(b != missing[0] for b in missing):
+        raise InputError("the members are corrections to different baselines", expected="the same data.baseline")
+    return missing[0]
 
 
 def _features(member: Mapping[str, Any]) -> Any:

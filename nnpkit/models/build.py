@@ -17,6 +17,7 @@ from nnpkit.models.fitting import FittingNetwork
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import ZblRepulsion
+from nnpkit.models.total import TotalModel
 
 __all__ = ["build_model", "count_parameters", "initialise"]
 
@@ -34,13 +35,16 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
           each network ``activations``;
         * ``chebyshev``: ``descriptor`` (arguments of `Chebyshev`), and for each network ``activations``;
         * ``deep_potential``: ``descriptor`` (arguments of `DeepDescriptor`), and for each network ``activation`` and
-          ``timestep``.
+          ``timestep``;
+        * ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
 
     Raises
     ------
     InputError
         For an unknown kind, or an element without functions or network settings.
     """
+    if spec["kind"] == "total":
+        return TotalModel(*(build_model(part) for part in spec["parts"]))
     builders = {"acsf": _acsf_parts, "chebyshev": _chebyshev_parts, "deep_potential": _deep_potential_parts}
     if spec["kind"] not in builders:
         raise InputError(f"unknown model kind {spec['kind']!r}", expected=" or ".join(builders))

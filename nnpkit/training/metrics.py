@@ -106,7 +106,7 @@ class ErrorSums:
     def suspicions(self) -> list[str]:
         """What looks like a difference of units or of the zero of energy rather than an error of the model."""
         found = []
-        if unit := self._force_unit():
+        if unit := self.force_unit():
             found.append(
                 f"the reference forces look as if they were in {unit}; give --units or convert the file"
             )
@@ -126,12 +126,13 @@ class ErrorSums:
             )
         return found
 
-    def _force_unit(self) -> str | None:
-        """Unit that would explain the ratio of labels to predictions, if the two are correlated."""
+    def force_unit(self, of_predictions: bool = False) -> str | None:
+        """Unit of the labels, or of the predictions, that would explain their ratio, if the two are correlated."""
         norm = math.sqrt(self.force_label_square * self.force_prediction_square)
         if norm == 0.0 or self.force_product / norm < _MIN_CORRELATION:
             return None
         ratio = math.sqrt(self.force_prediction_square / self.force_label_square)
+        ratio = 1.0 / ratio if of_predictions else ratio
         near = [unit for unit, factor in _FORCE_UNITS.items() if abs(ratio / factor - 1.0) < 0.15]
         return near[0] if near else None
 
