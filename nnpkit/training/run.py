@@ -17,8 +17,10 @@ from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint
 
 __all__ = ["LearningCurve", "MetricsFile", "RunFolder", "TensorBoard"]
 
-_CONTENT = ("config.yaml", "data.json", "lcurve.txt", "metrics.jsonl", "model.pt", "report.html", "report.json",
-            "summary.json")  # fmt: skip
+_CONTENT = (
+    "baseline.pt", "config.yaml", "data.json", "lcurve.txt", "metrics.jsonl", "model.pt", "report.html", "report.json",
+    "summary.json",
+)  # fmt: skip
 _FOLDERS = (CHECKPOINTS, "tensorboard")
 
 
