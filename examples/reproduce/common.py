@@ -174,9 +174,7 @@ class Study:
     def select(self, label: str, source: Path, keep: Callable[[Structure], bool], step: int = 1) -> str:
         """Every `step`-th structure of a file that `keep` approves of, as a file of its own."""
         path = self.folder / f"{label}.xyz"
-        if not path.exists():
-            chosen = [structure for structure in nnpkit.read(source) if keep(structure)]
-            write(path, chosen[::step])
+        write(path, [structure for structure in nnpkit.read(source) if keep(structure)][::step])
         return str(path)
 
     def settings(self, *changes: Mapping[str, Any]) -> dict[str, Any]:

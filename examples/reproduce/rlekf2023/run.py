@@ -49,7 +49,7 @@ VECTOR_SETTINGS = {
 }  # fmt: skip
 OPTIMIZERS: dict[str, dict[str, Any]] = {"Adam": ADAM_SETTINGS, "RLEKF": {}, "EKF, vectors": VECTOR_SETTINGS}
 COLORS = {"Adam": ADAM, "RLEKF": OTHER[0], "EKF, vectors": KALMAN}
-STARTS = ((0.1, 0.001), (0.0, 0.1), (0.5, 0.1), (1.0, 0.3))
+STARTS = ((0.1, 0.001), (0.0, 0.1), (1.0, 0.3))
 """Mean and standard deviation of the first weights on the shortcuts; the first is DeePMD-kit's."""
 START_EPOCHS = 2
 PLANS: dict[str, dict[str, Any]] = {

@@ -30,7 +30,7 @@ RATES = {"adam": (1e-4, 1e-3, 1e-2), "ekf": (1e2, 1e3, 1e4)}
 PLANS: dict[str, dict[str, Any]] = {
     "quick": {
         "frames": "::8", "epochs": {"adam": 20, "ekf": 5}, "every": {"adam": 4, "ekf": 1}, "members": 3, "others": 1,
-        "steps": 1200, "batches": 100, "fisher_frames": 10,
+        "steps": 1200, "batches": 80, "fisher_frames": 8,
     },
     "full": {
         "frames": ":", "epochs": {"adam": 300, "ekf": 20}, "every": {"adam": 10, "ekf": 1}, "members": 10, "others": 3,
