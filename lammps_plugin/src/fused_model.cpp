@@ -1,5 +1,6 @@
 #include "fused_model.h"
 
+#include "cuda_library.h"
 #include "neighbor_graph.h"
 
 #include <algorithm>
@@ -24,16 +25,20 @@ double at_least(double largest, double deviation) {  // NaN stays
 }  // namespace
 
 std::unique_ptr<FusedModel> FusedModel::make(const std::vector<KernelInput> &members, Arithmetic precision,
-                                             std::string &reason) {
+                                             int gpu, std::string &reason) {
   auto model = std::make_unique<FusedModel>();
-  model->isa = choose_isa();
   model->n_members = static_cast<int>(members.size());
-  model->kernel = make_kernel(members, precision_of(precision), model->isa, reason);
+  if (gpu >= 0) {
+    auto kernel = make_cuda_kernel(members, precision_of(precision), gpu, reason);
+    model->whole = kernel.get();
+    model->kernel = std::move(kernel);
+    model->place = "cuda";
+  } else {
+    const Isa isa = choose_isa();
+    model->kernel = make_kernel(members, precision_of(precision), isa, reason);
+    model->place = isa_name(isa);
+  }
   return model->kernel ? std::move(model) : nullptr;
-}
-
-std::string FusedModel::name() const {
-  return std::string("fused, ") + isa_name(isa);
 }
 
 Deviation FusedModel::deviation(const StoredTest &test, int64_t n_elements) {

@@ -6,6 +6,7 @@
 
 #include "kernel.h"
 #include "model.h"
+#include "system_kernel.h"
 
 #include <memory>
 #include <string>
@@ -26,20 +27,24 @@ struct Deviation {
 
 class FusedModel {
  public:
-  // Null, with a line of reason, if there is no kernel for this model.
+  // On a GPU, or, for -1, on the processor. Null, with a line of reason, if there is no kernel for this
+  // model.
   static std::unique_ptr<FusedModel> make(const std::vector<KernelInput> &members, Arithmetic precision,
-                                          std::string &reason);
+                                          int gpu, std::string &reason);
 
   Deviation deviation(const StoredTest &test, int64_t n_elements);
   int n_functions() const { return kernel->n_functions(); }
   double table_tolerance() const { return kernel->table_tolerance(); }
-  std::string name() const;  // "fused, avx512"
+  std::string name() const { return "fused, " + place; }  // "fused, avx512" or "fused, cuda"
+  bool takes_systems() const { return whole != nullptr; }
 
   void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result);
+  void evaluate(const System &system, SystemResults &results) { whole->evaluate(system, results); }
 
  private:
   std::unique_ptr<Kernel> kernel;
-  Isa isa = Isa::PORTABLE;
+  SystemKernel *whole = nullptr;  // the same, if it takes all atoms of a rank at once
+  std::string place;
   int n_members = 1;
 };
 

@@ -2,6 +2,7 @@
 
 #include "model.h"
 
+#include "cuda_library.h"
 #include "fused_model.h"
 #include "metadata.h"
 #include "neighbor_graph.h"
@@ -86,15 +87,15 @@ void keep_freed_memory() {
 #endif
 }
 
-at::Device choose_device(const Placement &placement) {
+// For TorchScript. Where CUDA kernels have a GPU, torch need not.
+at::Device choose_device(const Placement &placement, const Gpu &gpu) {
   if (placement.device == Device::CPU) return at::kCPU;
   const auto count = torch::cuda::is_available() ? torch::cuda::device_count() : 0;
   if (count > 0)
     return {at::kCUDA, static_cast<c10::DeviceIndex>(placement.rank_on_node % static_cast<int>(count))};
-  if (placement.device == Device::AUTO) return at::kCPU;
-  throw std::runtime_error(
-      "device cuda: torch sees no usable GPU (is this a CPU build of torch?); use "
-      "device cpu, or install a CUDA build of torch and run 'nnpkit build --cuda'");
+  if (placement.device == Device::AUTO || gpu.number >= 0) return at::kCPU;
+  throw std::runtime_error("device cuda: torch sees no usable GPU, and neither do the CUDA kernels: " +
+                           gpu.reason + "; use device cpu, or look at 'nnpkit doctor'");
 }
 
 struct Inputs {
@@ -130,7 +131,7 @@ struct SelfTest {
 class TorchModel : public Model {
  public:
   TorchModel(const std::string &bytes, const Placement &placement)
-      : placement(placement), device(choose_device(placement)) {
+      : placement(placement), gpu(choose_gpu(placement)), device(choose_device(placement, gpu)) {
     const ThreadCount threads(placement.threads);
     keep_freed_memory();
     open(bytes);
@@ -162,8 +163,14 @@ class TorchModel : public Model {
     });
   }
 
+  bool takes_systems() const override { return fused && fused->takes_systems(); }
+  void evaluate(const System &system, SystemResults &results) override {
+    in_one_line("evaluating the model", [&] { fused->evaluate(system, results); });
+  }
+
  private:
   Placement placement;
+  Gpu gpu;  // of the CUDA kernels
   at::Device device;
   at::ScalarType dtype = at::kDouble;
   torch::jit::Module module;
@@ -207,30 +214,41 @@ class TorchModel : public Model {
 
   // True if a kernel covers this model and reproduces the self-test; else description.kernel says why not.
   bool use_kernel(const SelfTest &test) {
-    std::string reason = "as asked for";
-    if (placement.fused && !device.is_cpu()) reason = "on a GPU";
-    if (placement.fused && device.is_cpu()) try {
-        const std::vector<KernelInput> members = kernel_inputs();
-        const StoredTest stored = test.as_vectors();
-        const auto n_elements = static_cast<int64_t>(description.elements.size());
-        fused = FusedModel::make(members, Arithmetic::FLOAT64, reason);
-        if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST)))
-          throw std::runtime_error("the kernel does not reproduce the self-test");
-        if (fused && placement.precision != Arithmetic::FLOAT64) {
-          fused = FusedModel::make(members, placement.precision, reason);
-          if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST_SINGLE)))
-            throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
-        }
-      } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
-        fused.reset();
-        reason = failure.what();
-      }
+    std::string reason = placement.fused ? gpu.reason : "as asked for";
+    if (placement.fused && gpu.number >= 0 && try_kernel(test, gpu.number, reason))
+      description.device = "cuda:" + std::to_string(gpu.number);
+    else if (placement.device == Device::CUDA && device.is_cpu())
+      throw std::runtime_error(
+          "device cuda: torch sees no usable GPU, and no CUDA kernel evaluates this model: " + reason);
+    else if (placement.fused && device.is_cpu())
+      try_kernel(test, -1, reason);
     description.kernel = fused ? fused->name() : "torchscript (" + reason + ")";
     if (!fused) return false;
     description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64"
                             : placement.precision == Arithmetic::MIXED ? "mixed"
                                                                        : "float32";
     return true;
+  }
+
+  // On a GPU, or, for -1, on the processor.
+  bool try_kernel(const SelfTest &test, int place, std::string &reason) {
+    try {
+      const std::vector<KernelInput> members = kernel_inputs();
+      const StoredTest stored = test.as_vectors();
+      const auto n_elements = static_cast<int64_t>(description.elements.size());
+      fused = FusedModel::make(members, Arithmetic::FLOAT64, place, reason);
+      if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST)))
+        throw std::runtime_error("the kernel does not reproduce the self-test");
+      if (fused && placement.precision != Arithmetic::FLOAT64) {
+        fused = FusedModel::make(members, placement.precision, place, reason);
+        if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST_SINGLE)))
+          throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
+      }
+    } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
+      fused.reset();
+      reason = failure.what();
+    }
+    return fused != nullptr;
   }
 
   // What the user allowed at export comes on top.

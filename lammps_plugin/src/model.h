@@ -11,6 +11,8 @@
 namespace nnpkit {
 
 class NeighborGraph;
+struct System;
+struct SystemResults;
 
 enum class Device { AUTO, CPU, CUDA };
 
@@ -45,7 +47,7 @@ struct ModelInfo {
 
   std::string device;         // "cpu" or "cuda:1"
   std::string precision;      // "float64", "mixed" or "float32"
-  std::string kernel;         // "fused, avx512", or "torchscript (why)"
+  std::string kernel;         // "fused, avx512", "fused, cuda", or "torchscript (why)"
   double energy_error = 0;    // self-test: largest deviation, eV
   double gradient_error = 0;  // self-test: largest deviation, eV/angstrom
 };
@@ -72,6 +74,9 @@ class Model {
   virtual const ModelInfo &info() const = 0;
   // Throws std::runtime_error, nothing else.
   virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
+  // Whether it can take all atoms of a rank at once, and make the forces itself; the mean over the members.
+  virtual bool takes_systems() const { return false; }
+  virtual void evaluate(const System &, SystemResults &) {}
 };
 
 // Throws std::runtime_error with one line of reason if the bytes are no model that passes its self-test.

@@ -13,6 +13,8 @@ class NeighList;
 
 namespace nnpkit {
 
+constexpr double SAME_PLACE_SQUARED = 1.0e-8;  // angstrom^2: closer atoms are one too many
+
 class NeighborGraph {
  public:
   // What the model reads; angstrom. Edges are sorted by centre: those of graph atom a are

@@ -21,8 +21,6 @@
 
 using namespace LAMMPS_NS;
 
-static constexpr double SAME_PLACE_SQUARED = 1.0e-8;  // angstrom^2
-
 /* ---------------------------------------------------------------------- */
 
 PairNNPKit::PairNNPKit(LAMMPS *lmp)
@@ -118,6 +116,24 @@ double PairNNPKit::init_one(int i, int j) {
 void PairNNPKit::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   begin_step();
+  if (neighbor->ago == 0) lists.current = false;
+  // edge gradients are wanted only for the members of a committee and for what is added up edge by edge
+  const bool whole = model->takes_systems() && !member_rows && !request.extrapolations && !cvflag_atom;
+  const std::string problem = whole ? evaluate_system() : evaluate_all();
+  if (member_rows) add_mean_forces();
+  work.atoms += list->inum;
+  work.steps++;
+  if (observing)
+    observe(problem);
+  else
+    stop_on(problem);
+}
+
+/* ----------------------------------------------------------------------
+   chunk by chunk, with the gradient of every edge; what went wrong on this rank
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_all() {
   const int inum = list->inum;
   const int step = (chunk > 0) ? chunk : inum;
   std::string problem;
@@ -128,13 +144,7 @@ void PairNNPKit::compute(int eflag, int vflag) {
     problem = member_rows ? tally_members() : tally_chunk();
     work.tally += platform::walltime() - start;
   }
-  if (member_rows) add_mean_forces();
-  work.atoms += inum;
-  work.steps++;
-  if (observing)
-    observe(problem);
-  else
-    stop_on(problem);
+  return problem;
 }
 
 /* ---------------------------------------------------------------------- */
@@ -168,11 +178,8 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
   work.graph += built - start;
   if (graph.n_atoms() == 0) return "";
   if (graph.closest_squared <
-      SAME_PLACE_SQUARED)  // a model may answer anything, also something that is finite
-    return fmt::format(
-        "two atoms are at the same place at step {} ({:.3g} A apart): look at the start "
-        "structure, or at what creates atoms",
-        update->ntimestep, std::sqrt(graph.closest_squared));
+      nnpkit::SAME_PLACE_SQUARED)  // a model may answer anything, also something that is finite
+    return same_place();
   try {
     model->evaluate(graph, request, evaluation);
   } catch (const std::exception &failure) {
@@ -254,6 +261,15 @@ std::string PairNNPKit::not_finite(int i) const {
 
 /* ---------------------------------------------------------------------- */
 
+std::string PairNNPKit::same_place() const {
+  return fmt::format(
+      "two atoms are at the same place at step {} ({:.3g} A apart): look at the start "
+      "structure, or at what creates atoms",
+      update->ntimestep, std::sqrt(graph.closest_squared));
+}
+
+/* ---------------------------------------------------------------------- */
+
 void PairNNPKit::add_mean_forces() {
   const double start = platform::walltime();
   double **f = atom->f;
@@ -308,7 +324,7 @@ void PairNNPKit::unpack_reverse_comm(int n, int *list, double *buffer) {
 /* ---------------------------------------------------------------------- */
 
 double PairNNPKit::memory_usage() {
-  return Pair::memory_usage() + graph.memory_usage() + committee.memory_usage() +
+  return Pair::memory_usage() + graph.memory_usage() + committee.memory_usage() + lists.memory_usage() +
          sizeof(double) *
              static_cast<double>(evaluation.atomic_energy.capacity() + evaluation.gradient.capacity() +
                                  force_std.capacity() + extrapolations.capacity());

@@ -9,6 +9,7 @@
 #include "extrapolation.h"
 #include "model.h"
 #include "neighbor_graph.h"
+#include "rank_lists.h"
 #include "watch.h"
 
 #include <memory>
@@ -71,12 +72,18 @@ class PairNNPKit : public Pair {
 
   void check_special_neighbors();
   void begin_step();
+  std::string evaluate_all();
   std::string evaluate_chunk(int first, int last);
   std::string tally_chunk();
   std::string tally_members();
   void tally_virial(int64_t atom, const double *gradient, int n_rows);
   std::string not_finite(int i) const;
+  std::string same_place() const;
   void add_mean_forces();
+
+  // all atoms at once, for kernels that make the forces themselves (pair_nnpkit_system.cpp)
+  nnpkit::RankLists lists;
+  std::string evaluate_system();
 
   // what is observed (pair_nnpkit_observe.cpp)
   nnpkit::Extrapolation extrapolation;

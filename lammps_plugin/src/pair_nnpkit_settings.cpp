@@ -21,7 +21,8 @@ using namespace LAMMPS_NS;
 
 static constexpr int CHUNK_CPU =
     256;  // measured: fewer are slowed by overhead, more gain little and cost memory
-static constexpr int CHUNK_GPU = 1024;  // a GPU needs more atoms at once to be busy
+static constexpr int CHUNK_GPU = 1024;         // a GPU needs more atoms at once to be busy
+static constexpr int CHUNK_KERNEL_GPU = 4096;  // and needs less memory for each of them in a kernel
 
 namespace LAMMPS_NS {
 
@@ -253,7 +254,9 @@ void PairNNPKit::load(const std::string &file) {
   problem = nnpkit::agree_on_error(problem, world);
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
 
-  if (!chunk_set) chunk = (model->info().device == "cpu") ? CHUNK_CPU : CHUNK_GPU;
+  if (!chunk_set)
+    chunk = model->takes_systems() ? CHUNK_KERNEL_GPU : model->info().device == "cpu" ? CHUNK_CPU : CHUNK_GPU;
+  lists.current = false;
 }
 
 /* ---------------------------------------------------------------------- */

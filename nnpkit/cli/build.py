@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nnpkit.ops.build import BuildResult
 
 __all__ = ["build"]
 
 
 def build(
     cuda: Annotated[
-        bool, typer.Option("--cuda", help="Insist on GPU support; refuse if torch is a CPU build.")
+        bool, typer.Option("--cuda", help="Compile the kernels for NVIDIA GPUs too; needs nvcc, but no GPU.")
     ] = False,
+    cuda_arch: Annotated[
+        str | None,
+        typer.Option(
+            "--cuda-arch", metavar="LIST",
+            help='Compute capabilities of the GPUs, "80;90" by default; newer ones compile at the first start.',
+        ),
+    ] = None,
     lammps_include: Annotated[
         Path | None,
         typer.Option(
@@ -43,19 +53,23 @@ def build(
     after an update of nnpkit, torch or LAMMPS; it does nothing if nothing has changed.
     """
     from nnpkit.ops.build import build_plugin
-    from nnpkit.ops.lammps_entry_point import PLUGIN
+    from nnpkit.ops.build_cuda import build_cuda
+    from nnpkit.ops.lammps_entry_point import CUDA_LIBRARY, PLUGIN
 
     result = build_plugin(
-        cuda=cuda,
         lammps_include=lammps_include,
         lammps_sizes=lammps_sizes,
         force=force,
         sanitize=sanitize,
         say=print,
     )
-    if not result.compiled:
-        print(f"{result.folder / PLUGIN} is up to date")
-        return
-    print(f"compiled in {result.seconds:.0f} s: {result.folder / PLUGIN}")
-    if lammps_include is not None:
+    _tell(result, PLUGIN)
+    if result.compiled and lammps_include is not None:
         print(f"in your LAMMPS: plugin load {result.folder / PLUGIN}")
+    if cuda or cuda_arch:
+        _tell(build_cuda(architectures=cuda_arch, force=force, say=print), CUDA_LIBRARY)
+
+
+def _tell(result: BuildResult, library: str) -> None:
+    path = result.folder / library
+    print(f"compiled in {result.seconds:.0f} s: {path}" if result.compiled else f"{path} is up to date")

@@ -26,7 +26,17 @@ from nnpkit.ops.lammps_entry_point import (
     candidate_folders,
 )
 
-__all__ = ["BuildResult", "build_plugin", "read_record", "source_fingerprint", "source_folder"]
+__all__ = [
+    "BuildResult",
+    "build_plugin",
+    "fingerprint",
+    "install_libraries",
+    "read_record",
+    "run_cmake",
+    "source_fingerprint",
+    "source_folder",
+    "writable_folder",
+]
 
 _LIBRARIES = (KERNEL_LIBRARY, MODEL_LIBRARY, PLUGIN)  # in the order in which they are put in place
 
@@ -43,7 +53,6 @@ class BuildResult:
 
 def build_plugin(
     *,
-    cuda: bool = False,
     lammps_include: Path | None = None,
     lammps_sizes: str | None = None,
     force: bool = False,
@@ -54,8 +63,6 @@ def build_plugin(
 
     Parameters
     ----------
-    cuda : bool
-        Insist on a torch that can use GPUs. Without it the plugin can use them too if torch can.
     lammps_include : path, optional
         Headers or source tree of another LAMMPS than the ``lammps`` package of this environment.
     lammps_sizes : {'smallbig', 'bigbig'}, optional
@@ -74,14 +81,9 @@ def build_plugin(
     """
     start = time.monotonic()
     torch, lammps = installed.find_torch(), installed.find_lammps(lammps_include, lammps_sizes)
-    if cuda and torch.cuda is None:
-        raise InputError(
-            f"--cuda needs a torch built for CUDA, but torch {torch.version} is a CPU build",
-            hint="install one from pytorch.org/get-started and run nnpkit build --cuda again",
-        )
     sources, compiler = source_folder(), installed.find_compiler()
     record = _record(torch, lammps, compiler, source_fingerprint(sources), sanitize)
-    folder = _writable_folder()
+    folder = writable_folder()
     if not force and read_record(folder) == record and all((folder / name).is_file() for name in _LIBRARIES):
         return BuildResult(folder, record, False, time.monotonic() - start)
 
@@ -90,7 +92,7 @@ def build_plugin(
     say(f"{compiler.version} ({compiler.path})")
     with tempfile.TemporaryDirectory(prefix="nnpkit-build-") as scratch:
         _compile(sources, Path(scratch), torch, lammps, compiler, sanitize, log=folder / "build.log")
-        _install(Path(scratch, "install"), folder, record)
+        install_libraries(Path(scratch, "install"), folder, _LIBRARIES, RECORD, record)
     return BuildResult(folder, record, True, time.monotonic() - start)
 
 
@@ -105,18 +107,23 @@ def source_folder() -> Path:
 
 def source_fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of the sources in `folder` and of the kernels."""
+    return fingerprint(folder, Path(__file__).resolve().parent / "csrc")
+
+
+def fingerprint(*folders: Path) -> str:
+    """SHA-256 over the names and contents of the sources in `folders`."""
     digest = hashlib.sha256()
-    for root in (folder, Path(__file__).resolve().parent / "csrc"):
+    for root in folders:
         for path in sorted(p for p in root.rglob("*") if p.suffix in {".cpp", ".h", ".txt", ".cu"}):
             digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """What the plugin in `folder` was compiled with; None if there is none."""
+def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
+    """What the plugin in `folder` was compiled with, or what else has a record of that name; None without."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / name).read_text())
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
@@ -138,7 +145,7 @@ def _record(torch: Torch, lammps: Lammps, compiler: Compiler, sources: str, sani
     }
 
 
-def _writable_folder() -> Path:
+def writable_folder() -> Path:
     """First candidate folder that can be written to, created."""
     refused = ""
     for name in candidate_folders():
@@ -158,7 +165,28 @@ def _writable_folder() -> Path:
 def _compile(
     sources: Path, scratch: Path, torch: Torch, lammps: Lammps, compiler: Compiler, sanitize: bool, log: Path
 ) -> None:
-    """Run CMake: configure, build and install into ``scratch/install``."""
+    settings = {
+        "CMAKE_CXX_COMPILER": compiler.path,
+        "NNPKIT_TORCH_DIR": str(torch.folder),
+        "NNPKIT_TORCH_VERSION": torch.version,
+        "NNPKIT_CXX11_ABI": str(int(torch.cxx11_abi)),
+        "NNPKIT_LAMMPS_INCLUDE": str(lammps.include),
+        "NNPKIT_LAMMPS_VERSION": lammps.version,
+        "NNPKIT_LAMMPS_DEFINITIONS": f"LAMMPS_{lammps.sizes.upper()}",
+        "NNPKIT_MPI_INCLUDE": str(lammps.mpi_include or ""),
+        "NNPKIT_SANITIZE": "ON" if sanitize else "OFF",
+    }
+    run_cmake(sources, scratch, settings, log, "the plugin")
+
+
+def run_cmake(sources: Path, scratch: Path, settings: dict[str, str], log: Path, what: str) -> None:
+    """Run CMake: configure, build and install into ``scratch/install``; `log` gets what it says.
+
+    Raises
+    ------
+    InputError
+        If a tool is missing or compiling `what` fails.
+    """
     cmake = installed.find_program("cmake")
     if cmake is None:
         raise InputError(
@@ -170,16 +198,8 @@ def _compile(
         )
     settings = {
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_CXX_COMPILER": compiler.path,
         "CMAKE_INSTALL_PREFIX": str(scratch / "install"),
-        "NNPKIT_TORCH_DIR": str(torch.folder),
-        "NNPKIT_TORCH_VERSION": torch.version,
-        "NNPKIT_CXX11_ABI": str(int(torch.cxx11_abi)),
-        "NNPKIT_LAMMPS_INCLUDE": str(lammps.include),
-        "NNPKIT_LAMMPS_VERSION": lammps.version,
-        "NNPKIT_LAMMPS_DEFINITIONS": f"LAMMPS_{lammps.sizes.upper()}",
-        "NNPKIT_MPI_INCLUDE": str(lammps.mpi_include or ""),
-        "NNPKIT_SANITIZE": "ON" if sanitize else "OFF",
+        **settings,
     }
     generator = [] if shutil.which("make") else ["-G", "Ninja"]
     build = str(scratch / "build")
@@ -197,7 +217,7 @@ def _compile(
         if result.returncode:
             with atomic_write(log) as stream:
                 stream.write(output)
-            raise InputError(f"compiling the plugin failed: {_first_error(result.stdout)}", hint=f"see {log}")
+            raise InputError(f"compiling {what} failed: {_first_error(result.stdout)}", hint=f"see {log}")
     with atomic_write(log) as stream:
         stream.write(output)
 
@@ -212,12 +232,14 @@ def _first_error(output: str) -> str:
     return lines[-1] if lines else "no output"
 
 
-def _install(staged: Path, folder: Path, record: dict[str, Any]) -> None:
+def install_libraries(
+    staged: Path, folder: Path, names: tuple[str, ...], record_name: str, record: dict[str, Any]
+) -> None:
     """Put the libraries and their record into `folder`, each in one step; running programs keep theirs."""
-    (folder / RECORD).unlink(missing_ok=True)  # nothing claims to fit until all are in place
-    for name in _LIBRARIES:
+    (folder / record_name).unlink(missing_ok=True)  # nothing claims to fit until all are in place
+    for name in names:
         with open(staged / name, "rb") as source, atomic_write(folder / name, "wb") as target:
             shutil.copyfileobj(source, target)
-    with atomic_write(folder / RECORD) as stream:
+    with atomic_write(folder / record_name) as stream:
         json.dump(record, stream, indent=1)
         stream.write("\n")

@@ -17,7 +17,9 @@ from typing import Any
 from nnpkit.errors import InputError
 from nnpkit.ops import installed
 from nnpkit.ops.build import read_record, source_fingerprint, source_folder
+from nnpkit.ops.build_cuda import cuda_fingerprint, cuda_record
 from nnpkit.ops.lammps_entry_point import MODEL_LIBRARY, PLUGIN, plugin_path
+from nnpkit.ops.native import NoKernelError, cuda_devices
 
 __all__ = ["BROKEN", "OK", "WARNING", "Check", "diagnose"]
 
@@ -63,6 +65,7 @@ def diagnose() -> list[Check]:
     checks += _check_lammps(lmp)
     checks += _check_mpi(lmp)
     checks += _check_plugin(lmp)
+    checks.append(_check_cuda_kernels())
     checks += _check_tools(plugin_fits=all(c.status == OK for c in checks if c.name.startswith("plugin")))
     checks.append(_check_package("tblite", "labels your own reference data", "nnpkit[reference]"))
     return checks
@@ -234,6 +237,21 @@ def _probe_plugin(lmp: _Lmp) -> Check:
     return Check(
         "plugin loads", BROKEN, lines[0] if lines else "lmp ended without a message", REBUILD + " --force"
     )
+
+
+def _check_cuda_kernels() -> Check:
+    """Optional: without them TorchScript serves GPUs, if torch can."""
+    name, folder, remedy = "cuda kernels", Path(plugin_path()), "run: nnpkit build --cuda"
+    record = cuda_record(folder)
+    if record is None:
+        return Check(name, OK, "not compiled; on a machine with NVIDIA GPUs: nnpkit build --cuda")
+    compiled = f"compiled for compute capabilities {record.get('architectures')}"
+    if record.get("sources_sha256") != cuda_fingerprint():
+        return Check(name, WARNING, f"{compiled}, from other sources than those of this nnpkit", remedy)
+    try:
+        return Check(name, OK, f"{compiled}; {cuda_devices()} GPU(s)")
+    except NoKernelError as problem:
+        return Check(name, WARNING, f"{compiled}; {problem}", "check nvidia-smi; runs use the CPU until then")
 
 
 def _check_tools(plugin_fits: bool) -> Iterator[Check]:

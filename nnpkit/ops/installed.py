@@ -20,6 +20,7 @@ __all__ = [
     "Torch",
     "find_compiler",
     "find_lammps",
+    "find_nvcc",
     "find_program",
     "find_torch",
     "mpi_name",
@@ -65,11 +66,14 @@ def find_program(name: str) -> str | None:
 
 def first_line(command: list[str]) -> str:
     """First line of what `command` prints, empty if it cannot be run."""
+    return (_output(command).strip().splitlines() or [""])[0]
+
+
+def _output(command: list[str]) -> str:
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return (result.stdout.strip().splitlines() or [""])[0]
 
 
 def find_torch() -> Torch:
@@ -218,4 +222,25 @@ def find_compiler() -> Compiler:
         f"there is no C++ compiler {wanted} (from CXX)" if wanted else "there is no C++ compiler",
         expected="g++ 9 or newer, or clang++",
         hint="on Debian or Ubuntu: sudo apt-get install g++ make",
+    )
+
+
+def find_nvcc() -> Compiler:
+    """The CUDA compiler: ``$CUDACXX``, else nvcc from the path or of /usr/local/cuda.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    wanted = os.environ.get("CUDACXX")
+    for name in [wanted] if wanted else ["nvcc", "/usr/local/cuda/bin/nvcc"]:
+        path = shutil.which(name)
+        if path:
+            release = re.search(r"release [\d.]+", _output([path, "--version"]))
+            return Compiler(path, f"nvcc {release.group()}" if release else "nvcc")
+    raise InputError(
+        f"there is no CUDA compiler {wanted} (from CUDACXX)" if wanted else "there is no CUDA compiler",
+        expected="nvcc of the CUDA toolkit 11.8 or newer",
+        hint="install the toolkit from developer.nvidia.com/cuda-downloads, or set CUDACXX to its nvcc",
     )

@@ -11,7 +11,16 @@ import hashlib
 import os
 import sys
 
-__all__ = ["CUDA_LIBRARY", "KERNEL_LIBRARY", "MODEL_LIBRARY", "PLUGIN", "RECORD", "candidate_folders", "plugin_path"]
+__all__ = [
+    "CUDA_LIBRARY",
+    "CUDA_RECORD",
+    "KERNEL_LIBRARY",
+    "MODEL_LIBRARY",
+    "PLUGIN",
+    "RECORD",
+    "candidate_folders",
+    "plugin_path",
+]
 
 PLUGIN = "nnpkitplugin.so"
 """What LAMMPS opens."""
@@ -23,6 +32,8 @@ CUDA_LIBRARY = "libnnpkit_cuda.so"
 """The kernels for GPUs, where ``nnpkit build --cuda`` has compiled them."""
 RECORD = "build.json"
 """What they were compiled with."""
+CUDA_RECORD = "build-cuda.json"
+"""The same of the kernels for GPUs."""
 
 
 def candidate_folders() -> list[str]:

@@ -14,7 +14,15 @@ import numpy as np
 
 from nnpkit.ops.lammps_entry_point import CUDA_LIBRARY, KERNEL_LIBRARY, plugin_path
 
-__all__ = ["ISAS", "Evaluation", "Kernel", "NoKernelError", "cuda_devices", "cuda_library_path", "library_path"]
+__all__ = [
+    "ISAS",
+    "Evaluation",
+    "Kernel",
+    "NoKernelError",
+    "cuda_devices",
+    "cuda_library_path",
+    "library_path",
+]
 
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets that the kernels are compiled for."""

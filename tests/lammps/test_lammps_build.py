@@ -147,13 +147,6 @@ def test_no_cmake(copied_plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (copied_plugin / PLUGIN).is_file()
 
 
-def test_a_cpu_build_of_torch_cannot_do_cuda(lammps: None) -> None:
-    if installed.find_torch().cuda:
-        pytest.skip("torch is built for CUDA")
-    with pytest.raises(InputError, match=r"is a CPU build"):
-        build.build_plugin(cuda=True)
-
-
 def test_a_folder_without_headers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no LAMMPS headers in this folder; expected a folder with pair\.h"):
         installed.find_lammps(tmp_path)

@@ -61,21 +61,23 @@ __global__ void __launch_bounds__(ACSF_THREADS)
       const DeviceElement<T> &element = task.elements[(first + m) * task.n_types + type];
       const double value = network(element, center.n_features, ws, m);
       if (threadIdx.x == 0) energy[MEAN ? 0 : task.rows[first + m]] += share * value;
-      for (int f = threadIdx.x; MEAN && f < center.n_features; f += ACSF_THREADS)
-        ws.mean[f] += share * static_cast<double>(ws.coefficients[f * ROWS + m]);
+      if constexpr (MEAN)
+        for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS)
+          ws.mean[f] += share * static_cast<double>(ws.coefficients[f * ROWS + m]);
     }
     for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS)
       for (int m = n; m < ROWS; m++) ws.coefficients[f * ROWS + m] = T(0);
     __syncthreads();
-    if (!MEAN) differentiate(task, center, ws, n_slots, results, task.rows + first, n);
+    if constexpr (!MEAN) differentiate(task, center, ws, n_slots, results, task.rows + first, n);
     __syncthreads();
   }
-  if (!MEAN) return;
-  for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS)
-    ws.coefficients[f * ROWS] = static_cast<T>(ws.mean[f]);
-  __syncthreads();
-  const int row = 0;
-  differentiate(task, center, ws, n_slots, results, &row, 1);
+  if constexpr (MEAN) {
+    for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS)
+      ws.coefficients[f * ROWS] = static_cast<T>(ws.mean[f]);
+    __syncthreads();
+    const int row = 0;
+    differentiate(task, center, ws, n_slots, results, &row, 1);
+  }
 }
 
 // ---- the plans of csrc, copied to the device -------------------------------------------------------------
@@ -256,9 +258,9 @@ class AcsfKernel : public CudaKernel {
 
 }  // namespace
 
-std::unique_ptr<DomainKernel> make_acsf(const std::vector<KernelInput> &members, Precision precision,
+std::unique_ptr<SystemKernel> make_acsf(const std::vector<KernelInput> &members, Precision precision,
                                         int device, std::string &reason) {
-  const auto make = [&](auto kernel) -> std::unique_ptr<DomainKernel> {
+  const auto make = [&](auto kernel) -> std::unique_ptr<SystemKernel> {
     if (!kernel->prepare(members, reason)) return nullptr;
     return kernel;
   };

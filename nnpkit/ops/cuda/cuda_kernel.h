@@ -5,8 +5,8 @@
 #define NNPKIT_CUDA_KERNEL_H
 
 #include "device.h"
-#include "domain.h"
 #include "kernel.h"
+#include "system_kernel.h"
 #include "wall.h"
 
 #include <memory>
@@ -46,14 +46,14 @@ struct Chunk {
   const int *type_begin;  // (n_types + 1), on the host: where the atoms of an element begin in `order`
 };
 
-class CudaKernel : public DomainKernel {
+class CudaKernel : public SystemKernel {
  public:
   CudaKernel(const std::vector<KernelInput> &inputs, int device);
   ~CudaKernel() override;
 
   int n_members() const override { return members; }
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override;
-  void evaluate(const Domain &domain, DomainResults &results) override;
+  void evaluate(const System &system, SystemResults &results) override;
 
  protected:
   // Adds energies and gradients of a chunk; returns before the device is done.
@@ -69,15 +69,14 @@ class CudaKernel : public DomainKernel {
     double longest;       // angstrom; 0: this member has none
     const double *outer;  // (n_types, n_types)
   };
-  // Chunk of a domain: centres, the slots of their neighbours, and the atoms that appear as neighbours.
+  // Chunk of a rank: centres, the slots of their neighbours, and the atoms that appear as neighbours.
   struct Part {
     int begin, end, base, n_slots, most_slots, first_atom, n_atoms;
     std::vector<int> type_begin;
   };
-  // Neighbour lists of a domain, until they change. `reverse`: slots of a part by the neighbour in them.
+  // Neighbour lists of a rank, until they change. `reverse`: slots of a part by the neighbour in them.
   struct Lists {
     std::vector<Part> parts;
-    std::vector<int> types;
     int most_slots = 0, most_centers = 0;
     DeviceArray<int> centers, first, neighbors, center_types, order, atom_types;
     DeviceArray<int> reverse_atom, reverse_first, reverse_slot;
@@ -87,8 +86,8 @@ class CudaKernel : public DomainKernel {
   const double *wall_charge = nullptr, *wall_power = nullptr;
   Upload<double> edge_vec, positions;
   Upload<int> neighbor_type, first, types, order;
-  DeviceArray<double> energy, gradient, domain_vec, forces, centers, totals;
-  DeviceArray<int> domain_type;
+  DeviceArray<double> energy, gradient, system_vec, forces, centers, totals;
+  DeviceArray<int> system_type;
   DeviceArray<unsigned long long> counts;
   PinnedArray<double> results_back;
   PinnedArray<unsigned long long> counts_back;
@@ -96,9 +95,9 @@ class CudaKernel : public DomainKernel {
 
   void run(const Chunk &chunk);
   void evaluate_chunk(const Edges &edges, int64_t begin, int64_t end, const Results &results, int n_rows);
-  void keep_types(const Domain &domain);
-  void keep_lists(const Domain &domain);
-  void evaluate_part(const Domain &domain, const Part &part);
+  void keep_types(const System &system);
+  void keep_lists(const System &system);
+  void evaluate_part(const System &system, const Part &part);
 };
 
 // Fills order (n) with the atoms of one element after the other, and where those of an element begin. Throws
@@ -114,9 +113,9 @@ __device__ __forceinline__ Slots slots_of(const DeviceEdges &edges, int atom) {
   return {begin, edges.first[atom + 1] - edges.base - begin};
 }
 
-std::unique_ptr<DomainKernel> make_acsf(const std::vector<KernelInput> &members, Precision precision,
+std::unique_ptr<SystemKernel> make_acsf(const std::vector<KernelInput> &members, Precision precision,
                                         int device, std::string &reason);
-std::unique_ptr<DomainKernel> make_deep(const std::vector<KernelInput> &members, Precision precision,
+std::unique_ptr<SystemKernel> make_deep(const std::vector<KernelInput> &members, Precision precision,
                                         int device, std::string &reason);
 
 }  // namespace cuda

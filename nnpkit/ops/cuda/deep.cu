@@ -269,7 +269,7 @@ class DeepKernel : public CudaKernel {
 };
 
 template <typename T>
-std::unique_ptr<DomainKernel> make(const std::vector<KernelInput> &members, int device, std::string &reason) {
+std::unique_ptr<SystemKernel> make(const std::vector<KernelInput> &members, int device, std::string &reason) {
   auto kernel = std::make_unique<DeepKernel<T>>(members, device);
   if (kernel->shared_bytes() <= SHARED_MEMORY) return kernel;
   reason = "an embedding network that is too wide for the shared memory of a GPU";
@@ -278,7 +278,7 @@ std::unique_ptr<DomainKernel> make(const std::vector<KernelInput> &members, int 
 
 }  // namespace
 
-std::unique_ptr<DomainKernel> make_deep(const std::vector<KernelInput> &members, Precision precision,
+std::unique_ptr<SystemKernel> make_deep(const std::vector<KernelInput> &members, Precision precision,
                                         int device, std::string &reason) {
   for (const KernelInput &member : members)
     if (!Json::parse(member.metadata).find("tabulation")) {

@@ -24,7 +24,7 @@ int count_devices(std::string &reason) {
   return count;
 }
 
-std::unique_ptr<DomainKernel> make(const std::vector<KernelInput> &members, Precision precision, int device,
+std::unique_ptr<SystemKernel> make(const std::vector<KernelInput> &members, Precision precision, int device,
                                    std::string &reason) {
   if (members.empty()) throw std::runtime_error("a model without members");
   const int count = count_devices(reason);
@@ -73,7 +73,7 @@ __attribute__((visibility("default"))) int nnpkit_cuda_devices(char *reason, siz
   return count;
 }
 
-__attribute__((visibility("default"))) nnpkit::DomainKernel *nnpkit_cuda_kernel(
+__attribute__((visibility("default"))) nnpkit::SystemKernel *nnpkit_cuda_kernel(
     const std::vector<nnpkit::KernelInput> &members, nnpkit::Precision precision, int device,
     std::string &reason) {
   return nnpkit::cuda::make(members, precision, device, reason).release();

@@ -1,4 +1,4 @@
-// Forces and virial of a domain.
+// Forces and virial of a system.
 
 #include "cuda_kernel.h"
 
@@ -12,9 +12,9 @@ namespace {
 
 constexpr int CENTER = 11;  // energy, nine of the virial, square of the shortest distance
 
-struct DomainTask {
+struct SystemTask {
   DeviceEdges edges;
-  const int *centers, *neighbors;  // of the chunk: atoms of the domain
+  const int *centers, *neighbors;  // of the chunk: atoms of the rank
   const double *positions, *energy, *gradient;
   const int *atom_types;
   double *edge_vec, *forces, *rows;  // rows (centres, CENTER)
@@ -22,7 +22,7 @@ struct DomainTask {
 };
 
 // Edge vectors of all pairs in the lists, and the shortest around every centre.
-__global__ void edges_of_centers(DomainTask task) {
+__global__ void edges_of_centers(SystemTask task) {
   const int atom = item_of_warp(task.edges.n_atoms), lane = threadIdx.x % WARP;
   if (atom < 0) return;
   const Slots slots = slots_of(task.edges, atom);
@@ -48,7 +48,7 @@ __global__ void edges_of_centers(DomainTask task) {
 }
 
 // Energy and virial of every centre; with g = dE/dr_ij, F_i += g. A centre is nobody else's.
-__global__ void sums_of_centers(DomainTask task) {
+__global__ void sums_of_centers(SystemTask task) {
   const int atom = item_of_warp(task.edges.n_atoms), lane = threadIdx.x % WARP;
   if (atom < 0) return;
   const Slots slots = slots_of(task.edges, atom);
@@ -120,18 +120,18 @@ __global__ void sum_rows(const double *rows, int n, double *result) {
 
 }  // namespace
 
-void CudaKernel::evaluate(const Domain &domain, DomainResults &results) {
+void CudaKernel::evaluate(const System &system, SystemResults &results) {
   check(cudaSetDevice(device), "choosing the device");
-  const int64_t n_all = domain.n_all, n_centers = domain.n_centers;
-  const bool other_types = lists.types.size() != static_cast<size_t>(n_all) ||
-                           !std::equal(lists.types.begin(), lists.types.end(), domain.types);
-  if (domain.new_lists) keep_lists(domain);
-  if (domain.new_lists || other_types) keep_types(domain);
-  std::copy_n(domain.positions, 3 * n_all, positions.host(3 * n_all));
+  const int64_t n_all = system.n_all, n_centers = system.n_centers;
+  if (system.new_lists) {
+    keep_lists(system);
+    keep_types(system);
+  }
+  std::copy_n(system.positions, 3 * n_all, positions.host(3 * n_all));
   positions.send(3 * n_all, stream);
   cleared(forces, 3 * n_all, stream);
   centers.room(n_centers * CENTER + 1);
-  for (const Part &part : lists.parts) evaluate_part(domain, part);
+  for (const Part &part : lists.parts) evaluate_part(system, part);
 
   constexpr int BLOCKS = 256;
   double *const partial = totals.room((BLOCKS + 1) * CENTER);
@@ -141,33 +141,33 @@ void CudaKernel::evaluate(const Domain &domain, DomainResults &results) {
   double *const back = results_back.room(CENTER + 3 * n_all + n_centers * CENTER);
   fetch(back, partial, CENTER, stream);
   fetch(back + CENTER, forces.get(), 3 * n_all, stream);
-  if (domain.per_center) fetch(back + CENTER + 3 * n_all, centers.get(), n_centers * CENTER, stream);
+  if (system.per_center) fetch(back + CENTER + 3 * n_all, centers.get(), n_centers * CENTER, stream);
   check(cudaStreamSynchronize(stream), "evaluating the model");
   results.energy = back[0];
   std::copy_n(back + 1, 9, results.virial);
   results.closest_squared = back[CENTER - 1];
   results.forces = back + CENTER;
-  results.centers = domain.per_center ? back + CENTER + 3 * n_all : nullptr;
+  results.centers = system.per_center ? back + CENTER + 3 * n_all : nullptr;
 }
 
-void CudaKernel::evaluate_part(const Domain &domain, const Part &part) {
-  (void)domain;
+void CudaKernel::evaluate_part(const System &system, const Part &part) {
+  (void)system;
   const int n_atoms = part.end - part.begin;
-  DomainTask task{};
+  SystemTask task{};
   task.edges = {n_atoms,
                 part.n_slots,
                 part.base,
                 lists.first.get() + part.begin,
-                domain_vec.room(3 * static_cast<int64_t>(lists.most_slots) + 1),
-                domain_type.room(lists.most_slots + 1),
+                system_vec.room(3 * static_cast<int64_t>(lists.most_slots) + 1),
+                system_type.room(lists.most_slots + 1),
                 lists.center_types.get() + part.begin,
                 lists.order.get() + part.begin};
   task.centers = lists.centers.get() + part.begin;
   task.neighbors = lists.neighbors.get() + part.base;
   task.positions = positions.device();
   task.atom_types = lists.atom_types.get();
-  task.edge_vec = domain_vec.get();
-  task.neighbor_type = domain_type.get();
+  task.edge_vec = system_vec.get();
+  task.neighbor_type = system_type.get();
   task.forces = forces.get();
   task.rows = centers.get() + static_cast<int64_t>(part.begin) * CENTER;
   const int64_t blocks = blocks_for(n_atoms, WARPS);
@@ -186,29 +186,29 @@ void CudaKernel::evaluate_part(const Domain &domain, const Part &part) {
 }
 
 // Chunks, and for each of them its slots sorted by neighbour.
-void CudaKernel::keep_lists(const Domain &domain) {
-  const int n_centers = domain.n_centers;
-  if (domain.offsets[n_centers] > INT_MAX) throw std::runtime_error("too many neighbours for one GPU");
+void CudaKernel::keep_lists(const System &system) {
+  const int n_centers = system.n_centers;
+  if (system.offsets[n_centers] > INT_MAX) throw std::runtime_error("too many neighbours for one GPU");
   lists.parts.clear();
   lists.most_slots = 0;
-  std::vector<int> first(domain.offsets, domain.offsets + n_centers + 1), atoms, atom_first,
-      count(domain.n_all);
+  std::vector<int> first(system.offsets, system.offsets + n_centers + 1), atoms, atom_first,
+      count(system.n_all);
   std::vector<int> slots(first.back());
   for (int begin = 0; begin < n_centers;) {
     int end = begin + 1, most = first[end] - first[begin];
-    const int limit = domain.chunk > 0 ? domain.chunk : CHUNK_ATOMS;
+    const int limit = system.chunk > 0 ? system.chunk : CHUNK_ATOMS;
     for (; end < n_centers && end - begin < limit && first[end + 1] - first[begin] <= CHUNK_SLOTS; end++)
       most = std::max(most, first[end + 1] - first[end]);
     const int base = first[begin], n_slots = first[end] - base, first_atom = static_cast<int>(atoms.size());
     for (int e = base; e < base + n_slots; e++)
-      if (count[domain.neighbors[e]]++ == 0) atoms.push_back(domain.neighbors[e]);
+      if (count[system.neighbors[e]]++ == 0) atoms.push_back(system.neighbors[e]);
     int at = base;
     for (size_t a = first_atom; a < atoms.size(); a++) {
       atom_first.push_back(at);
       at += count[atoms[a]];
       count[atoms[a]] = atom_first.back();
     }
-    for (int e = base; e < base + n_slots; e++) slots[count[domain.neighbors[e]]++] = e - base;
+    for (int e = base; e < base + n_slots; e++) slots[count[system.neighbors[e]]++] = e - base;
     for (size_t a = first_atom; a < atoms.size(); a++) count[atoms[a]] = 0;
     const int n_atoms = static_cast<int>(atoms.size()) - first_atom;
     lists.parts.push_back({begin, end, base, n_slots, most, first_atom, n_atoms, {}});
@@ -216,25 +216,24 @@ void CudaKernel::keep_lists(const Domain &domain) {
     begin = end;
   }
   atom_first.push_back(first.back());
-  copy(lists.centers, domain.centers, n_centers, stream);
+  copy(lists.centers, system.centers, n_centers, stream);
   copy(lists.first, first.data(), n_centers + 1, stream);
-  copy(lists.neighbors, domain.neighbors, first.back(), stream);
+  copy(lists.neighbors, system.neighbors, first.back(), stream);
   copy(lists.reverse_atom, atoms.data(), static_cast<int64_t>(atoms.size()), stream);
   copy(lists.reverse_first, atom_first.data(), static_cast<int64_t>(atom_first.size()), stream);
   copy(lists.reverse_slot, slots.data(), first.back(), stream);
 }
 
 // The elements of the atoms, and the atoms of every chunk by element.
-void CudaKernel::keep_types(const Domain &domain) {
-  lists.types.assign(domain.types, domain.types + domain.n_all);
-  std::vector<int> types(domain.n_centers), order(domain.n_centers);
-  for (int i = 0; i < domain.n_centers; i++) types[i] = domain.types[domain.centers[i]];
+void CudaKernel::keep_types(const System &system) {
+  std::vector<int> types(system.n_centers), order(system.n_centers);
+  for (int i = 0; i < system.n_centers; i++) types[i] = system.types[system.centers[i]];
   for (Part &part : lists.parts)
     sort_by_type(types.data() + part.begin, part.end - part.begin, n_types, order.data() + part.begin,
                  part.type_begin);
-  copy(lists.atom_types, domain.types, domain.n_all, stream);
-  copy(lists.center_types, types.data(), domain.n_centers, stream);
-  copy(lists.order, order.data(), domain.n_centers, stream);
+  copy(lists.atom_types, system.types, system.n_all, stream);
+  copy(lists.center_types, types.data(), system.n_centers, stream);
+  copy(lists.order, order.data(), system.n_centers, stream);
 }
 
 }  // namespace cuda
