@@ -37,7 +37,7 @@ constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};
 // the same frame in single precision: rounding, not tampering
 constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};
 
-// One line a user can read out of the pages that libtorch may write.
+// One line a user can read out of the pages that libtorch may write, without bytes that are no text.
 std::string first_line(const std::string &text) {
   std::istringstream lines(text);
   std::string line, found;
@@ -45,6 +45,8 @@ std::string first_line(const std::string &text) {
     if (found.empty()) found = line;
     if (line.rfind("RuntimeError:", 0) == 0) found = line;  // the end of a TorchScript traceback
   }
+  for (char &c : found)
+    if (c < ' ' || c > '~') c = '?';
   return found;
 }
 

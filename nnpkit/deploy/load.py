@@ -336,7 +336,7 @@ def _read_metadata(content: bytes, where: str) -> str:
             if not any(name.endswith("/constants.pkl") for name in names):
                 raise InputError("no TorchScript file", where=where, expected=_KINDS)
             extra = [name for name in names if name.endswith("/extra/" + METADATA_FILE)]
-            return archive.read(extra[0]).decode("utf-8", errors="replace") if extra else ""
+            return archive.read(extra[0]).decode("utf-8") if extra else ""
     except _DAMAGED_ZIP as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"no model file ({reason})", where=where, expected=_KINDS) from None
