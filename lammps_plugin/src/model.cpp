@@ -32,10 +32,8 @@ namespace {
 struct Tolerance {
   double energy, gradient;
 };
-// what every loader of a model.pt asks for
-constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};
-// the same frame in single precision: rounding, not tampering
-constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};
+constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};        // what every loader of a model.pt asks for
+constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};  // in single precision: rounding, not tampering
 
 // One line a user can read out of the pages that libtorch may write, without bytes that are no text.
 std::string first_line(const std::string &text) {
@@ -45,8 +43,7 @@ std::string first_line(const std::string &text) {
     if (found.empty()) found = line;
     if (line.rfind("RuntimeError:", 0) == 0) found = line;  // the end of a TorchScript traceback
   }
-  for (char &c : found)
-    if (c < ' ' || c > '~') c = '?';
+  std::replace_if(found.begin(), found.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
   return found;
 }
 
