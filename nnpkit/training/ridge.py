@@ -16,8 +16,8 @@ class Ridge:
     """The term ``strength * |w|^2`` in what every update minimises, w being the weights without the biases.
 
     For a gradient optimizer it is added to the loss. A Kalman update minimises squared residuals in units of their
-    variance; there the term is a prior, in the form of one more observation at every update: that a weight, drawn at
-    random from all n, is zero, with the variance ``1 / (n strength)``, which is the term on average.
+    variance; there the term is a prior, in the form of one more observation at every update: that the sum of all
+    weights with random signs is zero, with the variance ``1 / strength``, which is the term on average.
 
     Parameters
     ----------
@@ -26,20 +26,12 @@ class Ridge:
     parameters : sequence of Tensor
         Of the networks, in the order of the columns of the Jacobian; vectors are biases and not concerned.
     seed : int
-        Decides which weights are observed.
+        Of the signs.
     """
 
     def __init__(self, strength: float, parameters: Sequence[Tensor], seed: int) -> None:
         self.strength, self.parameters = strength, list(parameters)
-        sizes = [p.numel() for p in self.parameters]
-        starts = [sum(sizes[:n]) for n in range(len(sizes))]
-        self.columns = torch.cat(
-            [
-                torch.arange(a, a + n)
-                for p, a, n in zip(self.parameters, starts, sizes, strict=True)
-                if p.ndim > 1
-            ]
-        )
+        self.concerned = torch.cat([torch.full((p.numel(),), p.ndim > 1) for p in self.parameters])
         self.generator = torch.Generator().manual_seed(seed)
 
     def penalty(self) -> Tensor:
@@ -48,15 +40,14 @@ class Ridge:
         return self.strength * torch.stack(squares).sum()
 
     def observed(self, measurement: Measurement) -> Measurement:
-        """The measurement with one observation of a weight more."""
-        column = int(self.columns[int(torch.randint(len(self.columns), (), generator=self.generator))])
-        value = torch.cat([p.detach().reshape(-1) for p in self.parameters])[column]
-        row = measurement.jacobian.new_zeros(1, measurement.jacobian.shape[1])
-        row[0, column] = 1.0
-        variance = measurement.noise.new_tensor([1.0 / (len(self.columns) * self.strength)])
+        """The measurement with one observation more."""
+        signs = torch.randint(2, self.concerned.shape, generator=self.generator) * 2 - 1
+        row = (signs * self.concerned).to(measurement.jacobian.dtype)
+        weights = torch.cat([p.detach().reshape(-1) for p in self.parameters]).to(row.dtype)
+        variance = measurement.noise.new_tensor([1.0 / self.strength])
         return Measurement(
-            torch.cat([measurement.residual, -value.reshape(1).to(measurement.residual.dtype)]),
-            torch.cat([measurement.jacobian, row]),
+            torch.cat([measurement.residual, -(row @ weights).reshape(1)]),
+            torch.cat([measurement.jacobian, row.unsqueeze(0)]),
             torch.cat([measurement.noise, variance]),
         )
 
