@@ -86,9 +86,9 @@ static void describe(const Center<T> &center, Workspace<T> &ws) {
   int chunk = 0;
   for (int g = 0; g < center.n_groups; g++) {
     const AngularGroup<T> &group = center.groups[g];
-    const int end = ws.begin[group.first] + ws.count[group.first];
+    const Sides sides = sides_of(ws, group);
     for (int f = 0; f < group.n_functions * W; f++) ws.lane_sums[f] = 0.0;
-    for (int next = ws.begin[group.first]; next < end; chunk++) {
+    for (int next = sides.row_begin; next < sides.row_end; chunk++) {
       int rows = 0;
       const int n = find_triplets<T, false>(center, ws, group, next, nullptr, bits, row_slot, nullptr, &rows);
       ws.chunk_triplets[chunk] = n;
@@ -97,7 +97,7 @@ static void describe(const Center<T> &center, Workspace<T> &ws) {
       evaluate_triplets(center, ws, group, kept, n);
       sum_functions(group, ws, kept);
       begin = kept.end;
-      for (int row = 0; row < rows; row++) bits += row_vectors(ws, group, row_slot[row]);
+      for (int row = 0; row < rows; row++) bits += row_vectors<T>(sides, row_slot[row]);
       row_slot += rows;
     }
     ws.group_chunks[g] = chunk;

@@ -136,7 +136,8 @@ static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const u
                          const int32_t *row_slot, int rows) {
   typedef Vector<T> V;
   constexpr int W = WIDTH<T>;
-  const int n_slots = ws.n_slots, line = ws.line, end = ws.begin[group.second] + ws.count[group.second];
+  const Sides sides = sides_of(ws, group);
+  const int n_slots = ws.n_slots, line = ws.line;
   T *const own = ws.sums, *const sum_x = own + n_slots, *const sum_y = sum_x + n_slots,
            *const sum_z = sum_y + n_slots;
   const T *const x = ws.x, *const y = ws.y, *const z = ws.z, *const inverse = ws.inverse;
@@ -147,7 +148,7 @@ static void add_triplets(const AngularGroup<T> &group, Workspace<T> &ws, const u
     const int j = row_slot[row];
     const T xj = x[j], yj = y[j], zj = z[j];
     V s0_sum = {}, both_sum = {}, angle_sum = {}, s2_sum = {}, x_sum = {}, y_sum = {}, z_sum = {};
-    for (int k = row_start(ws, group, j); k < end; k += W) {
+    for (int k = row_start<T>(sides, j); k < sides.column_end; k += W) {
       const unsigned bits = *bits_of++;
       const V s0 = load_packed(from, bits), both = load_packed(from + line, bits);
       const V angle = load_packed(from + 2 * line, bits), b = load_packed(from + 3 * line, bits);

@@ -98,7 +98,7 @@ class AcsfKernel : public Kernel {
 
   Workspace<T> ws{};
   Buffer<int> counts, chunks;
-  Buffer<T> slots, triplets, kept, jacobian;
+  Buffer<T> slots, triplets, kept, jacobian, records, gathered;
   Buffer<int32_t> rows;
   Buffer<uint16_t> bits;
   Buffer<int64_t> slot_edges;
@@ -258,7 +258,7 @@ class AcsfKernel : public Kernel {
             most_radial = 0;
     for (int g = 0; g < center.n_groups; g++) {
       const AngularGroup<T> &group = center.groups[g];
-      const int64_t a = ws.count[group.first], b = ws.count[group.second];
+      const auto [a, b] = std::minmax<int64_t>({ws.count[group.first], ws.count[group.second]});
       const int64_t n = group.first == group.second ? a * (a - 1) / 2 : a * b, chunks = n / CHUNK + 1;
       const int64_t arrays = 4 + group.n_radial;
       longest = std::max(longest, CHUNK + b + stages.width);
@@ -273,6 +273,8 @@ class AcsfKernel : public Kernel {
     if (derivatives) {
       kept_size = kept_chunk;
       ws.jacobian = jacobian.room(4 * center.n_lanes * n_slots);
+      ws.records = records.room(8 * n_slots);
+      ws.gathered = gathered.room((center.n_radial_functions + center.n_lanes) * MEMBERS);
     }
     ws.kept = kept.room(kept_size + PADDING);
     const int64_t line = longest / PADDING * PADDING + 2 * PADDING;  // whole cache lines

@@ -131,6 +131,8 @@ struct Workspace {
   // of each piece, one after the other: (n_slots, 4, lanes), the derivatives of each function by the place of
   // a neighbour: a coefficient of its own vector, and a vector to subtract
   T *jacobian;
+  T *records;   // (n_slots, 8), see acsf_jacobian.h
+  T *gathered;  // (functions or lanes, MEMBERS)
 
   int line;  // arrays of the triplets of a chunk have this distance
   T *side2, *legs2, *product, *envelopes, *third;

@@ -6,7 +6,7 @@
 
 #include "acsf_cutoff.h"
 #include "acsf_plan.h"
-#include "simd.h"
+#include "simd_packing.h"
 
 namespace nnpkit {
 namespace NNPKIT_ISA {
@@ -53,26 +53,42 @@ NNPKIT_INLINE int slot_of(const T *partner) {
   return static_cast<int>(slot);
 }
 
+// Slots of the neighbours j, which make the rows, and k, which make the columns: rows of the element that has
+// fewer neighbours, so that there are few of them and long ones.
+struct Sides {
+  bool same;
+  int row_begin, row_end, column_begin, column_end;
+};
+
+template <typename T>
+NNPKIT_INLINE Sides sides_of(const Workspace<T> &ws, const AngularGroup<T> &group) {
+  const bool swap = ws.count[group.second] < ws.count[group.first];
+  const int row = swap ? group.second : group.first, column = swap ? group.first : group.second;
+  return {row == column, ws.begin[row], ws.begin[row] + ws.count[row], ws.begin[column],
+          ws.begin[column] + ws.count[column]};
+}
+
 // The first vector of neighbours k in the row of j: at a whole number of vectors, so that it may begin with
 // neighbours that are not meant.
 template <typename T>
-NNPKIT_INLINE int row_start(const Workspace<T> &ws, const AngularGroup<T> &group, int j) {
-  const int begin = ws.begin[group.second];
-  return group.first == group.second ? begin + (j + 1 - begin) / WIDTH<T> * WIDTH<T> : begin;
+NNPKIT_INLINE int row_start(const Sides &sides, int j) {
+  const int begin = sides.column_begin;
+  return sides.same ? begin + (j + 1 - begin) / WIDTH<T> * WIDTH<T> : begin;
 }
 
 template <typename T>
-NNPKIT_INLINE int row_vectors(const Workspace<T> &ws, const AngularGroup<T> &group, int j) {
-  const int end = ws.begin[group.second] + ws.count[group.second];
-  return (end - row_start(ws, group, j) + WIDTH<T> - 1) / WIDTH<T>;
+NNPKIT_INLINE int row_vectors(const Sides &sides, int j) {
+  return (sides.column_end - row_start<T>(sides, j) + WIDTH<T> - 1) / WIDTH<T>;
 }
 
 // Pairs of neighbours, j before k, whose triplet contributes, packed into dense arrays: whole rows of j,
 // `next` and those that follow, until there are CHUNK of them. Returns how many. Where they are is kept as
 // the slots of k or as bits for each vector of k.
 template <typename T, bool SLOTS>
-static int find_triplets(const Center<T> &center, Workspace<T> &ws, const AngularGroup<T> &group, int &next,
-                         T *partner, uint16_t *bits_of, int32_t *row_slot, int32_t *row_begin, int *n_rows) {
+__attribute__((noinline)) static int find_triplets(const Center<T> &center, Workspace<T> &ws,
+                                                   const AngularGroup<T> &group, int &next, T *partner,
+                                                   uint16_t *bits_of, int32_t *row_slot, int32_t *row_begin,
+                                                   int *n_rows) {
   typedef Vector<T> V;
   typedef Integers<T> I;
   typedef typename Lanes<T>::Integer Integer;
@@ -83,19 +99,17 @@ static int find_triplets(const Center<T> &center, Workspace<T> &ws, const Angula
   const T *const fc = ws.envelope + group.cutoff * ws.n_slots;
   T *const side2 = ws.side2, *const legs2 = ws.legs2, *const product = ws.product,
            *const envelope = ws.envelopes;
-  const bool same = group.first == group.second;
-  const int first_end = ws.begin[group.first] + ws.count[group.first];
-  const int second_end = ws.begin[group.second] + ws.count[group.second];
+  const Sides sides = sides_of(ws, group);
   I lanes;
   for (int k = 0; k < W; k++) lanes[k] = k;
   int n = 0, rows = 0, j = next;
-  for (; j < first_end && n < CHUNK; j++) {
+  for (; j < sides.row_end && n < CHUNK; j++) {
     if (!(r2[j] < square)) continue;
-    const int row = n, start = row_start(ws, group, j);
+    const int row = n, start = row_start<T>(sides, j);
     const T xj = x[j], yj = y[j], zj = z[j], r2j = r2[j], inverse_j = inverse[j], fcj = fc[j];
     uint16_t *bits_at = bits_of;
-    unsigned wanted = same ? ~0u << (j + 1 - start) : ~0u;
-    for (int k = start; k < second_end; k += W) {
+    unsigned wanted = sides.same ? ~0u << (j + 1 - start) : ~0u;
+    for (int k = start; k < sides.column_end; k += W) {
       const V dx = load(x + k) - xj, dy = load(y + k) - yj, dz = load(z + k) - zj;
       const V side = dx * dx + dy * dy + dz * dz;
       const V r2k = load(r2 + k);

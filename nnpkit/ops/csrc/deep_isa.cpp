@@ -1,7 +1,7 @@
 // Stages of the Deep Potential for the instruction set NNPKIT_ISA; see deep_stages.h.
 
 #include "deep_stages.h"
-#include "simd.h"
+#include "simd_packing.h"
 
 #include <cstring>
 
