@@ -146,6 +146,11 @@ def make_project(config: ActiveConfig) -> Project:
     """The project that a configuration describes; the training YAML and all data are read."""
     training = load_config(config.training)
     data = training.data
+    if data.baseline is not None:
+        raise InputError(
+            "active learning explores with LAMMPS and committees, which have no baseline", where="data.baseline",
+            hint="train without, or run the steps by hand",
+        )  # fmt: skip
     arguments: dict[str, Any] = {
         "format": None if data.format == "auto" else data.format,
         "units": None if data.units == "auto" else data.units,

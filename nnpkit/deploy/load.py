@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -19,10 +16,11 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata
 from nnpkit.deploy.committee import Disagreement, disagreement
 from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
-from nnpkit.deploy.export import export_model, quiet_torchscript, self_test_deviation, unoptimized
-from nnpkit.deploy.metadata import METADATA_FILE, check_metadata, model_metadata
+from nnpkit.deploy.export import export_model, quiet_torchscript, unoptimized
+from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
 from nnpkit.deploy.seal import check_seal
 from nnpkit.deploy.tabulate import tabulation
@@ -41,16 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "Result", "load", "load_checkpoint", "whole_model"]
 
-_ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
-_GRADIENT_TOLERANCE = 1e-8  # eV/Å
 # Metadata that the model itself does not hold.
 _PROVENANCE = ("data_sha256", "min_distance", "training", "source", "tabulation", "baseline")
-_DAMAGED_ZIP = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-    KeyError, IndexError, OverflowError, MemoryError,
-)  # fmt: skip
-"""What Python's zip reader raises for one bad byte or another."""
-_KINDS = "a model.pt, a run folder, a checkpoint folder, a RuNNer folder with input.nn or a DeePMD model.yaml"
 
 
 @dataclass
@@ -295,7 +285,7 @@ def load(
     if latest is not None:
         return load_checkpoint(latest, best=True)
     found = "no model in this folder" if path.is_dir() else "there is no such file or folder"
-    raise InputError(found, where=str(path), expected=_KINDS)
+    raise InputError(found, where=str(path), expected=KINDS)
 
 
 def _load_runner(
@@ -314,7 +304,7 @@ def _load_archive(path: Path) -> LoadedModel:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
     check_seal(content, str(path))  # before a library opens it
-    metadata = check_metadata(_read_metadata(content, str(path)), str(path))
+    metadata = check_metadata(read_metadata(content, str(path)), str(path))
     with quiet_torchscript():
         try:
             module = torch.jit.load(io.BytesIO(content), map_location="cpu")
@@ -324,37 +314,8 @@ def _load_archive(path: Path) -> LoadedModel:
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    _check_numbers(module, str(path))
+    check_numbers(module, str(path))
     return LoadedModel(module, metadata, str(path))
-
-
-def _read_metadata(content: bytes, where: str) -> str:
-    """Text of the metadata; InputError if this is no TorchScript archive."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            if not any(name.endswith("/constants.pkl") for name in names):
-                raise InputError("no TorchScript file", where=where, expected=_KINDS)
-            extra = [name for name in names if name.endswith("/extra/" + METADATA_FILE)]
-            return archive.read(extra[0]).decode("utf-8") if extra else ""
-    except _DAMAGED_ZIP as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"no model file ({reason})", where=where, expected=_KINDS) from None
-
-
-def _check_numbers(module: nn.Module, where: str) -> None:
-    """Evaluate the self-test and compare with what was stored at export."""
-    try:
-        energy, gradient = self_test_deviation(module)
-    except (RuntimeError, AttributeError, TypeError) as failure:
-        reason = str(failure).strip().splitlines()[-1][:200]
-        raise InputError(f"the model cannot be evaluated ({reason})", where=where) from None
-    if not (energy <= _ENERGY_TOLERANCE and gradient <= _GRADIENT_TOLERANCE):
-        raise InputError(
-            f"the model fails its self-test: energies are off by {energy:.1e} of themselves, gradients by "
-            f"{gradient:.1e} eV/Å", where=where, expected=f"{_ENERGY_TOLERANCE:g} and {_GRADIENT_TOLERANCE:g}",
-            hint="the file was altered or this torch computes something else; export it again",
-        )  # fmt: skip
 
 
 def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:
