@@ -116,7 +116,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _deep_potentials_learn_from_groups(cls, values: Any) -> Any:
-        """Choose the schedule for a Deep Potential's Kalman filter, if none is given."""
+        """Choose the schedule and the forgetting of a Deep Potential's Kalman filter, where none is given."""
         model, training = (
             (values.get(key) or {} for key in ("model", "training")) if isinstance(values, dict) else ({}, {})
         )
@@ -126,10 +126,14 @@ class Config(Section):
         ):
             return values
         optimizer = training.get("optimizer") or {}
+        if not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
+            return values
+        training = {**training, "optimizer": {"forgetting": 1.0, **optimizer}}
+        values = {**values, "training": training}
         forces = training.get("force_training", "direct")
         forces = forces.get("kind", "direct") if isinstance(forces, dict) else forces
         if forces in ("subset", "taylor", "none", None):
             return values
-        if "schedule" in training or not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
+        if "schedule" in training:
             return values
         return {**values, "training": {**training, "schedule": {"kind": "groups"}}}
