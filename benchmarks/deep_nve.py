@@ -88,7 +88,7 @@ def main() -> None:
             drift = energy_drift(table[:, 1], table[:, 3], structure.n_atoms)
             n = min(len(table), 200 // EVERY + 1)
             result[label] = {
-                "steps": steps, "temperature": table[:, 2].mean(), **drift._asdict(),
+                "steps": steps, "temperature": float(table[:, 2].mean()), **drift._asdict(),
                 "difference": float(np.abs(table[:n, 3] - first[:n, 3]).max()),
             }  # fmt: skip
             print(label, result[label], flush=True)
