@@ -247,8 +247,7 @@ class Study:
             json.dump(result, stream, indent=1, ensure_ascii=False)
             stream.write("\n")
         if self.options.record:
-            record(self.home, result)
-            shutil.copyfile(self.folder / "result.json", self.home / "result.json")
+            record(self.home, result, self.folder)
         print(table(result["claims"]))
         print(f"figures and result.json are in {self.folder}")
         print("RESULT " + json.dumps(result))
@@ -277,13 +276,15 @@ def table(claims: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def record(home: Path, result: Mapping[str, Any]) -> None:
-    """Put the table of `result` between the marks in ``README.md``."""
+def record(home: Path, result: Mapping[str, Any], folder: Path) -> None:
+    """Put the table of `result` between the marks in ``README.md``, ``result.json`` and figures beside it."""
     path = home / "README.md"
     before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     with atomic_write(path) as stream:
         stream.write(f"{before}{_BEGIN}\n\n{table(result['claims'])}\n\n{_END}{after}")
+    for name in (folder / "result.json", *sorted(folder.glob("*.png"))):
+        shutil.copyfile(name, home / name.name)
 
 
 def recorded(home: Path) -> str:

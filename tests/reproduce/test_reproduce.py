@@ -117,7 +117,10 @@ def test_table_is_recorded_between_the_marks(tmp_path: Path):
         f"before\n{common._BEGIN}\nold\n{common._END}\nafter\n", encoding="utf-8"
     )
     claim = common.Claim("a | b", "1", "2", None)._asdict()
-    common.record(tmp_path, {"claims": [claim]})
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "result.json").write_text("{}", encoding="utf-8")
+    common.record(tmp_path, {"claims": [claim]}, tmp_path / "results")
+    assert (tmp_path / "result.json").exists()
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")

@@ -202,7 +202,7 @@ def draw(
                     *run.series("density_g_cm3"), color=color, linewidth=0.9, label=None if n else name
                 )
             for style, (rate, own) in zip((":", "-", "--"), fisher[kind].items(), strict=True):
-                counts, edges = np.histogram(np.log10(own.resolved), bins=25, density=True)
+                counts, edges = np.histogram(np.log10(own.resolved), bins=12, density=True)
                 spectrum.plot(
                     (edges[1:] + edges[:-1]) / 2, counts, style, color=color, label=f"{name} {rate:g}"
                 )
