@@ -22,7 +22,8 @@ namespace cuda {
 
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
-constexpr size_t SHARED_MEMORY = 48 << 10;  // bytes that a block of every device can have
+constexpr size_t SHARED_MEMORY =
+    47 << 10;  // of the 48 kB that every block may have: 1 kB is for fixed arrays
 
 inline void check(cudaError_t error, const char *doing) {
   if (error == cudaSuccess) return;
@@ -127,12 +128,13 @@ class DeviceStorage {
   std::vector<DeviceArray<char>> arrays;
 };
 
+// What is copied may go when this returns.
 template <typename T>
 void copy(DeviceArray<T> &to, const T *from, int64_t n, cudaStream_t stream) {
   T *const memory = to.room(n + 1);
-  if (n > 0)
-    check(cudaMemcpyAsync(memory, from, n * sizeof(T), cudaMemcpyHostToDevice, stream),
-          "lists to the device");
+  if (n == 0) return;
+  check(cudaMemcpyAsync(memory, from, n * sizeof(T), cudaMemcpyHostToDevice, stream), "lists to the device");
+  check(cudaStreamSynchronize(stream), "lists to the device");
 }
 
 template <typename T>
