@@ -73,8 +73,8 @@ def phonons(
     fractional = np.linalg.solve(structure.cell.T, structure.positions.T).T
     unit = PhonopyAtoms(symbols=structure.symbols, cell=cell, scaled_positions=fractional)
     widths = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    repeat = tuple(int(n) for n in np.maximum(1, np.ceil(extent / widths - 1e-6)))
-    phonon = Phonopy(unit, np.diag(repeat), primitive_matrix="auto", log_level=0)
+    a, b, c = (int(n) for n in np.maximum(1, np.ceil(extent / widths - 1e-6)))
+    phonon = Phonopy(unit, np.diag([a, b, c]), primitive_matrix="auto", log_level=0)
     phonon.generate_displacements(distance=_DISPLACEMENT)
     phonon.forces = [_forces(displaced, calculator) for displaced in phonon.supercells_with_displacements]
     phonon.produce_force_constants()
@@ -85,7 +85,7 @@ def phonons(
     dos = phonon.total_dos
     return Phonons(
         labels, distance, bands, np.asarray(dos.frequency_points), np.asarray(dos.dos),
-        float(phonon.mesh.frequencies.min()), repeat,
+        float(phonon.mesh.frequencies.min()), (a, b, c),
     )  # fmt: skip
 
 

@@ -289,19 +289,17 @@ def _data_card(report: Report) -> None:
     def row(title: str, value: Callable[[Mapping[str, Any]], object]) -> tuple[object, ...]:
         return (title, *(value(statistics[part]) for part in parts))
 
+    def counts(kind: str, names: Sequence[str], title: str) -> list[tuple[object, ...]]:
+        return [(title.format(n), *(statistics[part][kind].get(n, 0) for part in parts)) for n in names]
+
+    elements = list(dict.fromkeys(e for part in parts for e in statistics[part]["elements"]))
     rows = [
         row("Structures", lambda s: s["n_structures"]),
         row("of them periodic", lambda s: s["n_periodic"]),
         row("Atoms", lambda s: s["n_atoms"]),
         row("Atoms per structure", lambda s: span(s["atoms_per_structure"], 0)),
-        *(
-            row(f"{e} atoms", lambda s, e=e: s["elements"].get(e, 0))
-            for e in dict.fromkeys(e for part in parts for e in statistics[part]["elements"])
-        ),
-        *(
-            row(f"with {label}", lambda s, label=label: s["labels"].get(label, 0))
-            for label in ("energy", "forces", "stress")
-        ),
+        *counts("elements", elements, "{} atoms"),
+        *counts("labels", ["energy", "forces", "stress"], "with {}"),
         row("Energy, eV/atom", lambda s: span(s["energy_per_atom"])),
         row("RMS force component, eV/Å", lambda s: (s["forces"] or {}).get("component_rms")),
         row("Largest force, eV/Å", lambda s: (s["forces"] or {}).get("vector_max")),

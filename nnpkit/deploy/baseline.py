@@ -137,7 +137,7 @@ def make_baseline(spec: Mapping[str, Any]) -> ModelBaseline | AseBaseline | D3Ba
         If it cannot be made.
     """
     arguments = {key: value for key, value in spec.items() if key != "kind"}
-    return _KINDS[spec["kind"]](**arguments)  # type: ignore[no-any-return]
+    return _KINDS[spec["kind"]](**arguments)
 
 
 def subtract(

@@ -63,8 +63,6 @@ def here(folder, monkeypatch) -> Path:
             ["sensitivity", "train.yaml", "0.001", "0.01", "-o", "s", "--key", "training.optimizer.initial_covariance"],
             "0.001", {"by", "rows"},
         ),
-        (["learning-curve", "train.yaml", "-o", "lc", "--fractions", "0.4,1", "--set", "training.epochs=0"], "9",
-         {"by", "rows"}),
     ],
 )  # fmt: skip
 def test_questions(here, arguments: list[object], words: str, keys: set[str]) -> None:

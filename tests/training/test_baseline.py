@@ -250,7 +250,6 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     ("optimizer", "start"),
     [
         ("{kind: ekf}", "{run: first, freeze: [1]}"),
-        ("{kind: ekf}", "{run: first, freeze: [1], covariance: false}"),
         ("{kind: adam}", "{run: first/model.pt, freeze: ['networks.networks.*.layers.0.*']}"),
         ("{kind: lbfgs}", "{run: first, freeze: [-2]}"),
     ],
