@@ -331,8 +331,9 @@ void PairNNPKit::log_model(const std::string &file) {
                  info.energy_error, info.gradient_error, NNPKIT_TORCH_VERSION, info.nnpkit_version,
                  info.torch_version);
   if (!info.missing_baseline.empty())
-    error->warning(FLERR,
-                   "Pair style nnpkit: {} is a correction to {}, which the file does not hold; add it with pair "
-                   "style hybrid/overlay, or energies and forces are not those of the training data",
-                   file, info.missing_baseline);
+    error->warning(
+        FLERR,
+        "Pair style nnpkit: {} is a correction to {}, which the file does not hold; add it with pair "
+        "style hybrid/overlay, or energies and forces are not those of the training data",
+        file, info.missing_baseline);
 }

@@ -170,7 +170,8 @@ def _crystal(report: Report, structure: Structure, calculator: NnpkitCalculator)
         ]
         names = ("xx", "yy", "zz", "yz", "xz", "xy")
         matrix = [
-            (name, *(np.round(row, 1) + 0.0).tolist()) for name, row in zip(names, elastic.constants, strict=True)
+            (name, *(np.round(row, 1) + 0.0).tolist())
+            for name, row in zip(names, elastic.constants, strict=True)
         ]
         words = table(["GPa", *names], matrix, [0])
         if not elastic.stable:

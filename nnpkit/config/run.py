@@ -305,9 +305,7 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
     baseline = None if data.baseline is None else data.baseline.spec
     model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
-    export_model(
-        model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None
-    )
+    export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None)
     folder.write_json("summary.json", summary)
     console.print(
         f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; the best epoch was "

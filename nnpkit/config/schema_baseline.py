@@ -15,7 +15,9 @@ class ModelBaselineSettings(Section):
     """Another potential of nnpkit: `model.pt` then holds both, and every program that loads it gets their sum."""
 
     kind: Literal["model"] = Field("model", description="Kind of the baseline.")
-    file: str = Field(description="model.pt or folder of a run, relative to the current folder; no committee.")
+    file: str = Field(
+        description="model.pt or folder of a run, relative to the current folder; no committee."
+    )
 
 
 class AseBaselineSettings(Section):

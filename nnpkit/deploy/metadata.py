@@ -129,7 +129,9 @@ def _common_baseline(members: Sequence[Mapping[str, Any]]) -> Any:
     """
     missing = [None if (b := member.get("baseline")) is None or b["included"] else b for member in members]
     if any(b != missing[0] for b in missing):
-        raise InputError("the members are corrections to different baselines", expected="the same data.baseline")
+        raise InputError(
+            "the members are corrections to different baselines", expected="the same data.baseline"
+        )
     return missing[0]
 
 
