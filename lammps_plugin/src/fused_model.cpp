@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <limits>
 #include <stdexcept>
+#include <thread>
 
 namespace nnpkit {
 
@@ -25,7 +27,7 @@ double at_least(double largest, double deviation) {  // NaN stays
 }  // namespace
 
 std::unique_ptr<FusedModel> FusedModel::make(const std::vector<KernelInput> &members, Arithmetic precision,
-                                             int gpu, std::string &reason) {
+                                             int gpu, int n_threads, std::string &reason) {
   auto model = std::make_unique<FusedModel>();
   model->n_members = static_cast<int>(members.size());
   if (gpu >= 0) {
@@ -37,6 +39,8 @@ std::unique_ptr<FusedModel> FusedModel::make(const std::vector<KernelInput> &mem
     const Isa isa = choose_isa();
     model->kernel = make_kernel(members, precision_of(precision), isa, reason);
     model->place = isa_name(isa);
+    for (int n = 1; n < n_threads && model->kernel; n++)
+      model->helpers.push_back(make_kernel(members, precision_of(precision), isa, reason));
   }
   return model->kernel ? std::move(model) : nullptr;
 }
@@ -76,13 +80,49 @@ void FusedModel::evaluate(const NeighborGraph &graph, const Request &request, Ev
     results.atom_extrapolations = result.atom_extrapolations.data();
     results.function_extrapolations = result.function_extrapolations.data();
   }
-  Timing timing;
   const Edges edges{graph.edge_vec.data(), graph.neighbor_type.data(), graph.offsets.data(),
                     graph.types.data(), graph.n_atoms()};
-  kernel->evaluate(edges, !members, results, &timing);
-  result.descriptor_seconds += timing.descriptor;
-  result.network_seconds += timing.network;
-  result.gradient_seconds += timing.gradient;
+  evaluate_parts(edges, !members, results, result.function_extrapolations.size());
+  for (const Timing &timing : timings) {  // of threads that run side by side
+    result.descriptor_seconds += timing.descriptor / n_threads();
+    result.network_seconds += timing.network / n_threads();
+    result.gradient_seconds += timing.gradient / n_threads();
+  }
+}
+
+void FusedModel::evaluate_parts(const Edges &edges, bool mean_only, const Results &results, size_t n_counts) {
+  const int64_t n_parts = n_threads(), n_rows = mean_only ? 1 : n_members;
+  timings.assign(n_parts, {});
+  if (n_parts == 1) return kernel->evaluate(edges, mean_only, results, timings.data());
+  extrapolations.resize(n_parts);
+  std::vector<std::exception_ptr> failures(n_parts);
+  const auto evaluate_part = [&](int64_t part) {
+    try {
+      const int64_t first = edges.n_atoms * part / n_parts, last = edges.n_atoms * (part + 1) / n_parts;
+      const int64_t edge = edges.offsets[first] - edges.offsets[0];
+      Results own{results.atomic_energy + n_rows * first, results.gradient + 3 * n_rows * edge};
+      if (results.atom_extrapolations) own.atom_extrapolations = results.atom_extrapolations + first;
+      if (results.function_extrapolations) {
+        extrapolations[part].assign(n_counts, 0);
+        own.function_extrapolations = extrapolations[part].data();
+      }
+      Kernel &mine = part == 0 ? *kernel : *helpers[part - 1];
+      mine.evaluate(
+          {edges.edge_vec, edges.neighbor_type, edges.offsets + first, edges.types + first, last - first},
+          mean_only, own, &timings[part]);
+    } catch (...) {
+      failures[part] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int64_t part = 1; part < n_parts; part++) threads.emplace_back(evaluate_part, part);
+  evaluate_part(0);
+  for (std::thread &thread : threads) thread.join();
+  for (const std::exception_ptr &failure : failures)
+    if (failure) std::rethrow_exception(failure);
+  if (results.function_extrapolations)
+    for (const auto &counts : extrapolations)
+      for (size_t f = 0; f < counts.size(); f++) results.function_extrapolations[f] += counts[f];
 }
 
 }  // namespace nnpkit

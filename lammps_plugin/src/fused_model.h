@@ -27,13 +27,14 @@ struct Deviation {
 
 class FusedModel {
  public:
-  // On a GPU, or, for -1, on the processor. Null, with a line of reason, if there is no kernel for this
-  // model.
+  // On a GPU, or, for -1, on the processor, where so many threads share the atoms. Null, with a line of
+  // reason, if there is no kernel for this model.
   static std::unique_ptr<FusedModel> make(const std::vector<KernelInput> &members, Arithmetic precision,
-                                          int gpu, std::string &reason);
+                                          int gpu, int n_threads, std::string &reason);
 
   Deviation deviation(const StoredTest &test, int64_t n_elements);
   int n_functions() const { return kernel->n_functions(); }
+  int n_threads() const { return 1 + static_cast<int>(helpers.size()); }
   double table_tolerance() const { return kernel->table_tolerance(); }
   std::string name() const { return "fused, " + place; }  // "fused, avx512" or "fused, cuda"
   bool takes_systems() const { return whole != nullptr; }
@@ -42,8 +43,14 @@ class FusedModel {
   void evaluate(const System &system, SystemResults &results) { whole->evaluate(system, results); }
 
  private:
+  // Every thread takes a range of the atoms, with a kernel of its own.
+  void evaluate_parts(const Edges &edges, bool mean_only, const Results &results, size_t n_counts);
+
   std::unique_ptr<Kernel> kernel;
-  SystemKernel *whole = nullptr;  // the same, if it takes all atoms of a rank at once
+  std::vector<std::unique_ptr<Kernel>> helpers;      // of the other threads
+  std::vector<Timing> timings;                       // of each thread
+  std::vector<std::vector<int64_t>> extrapolations;  // (n_elements, n_functions) of each
+  SystemKernel *whole = nullptr;                     // the same, if it takes all atoms of a rank at once
   std::string place;
   int n_members = 1;
 };

@@ -235,11 +235,11 @@ class TorchModel : public Model {
       const std::vector<KernelInput> members = kernel_inputs();
       const StoredTest stored = test.as_vectors();
       const auto n_elements = static_cast<int64_t>(description.elements.size());
-      fused = FusedModel::make(members, Arithmetic::FLOAT64, place, reason);
+      fused = FusedModel::make(members, Arithmetic::FLOAT64, place, placement.threads, reason);
       if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST)))
         throw std::runtime_error("the kernel does not reproduce the self-test");
       if (fused && placement.precision != Arithmetic::FLOAT64) {
-        fused = FusedModel::make(members, placement.precision, place, reason);
+        fused = FusedModel::make(members, placement.precision, place, placement.threads, reason);
         if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST_SINGLE)))
           throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
       }

@@ -24,7 +24,7 @@ struct Placement {
   Device device = Device::AUTO;
   Arithmetic precision = Arithmetic::FLOAT64;
   bool fused = true;     // use the fused kernel where there is one for this model, else TorchScript
-  int threads = 1;       // torch threads of this rank
+  int threads = 1;       // of this rank
   int rank_on_node = 0;  // chooses among the GPUs of a node
 };
 

@@ -79,6 +79,7 @@ def check(
     ("ranks", "options", "settings", "percentile"),
     [
         (1, "", {}, 95.0),
+        (1, "omp 3", {}, 95.0),
         (2, "kernel torchscript chunk 7 percentile 50", {"units": "real"}, 50.0),
         (4, "percentile 0", {"processors": "1 1 4"}, 0.0),  # ranks without atoms
     ],
@@ -109,16 +110,17 @@ def test_single_point(
 
 
 def test_steps_that_are_not_observed_have_the_same_forces(committee_folder: Path) -> None:
-    """Members on every step, or the mean alone: the trajectory is the same."""
+    """Members on every step, or the mean alone, with one thread or three: the trajectory is the same."""
     write_data(committee_folder / "data.lmp", random_structure(30, TRICLINIC, seed=21))
     run = "velocity all create 100 1\nfix 1 all nve\ntimestep 0.0001\nthermo 1\nrun 7\n"
     dump = "dump d all custom 7 dump id x y z\ndump_modify d sort id format float %.17g\n"
     positions = []
-    for options in ("", "every 5"):
+    for options in ("", "every 5", "omp 3"):
         result = lmp(committee_folder, setup() + potential(options) + dump + run, 2)
         assert result.returncode == 0, result.output
         positions.append(result.dump())
     np.testing.assert_allclose(positions[0], positions[1], rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(positions[0], positions[2])  # threads have atoms of their own
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
