@@ -40,11 +40,11 @@ from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.export import export_model, make_self_test, quiet_torchscript, unoptimized
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
-from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.models.build import build_model, initialise
 from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.scaling import FeatureStatistics
+from nnpkit.seal import seal
 
 ELEMENTS = ["O", "H"]
 LOADERS = ("python", "lammps")

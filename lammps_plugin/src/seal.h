@@ -1,4 +1,4 @@
-// The checksum at the end of a model file; see nnpkit/deploy/seal.py.
+// The checksum at the end of a model file; see nnpkit/seal.py.
 
 #ifndef NNPKIT_SEAL_H
 #define NNPKIT_SEAL_H

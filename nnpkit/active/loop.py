@@ -21,7 +21,7 @@ from nnpkit.active.exploration import prepare_run, strained
 from nnpkit.active.explore_worker import read_candidates
 from nnpkit.active.labeller import Labeller
 from nnpkit.active.labelling import EXPECTED_ENERGY
-from nnpkit.active.programs import import_ahead, python
+from nnpkit.active.programs import python
 from nnpkit.active.project import (
     Folders,
     Project,
@@ -97,7 +97,6 @@ class Loop:
     def run(self) -> str:
         """Go on until the loop ends or is stopped; why it ended."""
         self.store.log_session(self.began)
-        import_ahead("parsl", "skmatter.sample_selection")
         try:
             with self.executor:
                 self._step(0, "begin", self._begin)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnpkit.errors import InputError
 
-__all__ = ["end_group", "end_with_parent", "import_ahead", "python", "run_program"]
+__all__ = ["end_group", "end_with_parent", "python", "run_program"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -30,17 +28,6 @@ def end_with_parent() -> None:
 def python(module: str, *arguments: str | Path) -> list[str]:
     """Command that runs a module of this package with this Python."""
     return [sys.executable, "-m", module, *map(str, arguments)]
-
-
-def import_ahead(*modules: str) -> None:
-    """Import modules in a thread of its own, so that whoever needs them later need not wait; without them, nothing."""
-
-    def work() -> None:
-        for name in modules:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-
-    threading.Thread(target=work, daemon=True).start()
 
 
 def run_program(

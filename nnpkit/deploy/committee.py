@@ -26,11 +26,11 @@ from nnpkit.deploy.export import (
     unoptimized,
 )
 from nnpkit.deploy.metadata import METADATA_FILE, committee_metadata
-from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential, forces_from_edges
+from nnpkit.seal import seal
 
 __all__ = ["Disagreement", "disagreement", "export_committee"]
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from nnpkit.data.graph import Graph, build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
-from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.seal import seal
 
 __all__ = [
     "ExportedModel",

@@ -22,7 +22,6 @@ from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.export import export_model, quiet_torchscript, unoptimized
 from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
-from nnpkit.deploy.seal import check_seal
 from nnpkit.deploy.tabulate import tabulation
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
@@ -31,6 +30,7 @@ from nnpkit.models.build import build_model
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.potential import Potential
 from nnpkit.models.total import TotalModel
+from nnpkit.seal import check_seal
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.units import stress_from_virial, virial_from_stress
 

@@ -20,6 +20,7 @@ from nnpkit.ops.build import read_record, source_fingerprint, source_folder
 from nnpkit.ops.build_cuda import cuda_fingerprint, cuda_record
 from nnpkit.ops.lammps_entry_point import MODEL_LIBRARY, PLUGIN, plugin_path
 from nnpkit.ops.native import NoKernelError, cuda_devices
+from nnpkit.seal import seal
 
 __all__ = ["BROKEN", "OK", "WARNING", "Check", "diagnose"]
 
@@ -222,7 +223,7 @@ def _mismatches(record: dict[str, Any], lmp: _Lmp | str) -> Iterator[str]:
 def _probe_plugin(lmp: _Lmp) -> Check:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "in.probe").write_text(_PROBE)
-        Path(folder, "probe.pt").write_text("no model\n")
+        Path(folder, "probe.pt").write_bytes(seal(b"PK\x05\x06" + bytes(18)))  # an archive without files
         text = _output([lmp.path, "-in", "in.probe", "-log", "none"], folder)
     if _LOADED in text:
         return Check("plugin loads", OK, "lmp knows pair_style nnpkit and opens libtorch")

@@ -44,7 +44,8 @@ def water(n: int = 2, box: float = 8.0) -> Structure:
 
 
 def prepared(folder: Path, committee: Path, condition: Condition, bounds: Bounds, **settings) -> Path:
-    exploration = Exploration(conditions=(condition,), every=2, interval=2, max_frames=6, **settings)
+    limits = {"max_frames": 6, **settings}
+    exploration = Exploration(conditions=(condition,), every=2, interval=2, **limits)
     prepare_run(folder / "run", water(), condition, exploration, committee, bounds, None, seed=3)
     return folder / "run"
 
@@ -55,7 +56,7 @@ def report(folder: Path) -> dict:
 
 def test_a_run_that_is_stretched(tmp_path, committee) -> None:
     condition = Condition("nvt", (30.0, 60.0), steps=20, deformation=(1.0, 1.0, 1.2))
-    folder = prepared(tmp_path, committee, condition, Bounds(0.0, 1e9, ""), timestep=0.1)
+    folder = prepared(tmp_path, committee, condition, Bounds(0.0, 1e9, ""), timestep=0.1, max_frames=20)
     main(folder)
     assert report(folder)["ended"] == "all steps done"
     found = read_candidates(folder)

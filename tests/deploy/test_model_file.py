@@ -18,9 +18,9 @@ from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.deploy.export import SelfTest, export_model, make_self_test, quiet_torchscript
 from nnpkit.deploy.load import LoadedModel, load, load_checkpoint
 from nnpkit.deploy.metadata import METADATA_FILE
-from nnpkit.deploy.seal import seal
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
+from nnpkit.seal import seal
 from nnpkit.training.checkpoint import Checkpoint, write_checkpoint
 
 WALL = {"O-O": 2.0, "H-O": 0.95}

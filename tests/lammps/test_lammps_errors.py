@@ -10,7 +10,7 @@ import pytest
 from harness import lmp, potential, random_structure, run, setup, write_data
 from toy import METADATA, write_toy
 
-from nnpkit.deploy.seal import seal
+from nnpkit.seal import seal
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ase import Atoms
 from ase.neighborlist import primitive_neighbor_list
 from torch import Tensor, nn
 
-from nnpkit.deploy.seal import seal
+from nnpkit.seal import seal
 
 ELEMENTS = ["O", "H"]
 CUTOFF = 3.5  # Å

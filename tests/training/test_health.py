@@ -66,7 +66,8 @@ def test_health_of_a_filter():
 
 
 def test_every_epoch_has_a_line(config):
-    train(config, "training.evaluate_every=2", "training.epochs=5", "training.checkpoint.every=2")
+    every = ["training.evaluate_every=2", "training.checkpoint.every=2"]
+    train(config, *every, "training.epochs=5", "training.optimizer={kind: ekf, forgetting: 1.0}")
     lines = metrics()
     assert [line["epoch"] for line in lines] == list(range(6))
     assert [("test" in line) for line in lines] == [True, False, True, False, True, True]
