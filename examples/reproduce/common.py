@@ -241,7 +241,7 @@ class Study:
         seconds = sum(used[:4]) - sum(self._cpu[:4])
         result = {
             "study": self.name, "quick": self.quick, "claims": [claim._asdict() for claim in self.claims],
-            "numbers": self.numbers, "cpu_seconds": round(seconds, 1), "machine": machine(),
+            "numbers": _finite(self.numbers), "cpu_seconds": round(seconds, 1), "machine": machine(),
         }  # fmt: skip
         with atomic_write(self.folder / "result.json") as stream:
             json.dump(result, stream, indent=1, ensure_ascii=False)
@@ -333,6 +333,15 @@ def machine() -> dict[str, Any]:
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+def _finite(values: Any) -> Any:
+    """`values` with None for what JSON does not know."""
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not np.isfinite(values) else values
 
 
 def _digest(values: Any) -> str:

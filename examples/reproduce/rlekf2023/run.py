@@ -157,7 +157,8 @@ def claims(study: Study, system: str, runs: dict[str, Training]) -> None:
             numbers[f"{name} {key}"] = {"adam": adam, "own": own}
             paper = "11.67 and 1.19 (copper)" if key == "force_rmse" else "never reached by Adam (copper)"
             study.claim(f"{system}, {name}: Adam's epochs and time over its own to {FACTOR} × the best {what}", paper,
-                        f"{shown(epochs)} and {shown(seconds)}", epochs > 1.0 and seconds > 1.0)  # fmt: skip
+                        " and ".join(dict.fromkeys((shown(epochs), shown(seconds)))),
+                        epochs > 1.0 and seconds > 1.0)  # fmt: skip
         e, f = (1e3 * getattr(runs[name], key) for key in ("energy_rmse", "force_rmse"))
         ea, fa = (1e3 * getattr(runs["Adam"], key) for key in ("energy_rmse", "force_rmse"))
         r = {key: f"{own:g} / {adam:g}" for key, (own, adam) in quoted.items()}
@@ -177,7 +178,7 @@ def ratio(adam: float, own: float) -> float:
 
 def shown(value: float) -> str:
     """A ratio in words."""
-    return "Adam never" if np.isinf(value) else "filter never" if value == 0.0 else f"{value:.1f}"
+    return "Adam never" if np.isinf(value) else "the filter never" if value == 0.0 else f"{value:.1f}"
 
 
 def draw(path: Path, runs: dict[str, Training], starts: dict[str, tuple[float, float]], system: str) -> None:
