@@ -98,8 +98,9 @@ def md(
         print(f"Wrote {output}/in.lammps. To run it: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
         return
     with SimulationProgress(steps, relax) as progress:
-        options = {"ranks": ranks, "lmp": lmp, "overwrite": overwrite}
-        summary = simulate(potential, start, output, simulation, on_row=progress, **options)
+        summary = simulate(
+            potential, start, output, simulation, ranks=ranks, lmp=lmp, overwrite=overwrite, on_row=progress
+        )
     _print_summary(summary, output)
     if summary["unstable"]:
         raise SimulationError(_unstable(summary["unstable"], output))
