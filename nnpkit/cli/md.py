@@ -95,7 +95,7 @@ def md(
         lammps_command(ranks, lmp)
         prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
         potential.save(output / FILES["model"], start)
-        return print(f"Wrote {output}/in.lammps. Run it there: mpirun -n {ranks} lmp -in in.lammps")
+        return print(f"Wrote {output}/in.lammps; run: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
     with SimulationProgress(steps, relax) as progress:
         summary = simulate(
             potential, start, output, simulation, ranks=ranks, lmp=lmp, overwrite=overwrite, on_row=progress
