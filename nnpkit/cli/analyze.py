@@ -30,6 +30,9 @@ Model = Annotated[
 Data = Annotated[list[str], typer.Argument(metavar="DATA", help="Files or folders with structures.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to this file.")]
 Figure = Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Draw them into this PNG.")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Setting to change; repeatable.")
+]
 
 
 @analyze.command()
@@ -286,9 +289,7 @@ def learning_curve(
         str, typer.Option(help="Parts of the training data, separated by commas.")
     ] = "0.1,0.2,0.4,0.7,1",
     seeds: Annotated[int, typer.Option(help="Trainings of each size.", min=1)] = 1,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Setting to change; repeatable.")
-    ] = None,
+    override: Override = None,
     json: Json = None,
     figure: Figure = None,
 ) -> None:
@@ -308,9 +309,7 @@ def sensitivity(
         str, typer.Option(help="Setting that gets the values.")
     ] = "training.optimizer.learning_rate",
     seeds: Annotated[int, typer.Option(help="Trainings of each value.", min=1)] = 1,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Setting to change; repeatable.")
-    ] = None,
+    override: Override = None,
     json: Json = None,
     figure: Figure = None,
 ) -> None:

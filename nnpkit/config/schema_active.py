@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.schema_training import _default_kind
-from nnpkit.config.section import NonNegative, PathList, Positive, PositiveInt, Section
+from nnpkit.config.section import NonNegative, PathList, Positive, PositiveInt, Section, default_kind
 
 __all__ = [
     "ActiveConfig",
@@ -95,7 +94,7 @@ class CommandReference(_Reference):
 
 
 Reference = Annotated[
-    AseReference | Cp2kReference | CommandReference, Field(discriminator="kind"), _default_kind("ase")
+    AseReference | Cp2kReference | CommandReference, Field(discriminator="kind"), default_kind("ase")
 ]
 
 

@@ -20,8 +20,6 @@ __all__ = [
     "Adam", "Checkpoint", "EarlyStopping", "Ekf", "Lbfgs", "Noise", "Prefactors", "Training", "Weights",
 ]  # fmt: skip
 
-_default_kind = default_kind
-
 
 class Noise(Section):
     """Standard deviation with which each kind of label is believed: the accuracy aimed at.
