@@ -1,14 +1,13 @@
 // The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom
 // after the other, so that everything an atom needs stays in the cache between its features and its gradient.
 
-#include "acsf_memory.h"
 #include "acsf_model.h"
+#include "acsf_neighborhood.h"
 #include "kernel.h"
 #include "wall.h"
 
 #include <algorithm>
 #include <chrono>
-#include <climits>
 #include <iterator>
 #include <stdexcept>
 
@@ -35,9 +34,9 @@ struct Part {
 };
 
 template <typename T>
-class AcsfKernel : public Kernel {
+class AcsfKernel : public Kernel, private Neighborhood<T> {
  public:
-  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : inputs(members), stages(stages_of<T>(isa)) {}
+  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : Neighborhood<T>(isa), inputs(members) {}
 
   // False with a reason if a member is not covered.
   bool prepare(std::string &reason) {
@@ -89,23 +88,17 @@ class AcsfKernel : public Kernel {
   }
 
  private:
+  using Neighborhood<T>::stages;
+  using Neighborhood<T>::ws;
+  using Neighborhood<T>::squares;
+
   const std::vector<KernelInput> inputs;
-  Stages<T> stages;
   Storage storage;
   std::vector<Part<T>> parts;
   std::vector<Wall> walls;
   int n_columns = 0;
 
-  Workspace<T> ws{};
-  Buffer<int> counts, chunks;
-  Buffer<T> slots, triplets, kept, jacobian, records, gathered;
-  Buffer<int32_t> rows;
-  Buffer<uint16_t> bits;
-  Buffer<int64_t> slot_edges;
-  Buffer<double> numbers;
   Buffer<T> nodes;
-  std::vector<double> squares;  // of the distances of one atom's edges
-  std::vector<int> cursor;
   std::vector<T> coefficients;  // dE/dG, (n_features, MEMBERS)
   std::vector<double> mean_coefficients;
 
@@ -162,7 +155,7 @@ class AcsfKernel : public Kernel {
     if (type < 0 || type >= part.description.n_types) throw std::runtime_error("an atom of unknown type");
     const Center<T> &center = part.centers[type];
     const bool mean = n_rows == 1;
-    gather(part, center, edges, i, !mean);
+    this->gather(part.description, center, edges, i, !mean);
     if (n_rows > 1) clear_far(part, edges, i, n_rows, results.gradient);
     mean ? stages.describe(center, ws) : stages.describe_members(center, ws);
     if (timing) timing->descriptor += lap(last);
@@ -193,52 +186,6 @@ class AcsfKernel : public Kernel {
     if (timing) timing->gradient += lap(last);
   }
 
-  // Sorts the edges of atom i into slots by type and makes room for everything that follows.
-  void gather(const Part<T> &part, const Center<T> &center, const Edges &edges, int64_t i, bool derivatives) {
-    const int n_types = center.n_types;
-    const int64_t begin = edges.offsets[i], n = edges.offsets[i + 1] - begin;
-    if (n < 0 || n > INT_MAX / 16) throw std::runtime_error("offsets that make no sense");
-    const double limit = part.description.longest * part.description.longest;
-    ws.begin = counts.room(2 * n_types);
-    ws.count = ws.begin + n_types;
-    std::fill(ws.count, ws.count + n_types, 0);
-    squares.resize(std::max(squares.size(), static_cast<size_t>(n)));
-    for (int64_t e = 0; e < n; e++) {
-      const double *const v = edges.edge_vec + 3 * (begin + e);
-      squares[e] = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-      const int64_t type = edges.neighbor_type[begin + e];
-      if (type < 0 || type >= n_types) throw std::runtime_error("a neighbour of unknown type");
-      ws.count[type] += squares[e] < limit;
-    }
-    cursor.resize(n_types);
-    int slot = 0;
-    for (int t = 0; t < n_types; t++) {
-      cursor[t] = ws.begin[t] = slot;
-      const int width = stages.width;
-      if (ws.count[t] > 0) slot += (ws.count[t] + width - 1) / width * width + width;
-    }
-    ws.n_slots = slot;
-    make_room(center, slot, derivatives);
-    for (int t = 0; t < n_types; t++) {
-      if (ws.count[t] == 0) continue;
-      const int end = t + 1 < n_types ? ws.begin[t + 1] : slot;
-      for (int at = ws.begin[t] + ws.count[t]; at < end; at++) {  // nobody is there
-        ws.x[at] = ws.y[at] = ws.z[at] = T(1.0e6);
-        ws.r2[at] = T(3.0e12);
-      }
-    }
-    for (int64_t e = 0; e < n; e++) {
-      if (!(squares[e] < limit)) continue;
-      const double *const v = edges.edge_vec + 3 * (begin + e);
-      const int at = cursor[edges.neighbor_type[begin + e]]++;
-      ws.x[at] = static_cast<T>(v[0]);
-      ws.y[at] = static_cast<T>(v[1]);
-      ws.z[at] = static_cast<T>(v[2]);
-      ws.r2[at] = static_cast<T>(squares[e]);
-      const_cast<int64_t *>(ws.edges)[at] = begin + e;
-    }
-  }
-
   // The members of a part get nothing from edges beyond its functions.
   void clear_far(const Part<T> &part, const Edges &edges, int64_t i, int n_rows, double *gradient) const {
     const double limit = part.description.longest * part.description.longest;
@@ -249,67 +196,6 @@ class AcsfKernel : public Kernel {
       for (int k = 0; k < 3; k++)
         for (const int m : part.members) row[k * n_rows + m] = 0.0;
     }
-  }
-
-  // For the neighbours that are counted; with `derivatives` nothing has to be kept of the triplets of a
-  // chunk.
-  void make_room(const Center<T> &center, int64_t n_slots, bool derivatives) {
-    int64_t longest = 0, kept_size = 0, kept_chunk = 0, n_rows = 0, n_chunks = 0, n_vectors = 0,
-            most_radial = 0;
-    for (int g = 0; g < center.n_groups; g++) {
-      const AngularGroup<T> &group = center.groups[g];
-      const auto [a, b] = std::minmax<int64_t>({ws.count[group.first], ws.count[group.second]});
-      const int64_t n = group.first == group.second ? a * (a - 1) / 2 : a * b, chunks = n / CHUNK + 1;
-      const int64_t arrays = 4 + group.n_radial;
-      longest = std::max(longest, CHUNK + b + stages.width);
-      n_rows += a;
-      n_vectors += a * (b / stages.width + 1);
-      most_radial = std::max<int64_t>(most_radial, group.n_radial);
-      n_chunks += chunks;
-      kept_size += arrays * (n + chunks * stages.width);
-      kept_chunk = std::max(kept_chunk, arrays * longest);
-    }
-    if (kept_size > INT_MAX) throw std::runtime_error("an atom has too many neighbours: do atoms overlap?");
-    if (derivatives) {
-      kept_size = kept_chunk;
-      ws.jacobian = jacobian.room(4 * center.n_lanes * n_slots);
-      ws.records = records.room(8 * n_slots);
-      ws.gathered = gathered.room((center.n_radial_functions + center.n_lanes) * MEMBERS);
-    }
-    ws.kept = kept.room(kept_size + PADDING);
-    const int64_t line = longest / PADDING * PADDING + 2 * PADDING;  // whole cache lines
-    T *const scratch = triplets.room((6 + most_radial) * line);
-    ws.line = static_cast<int>(line);
-    ws.side2 = ws.forces = scratch;
-    ws.legs2 = scratch + line;
-    ws.product = scratch + 2 * line;
-    ws.envelopes = scratch + 3 * line;
-    ws.third = scratch + 4 * line;
-    ws.partner = scratch + 5 * line;
-    ws.factors = scratch + 6 * line;
-    ws.row_slot = rows.room(2 * (n_rows + PADDING));
-    ws.row_begin = ws.row_slot + n_rows + PADDING;
-    ws.bits = bits.room(n_vectors + PADDING);
-    ws.chunk_triplets = chunks.room(2 * n_chunks + center.n_groups);
-    ws.chunk_rows = ws.chunk_triplets + n_chunks;
-    ws.group_chunks = ws.chunk_rows + n_chunks;
-    const int64_t cutoffs = std::max(center.n_cutoffs, 1);
-    T *at = slots.room(n_slots * (13 + 2 * cutoffs + center.n_radial_functions) + 16 * PADDING);
-    const auto take = [&](int64_t n) { return at += n, at - n; };
-    ws.sums = take(4 * n_slots);
-    ws.row_sums = take(4 * n_slots);
-    ws.x = take(n_slots);
-    ws.y = take(n_slots);
-    ws.z = take(n_slots);
-    ws.r2 = take(n_slots);
-    ws.inverse = take(n_slots);
-    ws.envelope = take(cutoffs * n_slots);
-    ws.slope = take(cutoffs * n_slots);
-    ws.radial = take(center.n_radial_functions * n_slots);
-    ws.edges = slot_edges.room(n_slots);
-    const int64_t width = center.n_features + PADDING;
-    ws.features = numbers.room(width + 16 * width);
-    ws.lane_sums = ws.features + width;
   }
 
   // Energies of members first .. first + n - 1 of a part; their dE/dG go to `coefficients`, (n_features,
