@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--precision", choices=["float64", "mixed", "float32"], default="float64")
     parser.add_argument("--every", type=int, default=1, help="steps between evaluations of the disagreement")
+    parser.add_argument(
+        "--options", default="", help="further keywords of pair_style nnpkit, as `device cuda`"
+    )
     parser.add_argument("--steps", type=int, default=10, help="of one repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
@@ -56,7 +59,7 @@ def main() -> None:
         write_committee(bench.model, given.members, Path(folder, "committee.pt"))
         n_atoms = bench.write(given.atoms)
         each = 1e6 / (n_atoms * given.steps)
-        options = f"precision {given.precision} "
+        options = f"precision {given.precision} {given.options} "
         one = bench.nnpkit(options)
         all_members = (
             bench.nnpkit(options + f"every {given.every}").replace("model.pt", "committee.pt") + OUTPUTS
@@ -70,7 +73,7 @@ def main() -> None:
                 cpu[name].append(bench.cpu)
     result = {
         "benchmark": "committee_cost", "atoms": n_atoms, "members": given.members, "every": given.every,
-        "precision": given.precision,
+        "precision": given.precision, "options": given.options,
         "us_per_atom_step_one": each * min(wall["one"]), "us_per_atom_step_committee": each * min(wall["all"]),
         "ratio": min(wall["all"]) / min(wall["one"]), "ratio_cpu": min(cpu["all"]) / min(cpu["one"]),
     }  # fmt: skip

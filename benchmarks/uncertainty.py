@@ -1,18 +1,21 @@
 """How well disagreement and the Kalman posterior tell true errors, and what selection gains over chance.
 
     python benchmarks/uncertainty.py --frames 80 --epochs 6
-    python benchmarks/uncertainty.py --curves --seeds 3
+    NNPKIT_DATA=... python benchmarks/uncertainty.py --curves --data Si --epochs 15
 
-A committee is trained on some of the water frames in ``examples/water``. On the held-back test frames the force
-disagreement of every atom is compared with its true force error, and so is the standard deviation by ``J P J^T`` of
-the first member alone. With ``--curves``, from equal beginnings frames are added by selection or at random, and the
-test error of both is followed. The last line is ``RESULT {json}``.
+A committee is trained on some of the frames of a data set: the water in ``examples/water``, or Cu, Li or Si of
+NNPKIT_DATA/mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020)). On the held-back test frames the force disagreement
+of every atom is compared with its true force error, and so is the standard deviation by ``J P J^T`` of the first member
+alone. With ``--curves``, from equal beginnings frames are added by selection or at random, and the test error of both
+is followed; more frames can be held back for that with ``--hold-back``. The last line is ``RESULT {json}``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,16 @@ from nnpkit.training.uncertainty import rank_correlation
 WATER = Path(__file__).resolve().parents[1] / "examples" / "water"
 
 
+def data_set(name: str) -> tuple[list[Structure], list[Structure]]:
+    """Frames to choose from and test frames of a data set."""
+    if name == "water":
+        return read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
+    if "NNPKIT_DATA" not in os.environ:
+        sys.exit(f"set NNPKIT_DATA to the folder that holds mlearn/{name}_train.xyz.xz")
+    folder = Path(os.environ["NNPKIT_DATA"]) / "mlearn"
+    return read(folder / f"{name}_train.xyz.xz"), read(folder / f"{name}_test.xyz.xz")
+
+
 def committee(
     folder: Path, frames: list[Structure], test: list[Structure], arguments: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
@@ -40,7 +53,9 @@ def committee(
     folder.mkdir(parents=True)
     for name, part in (("train.xyz", frames), ("test.xyz", test)):
         write(folder / name, part)
-    config = yaml.safe_load((WATER / "quickstart.yaml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = {"training": {"threads": 1}}
+    if arguments.data == "water":
+        config = yaml.safe_load((WATER / "quickstart.yaml").read_text(encoding="utf-8"))
     config["data"] = {"train": str(folder / "train.xyz"), "test": str(folder / "test.xyz")}
     config["training"] |= {"epochs": arguments.epochs, "evaluate_every": arguments.epochs}
     config |= {"seed": seed, "output": str(folder / "run")}
@@ -52,7 +67,7 @@ def committee(
 
 def calibration(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Rank correlations of both measures with the true errors."""
-    pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
+    pool, test = data_set(arguments.data)
     random = np.random.default_rng(arguments.seed)
     frames = [pool[i] for i in sorted(random.permutation(len(pool))[: arguments.frames])]
     summary = committee(folder / "calibration", frames, test, arguments, arguments.seed)
@@ -102,10 +117,12 @@ def plot(
 
 def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Test force errors when frames are added by selection and at random, from the same beginnings."""
-    pool, test = read(WATER / "train.xyz.xz"), read(WATER / "test.xyz.xz")
+    pool, given = data_set(arguments.data)
     found: dict[str, list[list[float]]] = {"selected": [], "random": []}
     for seed in range(1, arguments.seeds + 1):
-        order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))[: arguments.pool]]
+        shuffled = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
+        test = given + [pool[i] for i in shuffled[: arguments.hold_back]]
+        order = shuffled[arguments.hold_back :][: arguments.pool]
         first = order[: arguments.start]
         begin = folder / f"begin-{seed}"
         error = committee(begin, [pool[i] for i in first], test, arguments, seed)["test"]["force_rmse"]
@@ -126,9 +143,11 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}
     better = np.array(found["selected"])[:, 1:] < np.array(found["random"])[:, 1:]
     return {
+        "data": arguments.data, "epochs": arguments.epochs, "members": arguments.members,
         "frames": [arguments.start + k * arguments.add for k in range(arguments.steps + 1)],
         "force_rmse_selected": mean["selected"], "force_rmse_random": mean["random"],
         "selected_better": [bool(a < b) for a, b in zip(mean["selected"][1:], mean["random"][1:], strict=True)],
+        "all_selected": found["selected"], "all_random": found["random"],
         "selected_better_in": f"{int(better.sum())} of {better.size}", "curve_seeds": arguments.seeds,
     }  # fmt: skip
 
@@ -151,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--data", default="water", choices=("water", "Cu", "Li", "Si"))
     parser.add_argument("--frames", type=int, default=80, help="training frames of the calibration")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--members", type=int, default=4)
@@ -161,6 +181,7 @@ def main() -> None:
     parser.add_argument("--curves", action="store_true", help="learning curves instead of the calibration")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pool", type=int, help="frames to choose from; all training frames by default")
+    parser.add_argument("--hold-back", type=int, default=0, help="of all frames, for more of a test")
     parser.add_argument("--start", type=int, default=20)
     parser.add_argument("--add", type=int, default=20)
     parser.add_argument("--steps", type=int, default=3)

@@ -22,9 +22,9 @@ __all__ = ["Model", "load", "read", "train"]
 class Model(LoadedModel):
     """A loaded model: `predict` for structures, `calculator` for ASE, `save` to write it as model.pt."""
 
-    def calculator(self, atoms_per_chunk: int = 128) -> NnpkitCalculator:
-        """ASE calculator with energy, forces and stress of this model."""
-        return NnpkitCalculator(self, atoms_per_chunk)
+    def calculator(self, atoms_per_chunk: int = 128, **options: Any) -> NnpkitCalculator:
+        """ASE calculator with energy, forces and stress of this model; `options` are those of `NnpkitCalculator`."""
+        return NnpkitCalculator(self, atoms_per_chunk, **options)
 
 
 def load(

@@ -73,8 +73,8 @@ class FusedPotential(Potential):
         return energy, gradient.contiguous()
 
 
-def fused_potential(model: LoadedModel, precision: str = "float64") -> FusedPotential:
-    """The kernel of `model`, checked against the model's self-test.
+def fused_potential(model: LoadedModel, precision: str = "float64", isa: str | None = None) -> FusedPotential:
+    """The kernel of `model`, checked against the model's self-test; `isa` as of `kernel_of`.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def fused_potential(model: LoadedModel, precision: str = "float64") -> FusedPote
         If there is none, with the reason: not compiled, not covered, or other numbers than the model's.
     """
     try:
-        potential = FusedPotential(model, kernel_of(model, precision))
+        potential = FusedPotential(model, kernel_of(model, precision, isa))
         test = _self_test(model)
         energy, gradient = potential.energy_and_gradient(*test[:4])
     except ValueError as problem:

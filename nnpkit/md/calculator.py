@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,11 +39,15 @@ class NnpkitCalculator(Calculator):
         What evaluates the model.
     precision : {'float64', 'mixed', 'float32'}
         Of the kernel; PyTorch always takes float64 here.
+    device : str
+        ``cpu``, or a GPU with its number, as ``cuda:0``, for the kernels of ``nnpkit build --cuda``. There chunks of
+        many atoms pay.
 
     Raises
     ------
     InputError
-        For an unknown kernel or precision, and when asked about a structure with an element that the model lacks.
+        For an unknown kernel, precision or device, for a GPU that cannot evaluate the model, and when asked about a
+        structure with an element that the model lacks.
     PropertyNotImplementedError
         When asked for the stress of a structure that is not periodic in three dimensions.
     """
@@ -56,15 +61,20 @@ class NnpkitCalculator(Calculator):
         *,
         kernel: str = "fused",
         precision: str = "float64",
+        device: str = "cpu",
     ) -> None:
         super().__init__()
         if kernel not in ("fused", "torchscript"):
             raise InputError(f"kernel {kernel!r}", expected="fused or torchscript")
         if precision not in ("float64", "mixed", "float32"):
             raise InputError(f"precision {precision!r}", expected="float64, mixed or float32")
+        if not re.fullmatch(r"cpu|cuda:\d{1,3}", device) or (device != "cpu" and kernel != "fused"):
+            raise InputError(
+                f"device {device!r} for kernel {kernel!r}", expected="cpu, or cuda:0 and so on for fused"
+            )
         self.model = model if isinstance(model, LoadedModel) else load(model)
         self.atoms_per_chunk = atoms_per_chunk
-        self._potential = _evaluator(self.model, precision) if kernel == "fused" else None
+        self._potential = _evaluator(self.model, precision, device) if kernel == "fused" else None
 
     def calculate(
         self,
@@ -93,11 +103,16 @@ class NnpkitCalculator(Calculator):
 _said: set[str] = set()
 
 
-def _evaluator(model: LoadedModel, precision: str) -> Potential | None:
-    """The kernel of a model; None, and a warning for each new reason, if there is none."""
+def _evaluator(model: LoadedModel, precision: str, device: str) -> Potential | None:
+    """The kernel of a model; None, and a warning for each new reason, if the processor has none."""
     try:
-        return fused_potential(model, precision)
+        return fused_potential(model, precision, None if device == "cpu" else device)
     except NoKernelError as reason:
+        if device != "cpu":
+            raise InputError(
+                f"{device} cannot evaluate the model: {reason}",
+                hint="build the kernels with `nnpkit build --cuda`, or leave the model to the processor: device='cpu'",
+            ) from None
         if str(reason) not in _said:
             warnings.warn(f"PyTorch evaluates the model, several times slower: {reason}", stacklevel=3)
         _said.add(str(reason))
