@@ -34,9 +34,10 @@ from nnpkit.deploy.baseline import ModelBaseline
 from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import whole_model
 from nnpkit.errors import InputError
-from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.models.acsf import Acsf, SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
+from nnpkit.models.compiled import descriptor_engine
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.optim.memory import available_memory, require_memory
@@ -240,6 +241,8 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
         highlight=False,
         soft_wrap=True,
     )
+    if isinstance(model.descriptor, Acsf):
+        console.print(f"Symmetry functions: {descriptor_engine(model.descriptor)}", highlight=False)
     kept = "all kept" if memory["derivatives"] <= memory["budget"] else "the rest is computed at every use"
     console.print(
         f"Memory: about {memory['derivatives'] / 1e9:.2f} GB of prepared data, {memory['budget'] / 1e9:.2f} GB "

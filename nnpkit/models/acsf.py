@@ -205,6 +205,10 @@ class Acsf(Descriptor):
             raise ValueError(f"unknown cutoff function {cutoff_kind!r}")
         counts = [sum(f.center == element for f in functions) for element in elements]
         super().__init__(cutoff=max(f.cutoff for f in functions), n_features=counts)
+        self.spec = {
+            "elements": elements, "cutoff_kind": cutoff_kind, "cutoff_inner": cutoff_inner,
+            "functions": [f.to_dict() for f in functions],
+        }  # fmt: skip
         groups: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
         for position, f in enumerate(functions):
             groups.setdefault((f.kind, f.center, f.neighbors), []).append(position)

@@ -24,7 +24,8 @@ class Descriptor(nn.Module):
     Subclasses implement ``forward(edge_vec (E, 3), neighbor_type (E,), offsets (n_local + 1,), types (n_local,))
     -> features (n_local, D)``; edges are sorted by centre, edges longer than the cutoff contribute nothing,
     ``n_local`` may be 0. D is the largest number of features of any element, shorter sets are padded with
-    zeros. A descriptor without trainable parameters also implements `jacobian`.
+    zeros. A descriptor without trainable parameters also implements ``jacobian(the same) -> (features,
+    EdgeJacobian)``.
 
     Attributes
     ----------
@@ -38,6 +39,22 @@ class Descriptor(nn.Module):
         super().__init__()
         self.cutoff = float(cutoff)
         self.n_features = list(n_features)
+
+    @torch.jit.unused
+    def vjp(
+        self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> Tensor:
+        """Derivative (E, 3) by the edge vectors of the features times `cotangent` (n_local, D).
+
+        Differentiable with respect to `cotangent` if the descriptor has a `jacobian`.
+        """
+        edges = (neighbor_type, offsets, types)
+        if torch.is_grad_enabled() and cotangent.requires_grad:
+            _, jacobian = self.jacobian(edge_vec, *edges)
+            return torch.einsum("ed,edx->ex", cotangent[jacobian.center], jacobian.values)
+        with torch.enable_grad():
+            vectors = edge_vec.detach().requires_grad_(True)
+            return torch.autograd.grad(self(vectors, *edges), vectors, cotangent)[0]
 
 
 def triplets(

@@ -13,6 +13,7 @@ from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
 from nnpkit.models.acsf_defaults import narrow_functions
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.compiled import fast_descriptor
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.descriptor import Descriptor
@@ -29,7 +30,7 @@ def data_statistics(
     descriptor: Descriptor, elements: Sequence[str], structures: Sequence[Structure]
 ) -> FeatureStatistics:
     """Statistics of the raw features of every atom in `structures`, evaluated a few atoms at a time."""
-    features, types = [], []
+    features, types, descriptor = [], [], fast_descriptor(descriptor)
     for structure in structures:
         graph = build_graph(structure, elements, descriptor.cutoff)
         vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
@@ -117,11 +118,11 @@ def precondition(
     stretch : bool
         Otherwise shift only.
     """
-    predicted, target = [], []
+    predicted, target, descriptor = [], [], fast_descriptor(model.descriptor)
     for structure, energy in zip(structures, energies, strict=True):
         graph = build_graph(structure, model.elements, model.cutoff)
         vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
-        raw = model.descriptor(vectors, neighbor_type, graph.offsets, graph.types)
+        raw = descriptor(vectors, neighbor_type, graph.offsets, graph.types)
         output = model.networks(model.scaling(raw, graph.types), graph.types)
         constant = sum(model.reference_energies[t] for t in graph.types.tolist())
         if model.wall is not None:

@@ -27,8 +27,8 @@ __all__ = [
 ISAS = ("portable", "avx2", "avx512")
 """Instruction sets that the kernels are compiled for."""
 _API_VERSION = 1
-_MESSAGE_BYTES = 1000
-_NOT_COVERED = 1  # status of nnpkit_kernel_new
+MESSAGE_BYTES = 1000
+NOT_COVERED = 1  # status of nnpkit_kernel_new
 
 
 class NoKernelError(Exception):
@@ -78,16 +78,16 @@ def cuda_devices() -> int:
     NoKernelError
         If the library is not compiled, or there is no usable GPU; the message says why.
     """
-    library = _library(cuda_library_path(), "nnpkit build --cuda")
-    reason = ctypes.create_string_buffer(_MESSAGE_BYTES)
-    count = int(library.nnpkit_cuda_devices(reason, ctypes.c_size_t(_MESSAGE_BYTES)))
+    library = open_library(cuda_library_path(), "nnpkit build --cuda")
+    reason = ctypes.create_string_buffer(MESSAGE_BYTES)
+    count = int(library.nnpkit_cuda_devices(reason, ctypes.c_size_t(MESSAGE_BYTES)))
     if count == 0:
         raise NoKernelError(f"no usable GPU: {reason.value.decode(errors='replace')}")
     return count
 
 
 @cache
-def _library(path: Path, remedy: str = "nnpkit build") -> ctypes.CDLL:
+def open_library(path: Path, remedy: str = "nnpkit build") -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         version = library.nnpkit_api_version()
@@ -141,9 +141,9 @@ class Kernel:
         isa: str | None = None,
     ) -> None:
         if isa is not None and isa.startswith("cuda"):
-            self._library = _library(cuda_library_path(), "nnpkit build --cuda")
+            self._library = open_library(cuda_library_path(), "nnpkit build --cuda")
         else:
-            self._library = _library(library_path())
+            self._library = open_library(library_path())
         self._handle = None
         tensors = [(n, np.array(v, np.float64, order="C")) for _, m in members for n, v in m.items()]
         shapes = [extent for _, values in tensors for extent in values.shape]
@@ -156,13 +156,13 @@ class Kernel:
             _array(ctypes.c_int64, shapes),
             _array(ctypes.c_void_p, [values.ctypes.data for _, values in tensors]),
         )
-        status, message = ctypes.c_int(0), ctypes.create_string_buffer(_MESSAGE_BYTES)
+        status, message = ctypes.c_int(0), ctypes.create_string_buffer(MESSAGE_BYTES)
         self._handle = self._library.nnpkit_kernel_new(
             ctypes.byref(model), precision.encode(), isa.encode() if isa else None, ctypes.byref(status),
-            message, _MESSAGE_BYTES,
+            message, MESSAGE_BYTES,
         )  # fmt: skip
         if not self._handle:
-            problem = NoKernelError if status.value == _NOT_COVERED else ValueError
+            problem = NoKernelError if status.value == NOT_COVERED else ValueError
             raise problem(message.value.decode(errors="replace"))
         self.n_members: int = self._library.nnpkit_kernel_members(self._handle)
         self.n_functions: int = self._library.nnpkit_kernel_functions(self._handle)
@@ -211,13 +211,13 @@ class Kernel:
         energy, gradient = np.empty((n_atoms, rows)), np.empty((n_edges, 3, rows))
         per_atom = np.zeros(n_atoms, np.int64)
         per_function = np.zeros((n_elements, self.n_functions), np.int64)
-        seconds, message = np.zeros(3), ctypes.create_string_buffer(_MESSAGE_BYTES)
+        seconds, message = np.zeros(3), ctypes.create_string_buffer(MESSAGE_BYTES)
         counts = (per_atom, per_function) if n_elements else (None, None)
         failed = self._library.nnpkit_kernel_evaluate(
             self._handle, edge_vec.ctypes.data, neighbor_type.ctypes.data, offsets.ctypes.data,
             types.ctypes.data, n_atoms, int(not members), energy.ctypes.data, gradient.ctypes.data,
             *(a.ctypes.data if a is not None else None for a in counts), seconds.ctypes.data, message,
-            _MESSAGE_BYTES,
+            MESSAGE_BYTES,
         )  # fmt: skip
         if failed:
             raise ValueError(message.value.decode(errors="replace"))

@@ -16,6 +16,7 @@ from torch import Tensor
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.compiled import fast_descriptor
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
 __all__ = ["Frame", "FrameStore", "wall_prediction"]
@@ -91,6 +92,7 @@ class FrameStore:
         energies: Sequence[Structure] = (),
     ) -> None:
         self.model = model
+        self.descriptor = fast_descriptor(model.descriptor)
         self.memory_budget = memory_budget
         self.kept_bytes = 0
         self.frames: list[Frame] = []
@@ -116,7 +118,7 @@ class FrameStore:
     def _prepare(self, structure: Structure) -> Frame:
         graph = build_graph(structure, self.model.elements, self.model.cutoff)
         edge_vec = edge_vectors(graph)
-        size = len(edge_vec) * max(self.model.descriptor.n_features) * 3 * 8
+        size = len(edge_vec) * max(self.descriptor.n_features) * 3 * 8
         keep = self.kept_bytes + size <= self.memory_budget
         if keep:
             features, jacobian = self._describe(graph.types, graph.neighbor, graph.offsets, edge_vec)
@@ -157,14 +159,14 @@ class FrameStore:
             wall = Prediction(energy.sum().reshape(1), energy, zero, zero.new_zeros(1, 3, 3))
         return Frame(
             structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros(n_atoms + 1, dtype=torch.int64),
-            none, self._features(graph, edge_vec), none.new_zeros(0, max(self.model.descriptor.n_features), 3), wall,
+            none, self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), wall,
             structure.energy, None, None,
         )  # fmt: skip
 
     def _features(self, graph: Graph, edge_vec: Tensor) -> Tensor:
         """Scaled features (N, D), a few atoms at a time."""
         parts = [
-            self.model.scaling(self.model.descriptor(*arguments), arguments[3])
+            self.model.scaling(self.descriptor(*arguments), arguments[3])
             for arguments in _chunks(graph.types, graph.neighbor, graph.offsets, edge_vec)
         ]
         return torch.cat(parts)
@@ -174,14 +176,16 @@ class FrameStore:
         self, types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scaled features and their derivatives, a few atoms at a time."""
-        features, jacobian = [], []
-        scaling = self.model.scaling
+        features, scaling, first = [], self.model.scaling, 0
+        jacobian = edge_vec.new_empty(len(edge_vec), scaling.factor.shape[1], 3)
         for arguments in _chunks(types, neighbor, offsets, edge_vec):
-            own = arguments[3]
-            raw, derivative = self.model.descriptor.jacobian(*arguments)
+            own, last = arguments[3], first + len(arguments[0])
+            raw, derivative = self.descriptor.jacobian(*arguments)
             features.append(scaling(raw, own))
-            jacobian.append(derivative.values * scaling.factor[own[derivative.center]].unsqueeze(2))
-        return torch.cat(features), torch.cat(jacobian)
+            factor = scaling.factor[own[derivative.center]].unsqueeze(2)
+            torch.mul(derivative.values, factor, out=jacobian[first:last])
+            first = last
+        return torch.cat(features), jacobian
 
     def jacobian(self, frame: Frame) -> Tensor:
         """Derivatives (E, D, 3) of a frame's scaled features, kept or computed now."""
@@ -204,23 +208,25 @@ class FrameStore:
         features = frame.features.clone().requires_grad_(True)
         energy = self.energy_of(frame, features)
         (slope,) = torch.autograd.grad(energy, features)
-        edge_gradient = self._edge_gradient(frame, slope)
+        edge_gradient = self.edge_gradient(frame, slope)
         forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
         virial = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)
         if frame.wall is not None:
             forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
         return Prediction(energy.detach().reshape(1), slope.new_zeros(0), forces, virial)
 
-    def _edge_gradient(self, frame: Frame, slope: Tensor) -> Tensor:
-        """Derivative (E, 3) of a frame's energy by the edge vectors, from that (N, D) by the scaled features."""
+    def edge_gradient(self, frame: Frame, slope: Tensor) -> Tensor:
+        """Derivative (E, 3) of a frame's energy by the edge vectors, from that (N, D) by the scaled features.
+
+        Differentiable with respect to `slope`.
+        """
         if frame.jacobian is not None:
             return torch.einsum("ed,edx->ex", slope[frame.center], frame.jacobian)
-        gradients, first = [], 0
+        raw, gradients, first = slope * self.model.scaling.factor[frame.types], [slope.new_zeros(0, 3)], 0
         for arguments in _chunks(frame.types, frame.neighbor, _offsets(frame), frame.edge_vec):
-            vectors, own = arguments[0].clone().requires_grad_(True), arguments[3]
-            features = self.model.scaling(self.model.descriptor(vectors, *arguments[1:]), own)
-            gradients.append(torch.autograd.grad(features, vectors, slope[first : first + len(own)])[0])
-            first += len(own)
+            last = first + len(arguments[3])
+            gradients.append(self.descriptor.vjp(raw[first:last], *arguments))
+            first = last
         return torch.cat(gradients)
 
 

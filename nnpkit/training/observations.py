@@ -308,16 +308,16 @@ class Observer:
         errors: dict[str, list[Tensor]],
     ) -> None:
         """Append errors of forces and virial of one frame; `slope` (N, D) is dE by its features."""
-        jacobian = self.store.jacobian(frame)
-        many = components is not None and jacobian.numel() < _COMPONENT * len(components)
+        kept = frame.jacobian
+        many = components is not None and (kept is None or kept.numel() < _COMPONENT * len(components))
         if virial or many:
-            edge_gradient = torch.einsum("ed,edx->ex", slope[frame.center], jacobian)
+            edge_gradient = self.store.edge_gradient(frame, slope)
         if components is not None:
             if many:
                 forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
                 force = forces.reshape(-1)[components]
             else:
-                samples = force_samples(frame, jacobian, components)
+                samples = force_samples(frame, self.store.jacobian(frame), components)
                 terms = (slope[samples.atom] * samples.direction).sum(1)
                 force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]

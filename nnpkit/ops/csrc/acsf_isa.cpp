@@ -5,6 +5,7 @@
 #include "acsf_members.h"
 #include "acsf_network.h"
 #include "acsf_plan.h"
+#include "acsf_rows.h"
 
 namespace nnpkit {
 namespace NNPKIT_ISA {
@@ -18,6 +19,8 @@ static void fill(acsf::Stages<T> &stages) {
   stages.describe_members = &describe_members<T>;
   stages.differentiate_members = &differentiate_members<T>;
   stages.member_networks = &member_networks<T>;
+  stages.write_jacobian = &write_jacobian<T>;
+  stages.push_forward = &push_forward<T>;
 }
 
 void acsf_stages(acsf::Stages<double> &stages) {

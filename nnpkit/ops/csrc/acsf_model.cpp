@@ -1,7 +1,5 @@
 #include "acsf_model.h"
 
-#include "json.h"
-
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
@@ -106,13 +104,10 @@ int Description::width() const {
   return *std::max_element(n_features.begin(), n_features.end());
 }
 
-bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
-                std::string &reason) {
-  const Json metadata = Json::parse(input.metadata);
-  const Json &spec = metadata.at("spec");
-  const std::vector<std::string> names = metadata.at("elements").strings();
-  if (names.empty() || spec.at("elements").strings() != names) fail("elements that contradict each other");
-  description.n_types = static_cast<int>(names.size());
+bool read_description(const Json &spec, Description &description, std::string &reason) {
+  const std::vector<std::string> elements = spec.at("elements").strings();
+  if (elements.empty()) fail("no elements");
+  description.n_types = static_cast<int>(elements.size());
   const int kind = position(CUTOFFS, spec.at("cutoff_kind").string());
   if (kind < 0) {
     reason = "cutoff function " + spec.at("cutoff_kind").string();
@@ -121,14 +116,23 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
   description.cutoff_kind = static_cast<CutoffKind>(kind);
   description.cutoff_inner = spec.number("cutoff_inner", 0.0);
   if (!(description.cutoff_inner >= 0.0 && description.cutoff_inner < 1.0)) fail("the inner cutoff");
-  description.n_features.assign(names.size(), 0);
+  description.n_features.assign(elements.size(), 0);
   for (const Json &json : spec.at("functions").array()) {
-    Function f = read_function(json, names);
+    Function f = read_function(json, elements);
     f.column = description.n_features[f.center]++;
     description.longest = std::max(description.longest, f.cutoff);
     description.functions.push_back(f);
   }
+  return true;
+}
 
+bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
+                std::string &reason) {
+  const Json metadata = Json::parse(input.metadata);
+  const Json &spec = metadata.at("spec");
+  const std::vector<std::string> names = metadata.at("elements").strings();
+  if (spec.at("elements").strings() != names) fail("elements that contradict each other");
+  if (!read_description(spec, description, reason)) return false;
   const int width = description.width();
   const int64_t n_types = description.n_types;
   const double *const shift = tensor(input, "scaling.shift", {n_types, width}).values.data();

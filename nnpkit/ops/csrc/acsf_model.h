@@ -4,6 +4,7 @@
 #define NNPKIT_ACSF_MODEL_H
 
 #include "acsf_plan.h"
+#include "json.h"
 #include "kernel.h"
 
 #include <deque>
@@ -46,6 +47,10 @@ struct ElementModel {
   double lower, energy_scale, reference;
   std::vector<double> minimum, maximum;  // of the features in the training data; empty if not known
 };
+
+// The descriptor of a "spec". False with a reason if it uses something that the kernel has not; throws if it
+// contradicts itself.
+bool read_description(const Json &spec, Description &description, std::string &reason);
 
 // False with a reason if the model uses something that the kernel has not. Throws if it contradicts itself.
 // The arrays of `input` have to outlive the result.

@@ -172,6 +172,10 @@ struct Stages {
   double (*network)(const Network<T> &, const T *inputs, T *input_gradient, T *nodes);
   // the same for MEMBERS networks: output (MEMBERS), input_gradient (n_in, MEMBERS)
   void (*member_networks)(const Network<T> &, const T *inputs, double *outputs, T *input_gradient, T *nodes);
+  // from the derivatives: those of every slot written out, rows[(width * edge + feature) * 3 + k], and added
+  // to change[feature] those along direction[3 * edge .. + 2]
+  void (*write_jacobian)(const Center<T> &, const Workspace<T> &, int width, double *rows);
+  void (*push_forward)(const Center<T> &, Workspace<T> &, const double *direction, double *change);
 };
 
 // Defined by acsf_isa.cpp, once per instruction set.

@@ -1,9 +1,8 @@
 #include "c_api.h"
 
+#include "c_message.h"
 #include "kernel.h"
 
-#include <algorithm>
-#include <cstring>
 #include <stdexcept>
 
 namespace {
@@ -14,13 +13,6 @@ struct Handle {
   std::unique_ptr<Kernel> kernel;
   std::string name;
 };
-
-void say(const char *text, char *message, size_t size) {
-  if (!message || size == 0) return;
-  const size_t n = std::min(size - 1, std::strlen(text));
-  std::memcpy(message, text, n);
-  message[n] = '\0';
-}
 
 std::vector<KernelInput> inputs_of(const nnpkit_model &model) {
   std::vector<KernelInput> inputs(static_cast<size_t>(model.n_members));

@@ -45,6 +45,36 @@ NNPKIT_API int nnpkit_kernel_evaluate(void *kernel, const double *edge_vec, cons
                                       double *seconds /* descriptor, network, gradient: added to */,
                                       char *message, size_t message_size);
 
+// Symmetry functions alone, for training; libnnpkit_cuda.so has none. `spec` is JSON: elements, cutoff_kind,
+// cutoff_inner, functions, as in the metadata of a model. status, isa and message as above.
+NNPKIT_API void *nnpkit_descriptor_new(const char *spec, const char *isa, int *status, char *message,
+                                       size_t message_size);
+NNPKIT_API void nnpkit_descriptor_delete(void *descriptor);
+NNPKIT_API int nnpkit_descriptor_width(const void *descriptor);
+NNPKIT_API const char *nnpkit_descriptor_isa(const void *descriptor);
+
+// Edges as of nnpkit_kernel_evaluate, offsets from 0. Not safe to call from two threads at once. Not 0:
+// `message` says why.
+struct nnpkit_edges {
+  const double *edge_vec;
+  const int64_t *neighbor_type, *offsets, *types;
+  int64_t n_atoms, n_edges;
+};
+// features (n_atoms, width), padded with zeros
+NNPKIT_API int nnpkit_descriptor_features(void *descriptor, const struct nnpkit_edges *edges,
+                                          double *features, char *message, size_t message_size);
+// jacobian (n_edges, width, 3): the derivatives of the features of the centre by edge_vec
+NNPKIT_API int nnpkit_descriptor_jacobian(void *descriptor, const struct nnpkit_edges *edges,
+                                          double *jacobian, char *message, size_t message_size);
+// gradient (n_edges, 3) = jacobian^T cotangent (n_atoms, width)
+NNPKIT_API int nnpkit_descriptor_vjp(void *descriptor, const struct nnpkit_edges *edges,
+                                     const double *cotangent, double *gradient, char *message,
+                                     size_t message_size);
+// change (n_atoms, width) = jacobian tangent (n_edges, 3)
+NNPKIT_API int nnpkit_descriptor_jvp(void *descriptor, const struct nnpkit_edges *edges,
+                                     const double *tangent, double *change, char *message,
+                                     size_t message_size);
+
 #ifdef __cplusplus
 }
 #endif

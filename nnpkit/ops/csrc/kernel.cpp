@@ -41,6 +41,16 @@ Isa choose_isa() {
   throw std::runtime_error("NNPKIT_ISA=" + wanted + ": expected portable, avx2 or avx512");
 }
 
+Isa isa_called(const std::string &name) {
+  if (name.empty()) return choose_isa();
+  for (const Isa isa : ALL) {
+    if (name != isa_name(isa)) continue;
+    if (!has_isa(isa)) throw std::runtime_error("this processor lacks " + name);
+    return isa;
+  }
+  throw std::runtime_error("unknown instruction set " + name);
+}
+
 std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
                                     std::string &reason) {
   if (members.empty()) throw std::runtime_error("a model without members");
@@ -58,16 +68,7 @@ std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Pre
 
 std::unique_ptr<Kernel> make_kernel_for(const std::vector<KernelInput> &members, Precision precision,
                                         const std::string &place, std::string &name, std::string &reason) {
-  Isa isa = Isa::PORTABLE;
-  if (place.empty()) {
-    isa = choose_isa();
-  } else {
-    const Isa *const found =
-        std::find_if(std::begin(ALL), std::end(ALL), [&](Isa i) { return place == isa_name(i); });
-    if (found == std::end(ALL)) throw std::runtime_error("unknown instruction set " + place);
-    if (!has_isa(*found)) throw std::runtime_error("this processor lacks " + place);
-    isa = *found;
-  }
+  const Isa isa = isa_called(place);
   name = isa_name(isa);
   return make_kernel(members, precision, isa, reason);
 }

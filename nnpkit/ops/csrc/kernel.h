@@ -48,6 +48,7 @@ enum class Isa { PORTABLE, AVX2, AVX512 };
 // Throws if that is not a name or this processor lacks it.
 Isa choose_isa();
 bool has_isa(Isa isa);
+Isa isa_called(const std::string &name);  // empty: choose_isa()
 const char *isa_name(Isa isa);
 
 // Seconds, added up over calls.

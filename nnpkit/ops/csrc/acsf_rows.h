@@ -1,0 +1,94 @@
+// The derivatives of acsf_jacobian.h written out, and multiplied with a direction. Included by acsf_isa.cpp
+// only.
+
+#ifndef NNPKIT_ACSF_ROWS_H
+#define NNPKIT_ACSF_ROWS_H
+
+#include "acsf_jacobian.h"
+
+namespace nnpkit {
+namespace NNPKIT_ISA {
+
+// d features / d place of a neighbour, (columns, 3), of the functions of a piece.
+template <typename T, int N>
+NNPKIT_INLINE void write_piece(const Piece<T> &piece, const T *from, const T (&place)[3], double *row) {
+  const Lanewise<T, N> own = load_lanes<T, N>(from);
+  T values[3][N];
+  for (int k = 0; k < 3; k++) store(values[k], own * place[k] - load_lanes<T, N>(from + (k + 1) * N));
+  for (int f = 0; f < piece.n; f++)
+    for (int k = 0; k < 3; k++) row[3 * piece.column[f] + k] = static_cast<double>(values[k][f]);
+}
+
+template <typename T>
+static void write_jacobian(const Center<T> &center, const Workspace<T> &ws, int width, double *rows) {
+  for (int type = 0; type < center.n_types; type++)
+    for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
+      double *const row = rows + 3 * width * ws.edges[at];
+      for (int n = 0; n < 3 * width; n++) row[n] = 0.0;
+      const T place[3] = {ws.x[at], ws.y[at], ws.z[at]};
+      const auto &radial = center.radial[type];
+      for (int f = 0; f < radial.n; f++)
+        for (int k = 0; k < 3; k++)
+          row[3 * radial.column[f] + k] = static_cast<double>(ws.radial[f * ws.n_slots + at] * place[k]);
+      const T *jacobian = ws.jacobian;
+      for (int g = 0; g < center.n_groups; g++) {
+        const AngularGroup<T> &group = center.groups[g];
+        for (int p = 0; p < group.n_pieces; p++) {
+          const Piece<T> &piece = group.pieces[p];
+          const T *const from = jacobian + 4 * piece.lanes * static_cast<int64_t>(at);
+          jacobian += 4 * piece.lanes * static_cast<int64_t>(ws.n_slots);
+          if (group.first != type && group.second != type) continue;
+          piece.lanes == 4 ? write_piece<T, 4>(piece, from, place, row)
+                           : write_piece<T, 8>(piece, from, place, row);
+        }
+      }
+    }
+}
+
+// Adds the change of the functions of a piece. ws.row_sums holds what multiplies the derivatives of each
+// slot: place times direction, and the direction with the opposite sign.
+template <typename T, int N>
+static void add_direction(const Piece<T> &piece, const Workspace<T> &ws, const T *jacobian, int type,
+                          double *change) {
+  Lanewise<T, N> sum = {};
+  for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
+    const T *const from = jacobian + 4 * N * static_cast<int64_t>(at), *const along = ws.row_sums + 4 * at;
+    for (int k = 0; k < 4; k++) sum += load_lanes<T, N>(from + k * N) * along[k];
+  }
+  T values[N];
+  store(values, sum);
+  for (int f = 0; f < piece.n; f++) change[piece.column[f]] += static_cast<double>(values[f]);
+}
+
+template <typename T>
+static void push_forward(const Center<T> &center, Workspace<T> &ws, const double *direction, double *change) {
+  for (int type = 0; type < center.n_types; type++) {
+    const auto &radial = center.radial[type];
+    const int begin = ws.begin[type], end = begin + ws.count[type];
+    for (int at = begin; at < end; at++) {
+      const double *const d = direction + 3 * ws.edges[at];
+      T *const along = ws.row_sums + 4 * at;
+      for (int k = 0; k < 3; k++) along[k + 1] = -static_cast<T>(d[k]);
+      along[0] = -(ws.x[at] * along[1] + ws.y[at] * along[2] + ws.z[at] * along[3]);
+    }
+    for (int f = 0; f < radial.n; f++)
+      for (int at = begin; at < end; at++)
+        change[radial.column[f]] += static_cast<double>(ws.radial[f * ws.n_slots + at] * ws.row_sums[4 * at]);
+  }
+  const T *jacobian = ws.jacobian;
+  for (int g = 0; g < center.n_groups; g++) {
+    const AngularGroup<T> &group = center.groups[g];
+    for (int p = 0; p < group.n_pieces; p++) {
+      const Piece<T> &piece = group.pieces[p];
+      const auto add = piece.lanes == 4 ? &add_direction<T, 4> : &add_direction<T, 8>;
+      add(piece, ws, jacobian, group.first, change);
+      if (group.second != group.first) add(piece, ws, jacobian, group.second, change);
+      jacobian += 4 * piece.lanes * static_cast<int64_t>(ws.n_slots);
+    }
+  }
+}
+
+}  // namespace NNPKIT_ISA
+}  // namespace nnpkit
+
+#endif
