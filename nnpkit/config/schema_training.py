@@ -230,8 +230,8 @@ class Training(Section):
     feature_derivatives: Literal["kept", "streamed"] | None = Field(
         None,
         description="Derivatives of symmetry functions or Chebyshev coefficients: `kept` between epochs as far as "
-        "`memory_budget_gb` allows, or `streamed`, computed at every use. By default kept if forces are learnt "
-        "(`direct`, `subset`).",
+        "`memory_budget_gb` allows, or `streamed`, computed at every use, which costs little for symmetry functions "
+        "from compiled kernels. By default kept if forces are learnt (`direct`, `subset`).",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
     ridge: NonNegative = Field(
