@@ -88,6 +88,7 @@ def cuda_devices() -> int:
 
 @cache
 def open_library(path: Path, remedy: str = "nnpkit build") -> ctypes.CDLL:
+    """The library of kernels at `path`; `NoKernelError` with the `remedy` if there is none that fits."""
     try:
         library = ctypes.CDLL(str(path))
         version = library.nnpkit_api_version()
