@@ -129,7 +129,8 @@ struct Workspace {
   T *sums, *row_sums;
 
   // of each piece, one after the other: (n_slots, 4, lanes), the derivatives of each function by the place of
-  // a neighbour: a coefficient of its own vector, and a vector to subtract
+  // a neighbour: a coefficient of its own vector, and a vector to subtract. Made by describe_members, read by
+  // differentiate_members, write_jacobian and push_forward.
   T *jacobian;
   T *records;   // (n_slots, 8), see acsf_jacobian.h
   T *gathered;  // (functions or lanes, MEMBERS)
