@@ -57,7 +57,8 @@ def committee(
     if arguments.data == "water":
         config = yaml.safe_load((WATER / "quickstart.yaml").read_text(encoding="utf-8"))
     config["data"] = {"train": str(folder / "train.xyz"), "test": str(folder / "test.xyz")}
-    config["training"] |= {"epochs": arguments.epochs, "evaluate_every": arguments.epochs}
+    epochs = max(1, round(arguments.updates / len(frames))) if arguments.updates else arguments.epochs
+    config["training"] |= {"ridge": arguments.ridge, "epochs": epochs, "evaluate_every": epochs}
     config |= {"seed": seed, "output": str(folder / "run")}
     config["committee"] = {
         "members": arguments.members, "resample": arguments.resample, "processes": arguments.processes,
@@ -143,7 +144,8 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}
     better = np.array(found["selected"])[:, 1:] < np.array(found["random"])[:, 1:]
     return {
-        "data": arguments.data, "epochs": arguments.epochs, "members": arguments.members,
+        "data": arguments.data, "epochs": arguments.epochs, "updates": arguments.updates, "ridge": arguments.ridge,
+        "members": arguments.members,
         "frames": [arguments.start + k * arguments.add for k in range(arguments.steps + 1)],
         "force_rmse_selected": mean["selected"], "force_rmse_random": mean["random"],
         "selected_better": [bool(a < b) for a, b in zip(mean["selected"][1:], mean["random"][1:], strict=True)],
@@ -153,15 +155,15 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def chosen(model: Path, pool: list[Structure], have: list[int], rest: list[int], arguments: Any) -> list[int]:
-    """Frames of the pool that the selection takes: half of the most uncertain, the farthest points of these."""
+    """Frames of the pool that the selection takes: of the most uncertain quarter, the farthest points."""
     potential = load(model)
     candidates = list(assess(potential, [pool[i].replace(name=str(i)) for i in rest]))
-    lower = float(np.median([c.disagreement or 0.0 for c in candidates]))
+    lower = float(np.percentile([c.disagreement or 0.0 for c in candidates], 75))
     rules = Selection(
         budget=arguments.add, duplicate=0.0, max_force=np.inf, min_distance=0.0, extrapolation=None
     )
     known = describe(potential, [pool[i] for i in have])
-    decisions = select(candidates, Bounds(lower, np.inf, "upper half"), rules, known)
+    decisions = select(candidates, Bounds(lower, np.inf, "most uncertain quarter"), rules, known)
     return [int(d.name) for d in decisions if d.verdict == "taken"]
 
 
@@ -173,6 +175,10 @@ def main() -> None:
     parser.add_argument("--data", default="water", choices=("water", "Cu", "Li", "Si"))
     parser.add_argument("--frames", type=int, default=80, help="training frames of the calibration")
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument(
+        "--updates", type=int, help="of the weights, as many epochs as that takes, instead of --epochs"
+    )
+    parser.add_argument("--ridge", type=float, default=0.0, help="training.ridge of the members")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--resample", default="seeds", choices=("seeds", "bootstrap", "splits"))
     parser.add_argument("--processes", type=int, default=2)

@@ -12,12 +12,16 @@ from nnpkit.optim.kalman import Measurement
 __all__ = ["Ridge"]
 
 
+_AT_ONCE = 8
+"""Weights that one Kalman update is told to be zero."""
+
+
 class Ridge:
     """The term ``strength * |w|^2`` in what every update minimises, w being the weights without the biases.
 
     For a gradient optimizer it is added to the loss. A Kalman update minimises squared residuals in units of their
-    variance; there the term is a prior, in the form of one more observation at every update: that the sum of all
-    weights with random signs is zero, with the variance ``1 / strength``, which is the term on average.
+    variance; there the term is a prior, in the form of more observations at every update: that some weights, drawn
+    anew each time, are zero, with a variance that makes it the term on average.
 
     Parameters
     ----------
@@ -26,7 +30,7 @@ class Ridge:
     parameters : sequence of Tensor
         Of the networks, in the order of the columns of the Jacobian; vectors are biases and not concerned.
     seed : int
-        Of the signs.
+        Of the draws.
     """
 
     def __init__(self, strength: float, parameters: Sequence[Tensor], seed: int) -> None:
@@ -40,15 +44,20 @@ class Ridge:
         return self.strength * torch.stack(squares).sum()
 
     def observed(self, measurement: Measurement) -> Measurement:
-        """The measurement with one observation more."""
-        signs = torch.randint(2, self.concerned.shape, generator=self.generator) * 2 - 1
-        row = (signs * self.concerned).to(measurement.jacobian.dtype)
-        weights = torch.cat([p.detach().reshape(-1) for p in self.parameters]).to(row.dtype)
-        variance = measurement.noise.new_tensor([1.0 / self.strength])
+        """The measurement with observations of some weights more.
+
+        One by one: a row that sums over all weights would push the least known ones about to make up for the others.
+        """
+        concerned = torch.nonzero(self.concerned).squeeze(1)
+        drawn = concerned[torch.randperm(len(concerned), generator=self.generator)[:_AT_ONCE]]
+        weights = torch.cat([p.detach().reshape(-1) for p in self.parameters]).to(measurement.residual)
+        rows = measurement.jacobian.new_zeros(len(drawn), measurement.jacobian.shape[1])
+        rows[torch.arange(len(drawn)), drawn] = 1.0
+        variance = len(drawn) / (len(concerned) * self.strength)
         return Measurement(
-            torch.cat([measurement.residual, -(row @ weights).reshape(1)]),
-            torch.cat([measurement.jacobian, row.unsqueeze(0)]),
-            torch.cat([measurement.noise, variance]),
+            torch.cat([measurement.residual, -weights[drawn]]),
+            torch.cat([measurement.jacobian, rows]),
+            torch.cat([measurement.noise, measurement.noise.new_full((len(drawn),), variance)]),
         )
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -92,8 +92,8 @@ def test_the_observations_are_the_penalty_on_average() -> None:
     terms, draws = [], 4000
     for _ in range(draws):
         residual, jacobian, noise = ridge.observed(empty)
-        assert float(residual) == pytest.approx(-float(jacobian[0] @ flat), rel=1e-12)
-        terms.append(float(residual**2 / noise))
+        torch.testing.assert_close(residual, -jacobian @ flat, rtol=1e-12, atol=0)
+        terms.append(float((residual**2 / noise).sum()))
     assert np.mean(terms) == pytest.approx(
         float(ridge.penalty().detach()), rel=5 * np.std(terms) / np.mean(terms) / draws**0.5
     )
@@ -126,7 +126,7 @@ def test_a_kalman_filter_with_ridge_finds_what_ridge_regression_finds() -> None:
     rows, prior = np.array(line.rows), np.diag([updates * strength] * 12 + [0.0] * 2) + np.eye(14)
     expected = np.linalg.solve(rows.T @ rows + prior, rows.T @ np.array(line.labels))
     found = torch.cat([p.reshape(-1) for p in line.parameters]).numpy()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0.1)  # signs are drawn
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.03)  # weights are drawn
     assert np.abs(expected[6:12]).max() < 0.1 < np.abs(found[12:]).min()  # small weights, free biases
     assert np.abs(expected[:6] - 1.0).min() > 0.15
 
