@@ -181,7 +181,7 @@ def training_yaml(project: Project, number: int, warm: Path | None) -> Path:
     if warm is not None:
         config["start"] = {"run": str(warm.absolute()), "covariance": True}
         if project.warm_epochs is not None:
-            config["training"]["epochs"] = project.warm_epochs
+            config["training"] |= {"epochs": project.warm_epochs, "min_updates": 0}
     path = folders.round(number) / "train" / "train.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as stream:

@@ -205,14 +205,13 @@ class _Member:
         schedule = make_schedule(config, self.data.learnt)
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
-        n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
+        epochs, n_updates = run.planned(config.training, schedule)
+        settings = run._settings(config, epochs)
         update = make_update(config, splits["train"].store, n_updates)
         if config.start is not None:
             freeze(update, model, config.start.freeze)
         write_config(config, self.folder.path / "config.yaml")
-        trainer = Trainer(
-            model, update, schedule, splits, run._settings(config), self.folder, self.identity, console
-        )
+        trainer = Trainer(model, update, schedule, splits, settings, self.folder, self.identity, console)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         elif config.start is not None and config.start.covariance:

@@ -181,6 +181,6 @@ def _status(
         best = (read_checkpoint(last).state.get("progress") or {}).get("best_epoch")
     return Status(
         complete=model and ended is not None and ended not in signal.Signals.__members__,
-        epochs_done=done, epochs_planned=None if config is None else config.training.epochs,
+        epochs_done=done, epochs_planned=None if config is None else max(config.training.epochs, done or 0),
         best_epoch=best, ended=ended,
     )  # fmt: skip

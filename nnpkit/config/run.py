@@ -25,7 +25,7 @@ from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_training import Ekf
+from nnpkit.config.schema_training import Ekf, Training
 from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model, require_same_baseline
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
@@ -46,6 +46,7 @@ from nnpkit.training.frozen import freeze
 from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
+from nnpkit.training.schedules import Schedule
 from nnpkit.training.trainer import Split, Trainer, TrainerSettings
 
 __all__ = ["run_training"]
@@ -109,7 +110,7 @@ def run_training(
     _announce(console, model, [*report, *data.notes, *_blocks(config, model)], memory)
     splits = _prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
-    n_updates = sum(map(schedule.epoch_length, range(config.training.epochs)))
+    epochs, n_updates = planned(config.training, schedule)
     update = make_update(config, splits["train"].store, n_updates)
     if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
@@ -120,7 +121,9 @@ def run_training(
                 data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", _data_report(config, data, model, report, memory))
         write_config(config, folder.path / "config.yaml")
-        trainer = Trainer(model, update, schedule, splits, _settings(config), folder, identity, console)
+        trainer = Trainer(
+            model, update, schedule, splits, _settings(config, epochs), folder, identity, console
+        )
         if checkpoint is not None:
             trainer.restore(checkpoint)
         elif earlier is not None and config.start is not None and config.start.covariance:
@@ -143,10 +146,20 @@ def _require_judge(config: Config, data: LoadedData) -> None:
         )  # fmt: skip
 
 
-def _settings(config: Config) -> TrainerSettings:
+def planned(training: Training, schedule: Schedule) -> tuple[int, int]:
+    """Epochs, and updates in them, that a training is going to have."""
+    epochs = training.epochs
+    updates = sum(map(schedule.epoch_length, range(epochs)))
+    while epochs > 0 and 0 < updates < training.min_updates:
+        updates += schedule.epoch_length(epochs)
+        epochs += 1
+    return epochs, updates
+
+
+def _settings(config: Config, epochs: int) -> TrainerSettings:
     training, stopping = config.training, config.training.early_stopping
     return TrainerSettings(
-        epochs=training.epochs,
+        epochs=epochs,
         evaluate_every=training.evaluate_every,
         checkpoint_every=training.checkpoint.every,
         keep=training.checkpoint.keep,
@@ -160,7 +173,15 @@ def _settings(config: Config) -> TrainerSettings:
 # What may differ between a run and its continuation; data are compared by content.
 _MAY_CHANGE = {
     "": {"output", "data", "seed", "report"},
-    "training": {"epochs", "early_stopping", "checkpoint", "evaluate_every", "memory_budget_gb", "threads"},
+    "training": {
+        "epochs",
+        "min_updates",
+        "early_stopping",
+        "checkpoint",
+        "evaluate_every",
+        "memory_budget_gb",
+        "threads",
+    },
 }
 
 

@@ -210,6 +210,11 @@ class Training(Section):
     """How the model is trained and how the run is recorded."""
 
     epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train.")
+    min_updates: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Updates of the weights that a training has at least, in more than `epochs` epochs if the data are "
+        "few. The filter takes some thousands to find its way, however small the set.",
+    )
     optimizer: Annotated[Ekf | Adam | Lbfgs, Field(discriminator="kind"), default_kind("ekf")] = Field(
         Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )

@@ -123,6 +123,12 @@ def test_run_folder(config: Path) -> None:
     assert list((run / "tensorboard").glob("events*"))
 
 
+def test_few_structures_get_more_epochs(config: Path) -> None:
+    summary = train(config, "training.epochs=1", "training.min_updates=20")
+    assert (summary["epochs"], summary["updates"], summary["ended"]) == (3, 27, "epochs")
+    assert train(config, "training.epochs=4", "training.min_updates=20", resume=True)["updates"] == 36
+
+
 def test_data_report(config: Path) -> None:
     train(config, "training.epochs=1")
     report = json.loads(Path("run/data.json").read_text())
