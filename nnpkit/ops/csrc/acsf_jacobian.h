@@ -1,11 +1,13 @@
 // Features with their derivatives by the place of every neighbour, for gradients of many members at once.
 // Included by acsf_isa.cpp only.
 //
-// The functions of a group lie side by side in a vector. With v = P A(cos) of a function, d = P dA/dcos and
-// t = (fc'/(fc r_jk) - 2 eta) v (without the third side t = 0), a triplet gives
-//   own_j = (slope(r_ij) - 2 eta) v + t - d cos / r_ij^2,  own_k likewise,  cross = t - d / (r_ij r_ik)
-// and the derivative by x_j is own_j x_j - cross x_k. A shift adds 2 eta shift v / r to the derivative by
-// each side.
+// The functions of a group lie side by side in a vector. With v = P A(cos) of a function, d = P dA/dcos /
+// (r_ij r_ik), e = fc'/(fc r_jk) - 2 eta and cross = e v - d, the derivative by x_j is own_j x_j - sum_k
+// cross x_k. The angle does not change along x_j, so own_j needs no d: it is (x_j . sum_k cross x_k) /
+// r_ij^2, which can wait until everything is summed up, plus the derivative by r_ij at a constant angle, a
+// sum over k of
+//   (slope(r_ij) - 2 eta + e (1 - q_j)) v,  q_j = x_j . x_k / r_ij^2.
+// Without the third side e = 0. A shift adds 2 eta shift / r to the derivatives by each side.
 
 #ifndef NNPKIT_ACSF_JACOBIAN_H
 #define NNPKIT_ACSF_JACOBIAN_H
@@ -17,6 +19,11 @@ namespace NNPKIT_ISA {
 
 using acsf::MEMBERS;
 using acsf::Piece;
+
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
 
 template <typename T, int N>
 using Lanewise = Pieces<T, (WIDTH<T> < N ? WIDTH<T> : N), N>;
@@ -43,30 +50,38 @@ __attribute__((noinline)) static void function_values(const Piece<T> &piece, con
   }
   for (int at = 0; at < length; at += W) {
     V rows[N];
+    const V inverse = load(kept.inverse + block + at);
 #pragma GCC unroll 8
     for (int f = 0; f < N; f++) rows[f] = load(product[f] + at) * load(value[f] + at);
     store_rows<T, N>(values + N * at, rows);
 #pragma GCC unroll 8
-    for (int f = 0; f < N; f++) rows[f] = load(product[f] + at) * load(derivative[f] + at);
+    for (int f = 0; f < N; f++) rows[f] = load(product[f] + at) * load(derivative[f] + at) * inverse;
     store_rows<T, N>(derivatives + N * at, rows);
   }
 }
 
 // What a neighbour contributes to its triplets, in one cache line.
-enum Record { SLOPE, INVERSE2, X, Y, Z, INVERSE, RECORD = 8 };
+enum Record { SLOPE, X, Y, Z, SQUARE, INVERSE, RECORD = 8 };
 
 template <typename T>
-static void make_records(const Workspace<T> &ws, const AngularGroup<T> &group, int type) {
-  const T *const slope = ws.slope + group.cutoff * ws.n_slots;
-  for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
+static void make_records(const Workspace<T> &ws, int cutoff) {
+  const T *const slope = ws.slope + cutoff * ws.n_slots;
+  for (int at = 0; at < ws.n_slots; at++) {
     T *const record = ws.records + RECORD * at;
     record[SLOPE] = slope[at];
-    record[INVERSE2] = ws.inverse[at] * ws.inverse[at];
     record[X] = ws.x[at];
     record[Y] = ws.y[at];
     record[Z] = ws.z[at];
+    record[SQUARE] = ws.r2[at];
     record[INVERSE] = ws.inverse[at];
   }
+}
+
+// x_j . x_k / (r_ij r_ik)^2 of every triplet of a chunk, where the squares of the third side were
+template <typename T>
+static void leg_ratios(const Workspace<T> &ws, const Kept<T> &kept) {
+  for (int at = 0; at < kept.padded; at += WIDTH<T>)
+    store(ws.side2 + at, load(kept.cosine + at) * load(kept.inverse + at));
 }
 
 // Adds triplets block .. end - 1, whose values (and, N * LENGTH further, derivatives) these are, to the
@@ -77,62 +92,55 @@ static void add_derivatives(const Piece<T> &piece, const Workspace<T> &ws, const
                             double *sums) {
   typedef Lanewise<T, N> L;
   constexpr int LENGTH = AngularBlock<T>::LENGTH;
-  const int64_t padded = kept.padded;
-  const T *const partner = ws.partner, *const records = ws.records, *const shifts = kept.shift;
+  const T *const partner = ws.partner, *const records = ws.records, *const slopes = kept.slope,
+                 *const shifts = kept.shift, *const ratios = ws.side2;
   const L eta2 = load_lanes<T, N>(piece.eta2);
-  L shift = {};
+  L shift = {}, total = {};
   if constexpr (SHIFTED) shift = load_lanes<T, N>(piece.shift);
   for (int at = block; at < end; row++) {
     const int stop = row + 1 < rows && ws.row_begin[row + 1] < end ? ws.row_begin[row + 1] : end;
     const int64_t j = ws.row_slot[row];
     const T *const mine = records + RECORD * j;
-    const T xj = mine[X], yj = mine[Y], zj = mine[Z];
-    L v_sum = {}, t_sum = {}, d_sum = {}, x_sum = {}, y_sum = {}, z_sum = {}, shift_sum = {};
+    const T xj = mine[X], yj = mine[Y], zj = mine[Z], j2 = mine[SQUARE];
+    L v_sum = {}, own = {}, x_sum = {}, y_sum = {}, z_sum = {};
     for (; at < stop; at++) {
       const int64_t k = slot_of(partner + at);
-      const T *const other = records + RECORD * k, *const sides = kept.slope + at;
-      const T *const from = values + N * (at - block);
+      const T *const other = records + RECORD * k, *const from = values + N * (at - block);
       const L v = load_lanes<T, N>(from), d = load_lanes<T, N>(from + N * LENGTH);
-      const T cosine = sides[padded], legs = sides[2 * padded];
-      L t = v * eta2, cross;
+      L of_k = eta2, of_j = eta2, cross = L{} - d;
       if constexpr (NARROW) {
-        t += v * sides[0];
-        if constexpr (SHIFTED) t += (v * shift) * shifts[at];
-        cross = t - d * legs;
-        t += v * eta2;
-      } else {
-        cross = d * -legs;
+        L third = eta2 + slopes[at];
+        if constexpr (SHIFTED) third += shift * shifts[at];
+        cross = v * third - d;
+        const L part = third * ratios[at];
+        of_k += third - part * j2;
+        of_j += third - part * other[SQUARE];
       }
-      const L dc = d * cosine;
-      L own = t + v * other[SLOPE] - dc * other[INVERSE2];
-      if constexpr (SHIFTED) {
-        const L s = v * shift;
-        own += s * other[INVERSE];
-        shift_sum += s;
-      }
+      of_k = of_k + other[SLOPE];
+      if constexpr (SHIFTED) of_k += shift * other[INVERSE];
       T *const to = jacobian + 4 * N * k;
-      store(to, load_lanes<T, N>(to) + own);
+      store(to, load_lanes<T, N>(to) + v * of_k);
       store(to + N, load_lanes<T, N>(to + N) + cross * xj);
       store(to + 2 * N, load_lanes<T, N>(to + 2 * N) + cross * yj);
       store(to + 3 * N, load_lanes<T, N>(to + 3 * N) + cross * zj);
       v_sum += v;
-      t_sum += t;
-      d_sum += dc;
+      own += v * of_j;
       x_sum += cross * other[X];
       y_sum += cross * other[Y];
       z_sum += cross * other[Z];
     }
     T *const to = jacobian + 4 * N * j;
-    L own = t_sum + v_sum * mine[SLOPE] - d_sum * mine[INVERSE2];
-    if constexpr (SHIFTED) own += shift_sum * mine[INVERSE];
+    own += v_sum * mine[SLOPE];
+    if constexpr (SHIFTED) own += v_sum * shift * mine[INVERSE];
     store(to, load_lanes<T, N>(to) + own);
     store(to + N, load_lanes<T, N>(to + N) + x_sum);
     store(to + 2 * N, load_lanes<T, N>(to + 2 * N) + y_sum);
     store(to + 3 * N, load_lanes<T, N>(to + 3 * N) + z_sum);
-    T row_sums[N];
-    store(row_sums, v_sum);
-    for (int f = 0; f < N; f++) sums[f] += static_cast<double>(row_sums[f]);
+    total += v_sum;
   }
+  T totals[N];
+  store(totals, total);
+  for (int f = 0; f < N; f++) sums[f] += static_cast<double>(totals[f]);
 }
 
 template <typename T, int N>
@@ -193,6 +201,7 @@ static void describe_members(const Center<T> &center, Workspace<T> &ws) {
   for (int type = 0; type < center.n_types; type++) radial_slopes(center, ws, type);
   AngularBlock<T> angular;
   T *jacobian = ws.jacobian;
+  int cutoff = -1;
   for (int g = 0; g < center.n_groups; g++) {
     const AngularGroup<T> &group = center.groups[g];
     const int64_t n_slots = ws.n_slots;
@@ -204,8 +213,7 @@ static void describe_members(const Center<T> &center, Workspace<T> &ws) {
       clear(jacobian + each * ws.begin[group.second], each * ws.count[group.second]);
       jacobian += each * n_slots;
     }
-    make_records(ws, group, group.first);
-    if (group.second != group.first) make_records(ws, group, group.second);
+    if (group.cutoff != cutoff) make_records(ws, cutoff = group.cutoff);
     clear(angular.value + group.n_angular * AngularBlock<T>::LENGTH, AngularBlock<T>::LENGTH);
     clear(angular.derivative + group.n_angular * AngularBlock<T>::LENGTH, AngularBlock<T>::LENGTH);
     const Sides sides = sides_of(ws, group);
@@ -216,46 +224,12 @@ static void describe_members(const Center<T> &center, Workspace<T> &ws) {
       if (n == 0) continue;
       const Kept<T> kept = kept_of(group, ws.kept, n);
       evaluate_triplets(center, ws, group, kept, n);
+      if (group.narrow) leg_ratios(ws, kept);
       add_chunk(group, ws, kept, angular, n, rows, first, sums);
     }
     for (int p = 0; p < group.n_pieces; p++)
       for (int f = 0; f < group.pieces[p].n; f++)
         ws.features[group.pieces[p].column[f]] += sums[p * acsf::PIECE + f];
-  }
-}
-
-// Adds the N functions of a piece, times coefficients of all members, to the sums over functions: of the
-// coefficient of a neighbour's own vector, and of the vector to subtract.
-template <typename T, int N>
-NNPKIT_INLINE void add_piece_gradient(const T *from, const T *coefficients, Eight<T> (&sum)[4]) {
-#pragma GCC unroll 8
-  for (int f = 0; f < N; f++) {
-    const Eight<T> c = load_eight(coefficients + f * MEMBERS);
-    sum[0] += c * from[f];
-    sum[1] += c * from[N + f];
-    sum[2] += c * from[2 * N + f];
-    sum[3] += c * from[3 * N + f];
-  }
-}
-
-// Rows of ws.coefficients for what a neighbour of this type sees, in the order in which it is added up: of
-// its radial functions, then of the lanes of the pieces, zero in lanes without a function.
-template <typename T>
-static void gather_coefficients(const Center<T> &center, const Workspace<T> &ws, int type, T *gathered) {
-  const auto put = [&](int column) {
-    store(gathered, load_eight(ws.coefficients + column * MEMBERS));
-    gathered += MEMBERS;
-  };
-  for (int f = 0; f < center.radial[type].n; f++) put(center.radial[type].column[f]);
-  for (int g = 0; g < center.n_groups; g++) {
-    const AngularGroup<T> &group = center.groups[g];
-    if (group.first != type && group.second != type) continue;
-    for (int p = 0; p < group.n_pieces; p++) {
-      const Piece<T> &piece = group.pieces[p];
-      for (int f = 0; f < piece.n; f++) put(piece.column[f]);
-      clear(gathered, (piece.lanes - piece.n) * MEMBERS);
-      gathered += (piece.lanes - piece.n) * MEMBERS;
-    }
   }
 }
 
@@ -272,44 +246,71 @@ NNPKIT_INLINE void put_members(double *out, const Eight<T> &g, int n_members) {
     for (int m = 0; m < n_members; m++) out[m] = static_cast<double>(values[m]);
 }
 
+// Neighbours whose sums fit into half of the registers.
+template <typename T>
+constexpr int TOGETHER = (VECTOR_BYTES == 64                    ? 4
+                          : sizeof(T) * MEMBERS == VECTOR_BYTES ? 2
+                                                                : 1);
+
+// Slots at .. at + N - 1, neighbours of one type: sums over functions of coefficients of all members times
+// derivatives, one row of derivatives after the other.
+template <typename T, int N>
+static void differentiate_slots(const Center<T> &center, const Workspace<T> &ws, int type, int64_t at,
+                                double *gradient, int n_rows, int n_members) {
+  const T *const coefficients = ws.coefficients, *radial = ws.radial + at;
+  const auto &functions = center.radial[type];
+  Eight<T> sum[N][4] = {};
+  for (int f = 0; f < functions.n; f++, radial += ws.n_slots) {
+    const Eight<T> row = load_eight(coefficients + functions.column[f] * MEMBERS);
+#pragma GCC unroll 4
+    for (int s = 0; s < N; s++) sum[s][0] += row * radial[s];
+  }
+  const T *jacobian = ws.jacobian;
+  for (int g = 0; g < center.n_groups; g++) {
+    const AngularGroup<T> &group = center.groups[g];
+    const bool reached = group.first == type || group.second == type;
+    for (int p = 0; p < group.n_pieces; p++) {
+      const Piece<T> &piece = group.pieces[p];
+      const T *const from = jacobian + 4 * piece.lanes * at;
+      jacobian += 4 * piece.lanes * static_cast<int64_t>(ws.n_slots);
+      if (!reached) continue;
+      const auto add = [&](auto lanes) __attribute__((always_inline)) {
+        constexpr int LANES = decltype(lanes)::value;
+        for (int f = 0; f < piece.n; f++) {
+          const Eight<T> row = load_eight(coefficients + piece.column[f] * MEMBERS);
+#pragma GCC unroll 4
+          for (int s = 0; s < N; s++)
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) sum[s][k] += row * from[(4 * s + k) * LANES + f];
+        }
+      };
+      piece.lanes == 4 ? add(Constant<4>{}) : add(Constant<8>{});
+    }
+  }
+  const int64_t *const edges = ws.edges + at;
+  const T *const x = ws.x + at, *const y = ws.y + at, *const z = ws.z + at, *const inverse = ws.inverse + at;
+#pragma GCC unroll 4
+  for (int s = 0; s < N; s++) {
+    const Eight<T> along = sum[s][1] * x[s] + sum[s][2] * y[s] + sum[s][3] * z[s];
+    const Eight<T> own = sum[s][0] + along * (inverse[s] * inverse[s]);
+    double *const out = gradient + 3 * edges[s] * n_rows;
+    put_members<T>(out, own * x[s] - sum[s][1], n_members);
+    put_members<T>(out + n_rows, own * y[s] - sum[s][2], n_members);
+    put_members<T>(out + 2 * n_rows, own * z[s] - sum[s][3], n_members);
+  }
+}
+
 template <typename T>
 static void differentiate_members(const Center<T> &center, Workspace<T> &ws, double *gradient, int n_rows,
                                   int first_row, int n_members) {
+  constexpr int N = TOGETHER<T>;
+  gradient += first_row;
   for (int type = 0; type < center.n_types; type++) {
-    gather_coefficients(center, ws, type, ws.gathered);
-    const int n_radial = center.radial[type].n;
-    for (int64_t at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
-      const T *c = ws.gathered, *radial = ws.radial + at;
-      Eight<T> sum[4] = {}, odd = {};
-      int f = 0;
-      for (; f + 1 < n_radial; f += 2, c += 2 * MEMBERS, radial += 2 * static_cast<int64_t>(ws.n_slots)) {
-        sum[0] += load_eight(c) * radial[0];
-        odd += load_eight(c + MEMBERS) * radial[ws.n_slots];
-      }
-      if (f < n_radial) {
-        sum[0] += load_eight(c) * radial[0];
-        c += MEMBERS;
-      }
-      sum[0] += odd;
-      const T *jacobian = ws.jacobian;
-      for (int g = 0; g < center.n_groups; g++) {
-        const AngularGroup<T> &group = center.groups[g];
-        const bool reached = group.first == type || group.second == type;
-        for (int p = 0; p < group.n_pieces; p++) {
-          const int lanes = group.pieces[p].lanes;
-          const T *const from = jacobian + 4 * lanes * at;
-          jacobian += 4 * lanes * static_cast<int64_t>(ws.n_slots);
-          if (!reached) continue;
-          lanes == 4 ? add_piece_gradient<T, 4>(from, c, sum) : add_piece_gradient<T, 8>(from, c, sum);
-          c += lanes * MEMBERS;
-        }
-      }
-      const T x = ws.x[at], y = ws.y[at], z = ws.z[at];
-      double *const out = gradient + 3 * ws.edges[at] * n_rows + first_row;
-      put_members<T>(out, sum[0] * x - sum[1], n_members);
-      put_members<T>(out + n_rows, sum[0] * y - sum[2], n_members);
-      put_members<T>(out + 2 * n_rows, sum[0] * z - sum[3], n_members);
-    }
+    int64_t at = ws.begin[type];
+    const int64_t end = at + ws.count[type];
+    for (; at + N <= end; at += N)
+      differentiate_slots<T, N>(center, ws, type, at, gradient, n_rows, n_members);
+    for (; at < end; at++) differentiate_slots<T, 1>(center, ws, type, at, gradient, n_rows, n_members);
   }
 }
 

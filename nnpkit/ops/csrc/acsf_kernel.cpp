@@ -1,14 +1,11 @@
-// The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall of one atom
-// after the other, so that everything an atom needs stays in the cache between its features and its gradient.
+// The kernel of models of kind "acsf": symmetry functions, scaling, atomic networks and wall, a few atoms at
+// a time, so that everything an atom needs stays in the cache between its features and its gradient.
 
-#include "acsf_model.h"
 #include "acsf_neighborhood.h"
-#include "kernel.h"
 #include "wall.h"
 
 #include <algorithm>
 #include <chrono>
-#include <iterator>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -21,22 +18,62 @@ namespace {
 template <typename T>
 struct Part {
   Description description;
-  std::vector<Center<T>> centers;                     // per type
-  std::vector<int> members;                           // positions in the committee
-  std::vector<std::vector<ElementModel>> elements;    // (members of the part, types)
-  std::vector<std::vector<Network<T>>> networks;      // (members of the part, types)
-  std::vector<std::vector<Network<T>>> together;      // (blocks of MEMBERS, types); no layers: they differ
-  std::vector<int> nodes_needed;                      // per type
-  std::vector<std::vector<double>> minimum, maximum;  // per type, what all members have seen
-  int first_function = 0;                             // column of its functions in the counts
+  std::vector<Center<T>> centers;                        // per type
+  std::vector<int> members;                              // positions in the committee
+  std::vector<std::vector<ElementModel>> elements;       // (members of the part, types)
+  std::vector<std::vector<Network<T>>> networks;         // (members of the part, types)
+  std::vector<std::vector<MemberNetworks<T>>> together;  // (blocks of MEMBERS, types); no layers: they differ
+  std::vector<int> nodes_needed;                         // per type
+  std::vector<std::vector<double>> minimum, maximum;     // per type, what all members have seen
+  int first_function = 0;                                // column of its functions in the counts
 
   int n_members() const { return static_cast<int>(members.size()); }
+  int64_t type_of(const Edges &edges, int64_t i) const {
+    const int64_t type = edges.types[i];
+    if (type < 0 || type >= description.n_types) throw std::runtime_error("an atom of unknown type");
+    return type;
+  }
+};
+
+// Seconds of the stages of an evaluation, from some of the atoms, sixteen apart: to look at a clock costs as
+// much as a neighbour.
+class Stopwatch {
+ public:
+  void reset(bool wanted) { *this = Stopwatch(wanted); }
+  explicit Stopwatch(bool wanted = false) : on(wanted) {}
+  void begin(int64_t n_atoms) {
+    running = on && atoms >= next;
+    if (running) {
+      next = atoms + 16;
+      timed += n_atoms;
+      last = std::chrono::steady_clock::now();
+    }
+    atoms += n_atoms;
+  }
+  void lap(double Timing::*stage) {
+    if (!running) return;
+    const auto now = std::chrono::steady_clock::now();
+    sums.*stage += std::chrono::duration<double>(now - last).count();
+    last = now;
+  }
+  void add_to(Timing &timing) const {
+    const double each = timed > 0 ? static_cast<double>(atoms) / static_cast<double>(timed) : 0.0;
+    timing.descriptor += each * sums.descriptor;
+    timing.network += each * sums.network;
+    timing.gradient += each * sums.gradient;
+  }
+
+ private:
+  bool on, running = false;
+  int64_t atoms = 0, timed = 0, next = 0;
+  Timing sums;
+  std::chrono::steady_clock::time_point last;
 };
 
 template <typename T>
-class AcsfKernel : public Kernel, private Neighborhood<T> {
+class AcsfKernel : public Kernel {
  public:
-  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : Neighborhood<T>(isa), inputs(members) {}
+  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : inputs(members), stages(stages_of<T>(isa)) {}
 
   // False with a reason if a member is not covered.
   bool prepare(std::string &reason) {
@@ -73,34 +110,35 @@ class AcsfKernel : public Kernel, private Neighborhood<T> {
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
-    if (n_rows == 1)  // parts add to it; rows of members are written, see `gather`
+    if (n_rows == 1)  // parts add to it; rows of members are written, see Neighborhood::gather
       std::fill(results.gradient, results.gradient + 3 * edges.n_edges(), 0.0);
     std::fill(results.atomic_energy, results.atomic_energy + n_rows * edges.n_atoms, 0.0);
     if (results.atom_extrapolations)
       std::fill(results.atom_extrapolations, results.atom_extrapolations + edges.n_atoms, 0);
+    watch.reset(timing != nullptr);
     for (Part<T> &part : parts)
-      for (int64_t i = 0; i < edges.n_atoms; i++) {
-        // a clock costs as much as a neighbour: look at it for one atom out of sixteen
-        atom(part, edges, i, n_rows, results, timing && i % 16 == 0 ? timing : nullptr);
-      }
+      n_rows == 1 ? add_mean(part, edges, results) : add_members(part, edges, results);
+    if (timing) watch.add_to(*timing);
     for (int m = 0; m < n_members(); m++)
       walls[m].add(edges, mean_only ? 0 : m, n_rows, mean_only ? 1.0 / n_members() : 1.0, results);
   }
 
  private:
-  using Neighborhood<T>::stages;
-  using Neighborhood<T>::ws;
-  using Neighborhood<T>::squares;
-
   const std::vector<KernelInput> inputs;
+  Stages<T> stages;
   Storage storage;
   std::vector<Part<T>> parts;
   std::vector<Wall> walls;
   int n_columns = 0;
 
+  Stopwatch watch;
+  TripletMemory<T> triplets;
+  Neighborhood<T> sites[ATOMS];
   Buffer<T> nodes;
-  std::vector<T> coefficients;  // dE/dG, (n_features, MEMBERS)
+  double energies[ATOMS * MEMBERS];
   std::vector<double> mean_coefficients;
+  std::vector<T> own_coefficients;
+  std::vector<std::vector<int64_t>> atoms_of;  // per type
 
   void plan(Part<T> &part) {
     const int n_types = part.description.n_types;
@@ -127,7 +165,7 @@ class AcsfKernel : public Kernel, private Neighborhood<T> {
           part.nodes_needed[t] = std::max(part.nodes_needed[t], nodes_needed(*some.back()));
         }
         const bool worth = same && some.size() > 1;
-        part.together.back().push_back(worth ? plan_network<T>(some, storage) : Network<T>{0, nullptr, 0});
+        part.together.back().push_back(worth ? plan_member_networks<T>(some, storage) : MemberNetworks<T>{});
       }
     }
   }
@@ -139,128 +177,149 @@ class AcsfKernel : public Kernel, private Neighborhood<T> {
     for (size_t f = 0; f < other.size(); f++) range[f] = choose(range[f], other[f]);
   }
 
-  // seconds since the last call, times what one atom stands for
-  static double lap(std::chrono::steady_clock::time_point &last) {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = 16.0 * std::chrono::duration<double>(now - last).count();
-    last = now;
-    return seconds;
-  }
-
-  void atom(Part<T> &part, const Edges &edges, int64_t i, int n_rows, const Results &results,
-            Timing *timing) {
-    std::chrono::steady_clock::time_point last;
-    if (timing) last = std::chrono::steady_clock::now();
-    const int64_t type = edges.types[i];
-    if (type < 0 || type >= part.description.n_types) throw std::runtime_error("an atom of unknown type");
-    const Center<T> &center = part.centers[type];
-    const bool mean = n_rows == 1;
-    this->gather(part.description, center, edges, i, !mean);
-    if (n_rows > 1) clear_far(part, edges, i, n_rows, results.gradient);
-    mean ? stages.describe(center, ws) : stages.describe_members(center, ws);
-    if (timing) timing->descriptor += lap(last);
-    if (n_columns > 0 && results.atom_extrapolations) count(part, type, i, results);
-    double *const gradient = results.gradient - 3 * n_rows * edges.offsets[0];
-    mean_coefficients.assign(center.n_features, 0.0);
-    double energy[MEMBERS];
-    for (int first = 0; first < part.n_members(); first += MEMBERS) {
-      const int n = std::min(MEMBERS, part.n_members() - first);
-      networks(part, first, n, type, energy);
-      double *const row = results.atomic_energy + i * n_rows;
-      const double share = 1.0 / n_members();
-      for (int m = 0; m < n; m++)
-        (mean ? row[0] : row[part.members[first + m]]) += mean ? share * energy[m] : energy[m];
-      if (mean)
+  // Energies and gradients of the mean over the members, of which this part has some.
+  void add_mean(const Part<T> &part, const Edges &edges, const Results &results) {
+    const double share = 1.0 / n_members();
+    Neighborhood<T> &site = sites[0];
+    Workspace<T> &ws = site.ws;
+    for (int64_t i = 0; i < edges.n_atoms; i++) {
+      watch.begin(1);
+      const int64_t type = part.type_of(edges, i);
+      const Center<T> &center = part.centers[type];
+      site.gather(part.description, center, edges, i, stages.width, false, triplets);
+      stages.describe(center, ws);
+      watch.lap(&Timing::descriptor);
+      count(part, type, site, results);
+      mean_coefficients.assign(center.n_features, 0.0);
+      for (int first = 0; first < part.n_members(); first += MEMBERS) {
+        const int n = std::min(MEMBERS, part.n_members() - first);
+        networks(part, first, n, type, 1);
+        for (int m = 0; m < n; m++) results.atomic_energy[i] += share * energies[m];
         for (int f = 0; f < center.n_features; f++)
           for (int m = 0; m < n; m++)
-            mean_coefficients[f] += share * static_cast<double>(coefficients[f * MEMBERS + m]);
-      else
-        spread_gradients(part, center, first, n, gradient, n_rows);
+            mean_coefficients[f] += share * static_cast<double>(ws.coefficients[f * MEMBERS + m]);
+      }
+      for (int f = 0; f < center.n_features; f++) ws.coefficients[f] = static_cast<T>(mean_coefficients[f]);
+      watch.lap(&Timing::network);
+      stages.differentiate(center, ws, results.gradient - 3 * edges.offsets[0]);
+      watch.lap(&Timing::gradient);
     }
-    if (timing) timing->network += lap(last);
-    if (mean) {
-      for (int f = 0; f < center.n_features; f++) coefficients[f] = static_cast<T>(mean_coefficients[f]);
-      ws.coefficients = coefficients.data();
-      stages.differentiate(center, ws, gradient);
+  }
+
+  // Energies and gradients of the members of this part, atoms of one type together.
+  void add_members(const Part<T> &part, const Edges &edges, const Results &results) {
+    atoms_of.resize(part.description.n_types);
+    for (auto &atoms : atoms_of) atoms.clear();
+    for (int64_t i = 0; i < edges.n_atoms; i++) atoms_of[part.type_of(edges, i)].push_back(i);
+    for (int type = 0; type < part.description.n_types; type++) {
+      const auto &atoms = atoms_of[type];
+      for (size_t first = 0; first < atoms.size(); first += ATOMS)
+        add_block(part, type, atoms.data() + first,
+                  static_cast<int>(std::min<size_t>(ATOMS, atoms.size() - first)), edges, results);
     }
-    if (timing) timing->gradient += lap(last);
+  }
+
+  void add_block(const Part<T> &part, int type, const int64_t *atoms, int n_atoms, const Edges &edges,
+                 const Results &results) {
+    watch.begin(n_atoms);
+    const Center<T> &center = part.centers[type];
+    for (int a = 0; a < n_atoms; a++) {
+      Neighborhood<T> &site = sites[a];
+      site.gather(part.description, center, edges, atoms[a], stages.width, true, triplets);
+      clear_far(part, edges, site, results.gradient);
+      stages.describe_members(center, site.ws);
+      count(part, type, site, results);
+    }
+    watch.lap(&Timing::descriptor);
+    for (int first = 0; first < part.n_members(); first += MEMBERS) {
+      const int n = std::min(MEMBERS, part.n_members() - first);
+      networks(part, first, n, type, n_atoms);
+      for (int a = 0; a < n_atoms; a++) {
+        double *const row = results.atomic_energy + atoms[a] * n_members();
+        for (int m = 0; m < n; m++) row[part.members[first + m]] = energies[a * MEMBERS + m];
+        spread_gradients(part, center, first, n, sites[a].ws,
+                         results.gradient - 3 * n_members() * edges.offsets[0]);
+      }
+    }
+    watch.lap(&Timing::network);
   }
 
   // The members of a part get nothing from edges beyond its functions.
-  void clear_far(const Part<T> &part, const Edges &edges, int64_t i, int n_rows, double *gradient) const {
+  void clear_far(const Part<T> &part, const Edges &edges, const Neighborhood<T> &site,
+                 double *gradient) const {
+    if (site.n_far == 0) return;
+    const int n_rows = n_members();
     const double limit = part.description.longest * part.description.longest;
-    const int64_t begin = edges.offsets[i], end = edges.offsets[i + 1];
+    const int64_t begin = edges.offsets[site.atom], end = edges.offsets[site.atom + 1];
     for (int64_t e = begin; e < end; e++) {
-      if (squares[e - begin] < limit) continue;
+      if (site.squares[e - begin] < limit) continue;
       double *const row = gradient + 3 * n_rows * (e - edges.offsets[0]);
       for (int k = 0; k < 3; k++)
         for (const int m : part.members) row[k * n_rows + m] = 0.0;
     }
   }
 
-  // Energies of members first .. first + n - 1 of a part; their dE/dG go to `coefficients`, (n_features,
-  // MEMBERS).
-  void networks(const Part<T> &part, int first, int n, int64_t type, double *energy) {
+  // Of the atoms at the first sites: `energies` of n members from `first` of a part, (atoms, MEMBERS), and
+  // their dE/dG as coefficients of the sites.
+  void networks(const Part<T> &part, int first, int n, int64_t type, int n_atoms) {
     const int n_in = part.centers[type].n_features;
-    const auto model = [&](int m) -> const ElementModel & { return part.elements[first + m][type]; };
-    const auto scaled = [&](int m, int f) {
-      return static_cast<T>((ws.features[f] - model(m).shift[f]) * model(m).factor[f] + model(m).lower);
-    };
-    const auto unscaled = [&](int m, int f, T derivative) {
-      return static_cast<T>(static_cast<double>(derivative) * model(m).factor[f] * model(m).energy_scale);
-    };
-    coefficients.resize(static_cast<size_t>(padded_nodes(n_in) + PADDING) * MEMBERS);
-    const Network<T> *const together =
-        part.together[first / MEMBERS][type].n_layers > 0 ? &part.together[first / MEMBERS][type] : nullptr;
-    const int width = together ? MEMBERS : 1;
-    T *const input = nodes.room(static_cast<int64_t>(part.nodes_needed[type]) * width);
-    T *const gradient = input + static_cast<int64_t>(padded_nodes(n_in)) * width;
-    T *const inner = gradient + static_cast<int64_t>(padded_nodes(n_in)) * width;
-    if (together) {
-      std::fill(input, gradient, T(0));
-      for (int m = 0; m < n; m++)
-        for (int f = 0; f < n_in; f++) input[f * MEMBERS + m] = scaled(m, f);
-      stages.member_networks(*together, input, energy, gradient, inner);
-      for (int m = 0; m < n; m++)
-        for (int f = 0; f < n_in; f++)
-          coefficients[f * MEMBERS + m] = unscaled(m, f, gradient[f * MEMBERS + m]);
-    } else {
+    const MemberNetworks<T> &together = part.together[first / MEMBERS][type];
+    if (together.network.n_layers > 0) {
+      const double *features[ATOMS];
+      T *coefficients[ATOMS];
+      for (int a = 0; a < n_atoms; a++) {
+        features[a] = sites[a].ws.features;
+        coefficients[a] = sites[a].ws.coefficients;
+      }
+      T *const memory = nodes.room(static_cast<int64_t>(part.nodes_needed[type]) * MEMBERS * ATOMS);
+      return stages.member_networks(together, n_atoms, features, energies, coefficients, memory);
+    }
+    T *const input = nodes.room(part.nodes_needed[type]), *const gradient = input + padded_nodes(n_in);
+    T *const inner = gradient + padded_nodes(n_in);
+    for (int a = 0; a < n_atoms; a++) {
+      const Workspace<T> &ws = sites[a].ws;
       for (int m = 0; m < n; m++) {
-        for (int f = 0; f < n_in; f++) input[f] = scaled(m, f);
-        energy[m] = stages.network(part.networks[first + m][type], input, gradient, inner);
-        for (int f = 0; f < n_in; f++) coefficients[f * MEMBERS + m] = unscaled(m, f, gradient[f]);
+        const ElementModel &model = part.elements[first + m][type];
+        for (int f = 0; f < n_in; f++)
+          input[f] = static_cast<T>((ws.features[f] - model.shift[f]) * model.factor[f] + model.lower);
+        const double output = stages.network(part.networks[first + m][type], input, gradient, inner);
+        energies[a * MEMBERS + m] = output * model.energy_scale + model.reference;
+        for (int f = 0; f < n_in; f++)
+          ws.coefficients[f * MEMBERS + m] =
+              static_cast<T>(static_cast<double>(gradient[f]) * model.factor[f] * model.energy_scale);
       }
     }
-    for (int m = 0; m < n; m++) energy[m] = energy[m] * model(m).energy_scale + model(m).reference;
   }
 
-  // Gradients of members first .. first + n - 1 of a part, to their rows.
-  void spread_gradients(const Part<T> &part, const Center<T> &center, int first, int n, double *gradient,
-                        int n_rows) {
-    ws.coefficients = coefficients.data();
+  // Gradients of n members from `first` of a part, to their rows.
+  void spread_gradients(const Part<T> &part, const Center<T> &center, int first, int n, Workspace<T> &ws,
+                        double *gradient) {
     const int row = part.members[first];
     if (part.members[first + n - 1] == row + n - 1) {
-      stages.differentiate_members(center, ws, gradient, n_rows, row, n);
+      stages.differentiate_members(center, ws, gradient, n_members(), row, n);
       return;
     }
+    T *const all = ws.coefficients;
     for (int m = 0; m < n; m++) {  // members of one descriptor that do not stand together
-      std::vector<T> own(center.n_features * MEMBERS);
-      for (int f = 0; f < center.n_features; f++) own[f * MEMBERS] = coefficients[f * MEMBERS + m];
-      ws.coefficients = own.data();
-      stages.differentiate_members(center, ws, gradient, n_rows, part.members[first + m], 1);
+      own_coefficients.assign(center.n_features * MEMBERS, T(0));
+      for (int f = 0; f < center.n_features; f++) own_coefficients[f * MEMBERS] = all[f * MEMBERS + m];
+      ws.coefficients = own_coefficients.data();
+      stages.differentiate_members(center, ws, gradient, n_members(), part.members[first + m], 1);
     }
+    ws.coefficients = all;
   }
 
-  void count(const Part<T> &part, int64_t type, int64_t i, const Results &results) {
+  void count(const Part<T> &part, int64_t type, const Neighborhood<T> &site, const Results &results) const {
+    if (n_columns == 0 || !results.atom_extrapolations) return;
     const auto &low = part.minimum[type], &high = part.maximum[type];
     int64_t outside = 0;
     for (size_t f = 0; f < low.size(); f++) {
-      if (ws.features[f] >= low[f] && ws.features[f] <= high[f]) continue;
+      if (site.ws.features[f] >= low[f] && site.ws.features[f] <= high[f]) continue;
       outside++;
       if (results.function_extrapolations)
         results.function_extrapolations[type * n_columns + part.first_function + static_cast<int>(f)]++;
     }
-    results.atom_extrapolations[i] += outside;
+    results.atom_extrapolations[site.atom] += outside;
   }
 };
 

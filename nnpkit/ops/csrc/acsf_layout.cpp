@@ -253,10 +253,30 @@ Network<T> plan_network(const std::vector<const ElementModel *> &members, Storag
   return {static_cast<int>(layers.size()), storage.keep_all(layers), width};
 }
 
+template <typename T>
+MemberNetworks<T> plan_member_networks(const std::vector<const ElementModel *> &members, Storage &storage) {
+  const size_t n_in = members[0]->layers.front().n_in;
+  std::vector<double> shift(n_in * MEMBERS), factor(shift), lower(MEMBERS), scale(lower), reference(lower);
+  for (size_t m = 0; m < members.size(); m++) {
+    const ElementModel &member = *members[m];
+    lower[m] = member.lower;
+    scale[m] = member.energy_scale;
+    reference[m] = member.reference;
+    for (size_t f = 0; f < n_in; f++) {
+      shift[f * MEMBERS + m] = member.shift[f];
+      factor[f * MEMBERS + m] = member.factor[f];
+    }
+  }
+  return {plan_network<T>(members, storage), storage.keep<double>(shift), storage.keep<double>(factor),
+          storage.keep<double>(lower),       storage.keep<double>(scale), storage.keep<double>(reference)};
+}
+
 template Center<double> plan_center<double>(const Description &, int, Storage &);
 template Center<float> plan_center<float>(const Description &, int, Storage &);
 template Network<double> plan_network<double>(const std::vector<const ElementModel *> &, Storage &);
 template Network<float> plan_network<float>(const std::vector<const ElementModel *> &, Storage &);
+template MemberNetworks<double> plan_member_networks(const std::vector<const ElementModel *> &, Storage &);
+template MemberNetworks<float> plan_member_networks(const std::vector<const ElementModel *> &, Storage &);
 
 }  // namespace acsf
 }  // namespace nnpkit

@@ -90,6 +90,8 @@ Center<T> plan_center(const Description &description, int type, Storage &storage
 // One network, or up to MEMBERS side by side, which then must have the same layers.
 template <typename T>
 Network<T> plan_network(const std::vector<const ElementModel *> &members, Storage &storage);
+template <typename T>
+MemberNetworks<T> plan_member_networks(const std::vector<const ElementModel *> &members, Storage &storage);
 bool same_layers(const ElementModel &a, const ElementModel &b);
 int nodes_needed(const ElementModel &element);  // inputs, their gradient, and nodes of one network
 

@@ -35,6 +35,7 @@ constexpr int MAX_RADIAL = 24;    // exponents of one angular group; more make a
 constexpr int MAX_ANGULAR = 24;   // pairs (lambda, zeta), likewise
 constexpr int MAX_FACTORS = 4;    // exp(-eta R) as a product of so many others
 constexpr int MEMBERS = 8;        // of a committee that share a vector
+constexpr int ATOMS = 4;          // of one element that go through the networks of a committee together
 constexpr int CHUNK = 256;        // triplets that are worked on together, in the nearest cache
 constexpr int MAX_DEGREE = 8;     // of polynomials of the cosine
 constexpr int PIECE = 8;          // functions side by side in a vector
@@ -112,6 +113,14 @@ struct Network {
   int width;  // of the widest layer or of the inputs, padded
 };
 
+// Several networks with the scaling of their inputs and outputs; all arrays have MEMBERS innermost.
+template <typename T>
+struct MemberNetworks {
+  Network<T> network;
+  const double *shift, *factor;  // (n_in, MEMBERS): input = (feature - shift) * factor + lower
+  const double *lower, *energy_scale, *reference;  // (MEMBERS): energy = output * energy_scale + reference
+};
+
 inline constexpr int padded_nodes(int n) {
   return (n + NODE_PADDING - 1) / NODE_PADDING * NODE_PADDING;
 }
@@ -129,11 +138,11 @@ struct Workspace {
   T *sums, *row_sums;
 
   // of each piece, one after the other: (n_slots, 4, lanes), the derivatives of each function by the place of
-  // a neighbour: a coefficient of its own vector, and a vector to subtract. Made by describe_members, read by
+  // a neighbour: a coefficient of its own vector, to which the component of the next three along that vector
+  // has still to be added, and a vector to subtract, see acsf_jacobian.h. Made by describe_members, read by
   // differentiate_members, write_jacobian and push_forward.
   T *jacobian;
-  T *records;   // (n_slots, 8), see acsf_jacobian.h
-  T *gathered;  // (functions or lanes, MEMBERS)
+  T *records;  // (n_slots, 8), see acsf_jacobian.h
 
   int line;  // arrays of the triplets of a chunk have this distance
   T *side2, *legs2, *product, *envelopes, *third;
@@ -171,8 +180,10 @@ struct Stages {
                                 int n);
   // output, and its derivatives by the inputs; nodes: see nodes_needed
   double (*network)(const Network<T> &, const T *inputs, T *input_gradient, T *nodes);
-  // the same for MEMBERS networks: output (MEMBERS), input_gradient (n_in, MEMBERS)
-  void (*member_networks)(const Network<T> &, const T *inputs, double *outputs, T *input_gradient, T *nodes);
+  // energies (n_atoms, MEMBERS) and dE/dG (n_features, MEMBERS) of each of up to ATOMS atoms, from their
+  // features; nodes: MEMBERS * ATOMS times nodes_needed
+  void (*member_networks)(const MemberNetworks<T> &, int n_atoms, const double *const *features,
+                          double *energies, T *const *coefficients, T *nodes);
   // from the derivatives: those of every slot written out, rows[(width * edge + feature) * 3 + k], and added
   // to change[feature] those along direction[3 * edge .. + 2]
   void (*write_jacobian)(const Center<T> &, const Workspace<T> &, int width, double *rows);

@@ -11,8 +11,11 @@ namespace NNPKIT_ISA {
 
 // d features / d place of a neighbour, (columns, 3), of the functions of a piece.
 template <typename T, int N>
-NNPKIT_INLINE void write_piece(const Piece<T> &piece, const T *from, const T (&place)[3], double *row) {
-  const Lanewise<T, N> own = load_lanes<T, N>(from);
+NNPKIT_INLINE void write_piece(const Piece<T> &piece, const T *from, const T (&place)[3], T inverse2,
+                               double *row) {
+  Lanewise<T, N> along = {};
+  for (int k = 0; k < 3; k++) along += load_lanes<T, N>(from + (k + 1) * N) * place[k];
+  const Lanewise<T, N> own = load_lanes<T, N>(from) + along * inverse2;
   T values[3][N];
   for (int k = 0; k < 3; k++) store(values[k], own * place[k] - load_lanes<T, N>(from + (k + 1) * N));
   for (int f = 0; f < piece.n; f++)
@@ -25,7 +28,7 @@ static void write_jacobian(const Center<T> &center, const Workspace<T> &ws, int 
     for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
       double *const row = rows + 3 * width * ws.edges[at];
       for (int n = 0; n < 3 * width; n++) row[n] = 0.0;
-      const T place[3] = {ws.x[at], ws.y[at], ws.z[at]};
+      const T place[3] = {ws.x[at], ws.y[at], ws.z[at]}, inverse2 = ws.inverse[at] * ws.inverse[at];
       const auto &radial = center.radial[type];
       for (int f = 0; f < radial.n; f++)
         for (int k = 0; k < 3; k++)
@@ -38,15 +41,15 @@ static void write_jacobian(const Center<T> &center, const Workspace<T> &ws, int 
           const T *const from = jacobian + 4 * piece.lanes * static_cast<int64_t>(at);
           jacobian += 4 * piece.lanes * static_cast<int64_t>(ws.n_slots);
           if (group.first != type && group.second != type) continue;
-          piece.lanes == 4 ? write_piece<T, 4>(piece, from, place, row)
-                           : write_piece<T, 8>(piece, from, place, row);
+          piece.lanes == 4 ? write_piece<T, 4>(piece, from, place, inverse2, row)
+                           : write_piece<T, 8>(piece, from, place, inverse2, row);
         }
       }
     }
 }
 
 // Adds the change of the functions of a piece. ws.row_sums holds what multiplies the derivatives of each
-// slot: place times direction, and the direction with the opposite sign.
+// slot: place times direction, and the direction perpendicular to the place with the opposite sign.
 template <typename T, int N>
 static void add_direction(const Piece<T> &piece, const Workspace<T> &ws, const T *jacobian, int type,
                           double *change) {
@@ -68,8 +71,11 @@ static void push_forward(const Center<T> &center, Workspace<T> &ws, const double
     for (int at = begin; at < end; at++) {
       const double *const d = direction + 3 * ws.edges[at];
       T *const along = ws.row_sums + 4 * at;
-      for (int k = 0; k < 3; k++) along[k + 1] = -static_cast<T>(d[k]);
-      along[0] = -(ws.x[at] * along[1] + ws.y[at] * along[2] + ws.z[at] * along[3]);
+      const T place[3] = {ws.x[at], ws.y[at], ws.z[at]};
+      along[0] = T(0);
+      for (int k = 0; k < 3; k++) along[0] += place[k] * static_cast<T>(d[k]);
+      const T share = along[0] * ws.inverse[at] * ws.inverse[at];
+      for (int k = 0; k < 3; k++) along[k + 1] = share * place[k] - static_cast<T>(d[k]);
     }
     for (int f = 0; f < radial.n; f++)
       for (int at = begin; at < end; at++)

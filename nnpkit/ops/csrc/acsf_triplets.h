@@ -145,11 +145,13 @@ static void triplet_products(const AngularGroup<T> &group, Workspace<T> &ws, con
   typedef Vector<T> V;
   constexpr int W = WIDTH<T>;
   const int padded = kept.padded;
-  T *const squares = ws.side2, *const lengths = ws.legs2, *const fc = ws.envelopes;
+  T *const squares = ws.side2, *const lengths = ws.third, *const fc = ws.envelopes;
   for (int at = 0; at < padded; at += W) {
     const V side2 = load(ws.side2 + at), legs2 = load(ws.legs2 + at), inverse = load(ws.product + at);
     store(kept.cosine + at, T(0.5) * (legs2 - side2) * inverse);
     store(kept.inverse + at, inverse);
+    store(squares + at, NARROW ? legs2 + side2 : legs2);
+    if constexpr (NARROW) store(fc + at, load(fc + at) * load(ws.third + at));
     if constexpr (SHIFTED) {
       V length = square_root(legs2 + T(2) / inverse);  // r_ij + r_ik
       if constexpr (NARROW) {
@@ -159,8 +161,6 @@ static void triplet_products(const AngularGroup<T> &group, Workspace<T> &ws, con
       }
       store(lengths + at, length);
     }
-    store(squares + at, NARROW ? legs2 + side2 : legs2);
-    if constexpr (NARROW) store(fc + at, load(fc + at) * load(ws.third + at));
   }
   for (int p = 0; p < group.n_radial; p++) {
     const int *const factors = group.factors + p * MAX_FACTORS;

@@ -12,10 +12,10 @@ namespace acsf {
 
 namespace {
 
-class SymmetryFunctions : private Neighborhood<double> {
+class SymmetryFunctions {
  public:
   SymmetryFunctions(const Description &of, Isa isa)
-      : Neighborhood<double>(isa), name(isa_name(isa)), description(of) {
+      : name(isa_name(isa)), stages(stages_of<double>(isa)), description(of) {
     for (int t = 0; t < of.n_types; t++) centers.push_back(plan_center<double>(of, t, storage));
   }
 
@@ -37,7 +37,7 @@ class SymmetryFunctions : private Neighborhood<double> {
       stages.describe_members(center, ws);
       stages.write_jacobian(center, ws, width(), jacobian);
       for (int64_t e = edges.offsets[i]; e < edges.offsets[i + 1]; e++)
-        if (!(squares[e - edges.offsets[i]] < limit)) std::fill_n(jacobian + row * e, row, 0.0);
+        if (!(neighbors.squares[e - edges.offsets[i]] < limit)) std::fill_n(jacobian + row * e, row, 0.0);
     });
   }
 
@@ -62,9 +62,13 @@ class SymmetryFunctions : private Neighborhood<double> {
 
  private:
   const char *const name;
+  const Stages<double> stages;
   const Description description;
   Storage storage;
   std::vector<Center<double>> centers;  // per type
+  TripletMemory<double> memory;
+  Neighborhood<double> neighbors;
+  Workspace<double> &ws = neighbors.ws;
   std::vector<double> coefficients;
 
   template <typename Work>
@@ -77,7 +81,7 @@ class SymmetryFunctions : private Neighborhood<double> {
       if (edges.types[i] < 0 || edges.types[i] >= description.n_types)
         throw std::runtime_error("an atom of unknown type");
       const Center<double> &center = centers[edges.types[i]];
-      gather(description, center, view, i, derivatives);
+      neighbors.gather(description, center, view, i, stages.width, derivatives, memory);
       work(center, i);
     }
   }

@@ -81,6 +81,13 @@ NNPKIT_INLINE Pieces<T, L, N> operator*(const Pieces<T, L, N> &a, T b) {
     return {a.part * b, a.rest * b};
 }
 template <typename T, int L, int N>
+NNPKIT_INLINE Pieces<T, L, N> operator+(const Pieces<T, L, N> &a, T b) {
+  if constexpr (N == L)
+    return {a.part + b, {}};
+  else
+    return {a.part + b, a.rest + b};
+}
+template <typename T, int L, int N>
 NNPKIT_INLINE void operator+=(Pieces<T, L, N> &a, const Pieces<T, L, N> &b) {
   a.part += b.part;
   if constexpr (N > L) a.rest += b.rest;
@@ -192,6 +199,24 @@ template <typename T, int N>
 NNPKIT_INLINE void store_rows(T *rows, const Vector<T> (&v)[N]) {
   constexpr int W = WIDTH<T>;
 #if defined(__GNUC__) && !defined(__clang__)
+  if constexpr (W == 8 && N == 8) {  // in three rounds of the cheapest shuffles: of pairs, then of halves
+    const Integers<T> even = {0, 8, 2, 10, 4, 12, 6, 14}, odd = {1, 9, 3, 11, 5, 13, 7, 15};
+    const Integers<T> first = {0, 1, 2, 3, 8, 9, 10, 11}, last = {4, 5, 6, 7, 12, 13, 14, 15};
+    const Integers<T> first_pairs = {0, 1, 4, 5, 8, 9, 12, 13}, last_pairs = {2, 3, 6, 7, 10, 11, 14, 15};
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; t++) {
+      const Integers<T> mine = t ? odd : even;
+      const Vector<T> a = __builtin_shuffle(v[0], v[1], mine), b = __builtin_shuffle(v[2], v[3], mine);
+      const Vector<T> c = __builtin_shuffle(v[4], v[5], mine), d = __builtin_shuffle(v[6], v[7], mine);
+      const Vector<T> ab = __builtin_shuffle(a, b, first), cd = __builtin_shuffle(c, d, first);
+      const Vector<T> ab_last = __builtin_shuffle(a, b, last), cd_last = __builtin_shuffle(c, d, last);
+      store(rows + N * t, __builtin_shuffle(ab, cd, first_pairs));
+      store(rows + N * (t + 2), __builtin_shuffle(ab, cd, last_pairs));
+      store(rows + N * (t + 4), __builtin_shuffle(ab_last, cd_last, first_pairs));
+      store(rows + N * (t + 6), __builtin_shuffle(ab_last, cd_last, last_pairs));
+    }
+    return;
+  }
   if constexpr (W >= 4) {
     Integers<T> low, high;
     for (int k = 0; k < W; k++) {
