@@ -3,6 +3,7 @@
 #ifndef NNPKIT_COMMITTEE_H
 #define NNPKIT_COMMITTEE_H
 
+#include "aligned.h"
 #include "collective.h"
 
 #include <mpi.h>
@@ -44,7 +45,7 @@ class Committee {
 
  private:
   int members = 1;
-  std::vector<double> forces;  // (n_all, 3, n_members)
+  AlignedVector<double> forces;  // (n_all, 3, n_members)
   std::vector<double> spreads;
 };
 

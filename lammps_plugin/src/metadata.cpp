@@ -53,6 +53,8 @@ ModelInfo read(const json &metadata) {
   if (metadata.contains("n_parameters")) info.n_parameters = metadata.at("n_parameters").get<long long>();
   if (metadata.contains("members")) info.n_members = static_cast<int>(metadata.at("members").size());
   if (info.n_members < 1) throw std::runtime_error("metadata: a committee without members");
+  if (metadata.contains("members"))
+    info.member_kind = metadata.at("members").at(0).value("kind", std::string());
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
   if (metadata.contains("baseline") && metadata.at("baseline").is_object() &&

@@ -3,6 +3,8 @@
 #ifndef NNPKIT_MODEL_H
 #define NNPKIT_MODEL_H
 
+#include "aligned.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -35,7 +37,8 @@ struct FeatureRange {
 
 // What the file says about itself, and what was made of it.
 struct ModelInfo {
-  std::string kind;                   // of descriptor: "acsf"
+  std::string kind;                   // of descriptor: "acsf"; or "committee"
+  std::string member_kind;            // of a committee's first member
   std::vector<std::string> elements;  // a type index of the graph is a position in this list
   double cutoff = 0.0;                // angstrom
   long long n_parameters = 0;
@@ -62,7 +65,7 @@ struct Request {
 struct Evaluation {
   int n_rows = 1;
   std::vector<double> atomic_energy;             // (graph atoms, n_rows)
-  std::vector<double> gradient;                  // (edges, 3, n_rows): dE/d edge_vec
+  AlignedVector<double> gradient;                // (edges, 3, n_rows): dE/d edge_vec
   std::vector<int64_t> atom_extrapolations;      // (graph atoms), written where requested
   std::vector<int64_t> function_extrapolations;  // (elements, n_functions), added to: the caller clears it
   double descriptor_seconds = 0, network_seconds = 0, gradient_seconds = 0;  // added to, by fused kernels

@@ -21,8 +21,17 @@ using namespace LAMMPS_NS;
 
 static constexpr int CHUNK_CPU =
     256;  // measured: fewer are slowed by overhead, more gain little and cost memory
-static constexpr int CHUNK_GPU = 1024;         // a GPU needs more atoms at once to be busy
+static constexpr int CHUNK_MEMBERS = 128;  // of symmetry functions: the members' gradients stay in the cache
+static constexpr int CHUNK_GPU = 1024;     // a GPU needs more atoms at once to be busy
 static constexpr int CHUNK_KERNEL_GPU = 4096;  // and needs less memory for each of them in a kernel
+
+static int usual_chunk(const nnpkit::Model &model, int threads) {
+  const auto &info = model.info();
+  if (model.takes_systems()) return CHUNK_KERNEL_GPU;
+  if (info.device != "cpu") return CHUNK_GPU;
+  const bool fused = info.kernel.rfind("fused", 0) == 0;
+  return fused && info.member_kind == "acsf" ? CHUNK_MEMBERS * threads : CHUNK_CPU;
+}
 
 namespace LAMMPS_NS {
 
@@ -254,8 +263,7 @@ void PairNNPKit::load(const std::string &file) {
   problem = nnpkit::agree_on_error(problem, world);
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
 
-  if (!chunk_set)
-    chunk = model->takes_systems() ? CHUNK_KERNEL_GPU : model->info().device == "cpu" ? CHUNK_CPU : CHUNK_GPU;
+  if (!chunk_set) chunk = usual_chunk(*model, placement.threads);
   lists.current = false;
 }
 
