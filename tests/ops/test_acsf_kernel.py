@@ -219,10 +219,10 @@ def committee(n: int, **changes: object) -> list[AtomicModel]:
 @pytest.mark.parametrize("precision", ["float64", "mixed"])
 def test_members_of_a_committee(n: int, precision: str, isa: str) -> None:
     models = committee(n)
-    if n == 3:  # another network, and another descriptor
-        spec = models[0].spec
-        models[1] = build_model({**spec, "networks": dict.fromkeys("HO", spec["networks"]["O"])})
-        models[2] = build_model({**spec, "functions": spec["functions"][1:], "wall": {"H-O": 1.5}})
+    if n == 3:  # another network, another descriptor, and a wall of two members
+        spec, wall = models[0].spec, {"wall": {"H-O": 1.5}}
+        models[1] = build_model({**spec, **wall, "networks": dict.fromkeys("HO", spec["networks"]["O"])})
+        models[2] = build_model({**spec, **wall, "functions": spec["functions"][1:]})
         for model in models[1:]:
             initialise(model, "xavier", 5)
     kernel = kernel_of(*models, precision=precision, isa=isa)

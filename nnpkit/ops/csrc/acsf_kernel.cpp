@@ -94,7 +94,7 @@ class AcsfKernel : public Kernel {
       ranges = ranges && !elements[0].minimum.empty();
       part->members.push_back(static_cast<int>(m));
       part->elements.push_back(std::move(elements));
-      walls.emplace_back(inputs[m].metadata);
+      walls.push_back(inputs[m].metadata);
     }
     for (Part<T> &part : parts) {
       plan(part);
@@ -119,8 +119,7 @@ class AcsfKernel : public Kernel {
     for (Part<T> &part : parts)
       n_rows == 1 ? add_mean(part, edges, results) : add_members(part, edges, results);
     if (timing) watch.add_to(*timing);
-    for (int m = 0; m < n_members(); m++)
-      walls[m].add(edges, mean_only ? 0 : m, n_rows, mean_only ? 1.0 / n_members() : 1.0, results);
+    walls.add(edges, mean_only, results);
   }
 
  private:
@@ -128,7 +127,7 @@ class AcsfKernel : public Kernel {
   Stages<T> stages;
   Storage storage;
   std::vector<Part<T>> parts;
-  std::vector<Wall> walls;
+  Walls walls;
   int n_columns = 0;
 
   Stopwatch watch;

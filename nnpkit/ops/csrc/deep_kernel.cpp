@@ -79,7 +79,7 @@ class DeepKernel : public Kernel {
     members.reserve(inputs.size());
     for (const KernelInput &input : inputs) {
       members.emplace_back(read_model(input), stages);
-      walls.emplace_back(input.metadata);
+      walls.push_back(input.metadata);
       const Member<Real> &member = members.back();
       if (member.model.n_types != members[0].model.n_types)
         throw std::runtime_error("members of a committee with different elements");
@@ -128,8 +128,7 @@ class DeepKernel : public Kernel {
       }
       if (!block.empty()) evaluate_block(type);
     }
-    for (size_t m = 0; m < members.size(); m++)
-      walls[m].add(edges, mean_only ? 0 : static_cast<int>(m), task.n_rows, task.share, results);
+    walls.add(edges, mean_only, results);
   }
 
  private:
@@ -147,7 +146,7 @@ class DeepKernel : public Kernel {
 
   const Stages<Real> &stages;
   std::vector<Member<Real>> members;
-  std::vector<Wall> walls;
+  Walls walls;
   std::vector<std::vector<size_t>> groups;  // of members with the same environment rows
   int widest = 0, n_columns = 0;
   std::vector<int> first_function;  // column of each member

@@ -56,24 +56,52 @@ Wall::Wall(const std::string &text) {
   }
 }
 
-void Wall::add(const Edges &edges, int row, int n_rows, double share, const Results &results) const {
-  if (empty()) return;
+double Wall::energy(int64_t a, int64_t b, double r, double &slope) const {
+  return zbl_repulsion(charge[a] * charge[b], power[a] + power[b], outer_distance(a, b), r, slope);
+}
+
+void Walls::push_back(const std::string &metadata) {
+  Wall wall(metadata);
+  const int member = n_members++;
+  longest = std::max(longest, wall.cutoff());
+  for (Group &group : groups)
+    if (group.wall == wall) {
+      group.members.push_back(member);
+      return;
+    }
+  if (!wall.empty()) groups.push_back({std::move(wall), {member}});
+}
+
+void Walls::add(const Edges &edges, bool mean_only, const Results &results) const {
+  if (groups.empty()) return;
   const int64_t begin = edges.offsets[0];
   for (int64_t i = 0; i < edges.n_atoms; i++)
     for (int64_t e = edges.offsets[i]; e < edges.offsets[i + 1]; e++) {
       const double *const v = edges.edge_vec + 3 * e;
       const double r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-      if (!(r2 < longest * longest)) continue;
-      const int64_t a = edges.types[i], b = edges.neighbor_type[e];
-      const double end = outer[a * n_types + b];
-      if (!(r2 < end * end)) continue;
-      const double r = std::sqrt(r2);
-      double slope;
-      const double energy = zbl_repulsion(charge[a] * charge[b], power[a] + power[b], end, r, slope);
-      results.atomic_energy[i * n_rows + row] += share * energy;
-      for (int c = 0; c < 3; c++)
-        results.gradient[(3 * (e - begin) + c) * n_rows + row] += share * slope / r * v[c];
+      if (r2 < longest * longest) add_pair(edges, i, e - begin, v, std::sqrt(r2), mean_only, results);
     }
+}
+
+void Walls::add_pair(const Edges &edges, int64_t i, int64_t e, const double *v, double r, bool mean_only,
+                     const Results &results) const {
+  const int64_t a = edges.types[i], b = edges.neighbor_type[edges.offsets[0] + e];
+  const int n_rows = mean_only ? 1 : n_members;
+  const auto add_row = [&](int row, double energy, double slope) {
+    results.atomic_energy[i * n_rows + row] += energy;
+    for (int c = 0; c < 3; c++) results.gradient[(3 * e + c) * n_rows + row] += slope / r * v[c];
+  };
+  for (const Group &group : groups) {
+    if (!(r < group.wall.outer_distance(a, b))) continue;
+    double slope;
+    const double energy = group.wall.energy(a, b, r, slope);
+    if (mean_only) {
+      const double share = static_cast<double>(group.members.size()) / n_members;
+      add_row(0, share * energy, share * slope);
+    } else {
+      for (const int member : group.members) add_row(member, energy, slope);
+    }
+  }
 }
 
 }  // namespace nnpkit

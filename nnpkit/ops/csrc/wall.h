@@ -22,14 +22,37 @@ class Wall {
   const std::vector<double> &charges() const { return charge; }
   const std::vector<double> &charge_powers() const { return power; }
 
-  // Adds `share` times its energies and gradients to row `row` of the results, which have `n_rows`.
-  void add(const Edges &edges, int row, int n_rows, double share, const Results &results) const;
+  double outer_distance(int64_t a, int64_t b) const { return outer[a * n_types + b]; }
+  // Of a pair of these types at a distance below the outer one, and its derivative.
+  double energy(int64_t a, int64_t b, double r, double &slope) const;
+  bool operator==(const Wall &other) const { return charge == other.charge && outer == other.outer; }
 
  private:
   int n_types = 0;
   double longest = 0.0;
   std::vector<double> outer;          // (n_types, n_types) angstrom, 0: no wall
   std::vector<double> charge, power;  // Z, Z^0.23
+};
+
+// Those of all members of a committee; equal ones are evaluated once.
+class Walls {
+ public:
+  void push_back(const std::string &metadata);
+  // Adds energies and gradients to the row of each member, or to the one row of their mean.
+  void add(const Edges &edges, bool mean_only, const Results &results) const;
+
+ private:
+  struct Group {
+    Wall wall;
+    std::vector<int> members;
+  };
+
+  void add_pair(const Edges &edges, int64_t i, int64_t e, const double *v, double r, bool mean_only,
+                const Results &results) const;
+
+  std::vector<Group> groups;
+  int n_members = 0;
+  double longest = 0.0;
 };
 
 }  // namespace nnpkit
