@@ -70,7 +70,10 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     began = time.monotonic()
     model, report = _base_model(config, data)
     memory = run._memory(members[0], model, data)
-    run._announce(console, model, [f"{len(names)} members ({config.committee.resample})", *report], memory)
+    advice = run.few_updates(members[0], make_schedule(members[0], parts[0][0].learnt))
+    run._announce(
+        console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
+    )
     if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
         shared = {name: Split(part, _NOTHING) for name, part in data.splits.items()}
     else:

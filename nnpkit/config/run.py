@@ -51,6 +51,8 @@ from nnpkit.training.trainer import Split, Trainer, TrainerSettings
 
 __all__ = ["run_training"]
 
+_FEW_UPDATES = 1000
+
 
 def run_training(
     config: Config, *, resume: bool = False, overwrite: bool = False, console: Console | None = None
@@ -107,7 +109,8 @@ def run_training(
         model, report = make_model(config, data)
     schedule = make_schedule(config, data.learnt)
     memory = _memory(config, model, data)
-    _announce(console, model, [*report, *data.notes, *_blocks(config, model)], memory)
+    notes = [*report, *data.notes, *_blocks(config, model), *few_updates(config, schedule)]
+    _announce(console, model, notes, memory)
     splits = _prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     epochs, n_updates = planned(config.training, schedule)
@@ -154,6 +157,21 @@ def planned(training: Training, schedule: Schedule) -> tuple[int, int]:
         updates += schedule.epoch_length(epochs)
         epochs += 1
     return epochs, updates
+
+
+def few_updates(config: Config, schedule: Schedule) -> list[str]:
+    """A line of advice if a Kalman filter is to find its way from scratch in too few steps."""
+    n_updates = planned(config.training, schedule)[1]
+    if (
+        not isinstance(config.training.optimizer, Ekf)
+        or config.start is not None
+        or n_updates >= _FEW_UPDATES
+    ):
+        return []
+    return [
+        f"{n_updates} updates of the weights are few for a Kalman filter: training.min_updates={2 * _FEW_UPDATES} asks "
+        "for more epochs, and with few structures training.ridge=0.1 keeps the potential smooth between them"
+    ]
 
 
 def _settings(config: Config, epochs: int) -> TrainerSettings:

@@ -129,6 +129,13 @@ def test_few_structures_get_more_epochs(config: Path) -> None:
     assert train(config, "training.epochs=4", "training.min_updates=20", resume=True)["updates"] == 36
 
 
+@pytest.mark.parametrize("updates", [20, 1000])
+def test_advice_about_few_updates(config: Path, updates: int) -> None:
+    settings = ["training.epochs=1", f"training.min_updates={updates}", "training.evaluate_every=1000"]
+    run_training(load_config(config, settings), console=Console(file=(output := io.StringIO()), width=300))
+    assert ("training.min_updates=2000 asks for more" in output.getvalue()) == (updates == 20)
+
+
 def test_data_report(config: Path) -> None:
     train(config, "training.epochs=1")
     report = json.loads(Path("run/data.json").read_text())
