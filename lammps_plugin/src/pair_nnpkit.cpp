@@ -69,7 +69,8 @@ void PairNNPKit::init_style() {
                "Pair style nnpkit has no inner and outer part for run_style respa: use run_style verlet, "
                "with a time step that is short enough for the fastest vibration");
   check_special_neighbors();
-  if (neighbor->exclude && comm->me == 0)
+  // neighbor->exclude says so only after the first initialisation
+  if (neighbor->nex_type + neighbor->nex_group + neighbor->nex_mol > 0 && comm->me == 0)
     error->warning(FLERR,
                    "Pair style nnpkit does not see pairs removed by neigh_modify exclude: the "
                    "model is evaluated as if these neighbors did not exist");

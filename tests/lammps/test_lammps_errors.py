@@ -175,6 +175,13 @@ def test_bonds_that_hide_neighbors_are_refused(place: Path) -> None:
     assert lmp(place, kept).returncode == 0
 
 
+def test_excluded_pairs_are_said_from_the_first_run_on(place: Path) -> None:
+    for exclusion in ("", "neigh_modify exclude type 1 2\n"):
+        result = lmp(place, setup() + potential() + exclusion + "run 0\n")
+        assert result.returncode == 0, result.output
+        assert ("removed by neigh_modify exclude" in result.output) == bool(exclusion)
+
+
 def test_energies_that_are_not_finite_stop_the_run(place: Path) -> None:
     write_toy(place / "toy.pt", hole=0.5)
     text = (
