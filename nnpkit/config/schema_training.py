@@ -243,7 +243,7 @@ class Training(Section):
         0.0,
         description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
         "every update minimises, the loss or, for the Kalman filter, squared residuals in units of their noise. About "
-        "1e-6 to 1e-3.",
+        "1e-6 to 1e-3 for a loss; 0.02 to 0.1 for the Kalman filter if there are no more than some hundred structures.",
     )
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
