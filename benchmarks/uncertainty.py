@@ -1,7 +1,7 @@
 """How well disagreement and the Kalman posterior tell true errors, and what selection gains over chance.
 
     python benchmarks/uncertainty.py --frames 80 --epochs 6
-    NNPKIT_DATA=... python benchmarks/uncertainty.py --curves --data Si --epochs 15
+    python benchmarks/uncertainty.py --curves --start 20 --add 20 --steps 2 --members 3 --updates 2000 --ridge 0.1
 
 A committee is trained on some of the frames of a data set: the water in ``examples/water``, or Cu, Li or Si of
 NNPKIT_DATA/mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020)). On the held-back test frames the force disagreement
@@ -144,8 +144,8 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}
     better = np.array(found["selected"])[:, 1:] < np.array(found["random"])[:, 1:]
     return {
-        "data": arguments.data, "epochs": arguments.epochs, "updates": arguments.updates, "ridge": arguments.ridge,
-        "members": arguments.members,
+        "data": arguments.data, "members": arguments.members, "ridge": arguments.ridge,
+        "updates": arguments.updates, "epochs": None if arguments.updates else arguments.epochs,
         "frames": [arguments.start + k * arguments.add for k in range(arguments.steps + 1)],
         "force_rmse_selected": mean["selected"], "force_rmse_random": mean["random"],
         "selected_better": [bool(a < b) for a, b in zip(mean["selected"][1:], mean["random"][1:], strict=True)],

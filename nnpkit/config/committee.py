@@ -70,7 +70,8 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     began = time.monotonic()
     model, report = _base_model(config, data)
     memory = run._memory(members[0], model, data)
-    advice = run.few_updates(members[0], make_schedule(members[0], parts[0][0].learnt))
+    schedule = make_schedule(members[0], parts[0][0].learnt)
+    advice = run.few_updates(members[0], run.planned(members[0].training, schedule)[1])
     run._announce(
         console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
     )

@@ -108,12 +108,12 @@ def run_training(
     else:
         model, report = make_model(config, data)
     schedule = make_schedule(config, data.learnt)
+    epochs, n_updates = planned(config.training, schedule)
     memory = _memory(config, model, data)
-    notes = [*report, *data.notes, *_blocks(config, model), *few_updates(config, schedule)]
+    notes = [*report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates)]
     _announce(console, model, notes, memory)
     splits = _prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
-    epochs, n_updates = planned(config.training, schedule)
     update = make_update(config, splits["train"].store, n_updates)
     if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
@@ -159,14 +159,10 @@ def planned(training: Training, schedule: Schedule) -> tuple[int, int]:
     return epochs, updates
 
 
-def few_updates(config: Config, schedule: Schedule) -> list[str]:
+def few_updates(config: Config, n_updates: int) -> list[str]:
     """A line of advice if a Kalman filter is to find its way from scratch in too few steps."""
-    n_updates = planned(config.training, schedule)[1]
-    if (
-        not isinstance(config.training.optimizer, Ekf)
-        or config.start is not None
-        or n_updates >= _FEW_UPDATES
-    ):
+    from_scratch = isinstance(config.training.optimizer, Ekf) and config.start is None
+    if not from_scratch or n_updates >= _FEW_UPDATES:
         return []
     return [
         f"{n_updates} updates of the weights are few for a Kalman filter: training.min_updates={2 * _FEW_UPDATES} asks "
