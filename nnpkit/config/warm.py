@@ -90,4 +90,7 @@ def earlier_model(checkpoint: Checkpoint, data: LoadedData, where: str) -> tuple
 def continue_update(update: Update, checkpoint: Checkpoint) -> None:
     """Give a Kalman filter the covariance of an earlier run; other optimizers begin anew."""
     if isinstance(update, KalmanUpdate) and "forgetting" in checkpoint.tensors["update"]:
+        covariance = update.optimizer.covariance
+        active = covariance.active
         update.load_state_dict(checkpoint.tensors["update"])
+        covariance.freeze(active)  # the earlier run may have frozen others

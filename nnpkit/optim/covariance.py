@@ -46,6 +46,7 @@ class _LazyBlock:
         self.scale = 1.0  # c
         matrix.diagonal().fill_(initial)
         self.variances = matrix.diagonal().clone()  # diag(S), side by side
+        self.active: Tensor | None = None  # (n,) False of weights that are known; None: all are active
 
     @property
     def pending(self) -> Tensor:
@@ -80,7 +81,17 @@ class _LazyBlock:
 
     def add_to_diagonal(self, variance: float) -> None:
         """``P <- P + variance I``."""
-        self.variances.add_(variance / self.scale)
+        increment = variance / self.scale
+        self.variances.add_(increment if self.active is None else increment * self.active.to(self.variances))
+        self.matrix.diagonal().copy_(self.variances)
+
+    def freeze(self, initial: float) -> None:
+        """Clear what is not active, and let what was cleared before and is active begin with the variance `initial`."""
+        awake = torch.ones_like(self.variances, dtype=torch.bool) if self.active is None else self.active
+        for index in torch.nonzero(~awake).squeeze(1).tolist():
+            self.matrix.clear(index)
+        self.variances.copy_(self.matrix.diagonal())
+        self.variances[(self.variances == 0.0) & awake] = initial / self.scale
         self.matrix.diagonal().copy_(self.variances)
 
     def fold(self) -> None:
@@ -103,7 +114,8 @@ class _LazyBlock:
 
     def _after_fold(self) -> None:
         self.variances.copy_(self.matrix.diagonal())
-        if not bool((self.variances > 0.0).all()):
+        least = self.variances if self.active is None else self.variances[self.active]
+        if not bool((least > 0.0).all()):
             single = "" if self.variances.dtype == torch.float64 else ", or keep the covariance in float64"
             raise InputError(
                 f"the Kalman filter lost its way: the covariance of {self.name} is not positive definite any more",
@@ -169,6 +181,39 @@ class Covariance:
         for block, matrix in zip(blocks, matrices, strict=True):
             buffer = torch.zeros(lazy_rank, block.size, dtype=self.dtype, device=self.device)
             self._blocks.append(_LazyBlock(block, matrix, buffer, initial))
+        self.initial = initial
+        self.active: Tensor | None = None  # (P,) False of weights that are known, see `freeze`
+
+    def freeze(self, active: Tensor | None) -> None:
+        """Take weights for known: their rows and columns of P are zero, now and after every update.
+
+        What is observed then says nothing of them, and they add nothing to the variance of a prediction. Active
+        weights that were known until now get the variance `initial`.
+
+        Parameters
+        ----------
+        active : Tensor or None
+            Booleans (P,), False of weights that are known; None: all are active.
+        """
+        self.fold()
+        self._know(active)
+        for lazy in self._blocks:
+            lazy.freeze(self.initial)
+        if self.drift is not None:
+            self.drift.image.copy_(self.product(self.drift.probe[None])[0])
+
+    def _know(self, active: Tensor | None) -> None:
+        """Remember which weights are known."""
+        self.active = None if active is None or bool(active.all()) else active.to(self.device, torch.bool)
+        for lazy in self._blocks:
+            lazy.active = None if self.active is None else self.active[lazy.where]
+
+    @property
+    def n_active_blocks(self) -> int:
+        """Number of blocks of the partition, of all processes, with a weight that is not known."""
+        if self.active is None:
+            return len(self.partition.blocks)
+        return sum(bool(self.active[b.start : b.stop].any()) for b in self.partition.blocks)
 
     @property
     def n_bytes(self) -> int:
@@ -214,7 +259,7 @@ class Covariance:
         if variance == 0.0:
             return
         if self.drift is not None:
-            self.drift.add_to_diagonal(variance)
+            self.drift.add_to_diagonal(variance, self.active)
         for lazy in self._blocks:
             lazy.add_to_diagonal(variance)
 
@@ -265,6 +310,8 @@ class Covariance:
         }
         state |= {f"matrix.{index}": array for index, array in enumerate(self._arrays)}
         state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self._blocks)}
+        if self.active is not None:
+            state["active"] = self.active
         if self.drift is not None:
             state |= {"probe": self.drift.probe, "image": self.drift.image}
         return state
@@ -290,6 +337,7 @@ class Covariance:
         for name, array in mine.items():
             if name.startswith("matrix."):
                 array.copy_(state[name])
+        self._know(state.get("active"))
         for index, lazy in enumerate(self._blocks):
             lazy.restore(state[f"pending.{index}"].to(lazy.buffer), float(state["scale"][index]))
         if self.drift is not None and "probe" in state:

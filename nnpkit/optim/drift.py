@@ -53,9 +53,9 @@ class Drift:
         """``P <- P - y^T y`` in one block, `y` (M, n)."""
         self.image[where] -= y.T @ (y @ self.probe[where])
 
-    def add_to_diagonal(self, variance: float) -> None:
-        """``P <- P + variance I``."""
-        self.image.add_(self.probe, alpha=variance)
+    def add_to_diagonal(self, variance: float, active: Tensor | None = None) -> None:
+        """``P <- P + variance I``, of weights that are `active` (P,)."""
+        self.image.add_(self.probe if active is None else self.probe * active, alpha=variance)
 
     def multiply(self, factor: float) -> None:
         """``P <- factor P``."""

@@ -36,20 +36,13 @@ from nnpkit.errors import InputError
 from nnpkit.optim import blas
 from nnpkit.optim.covariance import DTYPES, LAZY_RANK, Covariance
 from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
+from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.memory import require_memory
 from nnpkit.optim.partition import Layer, Partition, make_partition
 
 __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
 
 _WHERE = "training.optimizer"
-
-
-class Measurement(NamedTuple):
-    """M labels at once, as the optimizer sees them, in float64."""
-
-    residual: Tensor  # (M,) label minus prediction
-    jacobian: Tensor  # (M, P) d prediction / d weights
-    noise: Tensor  # (M,) variance of the observation noise
 
 
 class KalmanReport(NamedTuple):
@@ -90,9 +83,10 @@ class KalmanSettings:
     observation_noise : str
         Where R comes from. ``given``: from the measurement, which is where target accuracies and learning
         rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
-        of blocks, whatever the labels (Hu et al.).
+        of blocks (in which not all weights are frozen), whatever the labels (Hu et al.).
     reduction : str
-        ``none``: M labels are a vector observation. ``signed_mean``: they are reduced to one; see `signed_mean`.
+        ``none``: M labels are a vector observation. ``signed_mean``, ``signed_sum``: they are reduced to one, see
+        `nnpkit.optim.measurement`.
     dtype : str
         Of the stored covariance, ``float64`` or ``float32``.
     lazy_rank : int
@@ -129,7 +123,8 @@ class KalmanSettings:
         for name in ("forgetting", "forgetting_rate"):
             _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
         for name, choices in (
-            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean")), ("dtype", tuple(DTYPES))
+            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean", "signed_sum")),
+            ("dtype", tuple(DTYPES)),
         ):  # fmt: skip
             _require(
                 name, getattr(self, name), getattr(self, name) in choices, "one of " + ", ".join(choices)
@@ -150,20 +145,6 @@ class KalmanSettings:
 def _require(name: str, value: object, fine: bool, expected: str) -> None:
     if not fine:
         raise InputError(f"is {value!r}", where=f"{_WHERE}.{name}", expected=expected)
-
-
-def signed_mean(measurement: Measurement) -> Measurement:
-    """One label made of all: the mean of ``s_i y_i`` with ``s_i = sign(y_i - y_hat_i)``.
-
-    Lines 1 to 7 of algorithm 2 of Hu et al. (2023): predictions above their labels are reflected, so that the
-    residual becomes the mean absolute one and the Jacobian the signed mean of the rows. The labels of the
-    measurement are one group (one energy, or the components of a group of atoms).
-    """
-    residual, jacobian, noise = measurement
-    weight = torch.where(residual > 0.0, 1.0, -1.0).to(residual) / len(residual)  # s_i / M
-    return Measurement(
-        (weight * residual).sum()[None], (weight @ jacobian)[None], (weight.square() * noise).sum()[None]
-    )
 
 
 class KalmanOptimizer:
@@ -219,6 +200,10 @@ class KalmanOptimizer:
         self.drift, self._variance = 0.0, math.inf
         self.begin_epoch(0)
 
+    def freeze(self, active: Tensor) -> None:
+        """Take weights for known whose `active` (P,) is False; see `Covariance.freeze`."""
+        self.covariance.freeze(active)
+
     def begin_epoch(self, epoch: int) -> None:
         """Set the process noise and the noise factor of `epoch` (counted from 0)."""
         s = self.settings
@@ -236,8 +221,9 @@ class KalmanOptimizer:
             If a noise is negative, the innovation covariance is not positive definite, something is not finite, or
             rounding has spoilt a covariance in single precision.
         """
-        if self.settings.reduction == "signed_mean":
-            measurement = signed_mean(measurement)
+        if self.settings.reduction != "none":
+            reduce = signed_sum if self.settings.reduction == "signed_sum" else signed_mean
+            measurement = reduce(measurement)
         home = measurement.jacobian.device
         with blas.undisturbed() if self.covariance.device.type == "cpu" else contextlib.nullcontext():
             change, report = self._update(measurement)
@@ -289,7 +275,7 @@ class KalmanOptimizer:
     def _noise(self, given: Tensor) -> Tensor:
         """Diagonal (M,) of R."""
         if self.settings.observation_noise == "blocks":
-            given = torch.full_like(given, len(self.partition.blocks) * float(self.forgetting))
+            given = torch.full_like(given, self.covariance.n_active_blocks * float(self.forgetting))
         elif bool((given < 0.0).any()):
             raise InputError(
                 f"the observation noise has a variance of {float(given.min()):.3g}", where=_WHERE,
@@ -329,8 +315,10 @@ class KalmanOptimizer:
             )
 
     def health(self) -> dict[str, float]:
-        """Trace and extreme diagonal entries of P, forgetting, and in single precision the drift."""
+        """Trace and extreme diagonal entries of P (of weights that are not frozen), forgetting, drift in float32."""
         diagonal = self.ranks.add(self.covariance.diagonal())
+        if self.covariance.active is not None:
+            diagonal = diagonal[self.covariance.active]
         health = {
             "trace": float(diagonal.sum()),
             "smallest": float(diagonal.min()),

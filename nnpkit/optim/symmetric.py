@@ -35,6 +35,10 @@ class SymmetricMatrix(Protocol):
         """Diagonal (n,), a view that may be written to."""
         ...
 
+    def clear(self, index: int) -> None:
+        """Set row and column `index` to zero."""
+        ...
+
     def dense(self) -> Tensor:
         """Copy (n, n) with both triangles."""
         ...
@@ -57,6 +61,12 @@ class Triangle:
     def diagonal(self) -> Tensor:
         """See `SymmetricMatrix`."""
         return self.matrix.diagonal()
+
+    def clear(self, index: int) -> None:
+        """See `SymmetricMatrix`."""
+        before, behind = slice(index + 1), slice(index, None)
+        self.matrix[index, before if self.lower else behind] = 0.0
+        self.matrix[behind if self.lower else before, index] = 0.0
 
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""
@@ -94,6 +104,11 @@ class Square:
     def diagonal(self) -> Tensor:
         """See `SymmetricMatrix`."""
         return self.matrix.diagonal()
+
+    def clear(self, index: int) -> None:
+        """See `SymmetricMatrix`."""
+        self.matrix[index] = 0.0
+        self.matrix[:, index] = 0.0
 
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""

@@ -115,7 +115,8 @@ class DirectObserver:
             together = directions._replace(block=torch.zeros_like(directions.block), n_blocks=1)
             rows.append(model.rows(together, moves.combined(own[directions.block])))
         reduced = torch.stack([part.sum() for part in (weights * residual).split(group)])
-        return self._measurement(reduced, torch.cat(rows), "force", frame)
+        variance = self.noise.of_forces(len(components), group, frame.n_atoms)
+        return self.noise.scaled(Measurement(reduced, torch.cat(rows), variance), "force", frame.n_atoms)
 
     def _virial(self, model: ClosedForm) -> Measurement:
         frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
@@ -128,7 +129,7 @@ class DirectObserver:
     def _measurement(self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame) -> Measurement:
         variance = self.noise.variance(kind, len(residual), frame.n_atoms)
         measurement = Measurement(residual, jacobian, torch.full_like(residual, variance))
-        return self.noise.scaled(measurement, frame.n_atoms)
+        return self.noise.scaled(measurement, kind, frame.n_atoms)
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`.

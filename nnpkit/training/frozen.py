@@ -63,8 +63,8 @@ def frozen_names(model: AtomicModel, choices: Sequence[int | str]) -> set[str]:
 def freeze(update: Update, model: AtomicModel, choices: Sequence[int | str]) -> int:
     """Have `update` leave weights of `model` alone; the number of these.
 
-    A Kalman filter no longer sees them: their columns of the Jacobian are zero, and what its covariance would pass on
-    to them is left out. Gradients of the others are not affected.
+    A Kalman filter takes them for known: its covariance has no rows and columns for them, see
+    `nnpkit.optim.covariance.Covariance.freeze`. Gradients of the others are not affected.
 
     Raises
     ------
@@ -76,11 +76,11 @@ def freeze(update: Update, model: AtomicModel, choices: Sequence[int | str]) -> 
         return 0
     frozen = {id(parameter) for name, parameter in model.named_parameters() if name in names}
     parameters: list[Tensor] = getattr(update, "parameters")  # noqa: B009  (of every update, in no protocol)
-    masks = [torch.full((p.numel(),), float(id(p) not in frozen), dtype=torch.float64) for p in parameters]
+    masks = [torch.full((p.numel(),), id(p) not in frozen) for p in parameters]
     if isinstance(update, KalmanUpdate):
-        update.active = torch.cat(masks)
+        update.freeze(torch.cat(masks))
     else:
         for parameter in parameters:
             if id(parameter) in frozen:
                 parameter.register_hook(torch.zeros_like)
-    return int(sum(float((1.0 - mask).sum()) for mask in masks))
+    return int(sum(int((~mask).sum()) for mask in masks))

@@ -18,7 +18,7 @@ from torch import Tensor
 from nnpkit.errors import InputError
 from nnpkit.models.networks import AtomicNetwork, activation_function
 from nnpkit.models.potential import forces_from_edges, virial_from_edges
-from nnpkit.optim.kalman import Measurement
+from nnpkit.optim.measurement import Measurement, reduced_variance
 from nnpkit.training.frames import Frame, FrameStore
 from nnpkit.training.samples import (
     VIRIAL_COMPONENTS,
@@ -53,9 +53,11 @@ class Noise:
     Either the accuracy aimed at (standard deviations in eV/atom for energies and virials, eV/Å for force
     components), or, with `learning_rate` set, the convention of Shao et al. (2021): a label of a group of n
     labels with weight c enters as ``sqrt(c/n) (label - prediction)`` with ``R = 1/learning_rate``, which is the
-    same as a variance ``n / (learning_rate c)``; energies are then total energies. With `divide_by_atoms`
-    everything about a structure is divided by its number of atoms, which matters to a filter that does not
-    take R from here (`KalmanSettings.rlekf`).
+    same as a variance ``n / (learning_rate c)``; energies are then total energies.
+
+    Everything about labels of a kind is multiplied by its factor and, with `divide_by_atoms`, divided by the number of
+    atoms. That is nothing but other units, and matters only to a filter that does not take R from here
+    (`KalmanSettings.rlekf`).
     """
 
     energy: float = 1e-3
@@ -66,13 +68,17 @@ class Noise:
     force_weight: float = 1.0
     virial_weight: float = 1.0
     divide_by_atoms: bool = False
+    energy_factor: float = 1.0
+    force_factor: float = 1.0
+    virial_factor: float = 1.0
 
-    def scaled(self, measurement: Measurement, n_atoms: int) -> Measurement:
-        """The `measurement` of one structure, divided by its number of atoms if that is asked for."""
-        if not self.divide_by_atoms:
+    def scaled(self, measurement: Measurement, kind: str, n_atoms: int) -> Measurement:
+        """The `measurement` of labels of one kind of one structure, in the units that are asked for."""
+        factor = getattr(self, f"{kind}_factor") / (n_atoms if self.divide_by_atoms else 1)
+        if factor == 1.0:
             return measurement
         residual, jacobian, variance = measurement
-        return Measurement(residual / n_atoms, jacobian / n_atoms, variance / n_atoms**2)
+        return Measurement(factor * residual, factor * jacobian, factor**2 * variance)
 
     def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
         """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
@@ -80,6 +86,20 @@ class Noise:
             return n_labels / (self.learning_rate * getattr(self, f"{kind}_weight"))
         sigma = getattr(self, kind)
         return float(sigma * (1.0 if kind == "force" else n_atoms)) ** 2
+
+    def of_forces(self, n_components: int, group: int | None, n_atoms: int) -> Tensor:
+        """Variance of each of so many force components, or of the signed mean of every `group` of them.
+
+        The latter is `nnpkit.optim.measurement.reduced_variance`; with a `learning_rate` the means are the labels.
+        """
+        sizes = (
+            [1] * n_components if group is None else [len(s) for s in torch.arange(n_components).split(group)]
+        )
+        variance = torch.full((len(sizes),), self.variance("force", len(sizes), n_atoms), dtype=torch.float64)
+        if group is None or self.learning_rate is not None:
+            return variance
+        parts = [torch.ones(size, dtype=torch.float64) for size in sizes]
+        return variance * torch.stack([reduced_variance(part / len(part), part) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -193,12 +213,12 @@ class Observer:
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
             if labels.energy:
-                parts.append(self.noise.scaled(self._energy(frame), frame.n_atoms))
+                parts.append(self.noise.scaled(self._energy(frame), "energy", frame.n_atoms))
             if labels.components is not None and len(labels.components[position]) > 0:
                 forces = self._forces(frame, labels.components[position], labels.group)
-                parts.append(self.noise.scaled(forces, frame.n_atoms))
+                parts.append(self.noise.scaled(forces, "force", frame.n_atoms))
             if labels.virial:
-                parts.append(self.noise.scaled(self._virial(frame), frame.n_atoms))
+                parts.append(self.noise.scaled(self._virial(frame), "virial", frame.n_atoms))
         return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _energy(self, frame: Frame) -> Measurement:
@@ -222,8 +242,7 @@ class Observer:
             weights = residual.new_zeros((int(index[-1]) + 1, len(components)))
             weights[index, torch.arange(len(components))] = signed_weights(residual, group)
             residual, jacobian = weights @ residual, weights @ jacobian
-        variance = self.noise.variance("force", len(residual), frame.n_atoms)
-        return Measurement(residual, jacobian, torch.full_like(residual, variance))
+        return Measurement(residual, jacobian, self.noise.of_forces(len(components), group, frame.n_atoms))
 
     def _virial(self, frame: Frame) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
@@ -334,9 +353,8 @@ class Observer:
 def signed_weights(residual: Tensor, group: int) -> Tensor:
     """Weights (M,) with which every `group` consecutive labels become one, the mean of the absolute `residual`.
 
-    Predictions larger than their labels are taken with the opposite sign (Hu et al., AAAI 2023, algorithm 2). The
-    reduced label counts like one of its parts: the errors of a structure's forces are not independent, and a mean of
-    absolute errors does not become smaller with their number.
+    Predictions larger than their labels are taken with the opposite sign (Hu et al., AAAI 2023, algorithm 2). For the
+    noise of the reduced labels see `Noise.of_forces`.
     """
     sizes = [len(part) for part in residual.split(group)]
     counts = torch.repeat_interleave(torch.tensor(sizes), torch.tensor(sizes))

@@ -88,7 +88,6 @@ class KalmanUpdate:
     def __init__(self, optimizer: KalmanOptimizer, observer: Measures, ridge: Ridge | None = None) -> None:
         self.optimizer, self.observer, self.ridge = optimizer, observer, ridge
         self.parameters = observer.parameters
-        self.active: Tensor | None = None  # (P,) 0 of frozen weights, else 1; see `nnpkit.training.frozen`
         self.epoch = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -101,17 +100,19 @@ class KalmanUpdate:
         measurement = self.observer.measure(labels)
         if self.ridge is not None:
             measurement = self.ridge.observed(measurement)
-        if self.active is not None:
-            measurement = measurement._replace(jacobian=measurement.jacobian * self.active)
         change, report = self.optimizer.step(measurement)
-        if self.active is not None:
-            change = change * self.active
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)
         own = {}
         if len(kinds) == 1:
             own = {f"{name}_{kinds[0]}": getattr(report, name) for name in ("innovation", "noise_share")}
         return {**report._asdict(), **own}
+
+    def freeze(self, active: Tensor) -> None:
+        """Leave weights as they are whose `active` (P,) is False, and count them as known."""
+        self.optimizer.freeze(active)
+        if self.ridge is not None:
+            self.ridge.concerned &= active
 
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
         """Health of the filter."""

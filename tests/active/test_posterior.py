@@ -61,6 +61,25 @@ def test_variances_are_those_of_the_linearised_model(run) -> None:
     np.testing.assert_allclose(found.forces, np.sqrt(variance[1:].reshape(-1, 3).sum(1)), rtol=1e-4)
 
 
+def test_frozen_weights_add_nothing(run) -> None:
+    """Their rows and columns of P are zero in the checkpoint; what is left is the variance of the others."""
+    before = load_posterior(run)
+    start = {"run": "run", "freeze": [1], "covariance": True}
+    nnpkit.train({**CONFIG, "output": "tuned", "start": start})
+    after, structure = load_posterior("tuned"), shaken_copper(1, seed=9)[0]
+    names = [name for name, _ in after.model.named_parameters()]
+    sizes = [p.numel() for p in after.model.parameters()]
+    frozen = torch.cat([torch.full((n,), ".layers.0." in name) for name, n in zip(names, sizes, strict=True)])
+    dense = after.filter.covariance.dense()
+    assert bool(frozen.any())
+    assert not dense[frozen].any()
+    assert bool((dense.diagonal()[~frozen] > 0.0).all())
+    (known,) = after.of([structure])
+    before.model = after.model  # the same weights, none of them known
+    (unknown,) = before.of([structure])
+    assert 0.0 < known.energy < unknown.energy
+
+
 def test_adam_has_no_posterior(run) -> None:
     nnpkit.train({**CONFIG, "output": "adam", "training": {"epochs": 1, "optimizer": {"kind": "adam"}}})
     with pytest.raises(InputError, match="no covariance of its weights is known"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 
 from nnpkit.errors import InputError
 from nnpkit.optim.covariance import Covariance
-from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement, Ranks, signed_mean
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Ranks
+from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.partition import Layer, make_partition
 
 LAYERS = [Layer("a", 9), Layer("b", 30), Layer("c", 4), Layer("d", 6)]
@@ -178,7 +180,106 @@ def test_signed_mean():
     residual, jacobian, noise = signed_mean(measurement)
     assert torch.allclose(residual, torch.tensor([1.0]))  # mean of |residual|
     assert torch.allclose(jacobian, torch.tensor([[1.0 - 3.0, -1.0 - 3.0]]) / 3.0)
-    assert torch.allclose(noise, torch.tensor([1.0]))  # variance of a mean of three
+    # Errors of the labels alone: the mean square of the mean of three absolute values
+    assert torch.allclose(noise, 3.0 * torch.tensor([2.0 / math.pi + (1.0 - 2.0 / math.pi) / 3.0]))
+
+
+@pytest.mark.parametrize("sigmas", [[0.7], [0.3] * 18, [1.0, 0.1, 0.1, 2.0]])
+def test_noise_of_a_signed_mean_is_what_a_perfect_model_leaves(sigmas):
+    """Labels with known errors and a model without: the innovation of the reduced label is 1."""
+    sigma = torch.tensor(sigmas, dtype=torch.float64)
+    errors = (
+        torch.randn(100_000, len(sigma), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        * sigma
+    )
+    blank = torch.zeros(len(sigma), 1, dtype=torch.float64)
+    residuals = torch.stack([signed_mean(Measurement(e, blank, sigma**2)).residual for e in errors[:200]])
+    assert torch.allclose(residuals[:, 0], errors[:200].abs().mean(1))
+    noise = float(signed_mean(Measurement(errors[0], blank, sigma**2)).noise)
+    assert float(errors.abs().mean(1).square().mean()) == pytest.approx(noise, rel=0.02)
+
+
+def test_signed_sum():
+    rng = np.random.default_rng(7)
+    for m in (1, 4):
+        measurement = random_measurement(rng, m)
+        mean, total = signed_mean(measurement), signed_sum(measurement)
+        assert torch.allclose(total.residual, np.sqrt(m) * mean.residual, rtol=1e-15)
+        assert torch.allclose(total.jacobian, m * mean.jacobian, rtol=1e-15)
+        assert torch.allclose(total.noise, m * mean.noise, rtol=1e-15)
+    change, _ = KalmanOptimizer(N, KalmanSettings(reduction="signed_sum")).step(measurement)
+    assert torch.allclose(change, KalmanOptimizer(N, KalmanSettings()).step(total)[0], rtol=1e-14)
+
+
+def frozen_pair(settings: KalmanSettings, triangles: bool = True):
+    """A filter with frozen weights, one that has the others only, and which these are; block b is frozen as a whole."""
+    active = torch.from_numpy(np.random.default_rng(8).uniform(size=N) < 0.6)
+    partition = make_partition("layer", LAYERS)
+    active[partition.blocks[1].start : partition.blocks[1].stop] = False
+    sizes = [(b.name, int(active[b.start : b.stop].sum())) for b in partition.blocks]
+    whole, part = (
+        KalmanOptimizer(partition, settings),
+        KalmanOptimizer(make_partition("layer", sizes), settings),
+    )
+    if not triangles:
+        whole.covariance = Covariance(partition, lazy_rank=settings.lazy_rank, triangles=False)
+    whole.freeze(active)
+    return whole, part, active
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("triangles", [True, False])
+def test_frozen_weights_are_no_part_of_the_filter(dtype, triangles):
+    """Steps, reports, health and variances of predictions are those of a filter that has the active weights only."""
+    if dtype == "float32" and not triangles:
+        pytest.skip("one of them suffices")
+    settings = KalmanSettings.rlekf(reduction="none", process_noise=1e-3, lazy_rank=5, dtype=dtype)
+    whole, part, active = frozen_pair(settings, triangles)
+    rng, rel = np.random.default_rng(9), 1e-10 if dtype == "float64" else 1e-3
+    assert len(part.partition.blocks) == 3
+    for _ in range(150):
+        measurement = random_measurement(rng, 2)
+        change, report = whole.step(measurement)
+        less = measurement._replace(jacobian=measurement.jacobian[:, active])
+        expected, own = part.step(less)
+        assert not change[~active].any()
+        assert torch.allclose(change[active], expected, rtol=rel, atol=rel * float(expected.abs().max()))
+        assert report == pytest.approx(own, rel=rel)
+    health = whole.health()
+    drift, other_drift = (optimizer.health().pop("drift", None) for optimizer in (whole, part))
+    assert {k: v for k, v in health.items() if k != "drift"} == pytest.approx(
+        {k: v for k, v in part.health().items() if k != "drift"}, rel=rel
+    )
+    assert drift == other_drift or max(drift, other_drift) < 0.01
+    dense = whole.covariance.dense()
+    assert not dense[~active].any()
+    assert not dense[:, ~active].any()
+    h = torch.as_tensor(rng.normal(size=(3, N)))
+    variance = (whole.covariance.product(h) * h).sum(1)
+    h = h[:, active]
+    assert torch.allclose(variance, (part.covariance.product(h) * h).sum(1), rtol=rel)
+
+
+def test_what_is_frozen_survives_a_restart_and_can_be_released():
+    settings = KalmanSettings.rlekf(reduction="none", process_noise=1e-3, initial_covariance=0.7)
+    whole, _, active = frozen_pair(settings)
+    measurements = [random_measurement(np.random.default_rng(seed), 2) for seed in range(50)]
+    for measurement in measurements[:40]:
+        whole.step(measurement)
+    state = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    restored = KalmanOptimizer(whole.partition, settings)
+    restored.load_state_dict(state)
+    for measurement in measurements[40:]:
+        assert torch.equal(whole.step(measurement)[0], restored.step(measurement)[0])
+    before = restored.covariance.dense()
+    restored.covariance.freeze(None)
+    after = restored.covariance.dense()
+    assert torch.allclose(
+        after.diagonal()[~active], torch.full((int((~active).sum()),), 0.7, dtype=torch.float64)
+    )
+    after[~active, ~active] = 0.0
+    assert torch.allclose(after, before, rtol=1e-12, atol=1e-15)
+    assert restored.step(measurements[0])[0][~active].all()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def test_groups_are_signed_means(observer):
         expected = (signs[members].unsqueeze(1) * single.jacobian[members]).mean(0)
         assert torch.allclose(grouped.jacobian[row], expected, rtol=1e-10, atol=1e-12)
     assert grouped.residual.shape == (2,)
+    shares = [2.0 / math.pi + (1.0 - 2.0 / math.pi) / n for n in (3, 2)]  # of means of absolute errors
+    assert grouped.noise.tolist() == pytest.approx([share * float(single.noise[0]) for share in shares])
 
 
 def test_loss_is_the_weighted_mean_square(observer):

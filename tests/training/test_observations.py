@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -192,7 +193,10 @@ def test_groups_are_signed_means(observer):
         assert float(grouped.residual[row]) == pytest.approx(float(single.residual[members].abs().mean()))
         expected = (signs[members].unsqueeze(1) * single.jacobian[members]).mean(0)
         assert torch.allclose(grouped.jacobian[row], expected, rtol=1e-10, atol=1e-12)
-    assert grouped.noise.tolist() == single.noise[:2].tolist()
+    shares = [2.0 / math.pi + (1.0 - 2.0 / math.pi) / n for n in (3, 2)]  # of means of absolute errors
+    assert grouped.noise.tolist() == pytest.approx([share * float(single.noise[0]) for share in shares])
+    observer.noise = Noise(learning_rate=0.1, force_weight=4.0)  # by convention the means are the labels
+    assert observer.measure(request._replace(group=3)).noise.tolist() == pytest.approx([2 / 0.4] * 2)
 
 
 def test_division_by_the_number_of_atoms(observer):
