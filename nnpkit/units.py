@@ -17,14 +17,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 __all__ = [
-    "ANGSTROM_EV", "BOHR", "BOHR_HARTREE", "EV_PER_A3_IN_BAR", "EV_PER_A3_IN_GPA", "HARTREE", "UnitSystem",
-    "stress_from_virial", "unit_system", "virial_from_stress",
+    "ANGSTROM_EV", "BOHR", "BOHR_HARTREE", "EV_PER_A3_IN_BAR", "EV_PER_A3_IN_GPA", "HARTREE", "KCAL_PER_MOL",
+    "UnitSystem", "stress_from_virial", "unit_system", "virial_from_stress",
 ]  # fmt: skip
 
 BOHR = 0.529177210903
 """Å per bohr (CODATA 2018)."""
 HARTREE = 27.211386245988
 """eV per hartree (CODATA 2018)."""
+KCAL_PER_MOL = 0.043364104241800934
+"""eV per kcal/mol."""
 EV_PER_A3_IN_GPA = 160.21766339999998
 """GPa per eV/Å³."""
 EV_PER_A3_IN_BAR = 1.602176634e6

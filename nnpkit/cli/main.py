@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -54,6 +55,14 @@ def _fail(message: object) -> typer.Exit:
     return typer.Exit(1)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning as one line on stderr, without the place in the code that it comes from."""
+    if category.__module__.partition(".")[0] == "nnpkit":
+        print("nnpkit: note: " + " ".join(str(message).split()), file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, *place[:2]), end="", file=sys.stderr)
+
+
 class _LazyGroup(TyperGroup):
     """A group whose listed commands are placeholders until one of them is called."""
 
@@ -62,6 +71,11 @@ class _LazyGroup(TyperGroup):
         return name, load_command(name) if name else None, rest
 
     def invoke(self, ctx: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         if os.environ.get("NNPKIT_DEBUG"):
             return super().invoke(ctx)
         try:

@@ -22,6 +22,7 @@ from nnpkit.data.formats_dump import read_dump
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
 from nnpkit.data.formats_runner import read_runner, write_runner
 from nnpkit.data.formats_text import bare_name, first_line, read_text, require_path
+from nnpkit.data.notes import gathered_notes
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_valid
 from nnpkit.errors import InputError
@@ -46,7 +47,7 @@ FORMATS: dict[str, DataFormat] = {
     "runner": DataFormat("RuNNer and n2p2 input.data", read_runner, write_runner, units=BOHR_HARTREE),
     "deepmd": DataFormat("DeePMD-kit npy folder, mixed types too", read_deepmd, write_deepmd, is_folder=True),
     "aenet": DataFormat("ænet XSF file, or folder of them", read_aenet),
-    "lammps-dump": DataFormat("LAMMPS dump with element names, units metal", read_dump),
+    "lammps-dump": DataFormat("LAMMPS dump with element names", read_dump),
 }
 """Formats with a reader of their own; ASE's come on top."""
 
@@ -179,7 +180,17 @@ def read(
         One message with file and line or frame: missing, empty or truncated file, unknown format or units,
         a label that is not finite or has the wrong shape, a degenerate cell.
     """
-    path = require_path(path)
+    with gathered_notes(str(path)):
+        return _read(require_path(path), format, units, frames, keys)
+
+
+def _read(
+    path: Path,
+    format: str | None,
+    units: str | None,
+    frames: str | int | slice | None,
+    keys: Mapping[str, str] | None,
+) -> list[Structure]:
     name = _resolve(format) if format else detect_format(path)
     selected = parse_frames(frames)
     structures = _read_own(path, name, units, keys) if name in FORMATS else _read_ase(path, name, units, keys)
