@@ -44,7 +44,11 @@ def main(folder: Path) -> None:
     else:
         frames, history, ended = run_ase(start, model, job)
     frames = [
-        f.replace(name=f"{folder.parent.parent.name}/{folder.name} step {f.info.get('step', '?')}")
+        f.replace(
+            name=f"{folder.parent.parent.name}/{folder.name} step {f.info.get('step', '?')}",
+            total_charge=start.total_charge,
+            multiplicity=start.multiplicity,
+        )
         for f in frames
     ]
     good, refused = [], 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from nnpkit.active.executor import Executor
 from nnpkit.active.label_files import LabelFiles, settings_id
-from nnpkit.active.labelling import Limits, make_reference
+from nnpkit.active.labelling import Limits, make_reference, require_state
 from nnpkit.active.programs import python
 from nnpkit.active.task import prepare_task
 from nnpkit.data.dataset import structure_sha256
@@ -68,14 +68,22 @@ class Labeller:
 
     def __init__(self, labelling: Labelling, root: str | Path) -> None:
         self.labelling, self.files = labelling, LabelFiles(root)
-        identity = make_reference(labelling.reference).identity
+        self.reference = make_reference(labelling.reference)
+        identity = self.reference.identity
         self.settings = settings_id(identity)
         self.files.describe(self.settings, identity)
 
     def open_structures(self, structures: Sequence[Structure]) -> list[Structure]:
-        """Those that have neither a label nor failed, each once."""
+        """Those that have neither a label nor failed, each once.
+
+        Raises
+        ------
+        InputError
+            If the reference calculation does not take the charge or spin of one of them.
+        """
         found: dict[str, Structure] = {}
         for structure in structures:
+            require_state(self.reference, structure)
             key = structure_sha256(structure, labels=False)
             if not self.files.has(self.settings, key) and self.files.failure(self.settings, key) is None:
                 found.setdefault(key, structure)

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nnpkit.data.electronic import ElectronicState, electronic_state
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError, NnpkitError
 
 __all__ = [
     "CalculationError", "Limits", "ReferenceCalculator", "check_label", "compute_label", "make_reference",
+    "require_state", "state_of",
 ]  # fmt: skip
 
 EXPECTED_ENERGY = "expected_energy"
@@ -40,6 +42,16 @@ class ReferenceCalculator(Protocol):
     """
 
     identity: Mapping[str, Any]
+
+    def require(self, state: ElectronicState) -> None:
+        """Accept the charge and multiplicity of a structure.
+
+        Raises
+        ------
+        InputError
+            If the labels would be of another state.
+        """
+        ...
 
     def compute(self, structure: Structure, folder: Path, changes: Mapping[str, Any]) -> Structure:
         """The structure with energy and forces, and stress if it is periodic in three dimensions.
@@ -107,6 +119,29 @@ def check_label(label: Structure, limits: Limits) -> None:
             )
 
 
+def state_of(structure: Structure) -> ElectronicState:
+    """Charge and multiplicity that the label of a structure is to have; errors of `electronic_state`."""
+    return electronic_state(
+        structure.symbols, structure.total_charge, structure.multiplicity, structure.info, structure.name
+    )
+
+
+def require_state(reference: ReferenceCalculator, structure: Structure) -> None:
+    """Refuse a structure whose charge or spin is not understood, or does not reach the reference calculation.
+
+    Raises
+    ------
+    InputError
+        Naming the structure, its state and what to do.
+    """
+    state = state_of(structure)
+    try:
+        reference.require(state)
+    except InputError as error:
+        where = f"{structure.name} ({error.where})" if error.where else structure.name
+        raise InputError(error.what, where=where or None, expected=error.expected, hint=error.hint) from None
+
+
 def compute_label(
     reference: ReferenceCalculator,
     structure: Structure,
@@ -120,6 +155,7 @@ def compute_label(
     changed for this attempt, what in ``label_changes``.
     """
     began = time.monotonic()
+    require_state(reference, structure)
     bare = structure.replace(energy=None, forces=None, stress=None, charges=None, info={}, arrays={})
     try:
         result = reference.compute(bare, folder, changes)
@@ -131,6 +167,10 @@ def compute_label(
         result.positions, structure.positions, atol=1e-4
     ):
         raise CalculationError("the result is of another structure than the one that was asked for")
+    for what in ("total_charge", "multiplicity"):
+        asked, got = getattr(structure, what), getattr(result, what)
+        if asked is not None and got is not None and abs(asked - got) > 1e-6:
+            raise CalculationError(f"the result has {what} {got:g} instead of {asked:g}")
     keep = {EXPECTED_ENERGY: structure.info[EXPECTED_ENERGY]} if EXPECTED_ENERGY in structure.info else {}
     info = {**keep, "label_seconds": round(time.monotonic() - began, 3)}
     if changes:

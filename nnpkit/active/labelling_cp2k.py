@@ -1,7 +1,8 @@
 """Labels from CP2K: the user's own input template, and a parser of the output that believes nothing unconverged.
 
 The template is a CP2K input in which ``{{cell}}`` and ``{{coordinates}}`` stand for the lines of these sections and
-``{{NAME}}`` for the setting NAME. It must print forces and, for a stress, compute the stress tensor.
+``{{NAME}}`` for the setting NAME; ``{{charge}}``, ``{{multiplicity}}`` and ``{{uks}}`` (TRUE where electrons are
+unpaired) for those of the structure. It must print forces and, for a stress, compute the stress tensor.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from ase.units import GPa, bar
 
-from nnpkit.active.labelling import CalculationError
+from nnpkit.active.labelling import CalculationError, state_of
 from nnpkit.active.labelling_command import last_words
 from nnpkit.active.programs import run_program
+from nnpkit.data.electronic import ElectronicState
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE
@@ -76,13 +78,43 @@ class Cp2kReference:
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         self.identity = {"kind": "cp2k", "template_sha256": digest, "settings": self.settings}
 
+    def require(self, state: ElectronicState) -> None:
+        """Accept a charge and multiplicity; see `nnpkit.active.labelling.ReferenceCalculator`."""
+        for keyword, value, stated, ordinary in (
+            ("charge", state.charge, state.stated_charge, state.charge == 0.0),
+            ("multiplicity", state.multiplicity, state.stated_multiplicity, state.lowest),
+        ):
+            written = re.search(rf"^\s*{keyword}\s+([+-]?\d+)", self.text, re.IGNORECASE | re.MULTILINE)
+            agrees = int(written[1]) == value if written else ordinary
+            if stated and not agrees and f"{{{{{keyword}}}}}" not in self.text:
+                says = f"says {keyword.upper()} {written[1]}" if written else f"has no {{{{{keyword}}}}}"
+                raise InputError(
+                    f"the structure has {state}, the template {says}", where=self.template,
+                    hint=f"write {keyword.upper()} {{{{{keyword}}}}} into its &DFT section",
+                )  # fmt: skip
+        open_shell = re.search(
+            r"^\s*(UKS|LSD|UNRESTRICTED_KOHN_SHAM)\b", self.text, re.IGNORECASE | re.MULTILINE
+        )
+        if state.stated_multiplicity and state.multiplicity > 1 and not open_shell:
+            raise InputError(
+                f"the structure has {state}, the template no UKS", where=self.template,
+                hint="write UKS {{uks}} into its &DFT section",
+            )  # fmt: skip
+        if state.charge != round(state.charge):
+            raise InputError(f"CP2K has no state of {state}", where=self.template, expected="a whole charge")
+
     def compute(self, structure: Structure, folder: Path, changes: Mapping[str, Any]) -> Structure:
         """Label of one structure; see `nnpkit.active.labelling.ReferenceCalculator`."""
-        kept = folder.parent / "wave_functions" / _composition(structure)
+        state = state_of(structure)
+        kept = folder.parent / "wave_functions" / _composition(structure, state)
         again = kept.exists() and not changes
         if again:
             shutil.copy(kept, folder / _WAVE_FUNCTION)
-        values = {"scf_guess": "RESTART" if again else "ATOMIC", **self.settings, **changes}
+        values = {
+            "scf_guess": "RESTART" if again else "ATOMIC", "charge": f"{state.charge:g}",
+            "multiplicity": state.multiplicity, "uks": "TRUE" if state.multiplicity > 1 else "FALSE",
+            **self.settings, **changes,
+        }  # fmt: skip
         (folder / _INPUT).write_text(
             cp2k_input(self.text, structure, values, self.template), encoding="utf-8"
         )
@@ -104,9 +136,10 @@ class Cp2kReference:
         return label
 
 
-def _composition(structure: Structure) -> str:
-    """Name for structures whose wave functions fit each other: the same elements in the same order."""
-    return hashlib.sha256(" ".join(structure.symbols).encode()).hexdigest()[:16] + ".wfn"
+def _composition(structure: Structure, state: ElectronicState) -> str:
+    """Name for structures whose wave functions fit each other: elements, their order, charge and spin are the same."""
+    words = [*structure.symbols, str(state)] if state.special else structure.symbols
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16] + ".wfn"
 
 
 def cp2k_input(

@@ -297,7 +297,7 @@ def _frame(structure: Structure) -> dict[str, Any]:
     """A structure without its labels, JSON-able, every digit kept."""
     return {
         "symbols": structure.symbols, "positions": structure.positions.tolist(), "cell": structure.cell.tolist(),
-        "pbc": structure.pbc.tolist(),
+        "pbc": structure.pbc.tolist(), "total_charge": structure.total_charge, "multiplicity": structure.multiplicity,
     }  # fmt: skip
 
 

@@ -56,7 +56,9 @@ class Data(Section):
     frames: str = Field(
         ":", description="Slice of the structures of each file, as in Python: `:100`, `::10`, `-50:`."
     )
-    labels: dict[Literal["energy", "forces", "stress", "virial", "charges", "total_charge"], str] = Field(
+    labels: dict[
+        Literal["energy", "forces", "stress", "virial", "charges", "total_charge", "multiplicity"], str
+    ] = Field(
         default_factory=dict,
         description="Names of labels in the files where they are not the usual ones, e.g. `{energy: E_mp2}`.",
     )

@@ -55,7 +55,8 @@ class AseReference(_Reference):
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of the calculator, e.g. `{method: GFN1-xTB}` (the default of tblite).",
+        description="Arguments of the calculator, e.g. `{method: GFN1-xTB}` (the default of tblite); `'{charge}'` and "
+        "`'{multiplicity}'` stand for those of the structure.",
     )
 
 
@@ -64,8 +65,8 @@ class Cp2kReference(_Reference):
 
     kind: Literal["cp2k"] = Field("cp2k", description="Kind of the reference calculator.")
     template: str = Field(
-        description="CP2K input with `{{cell}}`, `{{coordinates}}` and perhaps `{{scf_guess}}` and settings of your "
-        "own; relative to the folder of the YAML file.",
+        description="CP2K input with `{{cell}}`, `{{coordinates}}` and perhaps `{{scf_guess}}`, `{{charge}}`, "
+        "`{{multiplicity}}`, `{{uks}}` and settings of your own; relative to the folder of the YAML file.",
     )
     command: list[str] = Field(
         ["cp2k.psmp"], min_length=1, description="Program with its MPI launcher; no shell."
@@ -83,13 +84,19 @@ class CommandReference(_Reference):
     kind: Literal["command"] = Field("command", description="Kind of the reference calculator.")
     command: list[str] = Field(
         min_length=1,
-        description="Program and arguments with `{input}`, `{output}` and names of settings; no shell.",
+        description="Program and arguments with `{input}`, `{output}`, `{charge}`, `{multiplicity}` and names of "
+        "settings; no shell.",
     )
     input: str = Field("structure.xyz", description="Name of the file that is written.")
     output: str = Field("labels.xyz", description="Name of the file that is read: extended XYZ in eV and Å.")
     input_format: str = Field("extxyz", description="Format of the written file.")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="Values for the command; retries change them."
+    )
+    reads_state: bool = Field(
+        False,
+        description="The program takes charge and spin from `NNPKIT_CHARGE` and `NNPKIT_MULTIPLICITY` of its "
+        "environment or from the input file; otherwise charged structures need `{charge}` in the command.",
     )
 
 

@@ -55,8 +55,8 @@ def find_suspicious(structures: Sequence[Structure]) -> list[Finding]:
     """All findings about the structures, those about the whole set first.
 
     Kinds: ``length unit``, ``energy unit``, ``force sign``, ``stress unit``, ``stress sign``,
-    ``zero labels``, ``contradiction``, ``duplicate``, ``short distance``, ``large force``, ``energy``,
-    ``net force``.  Values are in Å, eV and eV/Å, or a factor for the units and signs.
+    ``zero labels``, ``contradiction``, ``duplicate``, ``other charge``, ``short distance``, ``large force``,
+    ``energy``, ``net force``.  Values are in Å, eV and eV/Å, or a factor for the units and signs.
     """
     if not structures:
         return []
@@ -201,10 +201,18 @@ def _zero_labels(structures: Sequence[Structure]) -> Iterator[Finding]:
 
 
 def _duplicates(structures: Sequence[Structure]) -> Iterator[Finding]:
-    first: dict[bytes, Structure] = {}
+    first: dict[bytes, dict[tuple[float, float | None], Structure]] = {}
     for structure in structures:
-        earlier = first.setdefault(_fingerprint(structure), structure)
+        states = first.setdefault(_fingerprint(structure), {})
+        other = next(iter(states.values()), structure)
+        earlier = states.setdefault((structure.total_charge or 0.0, structure.multiplicity), structure)
         if earlier is structure:
+            if other is not structure:
+                yield Finding(
+                    "other charge", structure.name, 0.0,
+                    f"same geometry as {other.name} with another charge or spin: a potential of positions alone can "
+                    "only learn one of them",
+                )  # fmt: skip
             continue
         energy, force = _label_difference(earlier, structure)
         if energy > _SAME_ENERGY or force > _SAME_FORCE:

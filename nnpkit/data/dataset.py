@@ -70,10 +70,20 @@ def _canonical(array: np.ndarray | float) -> bytes:
     return (np.asarray(array, dtype="<f8") + 0.0).tobytes()
 
 
-def structure_sha256(structure: Structure, labels: bool = True) -> str:
-    """Hash of what a structure says: elements, positions, cell, periodicity and, unless excluded, labels.
+def structure_sha256(structure: Structure, labels: bool = True, state: bool = True) -> str:
+    """Hash of what a structure says: elements, positions, cell, periodicity, charge, spin and the labels.
 
     Names, extras and the file's format do not enter; a number that differs in its last bit does.
+
+    Parameters
+    ----------
+    structure : Structure
+        What is hashed.
+    labels : bool
+        Whether energy, forces, stress and charges of the atoms enter.
+    state : bool
+        Whether total charge and multiplicity enter: they decide the labels of a geometry. Without `labels`, no
+        charge is the same as a charge of zero.
     """
     digest = hashlib.sha256(" ".join(structure.symbols).encode())
     periodic = structure.pbc.astype(np.uint8).tobytes()
@@ -82,6 +92,10 @@ def structure_sha256(structure: Structure, labels: bool = True) -> str:
         for label in (*LABELS, "total_charge"):
             value = getattr(structure, label)
             digest.update(label.encode() + (b"-" if value is None else _canonical(value)))
+    elif state and structure.total_charge:
+        digest.update(b"total_charge" + _canonical(structure.total_charge))
+    if state and structure.multiplicity is not None:
+        digest.update(b"multiplicity" + _canonical(structure.multiplicity))
     return digest.hexdigest()
 
 
@@ -174,7 +188,7 @@ def _shuffled_geometries(structures: Sequence[Structure], seed: int) -> list[lis
     """Indices of the structures of each geometry, in a random order that depends on seed and content alone."""
     copies: dict[str, list[int]] = {}
     for index, structure in enumerate(structures):
-        geometry = structure_sha256(structure, labels=False)
+        geometry = structure_sha256(structure, labels=False, state=False)
         copies.setdefault(hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest(), []).append(index)
     return [copies[key] for key in sorted(copies)]
 

@@ -23,7 +23,7 @@ from nnpkit.units import stress_from_virial
 __all__ = ["find_systems", "read_deepmd", "write_deepmd"]
 
 _PER_ATOM = ("coord", "force", "charges")
-_OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge")
+_OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge", "multiplicity")
 
 
 def find_systems(folder: str | Path) -> list[Path]:
@@ -112,6 +112,7 @@ def _read_set(
         "virial": 9,
         "energy": 1,
         "total_charge": 1,
+        "multiplicity": 1,
         "coord": 3 * n_atoms,
         "force": 3 * n_atoms,
     }
@@ -160,6 +161,7 @@ def _frame(
         stress=stress,
         charges=row["charges"][real, 0] if "charges" in row else None,
         total_charge=row.get("total_charge"),
+        multiplicity=row.get("multiplicity"),
         name=name,
     )
 
@@ -169,7 +171,8 @@ def write_deepmd(folder: str | Path, structures: Iterable[Structure]) -> None:
 
     A single system is written into `folder` itself, several into ``folder/000-H64O32`` and so on, the frames
     of each in their order.  Extras (`info`, `arrays`) have no place in the format and are left out; charges
-    go into files of their own (``charges.npy``, ``total_charge.npy``) that DeePMD-kit does not look at.
+    and spin go into files of their own (``charges.npy``, ``total_charge.npy``, ``multiplicity.npy``) that
+    DeePMD-kit does not look at.
 
     Raises
     ------
@@ -188,7 +191,8 @@ def write_deepmd(folder: str | Path, structures: Iterable[Structure]) -> None:
                 f"pbc {structure.pbc.tolist()} cannot be written as DeePMD data", where=structure.name,
                 expected="all directions periodic or none", hint="write extxyz instead",
             )  # fmt: skip
-        labels = (*structure.labels, structure.total_charge is not None, bool(structure.pbc.all()))
+        state = (structure.total_charge is not None, structure.multiplicity is not None)
+        labels = (*structure.labels, *state, bool(structure.pbc.all()))
         systems.setdefault((tuple(structure.symbols), labels), []).append(structure)
     with atomic_folder(folder) as temporary:
         for k, system in enumerate(systems.values()):
@@ -208,7 +212,7 @@ def _write_system(folder: Path, structures: Sequence[Structure]) -> None:
         (folder / "nopbc").touch()
     columns = {
         "coord": "positions", "box": "cell", "energy": "energy", "force": "forces", "virial": "virial",
-        "charges": "charges", "total_charge": "total_charge",
+        "charges": "charges", "total_charge": "total_charge", "multiplicity": "multiplicity",
     }  # fmt: skip
     for key, attribute in columns.items():
         if getattr(first, attribute) is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpkit.data.electronic import take_state
 from nnpkit.data.formats_text import open_for_writing, read_text
 from nnpkit.data.labels import extract_labels
 from nnpkit.data.structure import Structure
@@ -147,6 +148,7 @@ def _frame(
     if positions is None:
         raise InputError("Properties has no pos", where=where, expected="species:S:1:pos:R:3 and more")
     labels = extract_labels(info, arrays, len(rows), cell, name, keys)
+    take_state(labels, info, arrays, symbols, name, keys)
     return Structure(
         symbols=symbols,
         positions=positions,
@@ -273,6 +275,8 @@ def _pairs(structure: Structure, properties: str) -> dict[str, Any]:
         pairs["stress"] = structure.stress.ravel()
     if structure.total_charge is not None:
         pairs["total_charge"] = structure.total_charge
+    if structure.multiplicity is not None:
+        pairs["multiplicity"] = structure.multiplicity
     pairs["pbc"] = structure.pbc
     taken = {key.lower() for key in pairs} | {"lattice"}
     return pairs | {key: value for key, value in structure.info.items() if str(key).lower() not in taken}

@@ -205,6 +205,7 @@ def _assemble(block: _Block, name: str, path: str | Path, units: UnitSystem) -> 
         stress=None if stress is None else np.array(stress) * units.stress,
         charges=charges,
         total_charge=None if "total_charge" in missing else block.charge,
+        multiplicity=extras.get("multiplicity"),
         name=name,
         info=info,
         arrays={key: np.array(value) for key, value in extras.get("arrays", {}).items()},
@@ -248,6 +249,8 @@ def _extras(structure: Structure, units: UnitSystem) -> dict[str, Any]:
     extras: dict[str, Any] = {}
     if labels != ["energy", "forces", *(["charges"] if charged else []), "total_charge"]:
         extras["labels"] = labels
+    if structure.multiplicity is not None:
+        extras["multiplicity"] = structure.multiplicity
     if structure.stress is not None:
         extras["stress"] = (structure.stress / units.stress).tolist()
     if not structure.pbc.all() and (structure.pbc.any() or structure.cell.any()):

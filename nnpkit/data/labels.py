@@ -10,7 +10,8 @@ energy         ``energy``, ``total_energy``; last of all ``free_energy``
 forces         ``forces``, ``force``
 stress         ``stress`` (ASE's sign), else ``virial``, ``virials`` (``W = -stress * volume``)
 charges        ``charges``, ``charge`` with one value per atom
-total_charge   ``total_charge``, ``tot_charge``, ``charge`` with one value per frame
+total_charge   ``total_charge``, ``tot_charge``, ``net_charge``, ``system_charge``, ``charge`` with one value per frame
+multiplicity   ``multiplicity``, ``spin_multiplicity``, ``spin_mult``, ``mult``; others: `nnpkit.data.electronic`
 =============  ==========================================================================
 
 Where a frame has both ``energy`` and ``free_energy``, ``energy`` is taken.  (Forces of a calculation with
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnpkit.data.electronic import CHARGE_NAMES, MULTIPLICITY_NAMES
 from nnpkit.data.structure import symmetric_matrix
 from nnpkit.errors import InputError
 from nnpkit.units import stress_from_virial
@@ -46,7 +48,8 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
     "stress": _variants("stress"),
     "virial": _variants("virial", "virials"),
     "charges": _variants("charges", "charge"),
-    "total_charge": ("total_charge", "tot_charge", "charge"),
+    "total_charge": CHARGE_NAMES,
+    "multiplicity": MULTIPLICITY_NAMES,
 }
 """Names looked for, best first, in lower case."""
 
@@ -80,7 +83,7 @@ def extract_labels(
     Returns
     -------
     dict
-        Arguments of `Structure`: energy, forces, stress, charges, total_charge, as far as present.
+        Arguments of `Structure`: energy, forces, stress, charges, total_charge, multiplicity, as far as present.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def _fits(label: str, value: Any, n_atoms: int) -> bool:
     """Whether a value found under a label's name can be that label at all (None and words cannot)."""
     if value is None or isinstance(value, (str, bool)):
         return False
-    if label == "total_charge":
+    if label in ("total_charge", "multiplicity"):
         return np.size(value) == 1
     if label == "charges":
         return np.size(value) == n_atoms

@@ -67,6 +67,9 @@ class Structure:
         Atomic charges, e.
     total_charge : float, optional
         Charge of the whole structure, e.
+    multiplicity : float, optional
+        2S + 1 of the whole structure. Like the total charge it says which state the labels are of; a potential does
+        not know of either.
     name : str
         ``file#frame``, used in messages.
     info, arrays : dict
@@ -87,6 +90,7 @@ class Structure:
     stress: np.ndarray | None = None
     charges: np.ndarray | None = None
     total_charge: float | None = None
+    multiplicity: float | None = None
     name: str = ""
     info: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -103,6 +107,8 @@ class Structure:
         self.charges = None if self.charges is None else self._array("charges", self.charges, (n,))
         if self.total_charge is not None:
             self.total_charge = self._scalar("total charge", self.total_charge)
+        if self.multiplicity is not None:
+            self.multiplicity = self._scalar("multiplicity", self.multiplicity)
 
     def _scalar(self, label: str, value: Any) -> float:
         try:
@@ -164,9 +170,11 @@ class Structure:
         Nothing is computed: only results that the attached calculator already holds for these very
         positions count.  `nnpkit.data.labels` has the names looked for, which `keys` can override.
         """
+        from nnpkit.data.electronic import take_state
         from nnpkit.data.labels import labels_of_atoms
 
         labels, info, arrays = labels_of_atoms(atoms, name, keys)
+        take_state(labels, info, arrays, list(atoms.symbols), name, keys)
         return cls(
             symbols=list(atoms.symbols), positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc,
             name=name, info=info, arrays=arrays, **labels,
@@ -181,6 +189,8 @@ class Structure:
         atoms.info.update(self.info)
         if self.total_charge is not None:
             atoms.info["total_charge"] = self.total_charge
+        if self.multiplicity is not None:
+            atoms.info["multiplicity"] = self.multiplicity
         for key, values in self.arrays.items():
             atoms.set_array(key, np.asarray(values))
         results = {label: getattr(self, label) for label in self.labels}

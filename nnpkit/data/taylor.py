@@ -161,7 +161,7 @@ def _displaced(structure: Structure, moves: np.ndarray, number: int) -> Structur
     return Structure(
         structure.symbols, structure.positions + moves, structure.cell, structure.pbc,
         energy=structure.energy - float(np.sum(structure.forces * moves)),
-        total_charge=structure.total_charge, name=f"{structure.name}+{number}",
+        total_charge=structure.total_charge, multiplicity=structure.multiplicity, name=f"{structure.name}+{number}",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnpkit.data.structure import Structure
+from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
 __all__ = ["require_elements", "require_valid"]
@@ -26,7 +26,7 @@ def require_valid(structure: Structure) -> None:
     if structure.n_atoms == 0:
         raise InputError("the frame has no atoms", where=structure.name, hint="remove this frame")
     _require_symbols(structure)
-    for label in ("positions", "cell", "energy", "forces", "stress", "charges", "total_charge"):
+    for label in ("positions", "cell", *LABELS, "total_charge", "multiplicity"):
         value = getattr(structure, label)
         if value is not None and not np.all(np.isfinite(value)):
             _refuse_not_finite(structure, label, np.asarray(value))

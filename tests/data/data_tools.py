@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnpkit.data.structure import Structure
+from nnpkit.data.structure import LABELS, Structure
 
 
 def real_data(*parts: str) -> Path:
@@ -58,7 +58,7 @@ def assert_same(a: Structure, b: Structure, relative: float = 0.0) -> None:
     """Equal up to the relative tolerance, name aside; exactly equal by default."""
     assert a.symbols == b.symbols
     assert a.pbc.tolist() == b.pbc.tolist()
-    for label in ("positions", "cell", "energy", "forces", "stress", "charges", "total_charge"):
+    for label in ("positions", "cell", *LABELS, "total_charge", "multiplicity"):
         x, y = getattr(a, label), getattr(b, label)
         assert (x is None) == (y is None), label
         if x is not None:
@@ -108,6 +108,7 @@ def structures(
         stress=matrix,
         charges=optional(arrays(np.float64, (n,), elements=NUMBERS)),
         total_charge=optional(st.floats(-4.0, 4.0)),
+        multiplicity=optional(st.integers(1, 9)),
         info=draw(INFO) if with_extras else {},
         arrays={"magmom_x": draw(arrays(np.float64, (n, 2), elements=NUMBERS))}
         if with_extras and draw(st.booleans())
