@@ -22,7 +22,8 @@ from nnpkit.data.formats_dump import read_dump
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
 from nnpkit.data.formats_runner import read_runner, write_runner
 from nnpkit.data.formats_text import bare_name, first_line, read_text, require_path
-from nnpkit.data.notes import gathered_notes
+from nnpkit.data.labels import choose_names, extra_names
+from nnpkit.data.notes import gathered_notes, note
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_valid
 from nnpkit.errors import InputError
@@ -206,6 +207,9 @@ def _read(
         attribute = "stress" if label == "virial" else label
         if all(getattr(structure, attribute) is None for structure in structures):
             raise InputError(f"no frame has {key!r}", where=str(path), expected=f"it to be the {label}")
+        for structure in structures:
+            if getattr(structure, attribute) is None:
+                note(f"no {key!r} to be the {label}", structure.name)
     return structures
 
 
@@ -219,11 +223,12 @@ def _read_own(path: Path, name: str, units: str | None, keys: Mapping[str, str] 
         raise InputError(
             f"keys do not apply to {name}", where=str(path), expected="them for extxyz or ASE's formats"
         )
-    arguments: dict[str, Any] = {"keys": keys} if entry.has_keys else {}
     system = _units(units) if units else entry.units
     if name == "runner":
         return entry.read(path, units=system)
-    structures = entry.read(path, **arguments)
+    if entry.has_keys:
+        return entry.read(path, keys=keys, units=system if units else None)
+    structures = entry.read(path)
     return structures if system == ANGSTROM_EV else [_converted(s, system) for s in structures]
 
 
@@ -261,7 +266,8 @@ def _read_ase(path: Path, name: str, units: str | None, keys: Mapping[str, str] 
             f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
             where=str(path), hint="the file may be truncated or of another format",
         ) from error  # fmt: skip
-    return [Structure.from_atoms(atoms, f"{path}#{k}", keys) for k, atoms in enumerate(images)]
+    names = choose_names([extra_names(atoms) for atoms in images], keys, str(path))
+    return [Structure.from_atoms(atoms, f"{path}#{k}", keys, names) for k, atoms in enumerate(images)]
 
 
 def write(

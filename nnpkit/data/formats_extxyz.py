@@ -10,76 +10,49 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnpkit.data.electronic import take_state
+from nnpkit.data.extxyz_header import BOOLEANS, header_units, parse_key_values, take, value_of
 from nnpkit.data.formats_text import open_for_writing, read_text
-from nnpkit.data.labels import extract_labels
+from nnpkit.data.label_notes import note_comment
+from nnpkit.data.labels import choose_names, extract_labels
+from nnpkit.data.notes import note
+from nnpkit.data.stated_units import StatedUnits, converted
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.units import UnitSystem
 
-__all__ = ["extxyz_text", "parse_key_values", "read_extxyz", "write_extxyz"]
+__all__ = ["extxyz_text", "read_extxyz", "write_extxyz"]
 
-_PAIR = re.compile(
-    r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s=]+)
-        (?:\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{\[]\S*|))?""",
-    re.VERBOSE,
-)
-_INTEGER = re.compile(r"[+-]?\d+")
-_FLOAT = re.compile(
-    r"[+-]?(?:\d+\.?\d*(?:[eEdD][+-]?\d+)?|\.\d+(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE
-)
-_BOOLEANS = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
-_BOOLEANS |= {"TRUE": True, "FALSE": False}
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _KINDS = {"R": np.float64, "I": np.int64, "S": object, "L": bool}
+_COLUMN_NAMES = {  # other programs' names of columns
+    "species": ("species", "symbol", "symbols", "element", "elements", "atom"),
+    "Z": ("z", "numbers", "atomic_numbers", "atomic_number"),
+    "pos": ("pos", "positions", "position", "coordinates", "coords"),
+}
 
 
-def _value(text: str) -> Any:
-    """Python value of the text after an equals sign: number(s), boolean(s), JSON or the text itself."""
-    if text.startswith("_JSON "):
-        value = json.loads(text[6:])
-        array = np.array(value) if isinstance(value, list) and value else None
-        return array if array is not None and array.dtype.kind in "ifb" else value
-    words = text.replace(",", " ").split()
-    converted: list[Any]
-    if words and all(_INTEGER.fullmatch(word) for word in words):
-        converted = [int(word) for word in words]
-    elif words and all(_FLOAT.fullmatch(word) for word in words):
-        converted = [float(word.replace("d", "e").replace("D", "e")) for word in words]
-    elif words and all(word in _BOOLEANS for word in words):
-        converted = [_BOOLEANS[word] for word in words]
-    else:
-        return text
-    return converted[0] if len(converted) == 1 else np.array(converted)
+class _Parsed(NamedTuple):
+    """A frame as the file has it, before its labels are told from its extras."""
+
+    name: str
+    where: str
+    symbols: list[str]
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: Any
+    info: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    units: StatedUnits | None
 
 
-def parse_key_values(line: str) -> dict[str, Any]:
-    """Contents of the second line of a frame; a line of plain words becomes ``{"comment": line}``."""
-    if "=" not in line:
-        return {"comment": line.strip()} if line.strip() else {}
-    pairs: dict[str, Any] = {}
-    for match in _PAIR.finditer(line.strip()):
-        key, text = match["key"], match["value"]
-        if key[0] == '"':
-            key = key[1:-1].replace('\\"', '"')
-        if text is None:
-            pairs[key] = True
-        elif text[:1] in ('"', "'"):
-            pairs[key] = _value(re.sub(r"\\(.)", r"\1", text[1:-1]))
-        else:
-            pairs[key] = _value(text[1:-1] if text[:1] in ("{", "[") else text)
-    return pairs
-
-
-def _take(pairs: dict[str, Any], name: str) -> Any:
-    """Remove the value of a key, whatever its case."""
-    return next((pairs.pop(key) for key in list(pairs) if key.lower() == name), None)
-
-
-def read_extxyz(path: str | Path, keys: Mapping[str, str] | None = None) -> list[Structure]:
+def read_extxyz(
+    path: str | Path, keys: Mapping[str, str] | None = None, units: UnitSystem | None = None
+) -> list[Structure]:
     """All frames of an extended (or plain) XYZ file, .xz, .gz and .bz2 included; eV, Å.
 
     Parameters
@@ -88,14 +61,43 @@ def read_extxyz(path: str | Path, keys: Mapping[str, str] | None = None) -> list
         The file.
     keys : mapping, optional
         Names of labels that differ from those of `nnpkit.data.labels`.
+    units : UnitSystem, optional
+        Of the numbers; otherwise what the headers state, Å and eV where they do not.
 
     Raises
     ------
     InputError
         With file and line (or frame) for anything that cannot be understood.
     """
-    lines = read_text(path).splitlines()
-    structures: list[Structure] = []
+    frames = _parse(path, keys)
+    names = choose_names([[*f.info, *f.arrays] for f in frames], keys, str(path))
+    return [_structure(frame, keys, names, units) for frame in frames]
+
+
+def _structure(
+    frame: _Parsed,
+    keys: Mapping[str, str] | None,
+    names: Mapping[str, tuple[str, ...]],
+    units: UnitSystem | None,
+) -> Structure:
+    virial = "stress" not in map(str.lower, frame.info)
+    labels = extract_labels(
+        frame.info, frame.arrays, len(frame.symbols), frame.cell, frame.name, keys, names
+    )  # fmt: skip
+    take_state(labels, frame.info, frame.arrays, frame.symbols, frame.name, keys)
+    stated = frame.units
+    if stated and stated.stress not in (None, 1.0) and "stress" in labels and virial:
+        raise InputError("the header states a unit of stress but has a virial", where=frame.where)
+    structure = Structure(
+        symbols=frame.symbols, positions=frame.positions, cell=frame.cell, pbc=frame.pbc, name=frame.name,
+        info=frame.info, arrays=frame.arrays, **labels,
+    )  # fmt: skip
+    return converted(structure, stated, units, frame.where)
+
+
+def _parse(path: str | Path, keys: Mapping[str, str] | None) -> list[_Parsed]:
+    lines = read_text(path).removesuffix("\n").split("\n")
+    structures: list[_Parsed] = []
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -129,36 +131,29 @@ def _atom_count(line: str, where: str) -> int:
 
 def _frame(
     comment: str, rows: list[str], name: str, path: str, line: int, keys: Mapping[str, str] | None
-) -> Structure:
-    """One structure; `line` is the number of the comment line."""
+) -> _Parsed:
+    """One frame; `line` is the number of the comment line."""
     where = f"{path}, line {line} ({name})"
     try:
         info = parse_key_values(comment)
     except ValueError as error:
         raise InputError(f"cannot understand the key=value line: {error}", where=where) from None
-    arrays = _columns(rows, str(_take(info, "properties") or _DEFAULT_PROPERTIES), where, path, line + 1)
-    lattice, pbc = _take(info, "lattice"), _take(info, "pbc")
+    arrays = _columns(rows, str(take(info, "properties") or _DEFAULT_PROPERTIES), where, path, line + 1)
+    lattice, pbc = take(info, "lattice"), take(info, "pbc")
     if lattice is not None and (np.size(lattice) != 9 or np.asarray(lattice).dtype.kind not in "if"):
         raise InputError(
             f"the lattice {_short(lattice)} is not understood", where=where, expected="nine numbers"
         )
     cell = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, dtype=np.float64).reshape(3, 3)
     symbols = _symbols(arrays, where)
-    positions = arrays.pop("pos", None)
+    positions = _column(arrays, "pos")
     if positions is None:
         raise InputError("Properties has no pos", where=where, expected="species:S:1:pos:R:3 and more")
-    labels = extract_labels(info, arrays, len(rows), cell, name, keys)
-    take_state(labels, info, arrays, symbols, name, keys)
-    return Structure(
-        symbols=symbols,
-        positions=positions,
-        cell=cell,
-        pbc=np.full(3, lattice is not None) if pbc is None else pbc,
-        name=name,
-        info=info,
-        arrays=arrays,
-        **labels,
-    )
+    if isinstance(info.get("comment"), str) and "=" not in comment:
+        note_comment(comment, name)
+    pbc = np.full(3, lattice is not None) if pbc is None else pbc
+    units = header_units(info, arrays, keys, name, where)
+    return _Parsed(name, where, symbols, positions, cell, pbc, info, arrays, units)
 
 
 def _short(value: Any) -> str:
@@ -166,17 +161,37 @@ def _short(value: Any) -> str:
     return " ".join(str(value).split())[:60]
 
 
+def _column(arrays: dict[str, np.ndarray], kind: str) -> Any:
+    """Remove the column that other programs may call otherwise; None if there is none."""
+    for name in _COLUMN_NAMES[kind]:
+        for key in list(arrays):
+            if key.lower() == name:
+                return arrays.pop(key)
+    return None
+
+
 def _symbols(arrays: dict[str, np.ndarray], where: str) -> list[str]:
-    numbers = arrays.pop("Z", None)
-    if (species := arrays.pop("species", None)) is not None:
-        return [str(symbol).capitalize() for symbol in species]
-    if numbers is None:
-        raise InputError("Properties has neither species nor Z", where=where)
     from ase.data import chemical_symbols
 
-    if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
-        raise InputError("an atomic number is out of range", where=where)
-    return [chemical_symbols[number] for number in numbers]
+    def symbol(number: Any) -> str:
+        if not 0 < (k := int(number)) < len(chemical_symbols):
+            raise InputError(f"atomic number {k} is out of range", where=where)
+        return chemical_symbols[k]
+
+    species, numbers = _column(arrays, "species"), _column(arrays, "Z")
+    if species is None and numbers is None:
+        raise InputError("Properties has neither species nor Z", where=where)
+    if numbers is not None and numbers.dtype.kind not in "iu":
+        raise InputError("the atomic numbers are no integers", where=where, expected="Z:I:1")
+    of_numbers = None if numbers is None else [symbol(number) for number in numbers]
+    if species is None:
+        return of_numbers or []
+    words = [str(word) for word in species]
+    symbols = [symbol(word) if word.isascii() and word.isdigit() else word.capitalize() for word in words]
+    if of_numbers is not None and symbols != of_numbers:
+        k = next(k for k, pair in enumerate(zip(symbols, of_numbers, strict=True)) if pair[0] != pair[1])
+        raise InputError(f"atom {k} is {symbols[k]} by name and {of_numbers[k]} by number", where=where)
+    return symbols
 
 
 def _columns(rows: list[str], properties: str, where: str, path: str, first: int) -> dict[str, np.ndarray]:
@@ -198,6 +213,8 @@ def _columns(rows: list[str], properties: str, where: str, path: str, first: int
                 f"{len(row)} columns", where=f"{path}, line {first + offset}",
                 expected=f"{width} ({properties})", hint="the file may be truncated",
             )  # fmt: skip
+    if (widest := max(map(len, words))) > width:
+        note(f"{widest - width} columns without a name in Properties are not read", path)
     arrays: dict[str, np.ndarray] = {}
     start = 0
     for (key, _, count), kind in zip(layout, kinds, strict=True):
@@ -212,7 +229,7 @@ def _convert(block: list[list[str]], kind: Any, path: str, first: int, key: str)
     """Array of the words of one property; the message of a failure has the line number."""
     try:
         if kind is bool:
-            return np.array([[_BOOLEANS[word] for word in row] for row in block])
+            return np.array([[BOOLEANS[word] for word in row] for row in block])
         return np.array(block, dtype=kind)
     except (KeyError, ValueError):
         offset = next(i for i, row in enumerate(block) if not _convertible(row, kind))
@@ -223,7 +240,7 @@ def _convert(block: list[list[str]], kind: Any, path: str, first: int, key: str)
 
 def _convertible(row: list[str], kind: Any) -> bool:
     try:
-        _ = [_BOOLEANS[word] for word in row] if kind is bool else np.array(row, dtype=kind)
+        _ = [BOOLEANS[word] for word in row] if kind is bool else np.array(row, dtype=kind)
     except (KeyError, ValueError):
         return False
     return True
@@ -283,7 +300,7 @@ def _pairs(structure: Structure, properties: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Text of a value that `_value` turns back into it."""
+    """Text of a value that `value_of` turns back into it."""
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.size > 1 and value.dtype.kind in "ifb":
         return '"' + " ".join(_text(x) for x in value.tolist()) + '"'
     if isinstance(value, np.generic):
@@ -293,7 +310,7 @@ def _text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     plain = isinstance(value, str) and value.isprintable() and not value.startswith("_JSON ")
-    if plain and isinstance(_value(value), str):
+    if plain and isinstance(value_of(value), str):
         return _quoted(value)
     return _quoted("_JSON " + json.dumps(value, default=_jsonable))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,18 @@ __all__ = [
 ]  # fmt: skip
 
 COMPRESSION_SUFFIXES = (".xz", ".gz", ".bz2")
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a]")
 _MAGIC: dict[bytes, Any] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+
+
+def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
+    """Decode what is no UTF-8, an accent in a comment say, byte for byte; numbers and names are ASCII."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("nnpkit-latin-1", _as_latin_1)
 
 
 def bare_name(path: str | Path) -> str:
@@ -51,24 +64,35 @@ def require_path(path: str | Path) -> Path:
 
 @contextmanager
 def open_text(path: str | Path) -> Iterator[IO[str]]:
-    """The decompressed text of a file; errors of file system, compression and encoding as InputError."""
+    """The decompressed text of a file; errors of file system, compression and encoding as InputError.
+
+    UTF-8 and UTF-16 with or without their mark, Latin-1; any ends of lines.
+    """
     path = require_path(path)
     try:
         with open(path, "rb") as stream:
             head = stream.read(6)
         opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), open)
-        with opener(path, "rt", encoding="utf-8") as text:
+        with opener(path, "rb") as raw:
+            begin = raw.read(4096)
+        encoding = "utf-16" if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        if encoding != "utf-16" and _NOT_TEXT.search(begin):
+            raise _no_text(path)
+        errors = "nnpkit-latin-1" if encoding == "utf-8-sig" else "strict"
+        with opener(path, "rt", encoding=encoding, errors=errors) as text:
             yield text
     except EOFError:
         raise InputError("the compressed file is truncated", where=str(path), hint="copy it again") from None
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"cannot decompress: {error}", where=str(path), hint="copy it again") from None
-    except UnicodeDecodeError:
-        raise InputError(
-            "not a text file", where=str(path), hint="name its format if it is a binary one"
-        ) from None
+    except UnicodeError:
+        raise _no_text(path) from None
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror or error}", where=str(path)) from None
+
+
+def _no_text(path: Path) -> InputError:
+    return InputError("not a text file", where=str(path), hint="name its format if it is a binary one")
 
 
 def read_text(path: str | Path) -> str:

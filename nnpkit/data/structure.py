@@ -164,16 +164,23 @@ class Structure:
         return replace(self, **changes)
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, name: str = "", keys: Mapping[str, str] | None = None) -> Structure:
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        name: str = "",
+        keys: Mapping[str, str] | None = None,
+        names: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Structure:
         """Structure of an `ase.Atoms`, labels taken from its calculator and its info and arrays.
 
         Nothing is computed: only results that the attached calculator already holds for these very
-        positions count.  `nnpkit.data.labels` has the names looked for, which `keys` can override.
+        positions count.  `nnpkit.data.labels` has the names looked for, which `keys` can override; `names`
+        are those chosen for all frames of a file.
         """
         from nnpkit.data.electronic import take_state
         from nnpkit.data.labels import labels_of_atoms
 
-        labels, info, arrays = labels_of_atoms(atoms, name, keys)
+        labels, info, arrays = labels_of_atoms(atoms, name, keys, names)
         take_state(labels, info, arrays, list(atoms.symbols), name, keys)
         return cls(
             symbols=list(atoms.symbols), positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc,
