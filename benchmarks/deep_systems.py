@@ -51,18 +51,14 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
             "gradient_clip": None, "epsilon": 1e-8, "epsilon_convention": "torch",
         },
     },
-    "published": {
-        "schedule": {"kind": "groups", "energy_first": True, "reduction": "signed_mean"},
-        "optimizer": {
-            **_KALMAN, "forgetting": 0.98, "forgetting_rate": 0.9987, "observation_noise": "blocks",
-            "divide_by_atoms": True,
-        },
-    },
+    "published": {"optimizer": {"kind": "ekf", "preset": "rlekf"}},
+    "printed": {"optimizer": {"kind": "ekf", "preset": "rlekf_paper", "block_size": 5120}},
     "sequential": {"schedule": {"kind": "groups"}, "optimizer": {**_KALMAN, "noise_growth": 0.05}},
     "joint": {"schedule": {"kind": "groups", "joint_from": 0}, "optimizer": {**_KALMAN, "noise_growth": 0.25}},
 }  # fmt: skip
 """Adam with DeePMD-kit's prefactors, and the Kalman filter with an energy and four groups of six atoms per structure.
-``published``: first the energy, then each group reduced to its signed mean, with all conventions of Hu et al.
+``published``: the program of Hu et al.: first the energy, then each group reduced to its signed mean, with its factors.
+``printed``: their algorithm, without factors.
 ``sequential``: every force component is an observation, each group an update, then the energy; nothing is forgotten,
 and the noise grows. ``joint``: the same in one update."""
 
@@ -145,9 +141,11 @@ def open_session(
         Settings of the optimizer that are different.
     """
     keep_freed_memory()
-    chosen = OPTIMIZERS[optimizer]
+    chosen, changes = OPTIMIZERS[optimizer], dict(changes or {})
+    if "preset" in chosen["optimizer"]:
+        changes.pop("noise", None)  # R is the number of blocks
     training = {
-        **chosen, "epochs": epochs, "optimizer": {**chosen["optimizer"], **(changes or {})},
+        **chosen, "epochs": epochs, "optimizer": {**chosen["optimizer"], **changes},
     }  # fmt: skip
     config = Config.model_validate(
         {

@@ -89,7 +89,8 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
             values["data"][part] = str(Path(folder) / f"{part}.xyz")
             write(values["data"][part], structures)
         values["training"] |= {**OPTIMIZERS[options.optimizer], **METHODS[options.worker]}
-        values["training"]["weights"] = {"energy": 100.0, "force": 1.0}
+        if options.optimizer != "ekf":  # whose noise has the same meaning
+            values["training"]["weights"] = {"energy": 100.0, "force": 1.0}
         config = config_from_mapping({**values, "seed": options.seed})
         data = assemble.load_data(config)
     model, _ = make_model(config, data)

@@ -3,15 +3,17 @@
 Shao et al., J. Chem. Phys. 155, 204108 (2021), eq. 1: the mean over updates t of the tensor square of the gradient of
 the L1 loss with respect to all weights w,
 
-    I = < (grad_w L1(t)) (x) (grad_w L1(t)) >_t,     L1(t) = mean over the labels of update t of |label - prediction|
+    I = < (grad_w L1(t)) (x) (grad_w L1(t)) >_t,     L1(t) = sum over its n labels of sqrt(c/n) |label - prediction|
 
-in eV for energies (of whole structures) and eV/Å for force components. Its eigenvalues tell good minima from others
+in eV for energies (of whole structures) and eV/Å for force components, with a weight c for each kind of label (their
+section II A; an update with several kinds has one such sum for each). Its eigenvalues tell good minima from others
 where errors do not (Fig. 9): they are larger where a potential is better determined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ from nnpkit.models.total import TotalModel
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
 from nnpkit.training.frames import FrameStore
+from nnpkit.training.health import kinds_of_labels
 from nnpkit.training.observations import LossWeights, Noise, Observer
 from nnpkit.training.schedules import Available, Labels, PinnSchedule
 from nnpkit.training.updates import Measures
@@ -64,7 +67,9 @@ class Spectrum(NamedTuple):
         }  # fmt: skip
 
 
-def loss_gradients(observer: Measures, batches: Iterable[Labels]) -> Tensor:
+def loss_gradients(
+    observer: Measures, batches: Iterable[Labels], weights: Mapping[str, float] | None = None
+) -> Tensor:
     """Gradients (T, P) of the L1 losses of T batches of labels with respect to the P weights.
 
     Parameters
@@ -73,6 +78,8 @@ def loss_gradients(observer: Measures, batches: Iterable[Labels]) -> Tensor:
         Measures the labels with the model as it is now, e.g. `nnpkit.training.observations.Observer`.
     batches : iterable of Labels
         One per update t, e.g. ``schedule.epoch()``.
+    weights : mapping of str to float, optional
+        Weights c of ``energy``, ``force`` and ``virial``, by default 1.
 
     Raises
     ------
@@ -81,8 +88,18 @@ def loss_gradients(observer: Measures, batches: Iterable[Labels]) -> Tensor:
     """
     rows = []
     for labels in batches:
-        residual, jacobian, _ = observer.measure(labels)
-        rows.append(-(residual.sign() @ jacobian) / len(residual))
+        row = torch.zeros(observer.n_parameters, dtype=torch.float64)
+        for kind in kinds_of_labels(labels):
+            residual, jacobian, _ = observer.measure(
+                labels._replace(
+                    energy=kind == "energy",
+                    components=labels.components if kind == "force" else None,
+                    virial=kind == "virial",
+                )
+            )
+            weight = 1.0 if weights is None else weights[kind]
+            row -= math.sqrt(weight / len(residual)) * (residual.sign() @ jacobian)
+        rows.append(row)
     return torch.stack(rows) if rows else torch.zeros((0, observer.n_parameters), dtype=torch.float64)
 
 

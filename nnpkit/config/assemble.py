@@ -33,7 +33,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.optim.lbfgs import Lbfgs
-from nnpkit.optim.partition import Partition, layers_of, make_partition
+from nnpkit.optim.partition import Layer, Partition, layers_of, make_partition
 from nnpkit.training.adaptive import AdaptiveSchedule, Selection
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
@@ -243,7 +243,8 @@ def make_splits(
 
 def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     """Blocks of the covariance of the weights of `model`."""
-    layers = layers_of((name, parameter.numel()) for name, parameter in model.named_parameters())
+    parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
+    layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
     return make_partition(optimizer.partition, layers, optimizer.block_size)
 
 
@@ -256,7 +257,8 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
         noise = Noise(
             **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
             energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
-            divide_by_atoms=optimizer.divide_by_atoms,
+            divide_by_atoms=optimizer.divide_by_atoms, energy_factor=optimizer.prefactors.energy,
+            force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
         )  # fmt: skip
     if isinstance(store, MomentStore):
         observer: Measures = DirectObserver(store, noise, loss)

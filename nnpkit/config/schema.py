@@ -130,7 +130,10 @@ class Config(Section):
         optimizer = training.get("optimizer") or {}
         if not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
             return values
-        training = {**training, "optimizer": {"forgetting": 1.0, **optimizer}}
+        published = optimizer.get("preset") is not None or optimizer.get("observation_noise") == "blocks"
+        if not published:
+            optimizer = {"forgetting": 1.0, **optimizer}
+        training = {**training, "optimizer": optimizer}
         values = {**values, "training": training}
         forces = training.get("force_training", "direct")
         forces = forces.get("kind", "direct") if isinstance(forces, dict) else forces

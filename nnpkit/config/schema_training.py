@@ -1,4 +1,4 @@
-"""Settings of the training: optimizer, schedule, weights, stopping, checkpoints."""
+"""Settings of the training: what its optimizer and schedule go with, weights, stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nnpkit.config.presets import expand_preset, optimizer_of_preset
 from nnpkit.config.schema_forces import DirectForces, ForceTraining, SubsetForces
+from nnpkit.config.schema_optimizer import Adam, Ekf, Lbfgs, Noise, Prefactors
 from nnpkit.config.schema_schedules import (
     AdaptiveSchedule,
     EpochSchedule,
@@ -14,168 +16,17 @@ from nnpkit.config.schema_schedules import (
     GroupSchedule,
     PinnSchedule,
 )
-from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section, default_kind
+from nnpkit.config.section import NonNegative, Positive, PositiveInt, Section, default_kind, refuse_unused
 
 __all__ = [
     "Adam", "Checkpoint", "EarlyStopping", "Ekf", "Lbfgs", "Noise", "Prefactors", "Training", "Weights",
 ]  # fmt: skip
 
 
-class Noise(Section):
-    """Standard deviation with which each kind of label is believed: the accuracy aimed at.
-
-    Only the ratios of these to each other and to the uncertainty of the weights (`initial_covariance`)
-    matter.
-    """
-
-    energy: Positive = Field(5e-4, description="Energies, eV/atom.")
-    force: Positive = Field(0.05, description="Force components, eV/Å.")
-    virial: Positive = Field(5e-3, description="Virial components, eV/atom.")
-
-
-class Ekf(Section):
-    """Extended Kalman filter with vector observations (Shao et al. 2021, algorithm 2), global or in blocks."""
-
-    kind: Literal["ekf"] = Field("ekf", description="Kind of the optimizer.")
-    initial_covariance: Positive = Field(
-        1.0, description="Variance of every weight before the first update; larger makes bolder first steps."
-    )
-    noise: Noise = Field(Noise(), description="Observation noise R.")
-    learning_rate: Positive | None = Field(
-        None,
-        description="If given, R is the identity divided by it, as in Shao et al., for total energies, "
-        "forces and virials weighted by `training.weights`; `noise` is then not used.",
-    )
-    observation_noise: Literal["given", "blocks"] = Field(
-        "given",
-        description="Where R comes from: `given` by `noise` or `learning_rate`, or, as published for RLEKF, the "
-        "number of `blocks` times the forgetting factor, whatever is observed.",
-    )
-    divide_by_atoms: bool = Field(
-        False,
-        description="Divide all residuals and gradients of a structure by its number of atoms, as published for RLEKF. "
-        "With a `given` noise, which is divided too, that changes nothing.",
-    )
-    noise_decay: NonNegative = Field(
-        0.0,
-        description="Rate per epoch at which the observation noise becomes smaller: factor exp(-rate * "
-        "epoch).",
-    )
-    noise_minimum: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="Smallest factor on the observation noise."
-    )
-    noise_growth: NonNegative = Field(
-        0.0,
-        description="Growth of the observation noise: after n updates its variance has the factor 1 + growth * n. "
-        "About 0.05 settles the energies of a Deep Potential trained with blocks.",
-    )
-    noise_maximum: Annotated[float, Field(ge=1.0)] = Field(
-        100.0, description="Largest such factor on the variance of the observation noise."
-    )
-    process_noise: NonNegative = Field(
-        0.0,
-        description="Variance added to the diagonal of P at every update of the first epoch; 0 for none. It keeps the "
-        "filter from falling asleep, and keeps the energies from settling.",
-    )
-    process_noise_decay: NonNegative = Field(
-        0.7, description="Rate per epoch at which it decays; 2.302 is an order of magnitude per epoch."
-    )
-    process_noise_minimum: NonNegative = Field(0.0, description="It never becomes less than this.")
-    forgetting: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.98,
-        description="Forgetting factor of the first update; 1 weights all observations alike. By default 1 for a Deep "
-        "Potential, a covariance in float32, and R from a `learning_rate` or from `blocks`.",
-    )
-    forgetting_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.998, description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one."
-    )
-    partition: Literal["global", "layer", "split", "reorganized"] = Field(
-        "reorganized",
-        description="Blocks of weights between which correlations are kept: all weights (GEKF), those of a "
-        "layer (LEKF), layers split (SEKF) or split and gathered (RLEKF) into blocks of `block_size`; the last is GEKF "
-        "for fewer weights than that.",
-    )
-    block_size: Annotated[int, Field(ge=0)] = Field(
-        10240, description="Most weights in a block of `split` and `reorganized`; 0 is no limit."
-    )
-    dtype: Literal["float64", "float32"] = Field(
-        "float64", description="Precision of the stored covariance; `float32` halves its memory."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _forget_where_it_is_known_to_help(cls, values: Any) -> Any:
-        """Forgetting makes P large where nothing is observed: not with its rounding, nor in published conventions."""
-        if not isinstance(values, dict) or "forgetting" in values:
-            return values
-        conventions = values.get("learning_rate") is not None or values.get("observation_noise") == "blocks"
-        return {**values, "forgetting": 1.0} if conventions or values.get("dtype") == "float32" else values
-
-
-Pair = Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
-
-
-class Prefactors(Section):
-    """Weights in the loss that follow the learning rate: at the first rate, and when it has fallen to zero.
-
-    The convention of DeePMD-kit: squared errors of energies and virials are divided by the number of atoms,
-    not by its square. Defaults are those of its water example.
-    """
-
-    energy: Pair = Field([0.02, 1.0], description="Energies (`start_pref_e`, `limit_pref_e`).")
-    force: Pair = Field([1000.0, 1.0], description="Force components (`start_pref_f`, `limit_pref_f`).")
-    virial: Pair = Field([0.0, 0.0], description="Virial components (`start_pref_v`, `limit_pref_v`).")
-
-
-class Adam(Section):
-    """Adam on the weighted squared errors (Shao et al. 2021, algorithm 1)."""
-
-    kind: Literal["adam"] = Field("adam", description="Kind of the optimizer.")
-    learning_rate: Positive = Field(1e-4, description="Learning rate of the first update.")
-    decay_factor: float = Field(0.994, gt=0.0, le=1.0, description="Factor on the learning rate...")
-    decay_steps: PositiveInt = Field(10_000, description="...every so many updates.")
-    final_learning_rate: Positive | None = Field(
-        None,
-        description="Learning rate reached at the last of `training.epochs`; if given, `decay_factor` follows "
-        "from it.",
-    )
-    prefactors: Prefactors | None = Field(
-        None, description="Weights that change with the learning rate, instead of `training.weights`."
-    )
-    gradient_clip: Positive | None = Field(
-        0.01, description="Longer gradients are scaled to this norm; null switches it off."
-    )
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = Field(
-        [0.9, 0.999], description="Averaging factors of the first and second moment."
-    )
-    epsilon: Positive = Field(1e-7, description="Small number in the denominator.")
-    epsilon_convention: Literal["tensorflow", "torch"] = Field(
-        "tensorflow",
-        description="`tensorflow`: epsilon is divided by sqrt(1 - beta2^t), as in Shao et al.; `torch`: it "
-        "is not.",
-    )
-
-
-class Lbfgs(Section):
-    """L-BFGS with a strong Wolfe line search on the weighted squared errors of all labels, for small data sets.
-
-    Goes with `schedule: {kind: full}`, which is then the default. Every update takes one or a few passes over
-    the data.
-    """
-
-    kind: Literal["lbfgs"] = Field("lbfgs", description="Kind of the optimizer.")
-    history: PositiveInt = Field(
-        50, description="Steps, and changes of the gradient along them, that describe the curvature."
-    )
-    max_evaluations: PositiveInt = Field(
-        20, description="Most passes over the data in the line search of an update."
-    )
-
-
 class Weights(Section):
     """Weights c of the kinds of labels in the squared loss (Shao et al. 2021, section II A), in eV and Å.
 
-    Used by Adam and L-BFGS, and by the Kalman filter when it has a `learning_rate`.
+    Of Adam and L-BFGS, and of the Kalman filter when it has a `learning_rate`.
     """
 
     energy: NonNegative = Field(1.0, description="Energies.")
@@ -183,8 +34,8 @@ class Weights(Section):
     virial: NonNegative = Field(1.0, description="Virial components.")
     per_atom: bool | Literal["square"] = Field(
         True,
-        description="Divide errors of energies and virials by the number of atoms (not with a `learning_rate` "
-        "of the filter); `square` divides their squares by it.",
+        description="Divide errors of energies and virials by the number of atoms; `square` divides their squares by "
+        "it. False with a `learning_rate` of the filter.",
     )
 
 
@@ -270,6 +121,18 @@ class Training(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _settings_of_a_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        optimizer, weights = values.get("optimizer"), values.get("weights", {})
+        if isinstance(optimizer, dict) and isinstance(weights, dict):
+            kalman = optimizer_of_preset(optimizer) if optimizer.get("kind", "ekf") == "ekf" else {}
+            if kalman.get("learning_rate") is not None:  # of total energies
+                values = {**values, "weights": {"per_atom": False, **weights}}
+        return expand_preset(values)
+
+    @model_validator(mode="before")
+    @classmethod
     def _full_is_the_default_of_lbfgs(cls, values: Any) -> Any:
         optimizer = values.get("optimizer") if isinstance(values, dict) else None
         if isinstance(optimizer, dict) and optimizer.get("kind") == "lbfgs":
@@ -293,9 +156,47 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
-    def _ridge_needs_a_noise(self) -> Training:
-        if self.ridge and isinstance(self.optimizer, Ekf) and self.optimizer.observation_noise == "blocks":
+    def _weights_have_an_effect(self) -> Training:
+        optimizer, weights = self.optimizer, self.weights
+        if isinstance(optimizer, Adam):
+            refuse_unused(
+                [(weights != Weights(), optimizer.prefactors is not None, "weights", "there are prefactors")]
+            )
+        if not isinstance(optimizer, Ekf):
+            return self
+        if optimizer.learning_rate is None:
+            why = "R of the Kalman filter follows from noise or blocks, not from a learning_rate"
+            refuse_unused([(weights != Weights(), True, "weights", why)])
+        elif weights.per_atom is not False:
+            raise ValueError(
+                "a Kalman filter with a learning_rate learns total energies: weights.per_atom is false"
+            )
+        elif not (weights.energy and weights.force and weights.virial):
+            raise ValueError(
+                "a weight of 0 is an infinite noise: leave the kind of label out of the schedule instead"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_label_of_one_kind(self) -> Training:
+        optimizer, schedule = self.optimizer, self.schedule
+        if not isinstance(optimizer, Ekf):
+            return self
+        if self.ridge and optimizer.observation_noise == "blocks":
             raise ValueError("ridge weighs residuals against their noise: it needs observation_noise: given")
+        if optimizer.reduction == "none":
+            return self
+        if self.ridge:
+            raise ValueError("ridge adds observations of weights: it needs optimizer.reduction: none")
+        mixed = isinstance(schedule, GroupSchedule) and schedule.joint_from is not None
+        if isinstance(schedule, EpochSchedule):
+            forces = schedule.forces != 0 and self.force_training.kind in ("direct", "subset")
+            mixed = schedule.energy + forces + schedule.virial > 1
+        if mixed:
+            raise ValueError(
+                f"optimizer.reduction: {optimizer.reduction} makes one number of the labels of an update, and this "
+                "schedule mixes energies and forces in one. Set it to none, or choose a schedule of kind groups"
+            )
         return self
 
     @model_validator(mode="after")

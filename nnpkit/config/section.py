@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Fraction", "NonNegative", "PathList", "Positive", "PositiveInt", "Section", "default_kind"]
+__all__ = [
+    "Fraction",
+    "NonNegative",
+    "PathList",
+    "Positive",
+    "PositiveInt",
+    "Section",
+    "default_kind",
+    "refuse_unused",
+]
 
 
 class Section(BaseModel):
@@ -26,6 +36,24 @@ def default_kind(kind: str) -> BeforeValidator:
         return {"kind": kind, **value} if isinstance(value, dict) else value
 
     return BeforeValidator(add_kind)
+
+
+def refuse_unused(settings: Iterable[tuple[bool, bool, str, str]]) -> None:
+    """Refuse settings that would have no effect.
+
+    Parameters
+    ----------
+    settings : iterable of tuple
+        Whether it is not the default, whether it has no effect, its name, why not.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them.
+    """
+    for changed, without_effect, name, reason in settings:
+        if changed and without_effect:
+            raise ValueError(f"{name} has no effect: {reason}")
 
 
 Positive = Annotated[float, Field(gt=0.0)]

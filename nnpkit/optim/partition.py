@@ -2,34 +2,42 @@
 
 The weights are one vector, a sequence of layers. A partition cuts it into contiguous blocks; the covariance P is
 then block-diagonal, and its memory and the work of one update grow like the sum of the squares of the block
-sizes. The four ways of Hu et al. (RLEKF, AAAI 2023, "The Splitting Strategy of RLEKF"), with a block size N_b:
+sizes. The four ways of Hu et al. (RLEKF, AAAI 2023, "The Splitting Strategy of RLEKF" and Fig. 2), with a block
+size N_b, and that of their program:
 
 ``global`` (GEKF)
     One block: every covariance is kept.
 ``layer`` (LEKF)
     One block for each layer.
 ``split`` (SEKF)
-    One block for each layer; larger layers are cut into blocks of N_b weights and a remainder.
+    The vector is cut evenly, wherever layers begin and end: as few blocks as have no more than N_b weights, whose
+    sizes differ by at most one ("a load balanced approximation of GEKF").
 ``reorganized`` (RLEKF)
     Layers larger than N_b are cut into blocks of N_b weights; what remains of them, and the layers that are
     smaller, are gathered with their neighbours as long as the sum does not exceed N_b.
+``packed`` (RLEKF as it is programmed)
+    Weight matrices and biases, each by itself, are gathered with their neighbours as long as the sum does not exceed
+    N_b; one that is larger is cut into blocks of N_b weights and a remainder, with which nothing is gathered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from nnpkit.errors import InputError
 
 __all__ = ["BLOCK_SIZE", "KINDS", "Block", "Layer", "Partition", "layers_of", "make_partition"]
 
-KINDS = ("global", "layer", "split", "reorganized")
+KINDS = ("global", "layer", "split", "reorganized", "packed")
 BLOCK_SIZE = 10240
 """Block size N_b of Hu et al. (they use 5120 as well)."""
 
-_ACRONYMS = {"global": "GEKF", "layer": "LEKF", "split": "SEKF", "reorganized": "RLEKF"}
+_ACRONYMS = {
+    "global": "GEKF", "layer": "LEKF", "split": "SEKF", "reorganized": "RLEKF", "packed": "RLEKF as programmed",
+}  # fmt: skip
 
 
 class Layer(NamedTuple):
@@ -123,9 +131,9 @@ def make_partition(kind: str, layers: Sequence[Layer], block_size: int = BLOCK_S
     kind : str
         One of `KINDS`; see the module.
     layers : sequence of Layer
-        In the order of the vector of weights.
+        In the order of the vector of weights; for ``packed`` single weight matrices and biases.
     block_size : int
-        Largest number of weights N_b of a block; 0 is no limit. Only ``split`` and ``reorganized`` use it.
+        Largest number of weights N_b of a block; 0 is no limit. ``global`` and ``layer`` do not use it.
 
     Returns
     -------
@@ -153,7 +161,9 @@ def make_partition(kind: str, layers: Sequence[Layer], block_size: int = BLOCK_S
     if n_parameters == 0:
         raise InputError("there are no weights to train", where="training.optimizer.partition")
     limit = block_size or n_parameters
-    cut = {"global": _one_block, "layer": _layers, "split": _split, "reorganized": _reorganized}[kind]
+    cut = {
+        "global": _one_block, "layer": _layers, "split": _split, "reorganized": _reorganized, "packed": _packed,
+    }[kind]  # fmt: skip
     blocks = tuple(cut(layers, limit))
     return Partition(kind, block_size, layers, blocks, _note(kind, block_size, n_parameters, blocks))
 
@@ -175,11 +185,24 @@ def _one_block(layers: Sequence[Layer], limit: int) -> list[Block]:
 
 
 def _layers(layers: Sequence[Layer], limit: int) -> list[Block]:
-    return _split(layers, max(size for _, size in layers))
+    return [block for block, _ in _pieces(layers, max(size for _, size in layers))]
 
 
 def _split(layers: Sequence[Layer], limit: int) -> list[Block]:
-    return [block for block, _ in _pieces(layers, limit)]
+    total = sum(size for _, size in layers)
+    n_blocks = -(-total // limit)
+    stops = [0, *((k + 1) * total // n_blocks for k in range(n_blocks))]
+    return [Block(a, b, f"weights[{a}:{b}]") for a, b in pairwise(stops)]
+
+
+def _packed(layers: Sequence[Layer], limit: int) -> list[Block]:
+    gathered: list[Layer] = []
+    for name, size in layers:
+        if gathered and gathered[-1].size + size <= limit:
+            gathered[-1] = Layer(f"{gathered[-1].name} + {name}", gathered[-1].size + size)
+        else:
+            gathered.append(Layer(name, size))
+    return [block for block, _ in _pieces(gathered, limit)]
 
 
 def _reorganized(layers: Sequence[Layer], limit: int) -> list[Block]:
@@ -212,5 +235,4 @@ def _note(kind: str, block_size: int, n_parameters: int, blocks: Sequence[Block]
         text += f"; the block size {block_size} is not less than the number of weights"
     else:
         return f"{text}, block size {block_size}"
-    same = "layer" if kind == "split" else "global"
-    return f"{text}, so this is the partition {same} ({_ACRONYMS[same]})"
+    return f"{text}, so this is the partition global (GEKF)"

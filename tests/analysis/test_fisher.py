@@ -51,21 +51,41 @@ def structures() -> list[Structure]:
 
 def test_gradients_are_those_of_the_l1_loss(model, structures) -> None:
     """Against autograd through the whole model, descriptor included."""
-    batches = [Labels([1], True, None, False), Labels([2], False, [torch.tensor([0, 4, 11])], False)]
-    found = loss_gradients(observer_of(model, structures), batches)
-    weights = list(model.networks.parameters())
-    for row, labels in zip(found, batches, strict=True):
-        structure = structures[labels.structures[0]]
-        graph = build_graph(structure, model.elements, model.cutoff)
+    some = [torch.tensor([0, 4, 11]), torch.tensor([2, 3])]
+    batches = [
+        Labels([1], True, None, False),
+        Labels([2], False, some[:1], False),
+        Labels([2, 0], True, some, False),
+    ]
+    c = {"energy": 1.0, "force": 0.4, "virial": 1.0}
+    for weights in (None, c):
+        found = loss_gradients(observer_of(model, structures), batches, weights)
+        for row, labels in zip(found, batches, strict=True):
+            assert torch.allclose(
+                row, gradient_of_l1(model, structures, labels, weights), rtol=1e-10, atol=1e-12
+            )
+
+
+def gradient_of_l1(model, structures, labels, weights) -> torch.Tensor:
+    """Of the sum of sqrt(c/n) |error| of each kind, with n the number of its labels."""
+    errors: dict[str, list[torch.Tensor]] = {"energy": [], "force": []}
+    for place, index in enumerate(labels.structures):
+        graph = build_graph(structures[index], model.elements, model.cutoff)
         prediction = Potential(model)(graph, create_graph=True)
         if labels.energy:
-            loss = (prediction.energy[0] - structure.energy).abs()
-        else:
-            error = prediction.forces.reshape(-1) - torch.as_tensor(structure.forces).reshape(-1)
-            loss = error[labels.components[0]].abs().mean()
-        gradient = torch.autograd.grad(loss, weights, allow_unused=True)
-        flat = [torch.zeros_like(w) if g is None else g for g, w in zip(gradient, weights, strict=True)]
-        assert torch.allclose(row, torch.cat([g.reshape(-1) for g in flat]), rtol=1e-10, atol=1e-12)
+            errors["energy"].append(prediction.energy - structures[index].energy)
+        if labels.components is not None:
+            error = prediction.forces.reshape(-1) - torch.as_tensor(structures[index].forces).reshape(-1)
+            errors["force"].append(error[labels.components[place]])
+    loss = torch.zeros((), dtype=torch.float64)
+    for kind, parts in errors.items():
+        if parts:
+            xi = torch.cat(parts)
+            loss = loss + (xi.abs() * ((1.0 if weights is None else weights[kind]) / len(xi)) ** 0.5).sum()
+    parameters = list(model.networks.parameters())
+    gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
+    flat = [torch.zeros_like(w) if g is None else g for g, w in zip(gradient, parameters, strict=True)]
+    return torch.cat([g.reshape(-1) for g in flat])
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (5, 9)])

@@ -1,6 +1,8 @@
-"""Blocks of weights: the four partitions on layers whose blocks can be told by hand."""
+"""Blocks of weights: the partitions on layers whose blocks can be told by hand."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -16,10 +18,13 @@ def sizes(kind: str, block_size: int, layers=LAYERS) -> list[int]:
     return make_partition(kind, layers, block_size).sizes
 
 
-def test_the_four_partitions():
+def test_the_partitions():
     assert sizes("global", 100) == [490]
     assert sizes("layer", 100) == [30, 40, 230, 60, 30, 100]
-    assert sizes("split", 100) == [30, 40, 100, 100, 30, 60, 30, 100]
+    assert sizes("split", 100) == [98, 98, 98, 98, 98]  # five blocks suffice for 490, wherever layers end
+    assert sizes("split", 60) == [54, 54, 55, 54, 55, 54, 55, 54, 55]
+    # a and b are gathered; c is cut, its remainder stays alone; d and e are gathered
+    assert sizes("packed", 100) == [70, 100, 100, 30, 90, 100]
     # a and b are gathered, c is cut, what remains of it (30) is gathered with d, e does not fit, f fits alone
     assert sizes("reorganized", 100) == [70, 100, 100, 90, 30, 100]
 
@@ -41,6 +46,52 @@ def test_the_network_of_the_paper():
         "fitting.0[10240:20000]",
         "fitting.1 + fitting.2 + fitting.3",
     ]
+
+
+def test_even_blocks_are_named_by_their_weights():
+    assert [b.name for b in make_partition("split", LAYERS, 250).blocks] == [
+        "weights[0:245]",
+        "weights[245:490]",
+    ]
+
+
+def packed_as_programmed(parts: list[int], limit: int) -> list[int]:
+    """Parameters are added up until the next one would exceed the limit; sums that are larger are cut."""
+    sums, running = [], 0
+    for part in parts:
+        if running + part > limit:
+            if running > 0:
+                sums.append(running)
+            running = part
+        else:
+            running += part
+    sums.append(running)
+    blocks = []
+    for n in sums:
+        while n > limit:
+            blocks.append(limit)
+            n -= limit
+        blocks.append(n)
+    return blocks
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 40))
+def test_packed_and_split_by_their_rules(parts, limit):
+    layers = [Layer(str(i), n) for i, n in enumerate(parts)]
+    assert sizes("packed", limit, layers) == packed_as_programmed(parts, limit)
+    even = sizes("split", limit, layers)
+    assert len(even) == math.ceil(sum(parts) / limit)
+    assert max(even) - min(even) <= 1
+
+
+def test_the_network_of_the_program():
+    """[25, 25, 25] and [50, 50, 50, 1] of Hu et al. with N_b = 5120, weight matrices and biases one after the other."""
+    parts = [25, 25, 625, 25, 625, 25, 20000, 50, 2500, 50, 2500, 50, 50, 1]
+    layers = [Layer(str(i), n) for i, n in enumerate(parts)]
+    assert sizes("packed", 5120, layers) == [1350, 5120, 5120, 5120, 4640, 5100, 101]
+    # SEKF: 26551 weights in six blocks
+    assert sizes("split", 5120, layers) == [4425, 4425, 4425, 4425, 4425, 4426]
 
 
 def reorganized_as_written(parts: list[int], limit: int) -> list[int]:
@@ -74,27 +125,22 @@ def test_blocks_cover_the_vector_in_its_order(kind, parts, limit):
     assert [block.start for block in partition.blocks] == [0, *stops[:-1]]
     assert partition.n_parameters == stops[-1] == sum(parts)
     assert all(size > 0 for size in partition.sizes)
-    if kind in ("split", "reorganized") and limit:
+    if kind in ("split", "reorganized", "packed") and limit:
         assert max(partition.sizes) <= limit
 
 
 @pytest.mark.parametrize("block_size", [0, 490, 10**9])
 def test_no_limit_works_and_says_what_it_did(block_size):
-    assert sizes("split", block_size) == sizes("layer", 1)
-    assert sizes("reorganized", block_size) == [490]
     reason = "is no limit" if block_size == 0 else "is not less than the number of weights"
-    split, reorganized = (make_partition(kind, LAYERS, block_size).note for kind in ("split", "reorganized"))
-    assert reason in split
-    assert split.endswith("partition layer (LEKF)")
-    assert reason in reorganized
-    assert reorganized.endswith("partition global (GEKF)")
+    for kind in ("split", "reorganized", "packed"):
+        assert sizes(kind, block_size) == [490]
+        note = make_partition(kind, LAYERS, block_size).note
+        assert reason in note
+        assert note.endswith("partition global (GEKF)")
 
 
 def test_note_names_blocks():
-    assert (
-        make_partition("split", LAYERS, 100).note
-        == "split (SEKF): 8 blocks of 30 to 100 weights, block size 100"
-    )
+    assert make_partition("split", LAYERS, 100).note == "split (SEKF): 5 blocks of 98 weights, block size 100"
 
 
 def test_bad_input():

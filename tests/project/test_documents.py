@@ -152,3 +152,17 @@ def test_no_path_of_one_machine_in_the_tree() -> None:
         and pattern.search(path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert not offenders, "\n".join(offenders)
+
+
+def test_numbers_of_references_are_those_of_their_names() -> None:
+    """`[[4]](#shao2021)` wherever a page cites: the number and the name of one entry of the list."""
+    text = (ROOT / "docs" / "theory" / "references.md").read_text(encoding="utf-8")
+    numbers = dict(re.findall(r"^\((\w+)\)=\n\*\*\[(\d+)\]\*\*", text, re.MULTILINE))
+    assert len(numbers) > 20
+    wrong = []
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        cited = re.findall(
+            r"\[\[(\d+)\]\]\((?:[\w/.]*references\.md)?#(\w+)\)", page.read_text(encoding="utf-8")
+        )
+        wrong += [f"{page.name}: [{n}] for {name}" for n, name in cited if numbers.get(name) != n]
+    assert not wrong

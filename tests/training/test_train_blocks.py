@@ -78,7 +78,7 @@ def test_a_covariance_beyond_the_memory_is_refused_before_it_is_made(
     [
         (
             "{partition: split, block_size: 0}",
-            "block size 0 is no limit, so this is the partition layer (LEKF)",
+            "block size 0 is no limit, so this is the partition global (GEKF)",
         ),
         (
             "{partition: reorganized, block_size: 1000000}",
@@ -99,7 +99,7 @@ def test_what_became_of_the_blocks_is_said(config: Path, optimizer: str, expecte
     [
         (
             ["training.optimizer.partition=blocks"],
-            "training.optimizer.partition is 'blocks'; expected one of global, layer, split, reorganized",
+            "training.optimizer.partition is 'blocks'; expected one of global, layer, split, reorganized, packed",
         ),
         (["training.optimizer.block_size=-1"], "training.optimizer.block_size is -1; expected"),
         (["training.optimizer.block_size=2.5"], "training.optimizer.block_size is 2.5; expected"),
