@@ -177,11 +177,11 @@ def training_yaml(project: Project, number: int, warm: Path | None) -> Path:
         "processes": project.execution.slots,
     }
     config["training"] = {**config["training"], "threads": 1}
-    config["start"] = None
     if warm is not None:
-        config["start"] = {"run": str(warm.absolute()), "covariance": True}
-        if project.warm_epochs is not None:
-            config["training"] |= {"epochs": project.warm_epochs, "min_updates": 0}
+        config["start"] = {
+            **(config.get("start") or {}), "run": str(warm.absolute()), "covariance": True,
+            "epochs": project.warm_epochs,
+        }  # fmt: skip
     path = folders.round(number) / "train" / "train.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as stream:

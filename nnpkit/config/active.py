@@ -30,10 +30,12 @@ from nnpkit.config.schema_active import (
 from nnpkit.config.schema_active import Condition as ConditionSettings
 from nnpkit.config.schema_active import Execution as ExecutionSettings
 from nnpkit.config.schema_active import Selection as SelectionSettings
+from nnpkit.config.schema_committee import Committee
 from nnpkit.data.dataset import data_sha256, load_dataset
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.training.checkpoint import latest_checkpoint
 
 __all__ = [
     "active_config_from_mapping",
@@ -173,7 +175,7 @@ def make_project(config: ActiveConfig) -> Project:
     return Project(
         folder=Path(config.output).absolute(),
         seed=config.seed,
-        training=training.model_dump(mode="json"),
+        training={**training.model_dump(mode="json"), "start": _start(training)},
         labelling=make_labelling(config.reference),
         train=labelled,
         test=test,
@@ -200,6 +202,27 @@ def make_project(config: ActiveConfig) -> Project:
         grow=exploration.grow,
         identity=_identity(config, training, {"known": known, "test": test or [], "first": unlabelled}),
     )
+
+
+def _start(training: Config) -> dict[str, Any] | None:
+    """What the first training begins with, its path absolute.
+
+    Raises
+    ------
+    InputError
+        If there is no run for every member of the committee.
+    """
+    if training.start is None:
+        return None
+    run = Path(training.start.run).absolute()
+    members = (training.committee or Committee()).members
+    lost = [m for m in range(members) if latest_checkpoint(run / f"member-{m:02d}") is None]
+    if lost and not run.is_file():
+        raise InputError(
+            f"there is no run of member {lost[0]} to begin with", where=f"start.run: {run}",
+            expected=f"the folder of a committee of {members}, or a model.pt",
+        )  # fmt: skip
+    return {**training.start.model_dump(mode="json"), "run": str(run)}
 
 
 def _identity(

@@ -25,7 +25,7 @@ from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Committee
-from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model
+from nnpkit.config.warm import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.load import LoadedModel, load
@@ -34,7 +34,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import initialise
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import precondition
-from nnpkit.training.checkpoint import latest_checkpoint, model_from
+from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.frozen import freeze
 from nnpkit.training.run import RunFolder
@@ -57,8 +57,11 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     root = RunFolder(config.output)
     names = [f"member-{m:02d}" for m in range(config.committee.members)]
     folders = [RunFolder(root.path / name) for name in names]
-    for folder in folders:
-        folder.require_free(resume, overwrite)
+    last = [path for folder in folders if (path := folder.require_free(resume, overwrite)) is not None]
+    if config.start is not None:
+        config = with_model_of(
+            config, read_checkpoint(last[0]) if last else earlier_checkpoint(config.start, 0)
+        )
     data = load_data(config)
     run._require_judge(config, data)
     parts = [_resampled(data, config, m) for m in range(len(names))]
@@ -68,10 +71,10 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
         for c, (part, _) in zip(members, parts, strict=True)
     ]
     began = time.monotonic()
-    model, report = _base_model(config, data)
+    model, report, warm = _base_model(config, data)
     memory = run._memory(members[0], model, data)
     schedule = make_schedule(members[0], parts[0][0].learnt)
-    advice = run.few_updates(members[0], run.planned(members[0].training, schedule)[1])
+    advice = run.few_updates(members[0], run.planned(members[0], schedule, warm)[1])
     run._announce(
         console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
     )
@@ -86,7 +89,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     root.write_json("data.json", run._data_report(config, data, model, report, memory))
     write_config(config, root.path / "config.yaml")
     jobs = [
-        _Member(m, c, folder, part, indices, identity)
+        _Member(m, c, folder, part, indices, identity, warm)
         for m, (c, folder, (part, indices), identity) in enumerate(
             zip(members, folders, parts, identities, strict=True)
         )
@@ -126,11 +129,12 @@ def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedDat
     return own, [*(int(i) for i in indices), *(n + k for k in used)]
 
 
-def _base_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
-    """Descriptor and scaling of all members, with the weights of none."""
+def _base_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str], bool]:
+    """Descriptor and scaling of all members, a report, and whether weights of an earlier run suit them."""
     if config.start is not None:
-        return earlier_model(earlier_checkpoint(config.start, 0), data, config.start.run)
-    return make_model(config, data)
+        beginning = begin(config, data, earlier_checkpoint(config.start, 0))
+        return beginning.model, beginning.report, beginning.warm
+    return *make_model(config, data), False
 
 
 class _Member:
@@ -144,9 +148,10 @@ class _Member:
         data: LoadedData,
         indices: list[int],
         identity: Mapping[str, Any],
+        warm: bool,
     ) -> None:
         self.number, self.config, self.folder = number, config, folder
-        self.data, self.indices, self.identity = data, indices, identity
+        self.data, self.indices, self.identity, self.warm = data, indices, identity, warm
 
     def complete(self) -> bool:
         """Whether an earlier call trained it to the end, with the same settings."""
@@ -156,11 +161,11 @@ class _Member:
         summary = self.folder.path / "summary.json"
         return last is not None and summary.exists() and (self.folder.path / "model.pt").exists()
 
-    def model(self, base: AtomicModel) -> AtomicModel:
+    def begin(self, base: AtomicModel) -> Beginning:
         """The member before its training."""
         start = self.config.start
-        if start is not None:
-            return earlier_model(earlier_checkpoint(start, self.number), self.data, start.run)[0]
+        if start is not None and self.warm:
+            return begin(self.config, self.data, earlier_checkpoint(start, self.number), base)
         model = copy.deepcopy(base)
         initialise(model, self.config.model.network.initialisation, self.config.seed)
         labelled = [s for s in self.data.train if s.energy is not None]
@@ -169,7 +174,7 @@ class _Member:
         if sample and (deep or getattr(self.config.model, "precondition", False)):
             energies = [float(s.energy) for s in sample if s.energy is not None]
             precondition(model, sample, energies, stretch=not deep)
-        return model
+        return Beginning(model, [])
 
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
@@ -205,21 +210,26 @@ class _Member:
     def _train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int, console: Console) -> str:
         config, last = self.config, latest_checkpoint(self.folder.path)
         checkpoint = None if last is None else run._matching_checkpoint(last, self.identity)
-        model = self.model(base) if checkpoint is None else model_from(checkpoint, str(last))
+        beginning = (
+            self.begin(base) if checkpoint is None else Beginning(model_from(checkpoint, str(last)), [])
+        )
+        model = beginning.model
+        for line in beginning.report:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         schedule = make_schedule(config, self.data.learnt)
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
-        epochs, n_updates = run.planned(config.training, schedule)
-        settings = run._settings(config, epochs)
+        epochs, n_updates = run.planned(config, schedule, self.warm)
+        settings = run._settings(config, epochs, self.warm)
         update = make_update(config, splits["train"].store, n_updates)
         if config.start is not None:
             freeze(update, model, config.start.freeze)
+        if note := beginning.continue_update(update, config.start):
+            console.print(f"  {note}", highlight=False, soft_wrap=True)
         write_config(config, self.folder.path / "config.yaml")
         trainer = Trainer(model, update, schedule, splits, settings, self.folder, self.identity, console)
         if checkpoint is not None:
             trainer.restore(checkpoint)
-        elif config.start is not None and config.start.covariance:
-            continue_update(update, earlier_checkpoint(config.start, self.number))
         ended = trainer.fit()
         run._finish(config, trainer, self.data, ended)
         return ended

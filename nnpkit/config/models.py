@@ -11,6 +11,7 @@ from nnpkit.config.schema_deep import DeepPotentialModel, FittingNetworks
 from nnpkit.config.schema_model import (
     AcsfModel,
     ChebyshevModel,
+    Descriptor,
     FunctionFile,
     NetworkModel,
     SymmetryFunctionEntry,
@@ -23,12 +24,20 @@ from nnpkit.models.acsf_defaults import default_functions
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model, initialise
 from nnpkit.models.chebyshev import species_weights
+from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics as feature_statistics
 from nnpkit.models.prepare import environment_statistics, precondition, prune
 from nnpkit.models.short_range import wall_distances
 from nnpkit.units import BOHR
 
-__all__ = ["make_model"]
+__all__ = [
+    "describe_model",
+    "describe_networks",
+    "generated_functions",
+    "make_model",
+    "scaled_model",
+    "wall_of",
+]
 
 _PRECONDITION_STRUCTURES = 200
 
@@ -36,45 +45,61 @@ _PRECONDITION_STRUCTURES = 200
 def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
     """Untrained model with its scaling and first weights, and a report of what was chosen and why."""
     settings = config.model
+    spec, report = describe_model(config, data)
+    model, more = scaled_model(settings, spec, data)
+    initialise(model, settings.network.initialisation, config.seed)
+    labelled = [s for s in data.train if s.energy is not None]
+    sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
+    energies = [float(s.energy) for s in sample if s.energy is not None]
+    deep = isinstance(settings, DeepPotentialModel)
+    if sample and (deep or getattr(settings, "precondition", False)):
+        precondition(model, sample, energies, stretch=not deep)
+    return model, more + report
+
+
+def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], list[str]]:
+    """Description of the model for these data, as `build_model` takes it, and what was chosen and why."""
+    settings = config.model
     reference, note = _reference_energies(config, data)
-    wall = _wall(settings, data)
-    common = {
+    wall = wall_of(settings, data)
+    spec = {
         "kind": settings.kind,
         "elements": data.elements,
-        "networks": _networks(settings, data.elements),
+        "networks": describe_networks(settings, data.elements),
         "energy_scale": 1.0,
         "reference_energies": reference,
         "wall": wall,
     }
-    labelled = [s for s in data.train if s.energy is not None]
-    sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
-    energies = [float(s.energy) for s in sample if s.energy is not None]
-    if isinstance(settings, DeepPotentialModel):
-        model, report = _deep_potential(settings, common, data)
-        initialise(model, settings.network.initialisation, config.seed)
-        if sample:
-            precondition(model, sample, energies, stretch=False)
+    if isinstance(settings, AcsfModel):
+        own, report = _symmetry_functions(settings, data)
+    elif isinstance(settings, ChebyshevModel):
+        own, report = _chebyshev(settings, data)
     else:
-        if isinstance(settings, AcsfModel):
-            spec, report = _symmetry_functions(settings, data)
-        else:
-            spec, report = _chebyshev(settings, data)
-        model = _scaled(settings, {**common, **spec}, data)
-        initialise(model, settings.network.initialisation, config.seed)
-        if settings.precondition and sample:
-            precondition(model, sample, energies)
+        own, report = _deep_potential(settings), []
     ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
     report += [f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
-    return model, report
+    return {**spec, **own}, report
 
 
-def _scaled(settings: NetworkModel, spec: Mapping[str, Any], data: LoadedData) -> AtomicModel:
-    """Model with a fixed descriptor, scaled, and undetermined weights."""
+def scaled_model(
+    settings: NetworkModel | DeepPotentialModel, spec: Mapping[str, Any], data: LoadedData
+) -> tuple[AtomicModel, list[str]]:
+    """Model with the scaling or the statistics of the data and undetermined weights, and a report of these."""
     model = build_model(spec)
+    if isinstance(model.descriptor, DeepDescriptor):
+        statistics = environment_statistics(model.descriptor, data.elements, data.train)
+        model.descriptor.set(statistics)
+        rows = zip(data.elements, statistics.expected.tolist(), strict=True)
+        return model, [
+            f"{element}: " + ", ".join(f"{n:.1f} {e}" for e, n in zip(data.elements, row, strict=True))
+            + " neighbours on average"
+            for element, row in rows
+        ]  # fmt: skip
+    assert isinstance(settings, NetworkModel)
     scaling = settings.scaling
-    statistics = feature_statistics(model.descriptor, data.elements, data.train)
-    model.scaling.set(statistics, scaling.kind, scaling.lower, scaling.upper)
-    return model
+    found = feature_statistics(model.descriptor, data.elements, data.train)
+    model.scaling.set(found, scaling.kind, scaling.lower, scaling.upper)
+    return model, []
 
 
 def _symmetry_functions(settings: AcsfModel, data: LoadedData) -> tuple[dict[str, Any], list[str]]:
@@ -112,36 +137,31 @@ def _chebyshev(settings: ChebyshevModel, data: LoadedData) -> tuple[dict[str, An
     )
 
 
-def _deep_potential(
-    settings: DeepPotentialModel, common: Mapping[str, Any], data: LoadedData
-) -> tuple[AtomicModel, list[str]]:
-    """Deep Potential with the statistics of the data and undetermined weights, and a report of these."""
+def _deep_potential(settings: DeepPotentialModel) -> dict[str, Any]:
+    """What a Deep Potential says of its descriptor."""
     d = settings.descriptor
     descriptor = {
         "cutoff": d.cutoff, "smooth_from": d.smooth_from, "cutoff_kind": d.cutoff_function,
         "embedding": d.embedding, "axis_neurons": d.axis_neurons, "activation": d.activation,
         "timestep": d.timestep, "one_side": d.type_one_side,
     }  # fmt: skip
-    model = build_model({**common, "descriptor": descriptor})
-    statistics = environment_statistics(model.descriptor, data.elements, data.train)
-    model.descriptor.set(statistics)
-    report = [
-        f"{element}: " + ", ".join(f"{n:.1f} {e}" for e, n in zip(data.elements, row, strict=True))
-        + " neighbours on average"
-        for element, row in zip(data.elements, statistics.expected.tolist(), strict=True)
-    ]  # fmt: skip
-    return model, report
+    return {"descriptor": descriptor}
+
+
+def generated_functions(d: Descriptor, data: LoadedData) -> tuple[list[SymmetryFunction], list[str]]:
+    """Symmetry functions for the distances in the data, also those that hardly vary, and why these."""
+    return default_functions(
+        data.elements, data.min_distance, cutoff=d.cutoff, angular_cutoff=d.angular_cutoff or d.cutoff,
+        kind=d.cutoff_function, inner=d.cutoff_inner, radial=d.radial, zetas=d.zetas,
+        angular_etas=d.angular_etas, wide=d.angular_kind == "wide",
+    )  # fmt: skip
 
 
 def _functions(settings: AcsfModel, data: LoadedData) -> tuple[list[SymmetryFunction], list[str]]:
     """Symmetry functions of the model, and where they come from."""
     d = settings.descriptor
     if d.functions == "auto":
-        chosen, report = default_functions(
-            data.elements, data.min_distance, cutoff=d.cutoff, angular_cutoff=d.angular_cutoff or d.cutoff,
-            kind=d.cutoff_function, inner=d.cutoff_inner, radial=d.radial, zetas=d.zetas,
-            angular_etas=d.angular_etas, wide=d.angular_kind == "wide",
-        )  # fmt: skip
+        chosen, report = generated_functions(d, data)
         kept, dropped = prune(
             data.elements, chosen, d.cutoff_function, d.cutoff_inner, data.train, d.minimum_range
         )
@@ -174,7 +194,8 @@ def _function(entry: SymmetryFunctionEntry, cutoff: float, length: float) -> Sym
     )  # fmt: skip
 
 
-def _networks(settings: NetworkModel | DeepPotentialModel, elements: Sequence[str]) -> dict[str, Any]:
+def describe_networks(settings: NetworkModel | DeepPotentialModel, elements: Sequence[str]) -> dict[str, Any]:
+    """What a model says of the network of each element."""
     network = settings.network
     if unknown := sorted(set(network.per_element) - set(elements)):
         raise InputError(
@@ -207,7 +228,7 @@ def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, flo
     return fit_reference_energies(labelled, data.elements), note
 
 
-def _wall(settings: NetworkModel | DeepPotentialModel, data: LoadedData) -> dict[str, float]:
+def wall_of(settings: NetworkModel | DeepPotentialModel, data: LoadedData) -> dict[str, float]:
     """Distance, Å, below which each pair of elements is repelled."""
     if isinstance(settings.wall, dict):
         known = set(data.elements)

@@ -25,8 +25,8 @@ from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_training import Ekf, Training
-from nnpkit.config.warm import continue_update, earlier_checkpoint, earlier_model, require_same_baseline
+from nnpkit.config.schema_training import Ekf
+from nnpkit.config.warm import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
 from nnpkit.data.statistics import statistics_table
@@ -92,23 +92,27 @@ def run_training(
         return summary
     folder = RunFolder(config.output)
     last = folder.require_free(resume, overwrite)
+    earlier = None
+    if config.start is not None:
+        earlier = earlier_checkpoint(config.start) if last is None else read_checkpoint(last)
+        config = with_model_of(config, earlier)
     data = load_data(config)
     _require_judge(config, data)
     identity = {"config": config.model_dump(mode="json"), "data": _ordered_sha256(data), "seed": config.seed}
     checkpoint = None if last is None else _matching_checkpoint(last, identity)
-    earlier = None if config.start is None or checkpoint is not None else earlier_checkpoint(config.start)
     console.print(statistics_table(data.statistics))
     if data.findings:
         console.print(findings_table(data.findings))
     if checkpoint is not None:
-        model, report = model_from(checkpoint, str(last)), [f"continued from {last}"]
+        beginning = Beginning(model_from(checkpoint, str(last)), [f"continued from {last}"])
     elif earlier is not None:
-        require_same_baseline(earlier, config)
-        model, report = earlier_model(earlier, data, config.start.run if config.start else "")
+        beginning = begin(config, data, earlier)
     else:
-        model, report = make_model(config, data)
+        beginning = Beginning(*make_model(config, data))
+    model, report = beginning.model, beginning.report
     schedule = make_schedule(config, data.learnt)
-    epochs, n_updates = planned(config.training, schedule)
+    warm = beginning.warm if checkpoint is None else bool(checkpoint.state["progress"].get("warm"))
+    epochs, n_updates = planned(config, schedule, warm)
     memory = _memory(config, model, data)
     notes = [*report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates)]
     _announce(console, model, notes, memory)
@@ -117,6 +121,8 @@ def run_training(
     update = make_update(config, splits["train"].store, n_updates)
     if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
+    if (note := beginning.continue_update(update, config.start)) is not None:
+        console.print(f"  {note}", highlight=False, soft_wrap=True)
     with folder.claimed():
         if checkpoint is None:
             folder.clear()
@@ -124,13 +130,10 @@ def run_training(
                 data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", _data_report(config, data, model, report, memory))
         write_config(config, folder.path / "config.yaml")
-        trainer = Trainer(
-            model, update, schedule, splits, _settings(config, epochs), folder, identity, console
-        )
+        settings = _settings(config, epochs, warm)
+        trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console)
         if checkpoint is not None:
             trainer.restore(checkpoint)
-        elif earlier is not None and config.start is not None and config.start.covariance:
-            continue_update(update, earlier)
         ended = trainer.fit()
         summary = _finish(config, trainer, data, ended)
     report_at_end(config, summary, console)
@@ -149,8 +152,11 @@ def _require_judge(config: Config, data: LoadedData) -> None:
         )  # fmt: skip
 
 
-def planned(training: Training, schedule: Schedule) -> tuple[int, int]:
-    """Epochs, and updates in them, that a training is going to have."""
+def planned(config: Config, schedule: Schedule, warm: bool) -> tuple[int, int]:
+    """Epochs, and updates in them, that a training is going to have; `warm` if it has the weights of another run."""
+    training = config.training
+    if warm and config.start is not None and config.start.epochs is not None:
+        return config.start.epochs, sum(map(schedule.epoch_length, range(config.start.epochs)))
     epochs = training.epochs
     updates = sum(map(schedule.epoch_length, range(epochs)))
     while epochs > 0 and 0 < updates < training.min_updates:
@@ -170,7 +176,7 @@ def few_updates(config: Config, n_updates: int) -> list[str]:
     ]
 
 
-def _settings(config: Config, epochs: int) -> TrainerSettings:
+def _settings(config: Config, epochs: int, warm: bool) -> TrainerSettings:
     training, stopping = config.training, config.training.early_stopping
     return TrainerSettings(
         epochs=epochs,
@@ -180,7 +186,7 @@ def _settings(config: Config, epochs: int) -> TrainerSettings:
         monitor=training.monitor,
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
-        warm=config.start is not None,
+        warm=warm,
     )
 
 
@@ -203,6 +209,8 @@ def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint and the run that continues it must have in common, in the order of the YAML."""
     config = {k: v for k, v in identity["config"].items() if k not in _MAY_CHANGE[""]}
     config["training"] = {k: v for k, v in config["training"].items() if k not in _MAY_CHANGE["training"]}
+    if config.get("start") is not None:
+        config["start"] = {k: v for k, v in config["start"].items() if k != "epochs"}
     return {"seed": identity["seed"], "data": identity["data"], **config}
 
 

@@ -271,11 +271,14 @@ class ActiveConfig(Section):
     )
     warm_start: bool = Field(
         True,
-        description="Begin every training with the weights and the Kalman covariance of the one before; false "
-        "begins from scratch.",
+        description="Begin every training with the weights and the Kalman covariance of the one before, as `start` of "
+        "the training YAML does; where the new data need other symmetry functions it begins from scratch. false: "
+        "always from scratch, or with what `start` of the training YAML names.",
     )
     warm_epochs: PositiveInt | None = Field(
-        None, description="Epochs of a training that begins warm; by default those of the training YAML."
+        None,
+        description="Epochs of a training that begins warm; by default those of the training YAML. One that begins "
+        "from scratch has those.",
     )
     validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.1, description="Part of the new labels that joins the validation set."
@@ -292,6 +295,10 @@ class ActiveConfig(Section):
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> ActiveConfig:
+        if self.warm_epochs is not None and not self.warm_start:
+            raise ValueError(
+                "warm_epochs is of trainings that begin warm: leave it out, or set warm_start: true"
+            )
         lower, upper = self.selection.lower, self.selection.upper
         if isinstance(lower, float) and isinstance(upper, float) and not lower < upper:
             raise ValueError(f"selection.lower ({lower:g}) is not below selection.upper ({upper:g})")

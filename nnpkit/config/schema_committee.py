@@ -30,19 +30,29 @@ class Committee(Section):
 
 
 class Start(Section):
-    """Where the weights come from instead of random numbers: another run with the same elements.
+    """Where the weights come from instead of random numbers: the best epoch of another run with the same elements.
 
-    Descriptor, scaling and networks are those of that run; what `model` says is not used. The best epoch is one of
-    the new ones, also if none is better on the test set than the beginning.
+    Scaling, short-range wall and reference energies follow the new data, the networks staying the same functions. The
+    section `model` must be that of the earlier run; left out, it is. Where generated symmetry functions of the new
+    data are others (shorter distances, features that did not vary before), weights cannot be carried over: the
+    training begins from scratch and says so. The best epoch is one of the new ones, also if none is better on the
+    test set than the beginning.
     """
 
     run: str = Field(
         description="Folder of the run, relative to the current folder; of a committee for a committee of as many "
-        "members. Or a `model.pt`, which has no covariance."
+        "members. Or a `model.pt`, which has no covariance, and whose functions are kept if there is no section "
+        "`model`."
+    )
+    epochs: PositiveInt | None = Field(
+        None,
+        description="Epochs of a training with these weights; by default, and if it begins from scratch after all, "
+        "`training.epochs` and `training.min_updates`.",
     )
     covariance: bool = Field(
         True,
-        description="Also take over the covariance of its Kalman filter, if it has one, and with it what it learnt.",
+        description="Also take over the covariance that its Kalman filter, if it has one, had at that epoch, and with "
+        "it what it learnt.",
     )
     freeze: list[int | str] = Field(
         default_factory=list,

@@ -19,7 +19,7 @@ from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.scaling import FeatureStatistics, feature_statistics
 
-__all__ = ["data_statistics", "environment_statistics", "precondition", "prune"]
+__all__ = ["data_statistics", "environment_statistics", "precondition", "predicted_energies", "prune"]
 
 _ATOMS_PER_CHUNK = 128
 _MIN_STD = 0.01  # 1/Å
@@ -98,6 +98,18 @@ def prune(
             where="model.descriptor.minimum_range", hint="lower it, or give structures that differ",
         )  # fmt: skip
     return keep, report
+
+
+@torch.no_grad()
+def predicted_energies(model: AtomicModel, structures: Sequence[Structure]) -> np.ndarray:
+    """Energy of each structure, eV."""
+    energies, descriptor = [], fast_descriptor(model.descriptor)
+    for structure in structures:
+        graph = build_graph(structure, model.elements, model.cutoff)
+        edges = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
+        energy = model.energy_of_features(descriptor(*edges), graph.types).sum()
+        energies.append(float(energy if model.wall is None else energy + model.wall(*edges).sum()))
+    return np.array(energies)
 
 
 @torch.no_grad()

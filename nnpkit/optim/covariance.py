@@ -17,7 +17,7 @@ with a scalar c, a symmetric matrix S and U of at most k rows. This is exact:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -267,6 +267,32 @@ class Covariance:
         """Fold in all that is pending; P stays what it is."""
         for lazy in self._blocks:
             lazy.fold()
+
+    def transform(self, change: Callable[[Tensor], Tensor]) -> None:
+        """``P <- A P A^T``, of which the blocks are kept: the covariance of weights ``A w``.
+
+        Parameters
+        ----------
+        change : callable
+            Rows (M, P) in, ``rows @ A^T`` out.
+        """
+        n = self.partition.n_parameters
+        results = [torch.zeros_like(lazy.dense(), dtype=torch.float64) for lazy in self._blocks]
+        for lazy in self._blocks:
+            rows = torch.zeros(lazy.where.stop - lazy.where.start, n, dtype=torch.float64, device=self.device)
+            rows[:, lazy.where] = lazy.dense().to(rows)
+            half = change(rows)  # P_k A^T
+            for other, result in zip(self._blocks, results, strict=True):
+                mixed = half[:, other.where]
+                if bool(mixed.any()):
+                    columns = torch.zeros(mixed.shape[1], n, dtype=torch.float64, device=self.device)
+                    columns[:, lazy.where] = mixed.T
+                    result += change(columns)[:, other.where]
+        for lazy, result in zip(self._blocks, results, strict=True):
+            lazy.matrix.assign(((result + result.T) / 2).to(self.dtype))
+            lazy.restore(lazy.buffer[:0], 1.0)
+        if self.drift is not None:
+            self.drift.image.copy_(self.product(self.drift.probe[None])[0])
 
     def diagonal(self) -> Tensor:
         """Diagonal (P,) in float64, zero where another process keeps it."""

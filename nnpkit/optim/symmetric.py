@@ -43,6 +43,10 @@ class SymmetricMatrix(Protocol):
         """Copy (n, n) with both triangles."""
         ...
 
+    def assign(self, dense: Tensor) -> None:
+        """Become the symmetric matrix `dense` (n, n)."""
+        ...
+
 
 class Triangle:
     """One triangle of `matrix`, a tensor (n, n) in Fortran's order; the other may belong to somebody else."""
@@ -72,6 +76,14 @@ class Triangle:
         """See `SymmetricMatrix`."""
         half = self.matrix.tril() if self.lower else self.matrix.triu()
         return half + half.T - torch.diag(half.diagonal())
+
+    def assign(self, dense: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        for k in range(len(dense)):
+            if self.lower:
+                self.matrix[k:, k] = dense[k:, k]
+            else:
+                self.matrix[: k + 1, k] = dense[: k + 1, k]
 
 
 class Square:
@@ -113,6 +125,10 @@ class Square:
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""
         return self.matrix.clone()
+
+    def assign(self, dense: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        self.matrix.copy_(dense)
 
 
 class _Place(NamedTuple):

@@ -96,6 +96,7 @@ class RunState:
     reference_error: float = math.inf  # last improvement that counted as one
     waited: int = 0  # evaluations since then
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the best epoch
+    warm: bool = False  # whether the weights at the beginning were those of another training
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able values; infinite ones as None."""
@@ -152,7 +153,7 @@ class Trainer:
         self.model, self.update, self.schedule, self.score = model, update, schedule, score
         self.splits, self.settings, self.folder = splits, settings, folder
         self.identity, self.console = identity, console
-        self.state = RunState()
+        self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.initial = _weights(model)  # distances of the weights count from them
 

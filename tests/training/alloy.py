@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
@@ -26,13 +27,15 @@ training:
 """
 
 
-def write_alloy(path: Path, frames: int = 12, seed: int = 3) -> None:
-    """Write `frames` shaken cells of two copper and two gold atoms."""
+def write_alloy(
+    path: Path, frames: int = 12, seed: int = 3, gold: Sequence[int] = (2,), lattice: float = 3.8
+) -> None:
+    """Write `frames` shaken cells of four atoms, in turn so many of them `gold`, the others copper."""
     random = np.random.default_rng(seed)
     images = []
-    for _ in range(frames):
-        atoms = bulk("Cu", cubic=True, a=3.8 * random.uniform(0.97, 1.03))
-        atoms.symbols[random.permutation(4)[:2]] = "Au"
+    for k in range(frames):
+        atoms = bulk("Cu", cubic=True, a=lattice * random.uniform(0.97, 1.03))
+        atoms.symbols[random.permutation(4)[: gold[k % len(gold)]]] = "Au"
         atoms.positions += random.normal(scale=0.12, size=(4, 3))
         atoms.calc = EMT()
         results = {
