@@ -16,12 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from nnpkit.data.convergence import converged_only, unconverged_images
 from nnpkit.data.formats_aenet import ENERGY_COMMENT, read_aenet
 from nnpkit.data.formats_deepmd import find_systems, read_deepmd, write_deepmd
 from nnpkit.data.formats_dump import read_dump
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
 from nnpkit.data.formats_runner import read_runner, write_runner
-from nnpkit.data.formats_text import bare_name, first_line, read_text, require_path
+from nnpkit.data.formats_text import bare_name, decompressed, first_line, read_text, require_path
 from nnpkit.data.labels import choose_names, extra_names
 from nnpkit.data.notes import gathered_notes, note
 from nnpkit.data.structure import Structure
@@ -201,6 +202,7 @@ def _read(
     structures = structures[selected]
     if not structures:
         raise InputError(f"frames {frames} selects none of {n} frames", where=str(path))
+    structures = converged_only(structures, path)
     for structure in structures:
         require_valid(structure)
     for label, key in (keys or {}).items():
@@ -259,15 +261,27 @@ def _read_ase(path: Path, name: str, units: str | None, keys: Mapping[str, str] 
 
     if path.is_file() and path.stat().st_size == 0:
         raise InputError("the file is empty", where=str(path), expected="at least one frame")
-    try:
-        images = ase.io.read(path, index=":", format=name)
-    except Exception as error:  # ASE's parsers raise whatever the line at hand makes them raise
-        raise InputError(
-            f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            where=str(path), hint="the file may be truncated or of another format",
-        ) from error  # fmt: skip
-    names = choose_names([extra_names(atoms) for atoms in images], keys, str(path))
-    return [Structure.from_atoms(atoms, f"{path}#{k}", keys, names) for k, atoms in enumerate(images)]
+    with decompressed(path) as plain:
+        try:
+            images = ase.io.read(plain, index=":", format=name)
+        except Exception as error:  # ASE's parsers raise whatever the line at hand makes them raise
+            raise InputError(
+                f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+                where=str(path), hint="the file may be truncated or of another format",
+            ) from error  # fmt: skip
+        names = choose_names([extra_names(atoms) for atoms in images], keys, str(path))
+        structures = [
+            Structure.from_atoms(atoms, f"{path}#{k}", keys, names) for k, atoms in enumerate(images)
+        ]
+        if not plain.is_file():
+            return structures
+        try:
+            unconverged = unconverged_images(plain, name, [s.energy is not None for s in structures])
+        except InputError as error:
+            raise InputError(error.what, where=str(path), hint=error.hint) from None
+    for k in unconverged & set(range(len(structures))):
+        structures[k].info["scf_converged"] = False
+    return structures
 
 
 def write(

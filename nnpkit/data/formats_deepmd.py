@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nnpkit.data.labels import stress_of_virial
+from nnpkit.data.notes import note
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder
-from nnpkit.units import stress_from_virial
 
 __all__ = ["find_systems", "read_deepmd", "write_deepmd"]
 
@@ -27,8 +28,34 @@ _OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge", "mul
 
 
 def find_systems(folder: str | Path) -> list[Path]:
-    """Folders with a ``type.raw`` within `folder`, itself included, sorted."""
-    return sorted(path.parent for path in Path(folder).rglob("type.raw"))
+    """Folders with a ``type.raw`` within `folder`, itself included, sorted.
+
+    Symbolic links are followed; a folder that is reached twice counts once, under its own name if it has one there.
+    """
+    found: dict[Path, Path] = {}
+    seen: set[Path] = set()
+    linked: list[Path] = []
+    waiting = [Path(folder)]
+    while waiting or linked:  # what is no link comes first
+        path = waiting.pop() if waiting else linked.pop(0)
+        if (real := path.resolve()) in seen:
+            if real in found:
+                note(f"{path} and {found[real]} are the same folder, read once", str(folder))
+            continue
+        seen.add(real)
+        try:
+            entries = sorted(path.iterdir(), reverse=True)
+        except OSError:
+            continue
+        if (path / "type.raw").exists():
+            found[real] = path
+        for entry in entries:
+            if entry.is_symlink() and not entry.exists():
+                note(f"{entry} is a link to nothing", str(folder))
+            elif entry.is_dir():
+                linked.append(entry) if entry.is_symlink() else waiting.append(entry)
+        linked.sort()
+    return sorted(found.values())
 
 
 def read_deepmd(folder: str | Path) -> list[Structure]:
@@ -105,6 +132,11 @@ def _read_set(
         raise InputError(
             "no box.npy", where=str(folder), hint="put an empty file nopbc beside type.raw for clusters"
         )
+    read = {"coord", "real_atom_types", *_OPTIONAL}
+    if others := sorted(
+        path.name for path in folder.iterdir() if path.stem not in read or path.suffix != ".npy"
+    ):
+        note(f"not read in {folder.parent.name}/{folder.name}: {', '.join(others)}", str(folder))
     mixed = folder / "real_atom_types.npy"
     n_frames = len(arrays["coord"])
     widths = {
@@ -148,9 +180,7 @@ def _frame(
         )
     row = {key: array[k] for key, array in arrays.items()}
     cell = row["box"].reshape(3, 3) if "box" in row else np.zeros((3, 3))
-    stress = None
-    if "virial" in row and (volume := abs(np.linalg.det(cell))) > 0:
-        stress = stress_from_virial(row["virial"].reshape(3, 3), volume)
+    stress = None if "virial" not in row else stress_of_virial(row["virial"].reshape(3, 3), cell, name)
     return Structure(
         symbols=[type_map[t] for t in types[real]],
         positions=row["coord"][real],

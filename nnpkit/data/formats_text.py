@@ -7,19 +7,21 @@ import codecs
 import gzip
 import lzma
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
 __all__ = [
-    "COMPRESSION_SUFFIXES", "bare_name", "first_line", "open_for_writing", "open_text", "read_text",
+    "COMPRESSION_SUFFIXES", "bare_name", "decompressed", "first_line", "open_for_writing", "open_text", "read_text",
     "require_path",
 ]  # fmt: skip
 
@@ -69,7 +71,7 @@ def open_text(path: str | Path) -> Iterator[IO[str]]:
     UTF-8 and UTF-16 with or without their mark, Latin-1; any ends of lines.
     """
     path = require_path(path)
-    try:
+    with _as_input_errors(path):
         with open(path, "rb") as stream:
             head = stream.read(6)
         opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), open)
@@ -81,6 +83,13 @@ def open_text(path: str | Path) -> Iterator[IO[str]]:
         errors = "nnpkit-latin-1" if encoding == "utf-8-sig" else "strict"
         with opener(path, "rt", encoding=encoding, errors=errors) as text:
             yield text
+
+
+@contextmanager
+def _as_input_errors(path: Path) -> Iterator[None]:
+    """What file system, compression and encoding raise within the block, in the user's words."""
+    try:
+        yield
     except EOFError:
         raise InputError("the compressed file is truncated", where=str(path), hint="copy it again") from None
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
@@ -89,6 +98,25 @@ def open_text(path: str | Path) -> Iterator[IO[str]]:
         raise _no_text(path) from None
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror or error}", where=str(path)) from None
+
+
+@contextmanager
+def decompressed(path: Path) -> Iterator[Path]:
+    """The path itself or, of a compressed file, that of a temporary copy without compression."""
+    if not path.is_file():
+        yield path
+        return
+    with open(path, "rb") as stream:
+        head = stream.read(6)
+    opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)
+    if opener is None or path.suffix not in COMPRESSION_SUFFIXES:  # others may be a format of their own
+        yield path
+        return
+    with TemporaryDirectory(prefix="nnpkit-") as folder:
+        plain = Path(folder) / bare_name(path)
+        with _as_input_errors(path), opener(path, "rb") as source, open(plain, "wb") as target:
+            shutil.copyfileobj(source, target)
+        yield plain
 
 
 def _no_text(path: Path) -> InputError:

@@ -31,6 +31,7 @@ _REFUSED = {
     "use_electrostatics": "electrostatic interactions", "use_fixed_charges": "fixed charges",
     "use_vdw": "dispersion corrections",
 }  # fmt: skip
+_OF_4G = ("initial_hardness", "fixed_gausswidth", "screen_electrostatics", "ewald_prec", "kspace_solver")
 _ONLY = {  # keywords of which only some values describe a short-range potential
     "nnp_type": ("0", "2", "2G-HDNNP"), "nn_type": ("0", "1", "2"), "nn_type_short": ("1",),
     "nnp_gen": ("2",), "committee_mode": ("disabled",),
@@ -134,8 +135,28 @@ def read_settings(path: str | Path) -> RunnerSettings:
     return settings
 
 
+def _refuse_generation(settings: RunnerSettings, expected: str) -> None:
+    """Refuse potentials with charges by their generation, before any of their keywords is looked at."""
+    for keyword in ("nnp_generation", "nnp_gen", "nnp_type"):
+        for line in settings.keywords.get(keyword, []):
+            generation = (line.words[:1] or [""])[0].upper()[:1]
+            if generation in ("3", "4"):
+                raise InputError(
+                    f"{generation}G potentials are not supported ({keyword} {line.words[0]})",
+                    where=settings.where(line),
+                    expected=expected,
+                )
+    for keyword in _OF_4G:
+        if keyword in settings:
+            line = settings.keywords[keyword][0]
+            raise InputError(
+                f"4G potentials are not supported ({keyword})", where=settings.where(line), expected=expected
+            )
+
+
 def _refuse(settings: RunnerSettings) -> None:
     expected = "a short-range high-dimensional neural network potential (2G)"
+    _refuse_generation(settings, expected)
     for keyword, lines in settings.keywords.items():
         where = settings.where(lines[-1])
         if keyword in _REFUSED:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_tools import assert_same, emt_copper, structures, water
+from foreign_tools import read_with_notes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -159,3 +160,49 @@ def test_no_sets(tmp_path: Path) -> None:
     (tmp_path / "type_map.raw").write_text("H\n")
     with pytest.raises(InputError, match=r"no folder set.\*.*raw_to_set.sh"):
         read(tmp_path)
+
+
+def test_linked_systems_are_read(tmp_path: Path) -> None:
+    make_system(tmp_path / "store" / "b")
+    make_system(tmp_path / "store" / "deep" / "c")
+    make_system(tmp_path / "some" / "a")
+    (tmp_path / "links").mkdir()
+    for folder, name, target in (
+        ("some", "b", "../store/b"), ("links", "b", "../store/b"), ("links", "all", "../store/deep"),
+    ):  # fmt: skip
+        (tmp_path / folder / name).symlink_to(target)
+    frames = read(tmp_path / "some")
+    assert [s.name for s in frames] == [f"{tmp_path}/some/{name}" for name in ("a#0", "a#1", "b#0", "b#1")]
+    assert detect_format(tmp_path / "links") == "deepmd"
+    assert len(read(tmp_path / "links")) == 4
+    (tmp_path / "link").symlink_to("store/b")
+    assert len(read(tmp_path / "link")) == 2
+
+
+def test_links_in_circles_and_to_nothing(tmp_path: Path) -> None:
+    make_system(tmp_path / "all" / "b" / "system")
+    (tmp_path / "all" / "a").symlink_to("b")
+    (tmp_path / "all" / "b" / "up").symlink_to("..")
+    (tmp_path / "all" / "b" / "system" / "itself").symlink_to(".")
+    (tmp_path / "all" / "c").symlink_to("b/system")
+    (tmp_path / "all" / "gone").symlink_to("nowhere")
+    frames, said = read_with_notes(tmp_path / "all")
+    assert [s.name for s in frames] == [f"{tmp_path}/all/b/system#{k}" for k in (0, 1)]
+    assert "gone is a link to nothing" in said
+    assert f"{tmp_path}/all/c and {tmp_path}/all/b/system are the same folder, read once" in said
+
+
+def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
+    make_system(tmp_path / "system", fparam=np.ones(2), atom_pref=np.ones((2, 3)))
+    _, said = read_with_notes(tmp_path / "system")
+    assert "not read in system/set.000: atom_pref.npy, fparam.npy" in said
+
+
+def test_virial_without_a_cell(tmp_path: Path) -> None:
+    make_system(tmp_path / "system", nopbc="", box=None, virial=np.zeros((2, 9)))
+    frames, said = read_with_notes(tmp_path / "system")
+    assert frames[0].labels == ("energy", "forces")
+    assert "a virial of zeros without a cell is left out (2 frames" in said
+    make_system(tmp_path / "other", nopbc="", box=None)
+    with pytest.raises(InputError, match="a virial without a cell"):
+        read(tmp_path / "other")
