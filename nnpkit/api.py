@@ -58,7 +58,7 @@ def load(
     loaded = load_model(path, units, cflength, cfenergy)
     for note in loaded.notes:
         warnings.warn(note, stacklevel=2)
-    return Model(loaded.module, loaded.metadata, loaded.where, loaded.notes)
+    return Model(loaded.module, loaded.metadata, loaded.where, loaded.notes, _content=loaded._content)
 
 
 def train(

@@ -7,13 +7,14 @@ import struct
 import zipfile
 import zlib
 
+import torch
 from torch import nn
 
-from nnpkit.deploy.export import self_test_deviation
+from nnpkit.deploy.export import quiet_torchscript, self_test_deviation
 from nnpkit.deploy.metadata import METADATA_FILE
 from nnpkit.errors import InputError
 
-__all__ = ["KINDS", "check_numbers", "read_metadata"]
+__all__ = ["KINDS", "check_numbers", "read_metadata", "scripted_module"]
 
 _ENERGY_TOLERANCE = 1e-10  # relative to max(1 eV, |E|); double precision on other machines stays far below
 _GRADIENT_TOLERANCE = 1e-8  # eV/Å
@@ -53,3 +54,23 @@ def check_numbers(module: nn.Module, where: str) -> None:
             f"{gradient:.1e} eV/Å", where=where, expected=f"{_ENERGY_TOLERANCE:g} and {_GRADIENT_TOLERANCE:g}",
             hint="the file was altered or this torch computes something else; export it again",
         )  # fmt: skip
+
+
+def scripted_module(content: bytes, where: str) -> nn.Module:
+    """The module in the bytes of a model.pt, for predictions only.
+
+    Raises
+    ------
+    InputError
+        If torch cannot load it.
+    """
+    with quiet_torchscript():
+        try:
+            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise InputError(f"torch cannot load this model ({reason})", where=where) from None
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -11,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata
+from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata, scripted_module
 from nnpkit.deploy.committee import Disagreement, disagreement
 from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
-from nnpkit.deploy.export import export_model, quiet_torchscript, unoptimized
+from nnpkit.deploy.export import export_model, unoptimized
 from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
 from nnpkit.deploy.tabulate import tabulation
@@ -59,6 +57,9 @@ class Result:
 class LoadedModel:
     """A model that has passed its checks.
 
+    Copies and pickles hold the bytes of the model.pt (or the weights, of a model that was none), so they are the
+    same model in another process or on another machine, whatever becomes of the file.
+
     Parameters
     ----------
     module : nn.Module
@@ -76,6 +77,20 @@ class LoadedModel:
     where: str
     notes: list[str] = field(default_factory=list)
     _baseline: Any = field(default=None, repr=False, compare=False)
+    _content: bytes | None = field(default=None, repr=False, compare=False)  # of the model.pt it came from
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model without its scripted module, which the bytes of its file stand for."""
+        state = {**self.__dict__, "_baseline": None}
+        if self._content is not None and not isinstance(self.module, AtomicModel):
+            state["module"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the module again from the bytes."""
+        self.__dict__.update(state)
+        if self._content is not None and self.module is None:
+            self.module = scripted_module(self._content, self.where)
 
     @property
     def elements(self) -> list[str]:
@@ -230,9 +245,9 @@ class LoadedModel:
 
         `frame` is for the self-test; see `nnpkit.deploy.export.export_model`.
         """
-        if not isinstance(self.module, AtomicModel) and Path(self.where).is_file():
+        if not isinstance(self.module, AtomicModel) and self._content is not None:
             with atomic_write(path, "wb") as stream:
-                stream.write(Path(self.where).read_bytes())
+                stream.write(self._content)
         else:
             extra = {key: self.metadata[key] for key in _PROVENANCE if key in self.metadata}
             export_model(self.atomic_model(), path, extra, frame)
@@ -305,17 +320,9 @@ def _load_archive(path: Path) -> LoadedModel:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
     check_seal(content, str(path))  # before a library opens it
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
-    with quiet_torchscript():
-        try:
-            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise InputError(f"torch cannot load this model ({reason})", where=str(path)) from None
-    module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module = scripted_module(content, str(path))
     check_numbers(module, str(path))
-    return LoadedModel(module, metadata, str(path))
+    return LoadedModel(module, metadata, str(path), _content=content)
 
 
 def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:

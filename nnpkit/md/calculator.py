@@ -29,6 +29,9 @@ class NnpkitCalculator(Calculator):
     Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom) and ``forces_std``
     ((N,) eV/Å), defined in ``docs/uncertainty.md``.
 
+    Copies and pickles, as ``copy.deepcopy``, ``multiprocessing`` and job queues make them, hold the bytes of the
+    model and make its kernel anew where they arrive.
+
     Parameters
     ----------
     model : LoadedModel or path
@@ -74,7 +77,21 @@ class NnpkitCalculator(Calculator):
             )
         self.model = model if isinstance(model, LoadedModel) else load(model)
         self.atoms_per_chunk = atoms_per_chunk
-        self._potential = _evaluator(self.model, precision, device) if kernel == "fused" else None
+        self._kernel, self._precision, self._device = kernel, precision, device
+        self._prepare()
+
+    def _prepare(self) -> None:
+        fused = self._kernel == "fused"
+        self._potential = _evaluator(self.model, self._precision, self._device) if fused else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the kernel, which is memory of this process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_potential"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the kernel again."""
+        self.__dict__.update(state)
+        self._prepare()
 
     def calculate(
         self,

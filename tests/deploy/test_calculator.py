@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from small_models import cluster, small_model
 
 import nnpkit
 from nnpkit.deploy.export import export_model
+from nnpkit.deploy.load import LoadedModel
+from nnpkit.deploy.metadata import model_metadata
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
 
@@ -37,6 +42,49 @@ def strained(atoms: Atoms, strain: np.ndarray) -> float:
     copy.calc = atoms.calc
     copy.set_cell(atoms.cell.array @ (np.eye(3) + strain).T, scale_atoms=True)
     return copy.get_potential_energy()
+
+
+def energy_of(task: tuple[NnpkitCalculator, Atoms]) -> float:
+    atoms = task[1]
+    atoms.calc = task[0]
+    return atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("kernel", ["fused", "torchscript"])
+def test_copies_and_pickles_are_the_same_model(tmp_path: Path, model_file: Path, kernel: str) -> None:
+    """Even if the file has gone: they hold its bytes."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(model_file.read_bytes())
+    atoms = cluster().to_atoms()
+    atoms.calc = nnpkit.load(path).calculator(7, kernel=kernel)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    path.unlink()
+    for other in (copy.deepcopy(atoms), copy.copy(atoms), pickle.loads(pickle.dumps(atoms))):
+        assert other.calc.results["energy"] == energy
+        other.calc.results = {}
+        assert other.get_potential_energy() == energy
+        np.testing.assert_array_equal(other.get_forces(), forces)
+        assert other.calc.atoms_per_chunk == 7
+        assert (other.calc._potential is None) == (kernel == "torchscript")
+    calculator = copy.deepcopy(atoms.calc)
+    calculator.model.save(tmp_path / "again.pt")
+    assert (tmp_path / "again.pt").read_bytes() == model_file.read_bytes()
+
+
+def test_a_pool_of_processes_takes_the_calculator(atoms: Atoms) -> None:
+    energy, bare = atoms.get_potential_energy(), atoms.copy()
+    for method in ("fork", "spawn"):
+        with get_context(method).Pool(1) as pool:
+            assert pool.map(energy_of, [(atoms.calc, bare)] * 2) == [energy] * 2
+
+
+def test_a_model_that_was_no_file_is_copied_too() -> None:
+    model = LoadedModel(small_model().requires_grad_(False), model_metadata(small_model()), "made")
+    atoms = cluster().to_atoms()
+    atoms.calc = NnpkitCalculator(model)
+    other = copy.deepcopy(atoms)
+    other.calc.results = {}
+    assert other.get_potential_energy() == atoms.get_potential_energy()
 
 
 def test_forces_are_minus_the_derivative_of_the_energy(atoms: Atoms) -> None:
