@@ -84,7 +84,7 @@ def figures(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
     keys = (
         "n_atoms", "steps", "averaged", "temperature", "temperature_error", "density", "density_error", "pressure",
         "pressure_error", "force_std_max", "force_std_mean", "energy_std", "extrapolations", "us_per_atom_step",
-        "unstable", "too_short_for",
+        "unstable", "settled", "not_settled",
     )  # fmt: skip
     place, height = first_peak(folder)
     return {key: summary.get(key) for key in keys} | {"g_OO_peak_A": place, "g_OO_peak": height}

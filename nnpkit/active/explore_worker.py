@@ -31,7 +31,7 @@ from nnpkit.md.thermo import ThermoReader
 
 __all__ = ["main", "read_candidates", "write_candidates"]
 
-_DISAGREEMENT = "c_u[1]"
+_DISAGREEMENT, _EXTRAPOLATIONS = "c_u[1]", "c_u[5]"
 
 
 def main(folder: Path) -> None:
@@ -40,9 +40,10 @@ def main(folder: Path) -> None:
     model = load(folder / job["model"])
     start = read(folder / "start.xyz", "extxyz")[0]
     if job["engine"] == "lammps":
-        frames, history, ended = _lammps(folder, job)
+        frames, history, outside, ended = _lammps(folder, job)
     else:
         frames, history, ended = run_ase(start, model, job)
+        outside = np.zeros(0)
     frames = [
         f.replace(
             name=f"{folder.parent.parent.name}/{folder.name} step {f.info.get('step', '?')}",
@@ -63,14 +64,15 @@ def main(folder: Path) -> None:
         "ended": ended, "looked": len(seen), "collected": len(frames), "refused": refused,
         "steps": int(history[-1, 0]) if len(history) else 0,
         "certain": int((seen < job["lower"]).sum()), "above": int((seen > job["upper"]).sum()),
+        "extrapolating": int((outside > 0).sum()), "extrapolations": int(outside.sum()),
         "history": history.tolist(),
     }  # fmt: skip
     with atomic_write(folder / "exploration.json") as stream:
         json.dump(report, stream)
 
 
-def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.ndarray, str]:
-    """Run LAMMPS; collected frames, (step, disagreement) rows and how it ended."""
+def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.ndarray, np.ndarray, str]:
+    """Run LAMMPS; collected frames, (step, disagreement) rows, extrapolations of every row and how it ended."""
     frames = folder / "watch.xyz"
     frames.unlink(missing_ok=True)
     reader, ended = ThermoReader(), ""
@@ -101,10 +103,11 @@ def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.n
             else "all steps done"
         )
     thermo = reader.thermo()
-    rows = np.zeros((0, 2))
+    rows, outside = np.zeros((0, 2)), np.zeros(0)
     if _DISAGREEMENT in thermo:
         rows = np.column_stack([thermo["step"], thermo[_DISAGREEMENT]])
-    return _complete_frames(frames), rows[np.isfinite(rows).all(axis=1)], ended
+        outside = np.nan_to_num(thermo[_EXTRAPOLATIONS]) if _EXTRAPOLATIONS in thermo else outside
+    return _complete_frames(frames), rows[np.isfinite(rows).all(axis=1)], outside, ended
 
 
 def _complete_frames(path: Path) -> list[Structure]:

@@ -235,9 +235,14 @@ class Loop:
                 f"{failed[0]}, then `nnpkit active resume` tries again"
             )
         reports = [json.loads((f / "exploration.json").read_text()) for f in folders if f not in failed]
+        looked, outside = (sum(r.get(key, 0) for r in reports) for key in ("looked", "extrapolating"))
+        if outside:
+            self.say(
+                f"round {number}: features outside the range of the training data in {outside} of {looked} looks"
+            )
         return {
             "lower": bounds.lower, "upper": bounds.upper, "bounds": bounds.reason,
-            "looked": sum(r["looked"] for r in reports), "collected": sum(r["collected"] for r in reports),
+            "looked": looked, "extrapolating": outside, "collected": sum(r["collected"] for r in reports),
             "certain": sum(r["certain"] for r in reports), "runs": len(reports),
             "ended": [r["ended"] for r in reports], "failed": [f.name for f in failed],
             "names": [f.name for f in folders if f not in failed],

@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Average", "block_average", "equilibration", "statistical_inefficiency"]
+__all__ = ["Average", "block_average", "equilibration", "settled", "statistical_inefficiency"]
 
 _CANDIDATES = 60
 _MIN_BLOCKS = 4
+_MIN_INDEPENDENT = 10.0  # values in an average with an error bar
+_DRIFT = 3.0  # standard errors between the halves of a series that still drifts
+_DISCARDED = 0.6  # of the series: what begins that late was cut off by the search, not by equilibrium
 
 
 class Average(NamedTuple):
@@ -45,13 +48,51 @@ def block_average(series: np.ndarray) -> Average:
         errors.append(float(np.std(blocks, ddof=1) / np.sqrt(len(blocks))))
         even = len(blocks) // 2 * 2
         blocks = blocks[:even].reshape(-1, 2).mean(axis=1)
-    if errors[0] == 0.0:
+    if errors[0] <= 1e-14 * abs(mean):  # rounding of a constant
         return Average(mean, 0.0, 1, True)
     for level, error in enumerate(errors):
         if 8.0**level > 2.0 * n * (error / errors[0]) ** 4:
             return Average(mean, error, 2**level, True)
     level = int(np.argmax(errors))
     return Average(mean, errors[level], 2**level, False)
+
+
+def settled(series: np.ndarray, start: int = 0) -> str | None:
+    """Why the average from `start` on is not one of equilibrium; None if nothing speaks against it.
+
+    It has settled if
+
+    1. equilibrium begins before 0.6 of the series, by `start` and by the rule of `equilibration`,
+    2. what is averaged holds 10 independent values at least: its length over its `statistical_inefficiency`,
+    3. the error has a plateau under blocking (`block_average`), and
+    4. the means of its two halves differ by less than 3 of their combined standard errors.
+
+    A slow drift makes all values depend on each other, so that the second rule finds it where the fourth, whose
+    errors grow with the drift, does not.
+
+    Parameters
+    ----------
+    series : (T,) array
+        Equally spaced values of the whole run.
+    start : int
+        Index where the average begins.
+    """
+    values = np.asarray(series, dtype=np.float64)[start:]
+    n = len(values)
+    if n < 2 * _MIN_BLOCKS:
+        return f"{n} values are too few"
+    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+        return None
+    if max(start, equilibration(series)) > _DISCARDED * len(series):
+        return "it still changes at the end"
+    independent = n / statistical_inefficiency(values)
+    halves = [block_average(half) for half in np.array_split(values, 2)]
+    difference = abs(halves[0].mean - halves[1].mean)
+    if difference > _DRIFT * float(np.hypot(halves[0].error, halves[1].error)):
+        return "its halves differ: it still drifts"
+    if independent < _MIN_INDEPENDENT:
+        return f"the run holds {independent:.1f} independent values"
+    return None if block_average(values).reliable else "the run is short for its correlation"
 
 
 def statistical_inefficiency(series: np.ndarray) -> float:

@@ -6,6 +6,7 @@ that a structure is known: a range may have holes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,22 @@ import torch
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.md.lammps import Simulation
+from nnpkit.md.thermo import ThermoReader
 from nnpkit.models.acsf import SymmetryFunction
 
-__all__ = ["FeatureExtrapolation", "excess", "extrapolation_table", "feature_names", "raw_features"]
+__all__ = [
+    "FeatureExtrapolation",
+    "excess",
+    "extrapolation_table",
+    "extrapolation_verdict",
+    "feature_names",
+    "raw_features",
+]
 
 _ROUNDING = 1e-10
+_OUTSIDE = 0.01  # extrapolations per atom and step of a run that has left the range
+_FUNCTION = re.compile(r"([A-Z][a-z]?) function (\d+)")
 
 
 @dataclass
@@ -109,3 +121,61 @@ def extrapolation_table(
                 if largest > row.largest:
                     row.largest, row.structure = largest, structure.name
     return sorted(rows.values(), key=lambda r: -r.atoms), atoms
+
+
+def extrapolation_verdict(
+    simulation: Simulation, structure: Structure, reader: ThermoReader, model: LoadedModel | None = None
+) -> dict[str, Any]:
+    """What a run says about features outside the range of the training data.
+
+    Parameters
+    ----------
+    simulation, structure
+        What was run.
+    reader : ThermoReader
+        The output of LAMMPS.
+    model : LoadedModel, optional
+        Names the features.
+
+    Returns
+    -------
+    dict
+        ``extrapolations``, their number in all evaluated steps (an atom with two features outside counts twice);
+        ``extrapolations_per_atom_step``; ``extrapolations_by``, what the log says of elements and functions; and
+        ``outside``, None or a sentence: more than 0.01 of them per atom and step. Empty where nothing was evaluated.
+    """
+    thermo = reader.thermo()
+    if "extrapolations_total" not in thermo or not len(thermo):
+        return {}
+    total, steps = int(thermo["extrapolations_total"][-1]), int(thermo["step"][-1] - thermo["step"][0])
+    evaluated = steps // (simulation.every if simulation.committee else 1) + 1
+    rate = total / (evaluated * structure.n_atoms)
+    functions = _named(reader.outside or "", model)
+    found: dict[str, Any] = {
+        "extrapolations": total, "extrapolations_per_atom_step": rate, "extrapolations_by": functions or None,
+        "outside": None,
+    }  # fmt: skip
+    if model is not None and not model.metadata.get("feature_ranges"):
+        members = model.metadata.get("members") or []
+        if not any(member.get("feature_ranges") for member in members):
+            return {**found, "extrapolations": None, "extrapolations_per_atom_step": None}
+    if rate > _OUTSIDE:
+        most = f", most of {functions.split(',')[0].strip()}" if functions else ""
+        found["outside"] = (
+            f"{total} extrapolations in {evaluated} evaluated steps, {rate:.2g} per atom and step{most}: the run is "
+            "outside the range of the training data, where the potential only guesses"
+        )
+    return found
+
+
+def _named(text: str, model: LoadedModel | None) -> str:
+    """The log's list of functions with their parameters in place of their numbers."""
+    if model is None:
+        return text
+    names = feature_names(model)
+
+    def name(match: re.Match[str]) -> str:
+        known, number = names.get(match[1], []), int(match[2]) - 1
+        return f"{match[0]} ({known[number]})" if 0 <= number < len(known) else match[0]
+
+    return _FUNCTION.sub(name, text)

@@ -269,9 +269,9 @@ def _limit_peak(ax: Axes, r: np.ndarray, g: np.ndarray) -> None:
         )  # fmt: skip
 
 
-def format_error(value: float, error: float) -> str:
+def format_error(value: float, error: float | None) -> str:
     """``0.9973 ± 0.0021``: two digits of the error; the bare number where there is none."""
-    if not np.isfinite(error) or error <= 0.0:
+    if error is None or not np.isfinite(error) or error <= 0.0:
         return f"{value:.6g}"
     decimals = 1 - int(np.floor(np.log10(error)))
     if decimals > 6 and abs(value) < 1e-3:

@@ -88,6 +88,7 @@ def _simulation(
             structure=start.name,
             steps=settings.steps,
             unstable=summary["unstable"],
+            outside=summary.get("outside"),
             summary=summary,
             rdf=rdf,
         )
@@ -103,6 +104,14 @@ def _simulation(
     words = text("; ".join(facts) + ".") if facts else ""
     if summary["unstable"]:
         words = f'<p class="say">The run is not stable: {html.escape(summary["unstable"])}.</p>' + words
+    elif summary.get("outside"):
+        words = f'<p class="say">The run cannot be trusted: {html.escape(summary["outside"])}.</p>' + words
+    if summary.get("not_settled"):
+        words += text(
+            "Not settled, without error: "
+            + "; ".join(f"{name.replace('_', ' ')} ({why})" for name, why in summary["not_settled"].items())
+            + "."
+        )
     return f'<h3>{settings.ensemble.upper()}</h3>{words}<div class="row">{"".join(drawn)}</div>'
 
 

@@ -127,6 +127,10 @@ class Simulation(_Part):
     structure: str = Field(description="Where it began.")
     steps: int
     unstable: str | None = Field(description="What went wrong; null for nothing.")
+    outside: str | None = Field(
+        None,
+        description="That the run left the range of the training data; null if it did not, or nobody knows.",
+    )
     summary: dict[str, Any] = Field(description="As summary.json of nnpkit md.")
     rdf: dict[str, list[float]] | None = Field(
         None, description="r (Å), and g and coordination of every pair."

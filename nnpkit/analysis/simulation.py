@@ -12,8 +12,9 @@ import numpy as np
 
 from nnpkit import __version__
 from nnpkit.analysis import plots
-from nnpkit.analysis.averages import block_average, equilibration
+from nnpkit.analysis.averages import block_average, equilibration, settled
 from nnpkit.analysis.dynamics import energy_drift
+from nnpkit.analysis.extrapolation import extrapolation_verdict
 from nnpkit.analysis.liquid import RadialDistribution, default_range, radial_distribution
 from nnpkit.data.formats import write
 from nnpkit.data.formats_dump import iterate_dump
@@ -30,6 +31,9 @@ __all__ = ["instability", "report", "require_whole", "simulate"]
 _RDF_FRAMES = 200
 _RDF_PAIRS = 1e7  # per frame, bounds the memory
 _SHORTEST_RDF = 3.0  # Å
+
+CONVERGED = ("force tolerance", "forces are zero")
+"""Reasons of LAMMPS for ending a minimisation that has arrived."""
 
 QUANTITIES = {
     "temperature": ("temperature_K", "Temperature (K)", "K"),
@@ -80,7 +84,7 @@ def simulate(
     command = lammps_command(ranks, lmp)
     prepare_folder(folder, input_files(simulation, structure, ranks=ranks), overwrite)
     model.save(Path(folder) / FILES["model"], structure)
-    return report(folder, simulation, structure, run_lammps(folder, command, on_row), ranks)
+    return report(folder, simulation, structure, run_lammps(folder, command, on_row), ranks, model)
 
 
 def require_whole(model: LoadedModel) -> None:
@@ -100,8 +104,10 @@ def require_whole(model: LoadedModel) -> None:
 
 
 def report(folder: str | Path, simulation: Simulation, structure: Structure, reader: ThermoReader,
-           ranks: int = 1) -> dict[str, Any]:  # fmt: skip
+           ranks: int = 1, model: LoadedModel | None = None) -> dict[str, Any]:  # fmt: skip
     """Write thermo.csv, final.extxyz, the plots and summary.json of a run into its folder.
+
+    `model` names the features of an extrapolation.
 
     Returns
     -------
@@ -118,9 +124,11 @@ def report(folder: str | Path, simulation: Simulation, structure: Structure, rea
     if simulation.dynamics:
         summary |= _dynamics(folder, simulation, structure, thermo, summary["unstable"] is None)
     else:
-        summary |= _minimisation(folder, structure, thermo)
+        summary |= _minimisation(folder, structure, thermo, reader)
+    summary |= extrapolation_verdict(simulation, structure, reader, model)
+    summary = _without_nan(summary)
     with atomic_write(folder / "summary.json") as stream:
-        json.dump(_without_nan(summary), stream, indent=2)
+        json.dump(summary, stream, indent=2)
         stream.write("\n")
     return summary
 
@@ -161,13 +169,16 @@ def _final_frame(folder: Path, thermo: Thermo) -> Structure | None:
     return frame
 
 
-def _minimisation(folder: Path, structure: Structure, thermo: Thermo) -> dict[str, Any]:
+def _minimisation(folder: Path, structure: Structure, thermo: Thermo, reader: ThermoReader) -> dict[str, Any]:
     energy = thermo["potential_energy_eV"] / structure.n_atoms
     with plots.figure(folder / "energy.png", "Minimisation", "Step", "Energy above final (meV/atom)") as ax:
         ax.plot(thermo["step"], (energy - energy[-1]) * 1000.0, color=plots.COLORS[0])
         if len(energy) > 2 and energy[0] > energy[-2] > energy[-1]:
             ax.set_yscale("log")
-    return {"energy_initial": float(energy[0]), "energy_final": float(energy[-1])}
+    return {
+        "energy_initial": float(energy[0]), "energy_final": float(energy[-1]),
+        "converged": reader.stopping in CONVERGED, "stopped": reader.stopping,
+    }  # fmt: skip
 
 
 def _dynamics(
@@ -201,26 +212,28 @@ def _start(table: Thermo) -> int:
 def _averages(
     folder: Path, simulation: Simulation, structure: Structure, table: Thermo, start: int
 ) -> dict[str, Any]:
-    """Mean and error of every quantity, each with a plot; those the run is too short for are listed."""
+    """Mean and error of every quantity, each with a plot; what has not settled has no error, but a reason."""
     targets = {"temperature": simulation.temperature} if simulation.ensemble != "nve" else {}
     if simulation.ensemble == "npt":
         targets["pressure"] = simulation.pressure
     result: dict[str, Any] = {}
-    too_short = []
+    not_settled: dict[str, str] = {}
     for name, (column, label, unit) in QUANTITIES.items():
         if name in ("pressure", "density") and not structure.pbc.all():
             continue
         values = table[column] / (structure.n_atoms if name == "potential_energy" else 1)
         average = block_average(values[start:])
+        if (reason := settled(values, start)) is not None:
+            not_settled[name] = reason
+            average = average._replace(error=float("nan"))
         result |= {name: average.mean, f"{name}_error": average.error}
-        too_short += [] if average.reliable else [name]
         if name == "density" and simulation.ensemble != "npt":
             continue
         plots.plot_series(
             folder / f"{name}.png", label.split(" (")[0], table["time_ps"], values, label, average,
             begin=float(table["time_ps"][start]), target=targets.get(name), unit=unit,
         )  # fmt: skip
-    return result | {"too_short_for": too_short}
+    return result | {"settled": not not_settled, "not_settled": not_settled}
 
 
 def _conservation(
@@ -259,7 +272,6 @@ def _disagreement(folder: Path, table: Thermo, start: int) -> dict[str, Any]:
         "force_std_max": float(largest[start:].max()),
         "force_std_mean": float(mean[start:].mean()),
         "energy_std": float(energy[start:].mean()) / 1000.0,
-        "extrapolations": float(table["extrapolations"][start:].mean()),
     }
 
 

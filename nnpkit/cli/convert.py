@@ -32,8 +32,13 @@ def convert(
         str | None,
         typer.Option(
             "--units", metavar="UNITS",
-            help="angstrom-ev or bohr-hartree: units of the RuNNer side, or of other data that do not say.",
+            help="angstrom-ev or bohr-hartree: units of the RuNNer side, or of other data that do not say; metal, real "
+            "and so on: of a LAMMPS data file.",
         ),
+    ] = None,
+    species: Annotated[
+        str | None,
+        typer.Option("--species", metavar="'O H'", help="Elements of the atom types of a LAMMPS data file."),
     ] = None,
     cflength: Annotated[
         float | None,
@@ -51,18 +56,28 @@ def convert(
     Potentials: `model.pt`, folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`), and from
     serialised Deep Potentials of DeePMD-kit (`model.yaml`).
     """
+    from nnpkit.errors import InputError
+
     if _is_potential(source, destination, to_format):
+        if species:
+            raise InputError("--species is for LAMMPS data files", where=str(source))
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
     from nnpkit.data.formats import detect_format, read, write
-    from nnpkit.errors import InputError
 
     if cflength is not None or cfenergy is not None or without_wall:
         raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
     from_format = from_format or detect_format(source)
-    of_source = units if from_format == "runner" or not _writes_runner(destination, to_format) else None
-    structures = read(source, from_format, units=of_source)
-    write(destination, structures, to_format, units=units if _writes_runner(destination, to_format) else None)
+    own_units = from_format in ("runner", "lammps-data")
+    of_source = units if own_units or not _writes_runner(destination, to_format) else None
+    elements = species.split() if species else None
+    structures = read(source, from_format, units=of_source, species=elements)
+    write(
+        destination,
+        structures,
+        to_format,
+        units=units if from_format != "lammps-data" and _writes_runner(destination, to_format) else None,
+    )
     n, n_atoms = len(structures), sum(s.n_atoms for s in structures)
     print(f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms")
 

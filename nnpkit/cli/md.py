@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
+    from nnpkit.md.lammps import Simulation
 
 __all__ = ["md"]
 
@@ -41,6 +43,11 @@ def md(
     replicate: Annotated[
         tuple[int, int, int], typer.Option(help="Repeat the cell along its three vectors.", metavar="A B C")
     ] = (1, 1, 1),
+    species: Annotated[
+        str | None,
+        typer.Option(help="Elements of the atom types of a LAMMPS data file that does not say them.",
+                     metavar="'O H'", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 1,
     every: Annotated[
         int | None, typer.Option(help="Steps between thermo lines.", show_default="steps/1000, at most 100")
@@ -59,13 +66,9 @@ def md(
         typer.Option(help="Of a committee: largest force disagreement, eV/Å, from which frames are collected, and "
                      "above which the run ends.", metavar="LOWER UPPER", show_default=False),
     ] = None,
-    lmp: Annotated[
-        str | None, typer.Option(help="LAMMPS program.", show_default="lmp of this Python")
-    ] = None,
+    lmp: Annotated[str | None, typer.Option(help="LAMMPS program.", show_default="lmp of this Python")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write the input.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier simulation there.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation there.")] = False,
 ) -> None:  # fmt: skip
     """Write, run and plot a LAMMPS simulation of a structure.
 
@@ -73,13 +76,13 @@ def md(
     trajectory, `final.extxyz`, restart files, plots, and `summary.json` with averages and their errors. The exit
     code is not 0 if LAMMPS fails or the run is not stable.
     """
-    from nnpkit.analysis.simulation import require_whole, simulate
+    from nnpkit.analysis.simulation import simulate
     from nnpkit.cli.models import read_start
-    from nnpkit.md.lammps import FILES, Simulation, input_files
+    from nnpkit.md.lammps import Simulation
     from nnpkit.md.progress import SimulationProgress
-    from nnpkit.md.run import SimulationError, lammps_command, prepare_folder
+    from nnpkit.md.run import SimulationError
 
-    start = read_start(structure, replicate)
+    start = read_start(structure, replicate, species.split() if species else None)
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
     potential = _load_model(model, start)
@@ -91,11 +94,7 @@ def md(
         committee=potential.n_members > 1, watch=watch,
     )  # fmt: skip
     if dry_run:
-        require_whole(potential)
-        lammps_command(ranks, lmp)
-        prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
-        potential.save(output / FILES["model"], start)
-        return print(f"Wrote {output}/in.lammps; run: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
+        return _write(potential, start, simulation, output, ranks, lmp, overwrite)
     with SimulationProgress(steps, relax) as progress:
         summary = simulate(
             potential, start, output, simulation, ranks=ranks, lmp=lmp, overwrite=overwrite, on_row=progress
@@ -103,6 +102,22 @@ def md(
     _print_summary(summary, output)
     if summary["unstable"]:
         raise SimulationError(_unstable(summary["unstable"], output))
+
+
+def _write(
+    potential: LoadedModel, start: Structure, simulation: Simulation, output: Path, ranks: int, lmp: str | None,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """Only the folder, for a run by hand."""
+    from nnpkit.analysis.simulation import require_whole
+    from nnpkit.md.lammps import FILES, input_files
+    from nnpkit.md.run import lammps_command, prepare_folder
+
+    require_whole(potential)
+    lammps_command(ranks, lmp)
+    prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
+    potential.save(output / FILES["model"], start)
+    print(f"Wrote {output}/in.lammps; run: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
 
 
 def _unstable(reason: str, output: Path) -> str:
@@ -147,12 +162,17 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
         ("energy_drift", "meV/atom/ps"),
     ):  # fmt: skip
         if summary.get(name) is not None:
+            reason = summary["not_settled"].get(name)
             value = format_error(summary[name], summary[f"{name}_error"])
-            lower = " (at least: the run is short)" if name in summary["too_short_for"] else ""
-            lines.append((name.replace("_", " "), f"{value} {unit}{lower}"))
+            lines.append(
+                (name.replace("_", " "), f"{value} {unit}" + (f" (not settled: {reason})" if reason else ""))
+            )
     if "energy_final" in summary:
         lines.append(("energy", f"{summary['energy_initial']:.6f} -> {summary['energy_final']:.6f} eV/atom"))
         lines.append(("largest force", f"{summary['max_force']:.2g} eV/Å"))
+        lines.append(
+            ("minimisation", "converged" if summary["converged"] else f"NOT converged: {summary['stopped']}")
+        )
     if "us_per_atom_step" in summary:
         speed = f"{summary['us_per_atom_step']:.3g} us/atom/step"
         lines.append(
@@ -161,10 +181,20 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
     if "force_std_max" in summary:
         lines.append(("disagreement", f"forces up to {summary['force_std_max']:.3g}, mean "
                       f"{summary['force_std_mean']:.3g} eV/Å"))  # fmt: skip
+    if summary.get("extrapolations") is not None:
+        each = f"{summary['extrapolations_per_atom_step']:.2g} per atom and step"
+        lines.append(
+            (
+                "extrapolations",
+                f"{summary['extrapolations']}" + (f", {each}" if summary["extrapolations"] else ""),
+            )
+        )
     if summary.get("ended"):
         lines.append(("ended early", summary["ended"]))
     for name, text in lines:
         print(f"{name:<17} {text}")
     for warning in summary["warnings"]:
         print(f"LAMMPS warning: {warning}")
+    if summary.get("outside"):
+        print(f"nnpkit: warning: {summary['outside']}", file=sys.stderr)
     print(f"Plots, trajectory and summary.json are in {output}")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
 
@@ -50,15 +52,20 @@ def describe(model: LoadedModel) -> str:
     return f"{kind} for {elements}, cutoff {model.cutoff:.4g} Å, {n} parameters{whole}"
 
 
-def read_start(text: str, replicate: tuple[int, int, int] = (1, 1, 1)) -> Structure:
-    """One structure: ``FILE`` (its last frame), ``FILE@5`` or ``FILE#5``, repeated along its cell vectors."""
+def read_start(
+    text: str, replicate: tuple[int, int, int] = (1, 1, 1), species: Sequence[str] | None = None
+) -> Structure:
+    """One structure: ``FILE`` (its last frame), ``FILE@5`` or ``FILE#5``, repeated along its cell vectors.
+
+    `species` are the elements of the types of a LAMMPS data file.
+    """
     from nnpkit.data.formats import read
     from nnpkit.data.structure import Structure
     from nnpkit.errors import InputError
 
     numbered = None if Path(text).exists() else re.fullmatch(r"(.+)[@#](-?\d+)", text)
     path, frame = (numbered[1], int(numbered[2])) if numbered else (text, -1)
-    structure = read(path, frames=frame)[0]
+    structure = read(path, frames=frame, species=species)[0]
     if replicate == (1, 1, 1):
         return structure
     if min(replicate) < 1 or any(
@@ -70,7 +77,10 @@ def read_start(text: str, replicate: tuple[int, int, int] = (1, 1, 1)) -> Struct
         )  # fmt: skip
     from ase import Atoms
 
-    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=structure.pbc).repeat(
-        replicate
-    )
+    atoms = Atoms(structure.symbols, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    for key in {"masses", "mass", "move_mask"} & structure.arrays.keys():
+        atoms.set_array(key, structure.arrays[key])
+    if "constraints" in structure.info:
+        atoms.info["constraints"] = structure.info["constraints"]
+    atoms = atoms.repeat(replicate)
     return Structure.from_atoms(atoms, f"{structure.name} x {'x'.join(map(str, replicate))}")

@@ -10,7 +10,7 @@ Formats of our own are listed in `FORMATS`; any other name is taken as one of AS
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from nnpkit.data.formats_aenet import ENERGY_COMMENT, read_aenet
 from nnpkit.data.formats_deepmd import find_systems, read_deepmd, write_deepmd
 from nnpkit.data.formats_dump import read_dump
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
+from nnpkit.data.formats_lammpsdata import is_lammps_data, read_lammps_data
 from nnpkit.data.formats_runner import read_runner, write_runner
 from nnpkit.data.formats_text import bare_name, decompressed, first_line, read_text, require_path
 from nnpkit.data.labels import choose_names, extra_names
@@ -49,6 +50,7 @@ FORMATS: dict[str, DataFormat] = {
     "runner": DataFormat("RuNNer and n2p2 input.data", read_runner, write_runner, units=BOHR_HARTREE),
     "deepmd": DataFormat("DeePMD-kit npy folder, mixed types too", read_deepmd, write_deepmd, is_folder=True),
     "aenet": DataFormat("ænet XSF file, or folder of them", read_aenet),
+    "lammps-data": DataFormat("LAMMPS data file of read_data", read_lammps_data),
     "lammps-dump": DataFormat("LAMMPS dump with element names", read_dump),
 }
 """Formats with a reader of their own; ASE's come on top."""
@@ -99,6 +101,10 @@ def detect_format(path: str | Path) -> str:
         return "runner"
     if head.startswith("ITEM: "):
         return "lammps-dump"
+    if name.endswith((".vasp", ".poscar", ".contcar")) or name.startswith(("poscar", "contcar")):
+        return "vasp"
+    if is_lammps_data(path):
+        return "lammps-data"
     if name.endswith(".xsf"):
         return "aenet" if any(map(ENERGY_COMMENT.match, read_text(path).splitlines())) else "xsf"
     from ase.io.formats import UnknownFileTypeError, filetype
@@ -160,6 +166,7 @@ def read(
     units: str | None = None,
     frames: str | int | slice | None = None,
     keys: Mapping[str, str] | None = None,
+    species: Sequence[str] | None = None,
 ) -> list[Structure]:
     """Structures of a file or folder, checked, in Å and eV.
 
@@ -170,11 +177,14 @@ def read(
     format : str, optional
         Name from `FORMATS` or of ASE; detected if not given.
     units : {"angstrom-ev", "bohr-hartree"}, optional
-        Units of a file that does not say (extxyz, runner, deepmd, aenet); default as in `FORMATS`.
+        Units of a file that does not say (extxyz, runner, deepmd, aenet); default as in `FORMATS`. Of a LAMMPS data
+        file: ``metal``, ``real`` and so on, as LAMMPS calls them.
     frames : str, int or slice, optional
         Which frames: ``"0:100"``, ``"::10"``, ``5``.  Names keep the number of the frame in the file.
     keys : mapping, optional
         Names of labels other than those of `nnpkit.data.labels`, e.g. ``{"energy": "my_energy"}``.
+    species : sequence of str, optional
+        Elements of the atom types of a LAMMPS data file, if it does not say them.
 
     Raises
     ------
@@ -183,7 +193,7 @@ def read(
         a label that is not finite or has the wrong shape, a degenerate cell.
     """
     with gathered_notes(str(path)):
-        return _read(require_path(path), format, units, frames, keys)
+        return _read(require_path(path), format, units, frames, keys, species)
 
 
 def _read(
@@ -192,10 +202,18 @@ def _read(
     units: str | None,
     frames: str | int | slice | None,
     keys: Mapping[str, str] | None,
+    species: Sequence[str] | None,
 ) -> list[Structure]:
     name = _resolve(format) if format else detect_format(path)
     selected = parse_frames(frames)
-    structures = _read_own(path, name, units, keys) if name in FORMATS else _read_ase(path, name, units, keys)
+    if species and name != "lammps-data":
+        raise InputError("species do not apply", where=str(path), expected="them for a LAMMPS data file")
+    if name == "lammps-data" and not keys:
+        structures = read_lammps_data(path, species, units)
+    else:
+        structures = (
+            _read_own(path, name, units, keys) if name in FORMATS else _read_ase(path, name, units, keys)
+        )
     if not structures:
         raise InputError("no frame in this file", where=str(path), expected=f"{name} with at least one frame")
     n = len(structures)
@@ -305,7 +323,7 @@ def write(
         raise InputError("no structures to write", where=str(path))
     name = _resolve(format, "w") if format else _format_for_writing(Path(path))
     entry = FORMATS.get(name)
-    if entry is None:
+    if entry is None or name == "lammps-data":
         _write_ase(Path(path), structures, name, units)
     elif entry.write is None:
         raise InputError(
@@ -348,7 +366,10 @@ def _write_ase(path: Path, structures: list[Structure], name: str, units: str | 
     with TemporaryDirectory(dir=path.parent, prefix=".write-") as folder:
         temporary = Path(folder) / path.name  # under its own name, which ASE may look at
         try:
-            ase.io.write(temporary, [structure.to_atoms() for structure in structures], format=name)
+            options: dict[str, Any] = (
+                {"masses": True} if name == "lammps-data" else {}
+            )  # else types have no element
+            ase.io.write(temporary, [s.to_atoms() for s in structures], format=name, **options)
             os.replace(temporary, path)
         except Exception as error:  # as for reading
             raise InputError(

@@ -182,6 +182,7 @@ class Structure:
 
         labels, info, arrays = labels_of_atoms(atoms, name, keys, names)
         take_state(labels, info, arrays, list(atoms.symbols), name, keys)
+        _take_constraints(atoms, info, arrays)
         return cls(
             symbols=list(atoms.symbols), positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc,
             name=name, info=info, arrays=arrays, **labels,
@@ -206,3 +207,22 @@ class Structure:
         if results:
             atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
+
+
+def _take_constraints(atoms: Atoms, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Fixed atoms as ``arrays["move_mask"]``, other constraints by name in ``info["constraints"]``."""
+    fixed = np.zeros((len(atoms), 3), dtype=bool)
+    others = []
+    for constraint in atoms.constraints:
+        kind = type(constraint).__name__
+        if kind == "FixAtoms":
+            fixed[constraint.index] = True
+        elif kind in ("FixCartesian", "FixScaled"):
+            fixed[constraint.index] |= np.asarray(constraint.mask, dtype=bool)
+        else:
+            others.append(kind)
+    if fixed.any():
+        whole = bool((fixed.all(axis=1) == fixed.any(axis=1)).all())
+        arrays["move_mask"] = ~fixed.all(axis=1) if whole else ~fixed
+    if others:
+        info["constraints"] = " ".join(others)

@@ -15,6 +15,7 @@ import numpy as np
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.md.atoms import atom_types
 
 __all__ = ["LammpsBox", "data_text", "lammps_box"]
 
@@ -115,7 +116,7 @@ def data_text(structure: Structure, elements: list[str], triclinic: bool = False
     structure : Structure
         Atom k becomes atom id k + 1.
     elements : list of str
-        Element of LAMMPS type 1, 2, ...; masses are ASE's.
+        In the order of their LAMMPS types; see `nnpkit.md.atoms.atom_types` for those of several masses.
     triclinic : bool
         Write tilt factors even if all are zero, for runs that change the shape of the cell.
 
@@ -124,11 +125,10 @@ def data_text(structure: Structure, elements: list[str], triclinic: bool = False
     InputError
         See `lammps_box`.
     """
-    from ase.data import atomic_masses, atomic_numbers
-
     box = lammps_box(structure)
+    types, numbers = atom_types(structure, elements)
     lines = [f"{structure.name or 'structure'}: units metal, atom_style atomic", ""]
-    lines += [f"{structure.n_atoms} atoms", f"{len(elements)} atom types", ""]
+    lines += [f"{structure.n_atoms} atoms", f"{len(types)} atom types", ""]
     for k, axis in enumerate("xyz"):
         low, high = float(box.origin[k]), float(box.origin[k] + box.cell[k, k])
         lines.append(f"{low!r} {high!r} {axis}lo {axis}hi")
@@ -136,11 +136,10 @@ def data_text(structure: Structure, elements: list[str], triclinic: bool = False
         tilts = (float(box.cell[i, j]) for i, j in ((1, 0), (2, 0), (2, 1)))
         lines.append(" ".join(map(repr, tilts)) + " xy xz yz")
     lines += ["", "Masses", ""]
-    for index, element in enumerate(elements, 1):
-        lines.append(f"{index} {atomic_masses[atomic_numbers[element]]:.6f}  # {element}")
+    for index, (element, mass) in enumerate(types, 1):
+        lines.append(f"{index} {mass:.6f}  # {element}")
     lines += ["", "Atoms  # atomic", ""]
-    type_of = {element: index for index, element in enumerate(elements, 1)}
-    atoms = zip(structure.symbols, box.positions.tolist(), box.images.tolist(), strict=True)
-    for index, (symbol, (x, y, z), (i, j, k)) in enumerate(atoms, 1):
-        lines.append(f"{index} {type_of[symbol]} {x!r} {y!r} {z!r} {i} {j} {k}")
+    atoms = zip(numbers.tolist(), box.positions.tolist(), box.images.tolist(), strict=True)
+    for index, (number, (x, y, z), (i, j, k)) in enumerate(atoms, 1):
+        lines.append(f"{index} {number} {x!r} {y!r} {z!r} {i} {j} {k}")
     return "\n".join(lines) + "\n"

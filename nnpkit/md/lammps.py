@@ -14,7 +14,9 @@ import numpy as np
 from nnpkit import __version__
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.md.atoms import atom_types, fixed_atoms, group_commands
 from nnpkit.md.box import data_text
+from nnpkit.md.thermo import conserved_commands, thermo_commands
 
 __all__ = ["COUPLINGS", "ENSEMBLES", "FILES", "Simulation", "input_files", "input_text", "pair_commands"]
 
@@ -37,6 +39,7 @@ FILES = {
 }
 """File names inside a simulation folder."""
 
+_HOLD = "fix             hold fixed setforce 0.0 0.0 0.0"
 VOLUME_FACTOR = 3.0
 """A run whose volume grows or shrinks by this factor is stopped."""
 
@@ -122,6 +125,11 @@ class Simulation:
         return self.ensemble != "minimize"
 
     @property
+    def own_conserved(self) -> bool:
+        """Whether the input sums up the conserved energy, because LAMMPS' own drifts; see `conserved_commands`."""
+        return self.ensemble == "npt" and self.coupling == "iso"
+
+    @property
     def hottest(self) -> float:
         """Temperature (K) above which the run counts as unstable: 10 times the target, at least 1000 K."""
         return max(10.0 * self.temperature, 1000.0)
@@ -135,13 +143,15 @@ class Simulation:
 def pair_commands(model: str, elements: Sequence[str], simulation: Simulation | None = None) -> list[str]:
     """LAMMPS commands that make the model file `model` act between atom types of these elements.
 
-    If it is the committee of `simulation`, its disagreement is evaluated for every line of thermo output and named
-    ``c_disagreement``.
+    With a `simulation` what the style observes is a compute: ``disagreement`` of a committee, evaluated for every line
+    of thermo output, or ``extrapolation`` of a single potential.
     """
     style, after = "pair_style      nnpkit", []
     if simulation is not None and simulation.committee:
         style += " every ${every}"
         after.append("compute         disagreement all pair nnpkit")
+    elif simulation is not None:
+        after.append("compute         extrapolation all pair nnpkit")
     if simulation is not None and simulation.watch is not None:
         style += " watch force_std_max {:g} {:g}".format(*simulation.watch)
     return [style, f"pair_coeff      * * {model} {' '.join(elements)}", *after]
@@ -202,27 +212,6 @@ def _potential(pair: Sequence[str], elements: Sequence[str]) -> list[str]:
     )
 
 
-def _thermo(simulation: Simulation) -> list[str]:
-    if simulation.dynamics:
-        columns = "step time temp pe ke etotal econserve press vol density lx ly lz pxx pyy pzz pxy pxz pyz"
-        comment = "# econserve: what exact integration keeps constant, thermostat and barostat included."
-    else:
-        columns = "step pe fmax press vol density lx ly lz"
-        comment = "# fmax: largest component of a force."
-    if simulation.committee:
-        columns += (
-            " &\n                c_disagreement[1] c_disagreement[2] c_disagreement[4] c_disagreement[5]"
-        )
-        comment += "\n# c_disagreement: of forces, largest and mean over atoms; of the energy per atom; extrapolations."
-    return _section(
-        "thermodynamic output",
-        comment,
-        f"thermo_style    custom {columns}",
-        "thermo_modify   format float %.15g flush yes",
-        "thermo          ${every}",
-    )
-
-
 def _trajectory(simulation: Simulation, elements: Sequence[str]) -> list[str]:
     lines = [
         f"dump            trajectory all custom ${{dump_every}} {FILES['trajectory']} id element xu yu zu vx vy vz",
@@ -242,9 +231,9 @@ def _minimisation(largest_force: float, steps: str, evaluations: str) -> list[st
     ]
 
 
-def _guards(simulation: Simulation, volume: float) -> list[str]:
+def _guards(simulation: Simulation, volume: float, temperature: str) -> list[str]:
     """`fix halt` commands; each condition is written so that it also holds for NaN."""
-    conditions = [("temperature", f"!(c_thermo_temp < {simulation.hottest:g})")]
+    conditions = [("temperature", f"!({temperature} < {simulation.hottest:g})")]
     if simulation.ensemble == "npt":
         low, high = volume / VOLUME_FACTOR, volume * VOLUME_FACTOR
         conditions.append(("volume", f"!((vol > {low:.6g}) && (vol < {high:.6g}))"))
@@ -259,22 +248,31 @@ def _guards(simulation: Simulation, volume: float) -> list[str]:
 
 
 def _dynamics(simulation: Simulation, structure: Structure, trajectory: Sequence[str]) -> list[str]:
+    fixed = fixed_atoms(structure)
+    held = bool(fixed.any())
+    group, temperature = ("mobile", " temp mobile_temp") if held else ("all", "")
     integrate = {
         "nve": "nve",
         "nvt": "nvt temp ${temperature} ${temperature} ${tdamp}",
         "npt": "npt temp ${temperature} ${temperature} ${tdamp} "
         f"{simulation.coupling} ${{pressure}} ${{pressure}} ${{pdamp}}",
     }[simulation.ensemble]
-    rotation = "no" if any(structure.pbc) or structure.n_atoms < 3 else "yes"
+    rotation = "no" if held or any(structure.pbc) or structure.n_atoms < 3 else "yes"
     lines = []
     if simulation.relax:
-        lines += _section("relaxation", *_minimisation(0.01, "100", "500"), "reset_timestep  0")
+        hold, release = ([_HOLD], ["unfix           hold"]) if held else ([], [])
+        lines += _section(
+            "relaxation", *hold, *_minimisation(0.01, "100", "500"), *release, "reset_timestep  0"
+        )
     lines += _section(
         "dynamics",
-        f"velocity        all create ${{temperature}} ${{seed}} mom yes rot {rotation} dist gaussian",
+        f"velocity        {group} create ${{temperature}} ${{seed}} mom {'no' if held else 'yes'} rot {rotation} dist "
+        f"gaussian{temperature}",
         "timestep        ${timestep}",
-        f"fix             integrate all {integrate}",
-        *_guards(simulation, structure.volume),
+        f"fix             integrate {group} {integrate}",
+        *(["compute_modify  integrate_temp extra/dof 0"] if held and simulation.ensemble != "nve" else []),
+        *(conserved_commands() if simulation.own_conserved else []),
+        *_guards(simulation, structure.volume, "c_mobile_temp" if held else "c_thermo_temp"),
         *trajectory,
         "run             ${steps}",
     )
@@ -324,6 +322,12 @@ def input_text(
             "constant pressure needs a structure that is periodic in three dimensions",
             where=structure.name or None, hint="use --ensemble nvt",
         )  # fmt: skip
+    fixed = fixed_atoms(structure)
+    if fixed.any() and (simulation.ensemble == "npt" or (fixed.all() and simulation.dynamics)):
+        raise InputError(
+            "all atoms are fixed" if fixed.all() else "atoms cannot be fixed where the cell changes",
+            where=structure.name or None, hint="use --ensemble nvt, nve or minimize, or release them",
+        )  # fmt: skip
     formula = " ".join(f"{element}{count}" for element, count in sorted(structure.composition.items()))
     name = "".join(c if c.isprintable() and c.isascii() else "?" for c in structure.name) or "a structure"
     lines = [
@@ -332,14 +336,21 @@ def input_text(
         f"# Run it in this folder:  mpirun -n {ranks} lmp -in {FILES['input']}",
         *_variables(simulation),
         *_system(structure),
+        *(_section("atoms that do not move", *group_commands(fixed)) if fixed.any() else []),
         *_potential(pair, elements),
-        *_thermo(simulation),
+        *_section(
+            "thermodynamic output",
+            *thermo_commands(simulation, pair, "c_mobile_temp" if fixed.any() else "temp"),
+        ),
     ]
     trajectory = _trajectory(simulation, elements)
     if simulation.dynamics:
         lines += _dynamics(simulation, structure, trajectory)
     else:
-        lines += _section("minimisation", *trajectory, *_minimisation(1e-3, "${steps}", "$(10*v_steps)"))
+        hold = [_HOLD] if fixed.any() else []
+        lines += _section(
+            "minimisation", *trajectory, *hold, *_minimisation(1e-3, "${steps}", "$(10*v_steps)")
+        )
     return "\n".join([*lines, *_final(simulation, elements)]) + "\n"
 
 
@@ -349,17 +360,17 @@ def input_files(
     """Name and text of the files that LAMMPS needs beside the model.
 
     `pair` defaults to `pair_style nnpkit` with the ``model.pt`` of the same folder. Atom types are the
-    elements of the structure in alphabetic order.
+    elements of the structure in alphabetic order, an element of several masses with a type for each.
 
     Raises
     ------
     InputError
         See `input_text` and `nnpkit.md.box.lammps_box`.
     """
-    elements = sorted(set(structure.symbols))
+    elements = [element for element, _ in atom_types(structure)[0]]
     pair = pair_commands(FILES["model"], elements, simulation) if pair is None else pair
     triclinic = simulation.ensemble == "npt" and simulation.coupling == "tri"
     return {
         FILES["input"]: input_text(simulation, structure, elements, pair, ranks),
-        FILES["data"]: data_text(structure, elements, triclinic),
+        FILES["data"]: data_text(structure, sorted(set(structure.symbols)), triclinic),
     }

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
-__all__ = ["Loop", "Thermo", "ThermoReader", "read_log"]
+if TYPE_CHECKING:
+    from nnpkit.md.lammps import Simulation
+
+__all__ = ["Loop", "Thermo", "ThermoReader", "conserved_commands", "read_log", "thermo_commands"]
 
 COLUMNS = {
     "Step": "step",
@@ -36,8 +40,59 @@ COLUMNS = {
     "c_disagreement[2]": "force_std_mean_eV_A",
     "c_disagreement[4]": "energy_std_eV_atom",
     "c_disagreement[5]": "extrapolations",
+    "c_disagreement[6]": "extrapolations_total",
+    "c_extrapolation[5]": "extrapolations",
+    "c_extrapolation[6]": "extrapolations_total",
+    "c_mobile_temp": "temperature_K",
+    "v_conserved": "conserved_energy_eV",
 }
 """LAMMPS' name of a thermo column (units metal) and ours; others keep their name."""
+
+
+_OUTSIDE = re.compile(r"nnpkit: \d+ extrapolations? until step \d+:(.*)")
+
+
+def thermo_commands(simulation: Simulation, pair: Sequence[str], temperature: str) -> list[str]:
+    """Commands of the thermodynamic output; `temperature` is the column of that of the atoms that move."""
+    before = []
+    if simulation.dynamics:
+        conserved = "v_conserved" if simulation.own_conserved else "econserve"
+        columns = f"step time {temperature} pe ke etotal {conserved} press vol density lx ly lz pxx pyy pzz pxy pxz pyz"
+        comment = f"# {conserved}: what exact integration keeps constant, thermostat and barostat included."
+        if simulation.own_conserved:
+            before = ["variable        conserved equal etotal  # until there is a barostat"]
+    else:
+        columns = "step pe fmax press vol density lx ly lz"
+        comment = "# fmax: largest component of a force."
+    if simulation.committee:
+        columns += " &\n                " + " ".join(f"c_disagreement[{n}]" for n in (1, 2, 4, 5, 6))
+        comment += "\n# c_disagreement: of forces, largest and mean over atoms; of the energy per atom; extrapolations,"
+        comment += " now and so far."
+    elif any("extrapolation all pair nnpkit" in line for line in pair):
+        columns += " &\n                c_extrapolation[5] c_extrapolation[6]"
+        comment += "\n# c_extrapolation: features outside the range of the training data, now and since the run began."
+    return [
+        *before,
+        comment,
+        f"thermo_style    custom {columns}",
+        "thermo_modify   format float %.15g flush yes",
+        "thermo          ${every}",
+    ]
+
+
+def conserved_commands() -> list[str]:
+    """The conserved quantity of isotropic NPT, from the parts that `fix npt` reports.
+
+    LAMMPS' own sum (econserve) drifts with the thermostat of the barostat whatever the potential and the time step:
+    it counts that thermostat for three degrees of freedom, where an isotropic barostat has one. The parts are right:
+    energies of thermostat (2 x 3), volume (2) and thermostat of the barostat (2 x 3) follow 14 other numbers.
+    """
+    parts = [f"f_integrate[{n}]" for n in range(15, 29)]
+    return [
+        "# econserve would drift: for an isotropic barostat it counts the barostat's own thermostat three times.",
+        f"variable        conserved equal etotal+{'+'.join(parts[:6])}+&",
+        f"{'+'.join(parts[6:])}",
+    ]
 
 
 class Loop(NamedTuple):
@@ -103,6 +158,10 @@ class ThermoReader:
         Id of the `fix halt` that ended the run early.
     ended : str or None
         Why the pair style ended the run early.
+    outside : str or None
+        What the pair style said last of features outside the range of the training data.
+    stopping : str or None
+        Why the last minimisation stopped.
     errors, warnings : list of str
         What LAMMPS said after ``ERROR`` and ``WARNING``, each text once.
     """
@@ -111,6 +170,8 @@ class ThermoReader:
     loops: list[Loop] = field(default_factory=list)
     halted: str | None = None
     ended: str | None = None
+    outside: str | None = None
+    stopping: str | None = None
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _open: bool = False
@@ -134,6 +195,10 @@ class ThermoReader:
             self.halted = words[words.index("fix-id") + 1]
         elif line.startswith("nnpkit: run ends at step"):
             self.ended = line.split(":", 2)[2].strip()
+        elif found := _OUTSIDE.match(line):
+            self.outside = found[1].strip()
+        elif line.strip().startswith("Stopping criterion"):
+            self.stopping = line.split("=", 1)[-1].strip()
         elif self._open:
             return self._row(words)
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from series import ar1, error_of_mean
 
-from nnpkit.analysis.averages import block_average, equilibration, statistical_inefficiency
+from nnpkit.analysis.averages import block_average, equilibration, settled, statistical_inefficiency
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.95])
@@ -51,3 +51,34 @@ def test_equilibration_finds_the_end_of_a_relaxation() -> None:
     assert 300 < np.median(found) < 480
     assert equilibration(ar1(2000, 0.5, 1)) < 500
     assert equilibration(np.ones(3)) == 0
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.95])
+def test_a_long_stationary_series_has_settled(phi: float) -> None:
+    """All but few: the four rules together are wrong in less than one of ten."""
+    assert sum(settled(ar1(4096, phi, seed)) is None for seed in range(50)) >= 45
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.95])
+def test_a_series_that_drifts_has_not_settled(phi: float) -> None:
+    """A rise by four standard deviations along the run, as of a density in a run that is too short."""
+    drift = np.linspace(0.0, 4.0, 2000)
+    assert all(settled(ar1(2000, phi, seed) + drift) is not None for seed in range(20))
+
+
+def test_a_late_jump_has_not_settled() -> None:
+    series = ar1(1000, 0.5, 3)
+    series[750:] += 15.0
+    assert settled(series, 750) == "it still changes at the end"
+
+
+def test_a_run_of_few_correlation_times_has_not_settled() -> None:
+    found = [settled(ar1(300, 0.99, seed)) for seed in range(20)]
+    assert sum(reason is not None for reason in found) >= 19
+    assert settled(np.ones(3)) is not None
+    assert settled(np.full(100, 0.3) + 1e-17) is None  # a constant, as the density at constant volume
+
+
+def test_rounding_is_no_error() -> None:
+    series = np.full(50, 0.1) * np.linspace(1.0, 1.0 + 1e-16, 50)
+    assert block_average(series).error == 0.0

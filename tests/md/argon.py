@@ -17,6 +17,8 @@ from ase.neighborlist import neighbor_list
 from nnpkit.data.structure import Structure
 
 EPSILON, SIGMA, CUTOFF = 0.0104, 3.4, 7.0  # eV, Å, Å
+SMOOTH = [f"pair_style lj/smooth/linear {CUTOFF}", f"pair_coeff * * {EPSILON} {SIGMA}"]
+"""Without a step at the cutoff, which costs conservation of energy."""
 PAIR = [f"pair_style lj/cut {CUTOFF}", f"pair_coeff * * {EPSILON} {SIGMA}"]
 
 
