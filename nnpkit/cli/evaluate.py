@@ -45,11 +45,13 @@ def evaluate(
 
     Structures without labels are predicted too; errors are over the labels that there are. The predictions
     are the structures in their order with `energy`, `forces`, `stress` (if periodic in three directions) and
-    the `energies` of the atoms; reference labels are kept under `ref_energy`, `ref_forces`, `ref_stress`.
+    the `energies` of the atoms; reference labels are kept under `ref_energy`, `ref_forces`, `ref_stress`,
+    `ref_charges`. Labels that look as if they had other units or signs are named.
     """
     from rich.console import Console
 
     from nnpkit.cli.models import load_with_notes
+    from nnpkit.data.checks import find_wrong_units
     from nnpkit.data.dataset import load_dataset
     from nnpkit.data.formats_extxyz import write_extxyz
     from nnpkit.training.metrics import ErrorSums
@@ -73,7 +75,8 @@ def evaluate(
     shown = {**splits, "all": total.summary()} if len(splits) > 1 else splits
     console.print(_table(shown))
     for name, part in sums.items():
-        for suspicion in part.suspicions():
+        units = [f"{finding.structure}: {finding.message}" for finding in find_wrong_units(files[name])]
+        for suspicion in [*part.suspicions(), *units]:
             typer.echo(f"nnpkit: warning: {name}: {suspicion}", err=True)
     if json is not None:
         _write_json(json, {"model": str(model), **total.summary(), "splits": splits})
@@ -89,12 +92,13 @@ def _predict(
             sums[name].add(structure, result.energy, result.forces, result.stress)
             info: dict[str, Any] = {} if structure.energy is None else {"ref_energy": structure.energy}
             info |= {} if structure.stress is None else {"ref_stress": structure.stress.ravel()}
-            forces = {} if structure.forces is None else {"ref_forces": structure.forces}
+            columns = {"ref_forces": structure.forces, "ref_charges": structure.charges}
+            labels = {key: column for key, column in columns.items() if column is not None}
             bar.advance()
             yield structure.replace(
                 energy=result.energy, forces=result.forces, stress=result.stress, charges=None,
                 info={**structure.info, **info},
-                arrays={**structure.arrays, **forces, "energies": result.energies},
+                arrays={**structure.arrays, **labels, "energies": result.energies},
             )  # fmt: skip
 
 

@@ -132,17 +132,26 @@ def load_data(config: Config) -> LoadedData:
     structures = [structure for part in splits.values() for structure in part]
     elements = config.model.elements or elements_of(structures)
     require_elements(structures, elements)
-    findings = [] if data.suspicious == "ignore" else find_suspicious(structures)
+    findings = [] if data.suspicious == "ignore" else find_suspicious(structures, largest_cutoff(config))
     if findings and data.suspicious == "error":
         raise InputError(
             f"{len(findings)} suspicious findings, the first: {findings[0].message}", where=findings[0].structure,
             hint="repair or remove these frames, or set data.suspicious=warn",
         )  # fmt: skip
+    if n_charged := sum(s.charges is not None for s in structures):
+        notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
     statistics = {name: data_statistics(part) for name, part in splits.items()}
     loaded = LoadedData(splits, list(elements), statistics, findings, notes, baseline=baseline)
     if isinstance(config.training.force_training, TaylorForces):
         _expand(loaded, config.training.force_training, config.seed)
     return loaded
+
+
+def largest_cutoff(config: Config) -> float:
+    """Radius, Å, beyond which an atom sees nothing."""
+    names = ("cutoff", "radial_cutoff", "angular_cutoff")
+    settings = getattr(config.model, "descriptor", config.model)
+    return max(getattr(settings, name, None) or 0.0 for name in names)
 
 
 def _expand(data: LoadedData, settings: TaylorForces, seed: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nnpkit.config.schema_baseline import Baseline
 from nnpkit.config.schema_committee import Committee, Start
@@ -19,6 +19,12 @@ from nnpkit.config.schema_training import Training
 from nnpkit.config.section import Fraction, PathList, Section, default_kind
 
 __all__ = ["Config", "Data"]
+
+
+def _without_charges(labels: Any) -> Any:
+    if isinstance(labels, dict) and "charges" in labels:
+        raise ValueError("charges of atoms are not learnt by any potential: leave labels.charges out")
+    return labels
 
 
 class Data(Section):
@@ -56,11 +62,13 @@ class Data(Section):
     frames: str = Field(
         ":", description="Slice of the structures of each file, as in Python: `:100`, `::10`, `-50:`."
     )
-    labels: dict[
-        Literal["energy", "forces", "stress", "virial", "charges", "total_charge", "multiplicity"], str
+    labels: Annotated[
+        dict[Literal["energy", "forces", "stress", "virial", "total_charge", "multiplicity"], str],
+        BeforeValidator(_without_charges),
     ] = Field(
         default_factory=dict,
-        description="Names of labels in the files where they are not the usual ones, e.g. `{energy: E_mp2}`.",
+        description="Names of labels in the files where they are not the usual ones, e.g. `{energy: E_mp2}`. Charges "
+        "of atoms are not learnt.",
     )
     reference_energies: Literal["fit", "none"] | dict[str, float] = Field(
         "fit",

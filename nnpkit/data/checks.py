@@ -15,15 +15,17 @@ import numpy as np
 
 from nnpkit.data.dataset import elements_of, fit_reference_energies
 from nnpkit.data.distances import close_pairs
+from nnpkit.data.near_duplicates import near_contradictions
 from nnpkit.data.pair_test import Slope, pair_potential_test
 from nnpkit.data.strain_test import strain_tests
 from nnpkit.data.structure import Structure
-from nnpkit.units import HARTREE
+from nnpkit.data.surroundings import surroundings
+from nnpkit.units import EV_PER_A3_IN_BAR, EV_PER_A3_IN_GPA, HARTREE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["WHOLE_SET", "Finding", "find_suspicious", "findings_table"]
+__all__ = ["WHOLE_SET", "Finding", "find_suspicious", "find_wrong_units", "findings_table"]
 
 WHOLE_SET = "all structures"
 """Name of findings that concern the data set and not one structure."""
@@ -51,28 +53,67 @@ class Finding(NamedTuple):
     message: str
 
 
-def find_suspicious(structures: Sequence[Structure]) -> list[Finding]:
+def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None) -> list[Finding]:
     """All findings about the structures, those about the whole set first.
 
     Kinds: ``length unit``, ``energy unit``, ``force sign``, ``stress unit``, ``stress sign``,
     ``zero labels``, ``contradiction``, ``duplicate``, ``other charge``, ``short distance``, ``large force``,
-    ``energy``, ``net force``.  Values are in Å, eV and eV/Å, or a factor for the units and signs.
+    ``energy``, ``net force`` and, with a cutoff (Å), ``few neighbours``, ``own images``.  Values are in Å, eV and
+    eV/Å, or a factor for the units and signs.
     """
     if not structures:
         return []
     distances = _relative_distances(structures)
+    units = _unit_findings(structures, distances)
+    findings = [
+        *units,
+        *([] if any(f.kind == "length unit" for f in units) else _short_distances(structures, distances)),
+        *_zero_labels(structures), *(duplicates := list(_duplicates(structures))),
+        *_near_contradictions(structures, duplicates), *_surroundings(structures, cutoff),
+        *_large_forces(structures), *_energy_outliers(structures), *_net_forces(structures),
+    ]  # fmt: skip
+    return sorted(findings, key=lambda finding: finding.structure != WHOLE_SET)
+
+
+def find_wrong_units(structures: Sequence[Structure]) -> list[Finding]:
+    """Those findings of `find_suspicious` that are about units and signs."""
+    return _unit_findings(structures, _relative_distances(structures)) if structures else []
+
+
+def _unit_findings(structures: Sequence[Structure], distances: Sequence[_Shortest | None]) -> list[Finding]:
     length_unit = list(_length_unit(structures, distances))
     consistency = [*_energy_bound(structures), *_pair_test(structures)]
     wrong_energy = any(finding.kind in ("energy unit", "force sign") for finding in consistency)
-    findings = [
-        *length_unit, *consistency,
-        # one cause, one finding: wrong energies make right stresses look wrong, wrong lengths all distances
-        *([] if wrong_energy else _strain_test(structures)),
-        *([] if length_unit else _short_distances(structures, distances)),
-        *_zero_labels(structures), *_duplicates(structures), *_large_forces(structures),
-        *_energy_outliers(structures), *_net_forces(structures),
-    ]  # fmt: skip
-    return sorted(findings, key=lambda finding: finding.structure != WHOLE_SET)
+    # one cause, one finding: wrong energies make right stresses look wrong
+    return [*length_unit, *consistency, *([] if wrong_energy else _strain_test(structures))]
+
+
+def _near_contradictions(structures: Sequence[Structure], duplicates: Sequence[Finding]) -> Iterator[Finding]:
+    known = {finding.structure for finding in duplicates}
+    for pair in near_contradictions([s for s in structures if s.name not in known]):
+        yield Finding(
+            "contradiction", pair.second, pair.excess,
+            f"{pair.displacement:.3g} Å from {pair.first} at most, but its energy differs by {pair.energy * 1e3:.3g} "
+            f"meV/atom, {pair.excess * 1e3:.3g} more than such a displacement explains: keep the right one",
+        )  # fmt: skip
+
+
+def _surroundings(structures: Sequence[Structure], cutoff: float | None) -> Iterator[Finding]:
+    for structure in structures if cutoff else ():
+        found = surroundings(structure, float(cutoff or 0.0))
+        if found.lonely and structure.n_atoms > 1:
+            symbol = structure.symbols[found.lonely[0]]
+            yield Finding(
+                "few neighbours", structure.name, float(len(found.lonely)),
+                f"{len(found.lonely)} of {structure.n_atoms} atoms ({symbol}, number {found.lonely[0]}) have no other "
+                f"atom within the cutoff of {cutoff:.3g} Å: their energy is a constant, their force zero; a gas?",
+            )  # fmt: skip
+        elif found.own_images_only:
+            yield Finding(
+                "own images", structure.name, float(structure.n_atoms),
+                f"within the cutoff of {cutoff:.3g} Å its atoms see images of themselves only, whose forces cancel: it "
+                "teaches energies and stresses, no forces",
+            )  # fmt: skip
 
 
 class _Shortest(NamedTuple):
@@ -160,19 +201,29 @@ def _judge_energy(energy: Slope) -> Iterator[Finding]:
 
 
 def _judge_stress(slope: Slope, witness: str, factor: float, name: str) -> Iterator[Finding]:
+    larger = slope.slope if witness == "the forces" else 1 / slope.slope
+    wrong_unit = not 1 / factor < abs(larger) < factor
+    unit = f" and is {_times(abs(larger))} what they say{_unit_of_stress(abs(larger))}" if wrong_unit else ""
     if slope.slope < 0:
         yield Finding(
             "stress sign", name, slope.slope,
-            f"the stress has the opposite sign of what {witness} imply: it must be +1/V dE/dstrain, negative "
-            "under compression (VASP, CP2K and LAMMPS print the opposite); a virial is -stress*volume",
+            f"the stress has the opposite sign of what {witness} imply{unit}: it must be +1/V dE/dstrain, negative "
+            "under compression (VASP, CP2K and LAMMPS print the opposite), in eV/Å³ (1 eV/Å³ = 160.2 GPa = 1602 kbar "
+            "= 1.602e6 bar); a virial is -stress*volume",
         )  # fmt: skip
-    elif not 1 / factor < slope.slope < factor:
-        larger = slope.slope if witness == "the forces" else 1 / slope.slope
+    elif wrong_unit:
         yield Finding(
             "stress unit", name, larger,
-            f"the stress is {_times(larger)} what {witness} imply: it must be in eV/Å³ "
-            "(1 eV/Å³ = 160.2 GPa = 1602 kbar)",
+            f"the stress is {_times(larger)} what {witness} imply{_unit_of_stress(larger)}: it must be in eV/Å³ "
+            "(1 eV/Å³ = 160.2 GPa = 1602 kbar = 1.602e6 bar)",
         )  # fmt: skip
+
+
+def _unit_of_stress(ratio: float) -> str:
+    """Unit that a stress this much too large is likely to be in."""
+    units = {"GPa": EV_PER_A3_IN_GPA, "kbar": EV_PER_A3_IN_GPA * 10, "bar": EV_PER_A3_IN_BAR}
+    near = [unit for unit, factor in units.items() if 1 / 3 < ratio / factor < 3]
+    return f", as if in {near[0]}" if near else ""
 
 
 def _times(factor: float) -> str:

@@ -251,3 +251,13 @@ def test_the_filter_of_a_deep_potential_learns_from_groups(values: dict, kind: s
 )
 def test_examples_can_be_read(path: Path) -> None:
     assert load_config(path).data.train
+
+
+def test_charges_are_refused_as_labels(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    (tmp_path / "a.xyz").touch()
+    path.write_text("data: {train: a.xyz, labels: {charges: mulliken}}\n")
+    with pytest.raises(InputError, match=r"data\.labels.*charges of atoms are not learnt"):
+        load_config(path)
+    path.write_text("data: {train: a.xyz, labels: {energy: e, total_charge: q}}\n")
+    assert load_config(path).data.labels == {"energy": "e", "total_charge": "q"}

@@ -236,3 +236,15 @@ def test_strain_test_on_real_elastic_cells() -> None:
     (test,) = strain_tests(read(real_data("mlearn", "Si_train.xyz.xz")))
     assert test.slope == pytest.approx(1.0, abs=0.02)
     assert test.correlation > 0.999
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("GPa", 160.2), ("kbar", 1602.0), ("bar", 1.602e6)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_unit_and_sign_of_a_stress_are_both_named(
+    copper: list[Structure], unit: str, factor: float, sign: int
+) -> None:
+    findings = find_suspicious([s.replace(stress=s.stress * factor * sign) for s in copper])
+    (message,) = [f.message for f in findings if f.structure == WHOLE_SET]
+    assert f"as if in {unit}" in message
+    assert ("opposite sign" in message) == (sign == -1)
+    assert "1 eV/Å³ = 160.2 GPa = 1602 kbar" in message

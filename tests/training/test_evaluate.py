@@ -122,6 +122,24 @@ def test_shifted_energies_and_wrong_units_are_suspected(folder: Path) -> None:
     assert "differ from the predictions by a constant 3" in stderr
 
 
+def test_labels_whose_units_and_signs_contradict_each_other_are_suspected(folder: Path) -> None:
+    write_alloy(Path("sound.extxyz"), frames=40, gold=(0,))
+    frames = load_dataset("sound.extxyz")
+    write("kbar.extxyz", [s.replace(stress=s.stress * -1602.18) for s in frames])
+    stderr = evaluate("run", "kbar.extxyz").stderr
+    assert "nnpkit: warning: kbar.extxyz: all structures: the stress has the opposite sign" in stderr
+    assert "as if in kbar" in stderr
+    assert "warning" not in evaluate("run", "sound.extxyz").stderr
+
+
+def test_charges_are_kept_in_predictions(folder: Path) -> None:
+    structures = [s.replace(charges=np.linspace(-0.5, 0.5, s.n_atoms)) for s in load_dataset("other.extxyz")]
+    write("charged.extxyz", structures)
+    evaluate("run", "charged.extxyz", "--predictions", "predicted.extxyz")
+    for structure, atoms in zip(structures, ase.io.read("predicted.extxyz", ":"), strict=True):
+        np.testing.assert_array_equal(atoms.arrays["ref_charges"], structure.charges)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
