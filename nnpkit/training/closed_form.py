@@ -1,4 +1,4 @@
-"""Derivatives of residual networks with respect to their weights, in closed form and for many sums at once.
+"""Derivatives of networks with respect to their weights, in closed form and for many sums at once.
 
 A row of the Kalman filter's Jacobian is the gradient of the energy's derivative along a direction. Automatic
 differentiation would go through the network once for every row. But all rows share the network's inputs, so that
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from nnpkit.models.fitting import ResidualLayer, ResidualNetwork
+from nnpkit.models.networks import AtomicNetwork
 
-__all__ = ["Tape", "activation_derivatives"]
+__all__ = ["Tape", "activation_derivatives", "plain"]
 
 
 def activation_derivatives(name: str, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,13 +44,50 @@ def activation_derivatives(name: str, z: Tensor) -> tuple[Tensor, Tensor, Tensor
     if name == "gaussian":
         f = torch.exp(-0.5 * z * z)
         return f, -z * f, (z * z - 1.0) * f
+    if name == "linear":
+        return z, torch.ones_like(z), torch.zeros_like(z)
+    if name == "cosine":
+        f, g = torch.cos(z), torch.sin(z)
+        return f, -g, -f
+    if name == "relu":
+        return torch.relu(z), (z > 0.0).to(z), torch.zeros_like(z)
+    if name == "reverse_logistic":
+        f, first, second = activation_derivatives("logistic", z)
+        return 1.0 - f, -first, -second
+    if name == "exponential":
+        f = torch.exp(-z)
+        return f, -f, f
+    if name == "harmonic":
+        return z * z, 2.0 * z, torch.full_like(z, 2.0)
     raise ValueError("no derivatives of the activation function " + name)
+
+
+class PlainLayer(NamedTuple):
+    """A layer without a shortcut."""
+
+    weight: Tensor
+    bias: Tensor
+    activation: str
+    timestep: None = None
+    copies: int = 0
+
+
+class PlainNetwork(NamedTuple):
+    """Layers without shortcuts."""
+
+    layers: list[PlainLayer]
+
+
+def plain(network: AtomicNetwork) -> PlainNetwork:
+    """`network` as a `Tape` takes it."""
+    pairs = zip(network.layers, network.activations, strict=True)
+    return PlainNetwork([PlainLayer(layer.weight, layer.bias, activation) for layer, activation in pairs])
 
 
 class _Layer(NamedTuple):
     """A layer at n inputs."""
 
-    layer: ResidualLayer
+    layer: ResidualLayer | PlainLayer
     inputs: Tensor  # y (n, n_in)
     activations: Tensor  # a (n, n_out)
     bare: Tensor  # f'(z)
@@ -73,17 +111,17 @@ class _Layer(NamedTuple):
 
 
 class Tape:
-    """A residual network evaluated at n inputs, and its derivatives. Nothing here is for autograd.
+    """A network evaluated at n inputs, and its derivatives. Nothing here is for autograd.
 
     Parameters
     ----------
-    network : ResidualNetwork
+    network : ResidualNetwork or PlainNetwork
         The network as it is now.
     x : Tensor
         Inputs (n, n_inputs).
     """
 
-    def __init__(self, network: ResidualNetwork, x: Tensor) -> None:
+    def __init__(self, network: ResidualNetwork | PlainNetwork, x: Tensor) -> None:
         self.layers: list[_Layer] = []
         for layer in network.layers:
             a, bare, second = activation_derivatives(

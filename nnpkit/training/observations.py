@@ -2,7 +2,7 @@
 
 For a fixed descriptor every label is a sum over atoms s of either an atomic energy ``E_s`` or of its derivative
 along a direction in feature space, ``v_s . dE_s/dx_s`` (a force component or a virial component). The rows of
-the Jacobian are therefore gradients of such sums, evaluated for all rows in one batched backward pass.
+the Jacobian are therefore gradients of such sums, written out in closed form for all rows at once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from nnpkit.errors import InputError
-from nnpkit.models.networks import AtomicNetwork, activation_function
 from nnpkit.models.potential import forces_from_edges, virial_from_edges
 from nnpkit.optim.measurement import Measurement, reduced_variance
+from nnpkit.training.closed_form import Tape, plain
 from nnpkit.training.frames import Frame, FrameStore
 from nnpkit.training.samples import (
     VIRIAL_COMPONENTS,
     Samples,
-    energy_samples,
     force_samples,
     virial_samples,
 )
@@ -141,35 +140,6 @@ class Prefactors:
         return LossWeights(value(self.energy), value(self.force), value(self.virial), per_atom="square")
 
 
-def _network_rows(
-    network: AtomicNetwork, x: Tensor, v: Tensor | None, present: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Values (M,) and gradients (M, P) of M sums over up to S samples of one network.
-
-    Each row gets its own copy of the weights, so that one backward pass of the sum over rows yields the
-    gradient of every row. Sums of outputs over `present` samples, or along directions `v` if given.
-    """
-    n_rows = len(x)
-    copies = [p.detach().expand(n_rows, *p.shape).clone().requires_grad_(True) for p in network.parameters()]
-    x = x.requires_grad_(v is not None)
-    h = x
-    for position, activation in enumerate(network.activations):
-        weight, bias = copies[2 * position], copies[2 * position + 1]
-        h = activation_function(torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2)), activation)
-    output = h.squeeze(2)
-    if v is None:
-        values = (output * present).sum(1)
-    else:
-        (slope,) = torch.autograd.grad(output.sum(), x, create_graph=True)
-        values = (slope * v).sum((1, 2))
-    gradients = torch.autograd.grad(values.sum(), copies, allow_unused=True)
-    parts = [
-        torch.zeros_like(copy) if gradient is None else gradient
-        for copy, gradient in zip(copies, gradients, strict=True)
-    ]
-    return values.detach(), torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1)
-
-
 class Observer:
     """Measures the labels of a `FrameStore` with the model as it is now.
 
@@ -223,7 +193,7 @@ class Observer:
 
     def _energy(self, frame: Frame) -> Measurement:
         target = require_label(frame, "energy")
-        value, jacobian = self._rows(energy_samples(frame), 1, directional=False)
+        value, jacobian = self._energy_rows(frame)
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
@@ -234,7 +204,7 @@ class Observer:
     def _forces(self, frame: Frame, components: Tensor, group: int | None) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
         samples = force_samples(frame, self.store.jacobian(frame), components)
-        value, jacobian = self._rows(samples, len(components), directional=True)
+        value, jacobian = self._rows(frame, samples, len(components))
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
         residual = target - wall - value
         if group is not None:
@@ -247,34 +217,49 @@ class Observer:
     def _virial(self, frame: Frame) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
-        value, jacobian = self._rows(virial_samples(frame, self.store.jacobian(frame)), 6, directional=True)
+        value, jacobian = self._rows(frame, virial_samples(frame, self.store.jacobian(frame)), 6)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
         return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
 
-    def _rows(self, samples: Samples, n_rows: int, directional: bool) -> tuple[Tensor, Tensor]:
-        """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
-        values = torch.zeros(n_rows, dtype=torch.float64)
-        jacobians = []
+    @torch.no_grad()
+    def _energy_rows(self, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Sum (1,) of the outputs of the networks over the atoms, and its derivatives (1, P)."""
+        value, parts = torch.zeros(1, dtype=torch.float64), []
         for t, network in enumerate(self.model.networks.networks):
-            mine = torch.nonzero(samples.types == t).squeeze(1)
+            own = frame.features[frame.types == t, : network.n_inputs]
+            tape = Tape(plain(network), own)
+            value += tape.outputs.sum()
+            parts += tape.gradients(torch.ones(1, len(own), 1, dtype=torch.float64))
+        scale = self.model.energy_scale
+        return value * scale, torch.cat([part.reshape(1, -1) for part in parts], dim=1) * scale
+
+    @torch.no_grad()
+    def _rows(self, frame: Frame, samples: Samples, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
+        values, parts = torch.zeros(n_rows, dtype=torch.float64), []
+        types = frame.types[samples.atom]
+        for t, network in enumerate(self.model.networks.networks):
+            atoms = torch.nonzero(frame.types == t).squeeze(1)
+            number = torch.zeros(frame.n_atoms, dtype=torch.int64)
+            number[atoms] = torch.arange(len(atoms))
+            mine = torch.nonzero(types == t).squeeze(1)
             row = samples.row[mine]
             counts = torch.bincount(row, minlength=n_rows)
             slot = torch.arange(len(mine)) - (torch.cumsum(counts, 0) - counts)[row]
-            shape = (n_rows, int(counts.max()) if len(mine) else 0)
-            x = torch.zeros(*shape, network.n_inputs, dtype=torch.float64)
-            x[row, slot] = samples.features[mine, : network.n_inputs]
-            present = torch.zeros(shape, dtype=torch.float64)
-            present[row, slot] = 1.0
-            v = None
-            if directional:
-                v = torch.zeros_like(x)
-                v[row, slot] = samples.direction[mine, : network.n_inputs]
-            value, jacobian = _network_rows(network, x, v, present)
-            values += value
-            jacobians.append(jacobian)
+            # Rows are filled up with the first atom, moved by nothing.
+            shape = (n_rows, int(counts.max()))
+            where = torch.zeros(shape, dtype=torch.int64)
+            where[row, slot] = number[samples.atom[mine]]
+            direction = torch.zeros(*shape, network.n_inputs, dtype=torch.float64)
+            direction[row, slot] = samples.direction[mine, : network.n_inputs]
+            tape = Tape(plain(network), frame.features[atoms, : network.n_inputs])
+            tape.backward(torch.ones(len(atoms), 1, dtype=torch.float64))
+            tangents = tape.tangents(where, direction.unsqueeze(2))
+            values += tangents.outputs.sum((1, 2, 3))
+            parts += tangents.gradients
         scale = self.model.energy_scale
-        return values * scale, torch.cat(jacobians, dim=1) * scale
+        return values * scale, torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1) * scale
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`.

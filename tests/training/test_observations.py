@@ -21,6 +21,7 @@ from nnpkit.models.potential import Potential
 from nnpkit.models.prepare import data_statistics, precondition
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.observations import LossWeights, Noise, Observer
+from nnpkit.training.samples import force_samples
 from nnpkit.training.schedules import Labels
 
 
@@ -155,6 +156,25 @@ def test_streamed_derivatives_equal_kept_ones():
     assert streamed.store.n_kept == 0
     for a, b in zip(kept.measure(everything()), streamed.measure(everything()), strict=True):
         assert torch.equal(a, b)
+
+
+def test_images_of_a_neighbour_are_one_sample():
+    """In a cell of two atoms a force component has two samples, however many images are within the cutoff."""
+    structure = labelled_structures()[0].replace(
+        symbols=["H", "O"], positions=[[0.0, 0.0, 0.0], [0.9, 1.1, 1.3]], cell=np.diag([2.2, 2.4, 2.6]),
+        pbc=(True, True, True), forces=np.zeros((2, 3)), stress=None,
+    )  # fmt: skip
+    model = make_model()
+    store = FrameStore(model, [structure], 1e9)
+    components = torch.tensor([0, 4])
+    samples = force_samples(store[0], store.jacobian(store[0]), components)
+    assert len(store[0].edge_vec) > 40
+    assert samples.atom.tolist() == [0, 1, 0, 1]
+    assert samples.row.tolist() == [0, 0, 1, 1]
+    found = Observer(store, Noise(), LossWeights()).measure(labels([0], False, [components]))
+    assert found.residual == pytest.approx(
+        -store.predict(0).forces.reshape(-1)[components].numpy(), abs=1e-11
+    )
 
 
 def test_a_missing_label_is_named():
