@@ -22,12 +22,13 @@ from nnpkit.errors import InputError
 from nnpkit.models.acsf import SymmetryFunction
 from nnpkit.models.acsf_defaults import default_functions
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model, initialise
+from nnpkit.models.build import build_model, initialise, n_features
 from nnpkit.models.chebyshev import species_weights
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics as feature_statistics
-from nnpkit.models.prepare import environment_statistics, precondition, prune
+from nnpkit.models.prepare import environment_statistics, precondition, select
 from nnpkit.models.short_range import wall_distances
+from nnpkit.models.sizes import count_labels, hidden_nodes, most_functions
 from nnpkit.units import BOHR
 
 __all__ = [
@@ -65,7 +66,6 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     spec = {
         "kind": settings.kind,
         "elements": data.elements,
-        "networks": describe_networks(settings, data.elements),
         "energy_scale": 1.0,
         "reference_energies": reference,
         "wall": wall,
@@ -76,9 +76,25 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
         own, report = _chebyshev(settings, data)
     else:
         own, report = _deep_potential(settings), []
+    supported, sizes = _supported(config, data, {**spec, **own})
+    spec["networks"] = describe_networks(settings, supported)
     ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
-    report += [f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
+    report += [*sizes, f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
     return {**spec, **own}, report
+
+
+def _supported(
+    config: Config, data: LoadedData, spec: Mapping[str, Any]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Nodes of the hidden layers that the labels of each element support, and the same in words if they are used."""
+    if isinstance(config.model, DeepPotentialModel):
+        return {element: [] for element in data.elements}, []
+    labels = count_labels(data.train, data.elements, config.training.force_training.kind != "none")
+    found = hidden_nodes(n_features(spec), labels)
+    if config.model.network.hidden is not None:
+        return found, []
+    words = ", ".join(f"{e} {nodes[0]}-{nodes[1]} ({labels[e]} labels)" for e, nodes in found.items())
+    return found, [f"nodes of the hidden layers: {words}"]
 
 
 def scaled_model(
@@ -162,8 +178,9 @@ def _functions(settings: AcsfModel, data: LoadedData) -> tuple[list[SymmetryFunc
     d = settings.descriptor
     if d.functions == "auto":
         chosen, report = generated_functions(d, data)
-        kept, dropped = prune(
-            data.elements, chosen, d.cutoff_function, d.cutoff_inner, data.train, d.minimum_range
+        most = d.functions_per_element or most_functions(len(data.elements))
+        kept, dropped = select(
+            data.elements, chosen, d.cutoff_function, d.cutoff_inner, data.train, most, d.minimum_range
         )
         return kept, report + dropped
     length = BOHR if d.units == "bohr" else 1.0
@@ -194,18 +211,21 @@ def _function(entry: SymmetryFunctionEntry, cutoff: float, length: float) -> Sym
     )  # fmt: skip
 
 
-def describe_networks(settings: NetworkModel | DeepPotentialModel, elements: Sequence[str]) -> dict[str, Any]:
-    """What a model says of the network of each element."""
+def describe_networks(
+    settings: NetworkModel | DeepPotentialModel, supported: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """What a model says of the network of each element, by default with the nodes that are `supported` by the data."""
     network = settings.network
-    if unknown := sorted(set(network.per_element) - set(elements)):
+    if unknown := sorted(set(network.per_element) - set(supported)):
         raise InputError(
             f"settings for {unknown[0]}, which is no element of the model", where="model.network.per_element",
-            expected=f"some of {', '.join(elements)}",
+            expected=f"some of {', '.join(supported)}",
         )  # fmt: skip
     specs: dict[str, dict[str, Any]] = {}
-    for element in elements:
+    for element, nodes in supported.items():
         own = network.per_element.get(element)
         hidden = own.hidden if own is not None and own.hidden is not None else network.hidden
+        hidden = list(nodes) if hidden is None else hidden
         activation = own.activation if own is not None and own.activation else network.activation
         if isinstance(network, FittingNetworks):
             specs[element] = {"hidden": hidden, "activation": activation, "timestep": network.timestep}

@@ -113,8 +113,13 @@ class Descriptor(Section):
     angular_kind: Literal["narrow", "wide"] = Field(
         "narrow", description="Generate G3 (`narrow`) or G9 (`wide`) functions."
     )
+    functions_per_element: PositiveInt | None = Field(
+        None,
+        description="Most functions of an element that are kept of those generated: the ones from which the others "
+        "follow best. By default 40 for one or two elements, 32 for more.",
+    )
     minimum_range: Annotated[float, Field(ge=0.0)] = Field(
-        1e-3,
+        1e-6,
         description="Generated functions whose values vary less than this over the training data are "
         "dropped.",
     )
@@ -156,7 +161,11 @@ class ElementNetwork(Section):
 class Network(Section):
     """Atomic networks, one per element: from the descriptor to the energy of an atom."""
 
-    hidden: list[PositiveInt] = Field([25, 25], min_length=1, description="Nodes of each hidden layer.")
+    hidden: Annotated[list[PositiveInt], Field(min_length=1)] | None = Field(
+        None,
+        description="Nodes of each hidden layer. By default two layers of 25, 20 for three elements, 15 for more, and "
+        "of fewer, down to 10, for an element with less than three labels per weight.",
+    )
     activation: Activation = Field("tanh", description="Activation function of the hidden layers.")
     initialisation: Literal["xavier", "nguyen_widrow", "modified_xavier"] = Field(
         "xavier", description="How the first weights are drawn."

@@ -114,7 +114,9 @@ class Ekf(Section):
         "the program of RLEKF does it. The last three are GEKF for no more weights than `block_size`.",
     )
     block_size: Annotated[int, Field(ge=0)] = Field(
-        10240, description="Most weights in a block of `split`, `reorganized` and `packed`; 0 is no limit."
+        2048,
+        description="Most weights in a block of `split`, `reorganized` and `packed`; 0 is no limit. The default keeps "
+        "an atomic network together; one block for all costs with the square of their number and gains little.",
     )
     dtype: Literal["float64", "float32"] = Field(
         "float64", description="Precision of the stored covariance; `float32` halves its memory."
@@ -149,7 +151,7 @@ class Ekf(Section):
             (self.process_noise_decay != 0.7, self.process_noise == 0, "process_noise_decay", "process_noise is 0"),
             (self.process_noise_minimum > 0, self.process_noise == 0, "process_noise_minimum", "process_noise is 0"),
             (self.forgetting_rate != 0.998, self.forgetting == 1, "forgetting_rate", "forgetting is 1"),
-            (self.block_size != 10240, self.partition in ("global", "layer"), "block_size",
+            (self.block_size != 2048, self.partition in ("global", "layer"), "block_size",
              f"the partition is {self.partition}"),
         ]  # fmt: skip
         refuse_unused(unused)

@@ -30,6 +30,8 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
+from nnpkit.models.selection import sample_features, unexplained
+from nnpkit.models.sizes import most_functions
 from nnpkit.models.total import TotalModel
 from nnpkit.training.checkpoint import (
     CHECKPOINTS,
@@ -46,6 +48,7 @@ __all__ = ["Beginning", "begin", "earlier_checkpoint", "with_model_of"]
 
 _ETA_TOLERANCE = 0.1
 """Relative difference of exponents that is the same function: 5 % of a distance."""
+_TOLD = 0.05  # part of the variance of a function that others may leave unexplained
 _CLEARLY = 10.0
 """A function that the earlier potential lacks is missed if its range is so many times `minimum_range`."""
 
@@ -217,7 +220,8 @@ def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel
     elif old.spec["kind"] != config.model.kind:
         difference = ("model.kind", old.spec["kind"], config.model.kind)
     else:
-        networks = describe_networks(config.model, old.elements)
+        hidden = {element: old.spec["networks"][element]["hidden"] for element in old.elements}
+        networks = describe_networks(config.model, hidden)
         difference = first_difference(old.spec["networks"], networks, "model.network")
     if difference is not None:
         key, then, wanted = difference
@@ -248,16 +252,43 @@ def _unsuitable(config: Config, data: LoadedData, old: AtomicModel) -> str | Non
     acsf = Acsf(data.elements, wanted, descriptor.cutoff_function, descriptor.cutoff_inner)
     found = data_statistics(acsf, data.elements, data.train)
     needed, _ = narrow_functions(
-        wanted, data.elements, found.minimum, found.maximum, _CLEARLY * descriptor.minimum_range
+        wanted, data.elements, found.minimum, found.maximum, max(_CLEARLY * descriptor.minimum_range, 1e-3)
     )
     known = [SymmetryFunction(**f) for f in old.spec["functions"]]
     missing = [f for f in needed if not any(_alike(f, k) for k in known)]
+    most = descriptor.functions_per_element or most_functions(len(data.elements))
+    missing = _not_told_by(known, missing, most, data, old) if missing else []
     if not missing:
         return None
     return (
         f"for these data {len(missing)} of {len(needed)} symmetry functions are others, the first: {missing[0]} "
         "(shorter distances, or features that did not vary before)"
     )
+
+
+def _not_told_by(
+    known: Sequence[SymmetryFunction],
+    missing: Sequence[SymmetryFunction],
+    most: int,
+    data: LoadedData,
+    old: AtomicModel,
+) -> list[SymmetryFunction]:
+    """Those of the `missing` functions that do not follow from the `known` ones where these were chosen from more."""
+    kind, inner = old.spec["cutoff_kind"], old.spec.get("cutoff_inner", 0.0)
+    found: list[SymmetryFunction] = []
+    for element in data.elements:
+        lacking = [f for f in missing if f.center == element]
+        own = [f for f in known if f.center == element]
+        if lacking and len(own) >= most:
+            others = [f for f in known if f.center != element]
+            samples = sample_features(
+                Acsf(data.elements, [*own, *lacking, *others], kind, inner), data.elements, data.train
+            )
+            values = samples[data.elements.index(element)]
+            left = unexplained(values[:, : len(own)], values[:, len(own) : len(own) + len(lacking)])
+            lacking = [f for f, part in zip(lacking, left, strict=True) if part > _TOLD]
+        found += lacking
+    return found
 
 
 def _alike(a: SymmetryFunction, b: SymmetryFunction) -> bool:

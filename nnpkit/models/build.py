@@ -19,7 +19,7 @@ from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import ZblRepulsion
 from nnpkit.models.total import TotalModel
 
-__all__ = ["build_model", "count_parameters", "initialise"]
+__all__ = ["build_model", "count_parameters", "initialise", "n_features"]
 
 
 def build_model(spec: Mapping[str, Any]) -> AtomicModel:
@@ -99,6 +99,16 @@ def _deep_potential_parts(spec: Mapping[str, Any], elements: list[str]) -> tuple
         FittingNetwork(n, **spec["networks"][e]) for e, n in zip(elements, descriptor.n_features, strict=True)
     ]
     return descriptor, ElementNetworks(networks)
+
+
+def n_features(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Number of features of each element of a model with a fixed descriptor, before there are networks."""
+    elements = list(spec["elements"])
+    unsized = {
+        **spec,
+        "networks": {e: {"hidden": [1], "activations": ["linear", "linear"]} for e in elements},
+    }
+    return dict(zip(elements, build_model({**unsized, "wall": None}).descriptor.n_features, strict=True))
 
 
 def initialise(model: AtomicModel, kind: str, seed: int) -> None:

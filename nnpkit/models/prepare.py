@@ -11,15 +11,15 @@ from nnpkit.data.graph import build_graph, edge_centers, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
-from nnpkit.models.acsf_defaults import narrow_functions
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.compiled import fast_descriptor
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.scaling import FeatureStatistics, feature_statistics
+from nnpkit.models.selection import choose_columns, sample_features
 
-__all__ = ["data_statistics", "environment_statistics", "precondition", "predicted_energies", "prune"]
+__all__ = ["data_statistics", "environment_statistics", "precondition", "predicted_energies", "select"]
 
 _ATOMS_PER_CHUNK = 128
 _MIN_STD = 0.01  # 1/Å
@@ -72,31 +72,52 @@ def environment_statistics(
     return EnvironmentStatistics(mean, std, neighbors / atoms.clamp(min=1.0).unsqueeze(1))
 
 
-def prune(
+def select(
     elements: Sequence[str],
     functions: Sequence[SymmetryFunction],
     cutoff_kind: str,
     cutoff_inner: float,
     structures: Sequence[Structure],
+    most: int,
     threshold: float,
 ) -> tuple[list[SymmetryFunction], list[str]]:
-    """Drop functions that hardly vary over `structures`; the rest and the reasons.
+    """The functions that tell the environments in `structures` apart, and how many they are of how many.
+
+    Parameters
+    ----------
+    most : int
+        Largest number of functions of an element.
+    threshold : float
+        Smallest range of values of a function that is kept.
 
     Raises
     ------
     InputError
         If an element would be left without functions.
     """
-    statistics = data_statistics(Acsf(elements, functions, cutoff_kind, cutoff_inner), elements, structures)
-    keep, report = narrow_functions(
-        functions, list(elements), statistics.minimum, statistics.maximum, threshold
-    )
-    bare = [element for element in elements if not any(f.center == element for f in keep)]
-    if bare:
-        raise InputError(
-            f"no symmetry function of {', '.join(bare)} varies by more than {threshold:g} over the data",
-            where="model.descriptor.minimum_range", hint="lower it, or give structures that differ",
-        )  # fmt: skip
+    samples = sample_features(Acsf(elements, functions, cutoff_kind, cutoff_inner), elements, structures)
+    keep: list[SymmetryFunction] = []
+    report: list[str] = []
+    for element, values in zip(elements, samples, strict=True):
+        own = [f for f in functions if f.center == element]
+        wide = np.ptp(values, axis=0) >= threshold if len(values) else np.zeros(len(own), dtype=bool)
+        if not wide.any():
+            raise InputError(
+                f"no symmetry function of {element} varies by more than {threshold:g} over the data",
+                where="model.descriptor.minimum_range", hint="lower it, or give structures that differ",
+            )  # fmt: skip
+        report += [
+            f"dropped {own[column]}: over the data it varies by {np.ptp(values[:, column]):.2e} < {threshold:g}"
+            for column in np.flatnonzero(~wide)
+        ]
+        columns = np.flatnonzero(wide)
+        if len(columns) > most:
+            columns, unexplained = choose_columns(values, columns, most)
+            report.append(
+                f"{element}: {len(columns)} of {int(wide.sum())} functions; a linear model of them leaves "
+                f"{unexplained:.1e} of the variance of the others unexplained"
+            )
+        keep += [own[column] for column in columns]
     return keep, report
 
 
