@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from nnpkit import __version__
 from nnpkit.errors import NnpkitError
+from nnpkit.threads import set_defaults
 
 __all__ = ["COMMANDS", "app", "load_command", "run"]
 
@@ -125,5 +126,6 @@ for _name, _help in COMMANDS.items():
 
 
 def run() -> None:
-    """Entry point of the `nnpkit` program."""
+    """Entry point of the `nnpkit` program; threads are settled before anything loads a library that has some."""
+    set_defaults(os.environ)
     app(prog_name="nnpkit")

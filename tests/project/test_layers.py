@@ -9,7 +9,7 @@ from tree import PACKAGE, parsed
 
 # From the foundation to the surface; modules of one group may import each other.
 LAYERS = [
-    {"units", "errors", "files", "lock", "seal"},
+    {"units", "errors", "files", "lock", "seal", "threads"},
     {"data"},
     {"ops"},
     {"models"},
