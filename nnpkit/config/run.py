@@ -37,7 +37,7 @@ from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import count_parameters
-from nnpkit.models.compiled import descriptor_engine
+from nnpkit.models.compiled import descriptor_engine, fast_descriptor
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.optim.memory import available_memory, require_memory
@@ -52,6 +52,7 @@ from nnpkit.training.trainer import Split, Trainer, TrainerSettings
 __all__ = ["run_training"]
 
 _FEW_UPDATES = 1000
+_BUDGET = 1_200_000_000  # bytes for derivatives that a kernel computes nearly as fast as they are read
 
 
 def run_training(
@@ -256,6 +257,8 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
         free -= covariance
     given = config.training.memory_budget_gb
     budget = free // 2 if given is None else int(given * 1e9)
+    if given is None and fast_descriptor(model.descriptor) is not model.descriptor:
+        budget = min(budget, _BUDGET)
     if isinstance(model.descriptor, DeepDescriptor):
         prepared = moment_bytes(structures, model.cutoff, len(model.elements))
     else:

@@ -164,7 +164,7 @@ class Network(Section):
     hidden: Annotated[list[PositiveInt], Field(min_length=1)] | None = Field(
         None,
         description="Nodes of each hidden layer. By default two layers of 25, 20 for three elements, 15 for more, and "
-        "of fewer, down to 10, for an element with less than three labels per weight.",
+        "of fewer, down to 10, for an element with less than ten labels per weight.",
     )
     activation: Activation = Field("tanh", description="Activation function of the hidden layers.")
     initialisation: Literal["xavier", "nguyen_widrow", "modified_xavier"] = Field(

@@ -111,7 +111,8 @@ class Training(Section):
     memory_budget_gb: Positive | None = Field(
         None,
         description="Memory, GB, for derivatives of symmetry functions kept between epochs; what does not "
-        "fit is computed again every time. By default half of what is free.",
+        "fit is computed again every time. By default half of what is free, and no more than 1.2 GB where compiled "
+        "kernels compute them.",
     )
     threads: PositiveInt | None = Field(
         None,

@@ -8,7 +8,7 @@ from nnpkit.data.structure import Structure
 
 __all__ = ["count_labels", "hidden_nodes", "most_functions"]
 
-_LABELS_PER_WEIGHT = 3
+_LABELS_PER_WEIGHT = 10
 _WIDTHS = (25, 20, 15, 10)
 
 
@@ -36,7 +36,7 @@ def most_functions(n_elements: int) -> int:
 def hidden_nodes(n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
     """Nodes of two hidden layers for each element.
 
-    The widest of a few networks for which an element has three times as many labels as weights, and which for many
+    The widest of a few networks for which an element has ten times as many labels as weights, and which for many
     elements together stay as large as two for two elements: 25 nodes for up to two elements, 20 for three, else 15.
 
     Parameters

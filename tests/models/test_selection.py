@@ -90,7 +90,7 @@ def test_labels_of_each_element_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("labels", "nodes"), [(10**6, 25), (5102, 20), (3500, 15), (10, 10)],
+    ("labels", "nodes"), [(10**6, 25), (17009, 20), (10000, 15), (10, 10)],
 )  # fmt: skip
 def test_networks_are_as_wide_as_the_labels_allow(labels, nodes):
     assert hidden_nodes({"Cu": 40}, {"Cu": labels}) == {"Cu": [nodes, nodes]}
