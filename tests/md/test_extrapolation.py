@@ -1,0 +1,112 @@
+"""A run outside the range of the training data is counted, named and not called sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from argon import needs_lammps
+from small_models import small_model
+from test_cli_md import needs_plugin, run, water
+
+from nnpkit.analysis.extrapolation import excess, extrapolation_verdict, raw_features
+from nnpkit.analysis.report_physics import _simulation
+from nnpkit.data.formats import write
+from nnpkit.deploy.export import export_model
+from nnpkit.deploy.load import load
+from nnpkit.md.lammps import Simulation
+from nnpkit.md.thermo import ThermoReader
+from nnpkit.models.scaling import FeatureStatistics
+
+OPTIONS = (
+    "--ensemble",
+    "nve",
+    "--temperature",
+    30,
+    "--timestep",
+    0.1,
+    "--steps",
+    4,
+    "--every",
+    1,
+    "-o",
+    "out",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    needs_lammps()
+    needs_plugin()
+    monkeypatch.chdir(tmp_path)
+    write("water.xyz", [water(3.0)])
+    return tmp_path
+
+
+def model_with_ranges(low: float, high: float) -> None:
+    """A model.pt that claims these bounds for all of its features."""
+    model = small_model()
+    shape = tuple(model.scaling.shift.shape)
+    like = model.scaling.shift
+    minimum, maximum = like.new_full(shape, low), like.new_full(shape, high)
+    statistics = FeatureStatistics(minimum, maximum, (minimum + maximum) / 2, maximum - minimum)
+    model.scaling.set(statistics, "minmax_center", -0.5, 1.5)
+    export_model(model, "model.pt")
+
+
+def test_a_run_outside_is_counted_and_judged(folder: Path) -> None:
+    model_with_ranges(0.2, 0.4)
+    result = run("model.pt", "water.xyz", *OPTIONS)
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(Path("out/summary.json").read_text())
+    model = load("model.pt")
+    beyond = excess(model, *raw_features(model, water(3.0)))
+    at_start = sum(int((outside > 0).sum()) for outside in beyond.values())
+    rows = Path("out/thermo.csv").read_text().splitlines()
+    table = [dict(zip(rows[0].split(","), map(float, row.split(",")), strict=True)) for row in rows[1:]]
+    assert table[0]["extrapolations"] == at_start > 0
+    assert summary["extrapolations"] == sum(row["extrapolations"] for row in table)
+    assert summary["extrapolations_per_atom_step"] == pytest.approx(summary["extrapolations"] / (5 * 24))
+    assert "outside the range of the training data" in summary["outside"]
+    assert "G2" in summary["extrapolations_by"]  # functions by what they are, not only by their number
+    assert summary["outside"] in result.stderr
+    assert f"extrapolations    {summary['extrapolations']}, " in result.stdout
+
+
+def test_a_run_inside_is_not_blamed(folder: Path) -> None:
+    model_with_ranges(-100.0, 100.0)
+    result = run("model.pt", "water.xyz", *OPTIONS)
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["extrapolations"], summary["outside"]) == (0, None)
+    assert "extrapolations    0\n" in result.stdout
+
+
+@pytest.mark.parametrize(("total", "judged"), [(0, False), (20, False), (30, True)])
+def test_the_rule_is_a_hundredth_per_atom_and_step(total: int, judged: bool) -> None:
+    reader = ThermoReader()
+    for line in ("Step c_extrapolation[5] c_extrapolation[6]", "0 0 0", f"99 0 {total}"):
+        reader.feed(line)
+    found = extrapolation_verdict(Simulation(ensemble="nve"), water(3.0), reader)
+    assert found["extrapolations"] == total
+    assert (found["outside"] is not None) == judged
+    committee = extrapolation_verdict(
+        Simulation(ensemble="nve", committee=True, every=10), water(3.0), reader
+    )
+    assert committee["extrapolations_per_atom_step"] == pytest.approx(total / (10 * 24))
+
+
+def test_the_report_does_not_call_such_a_run_sound(tmp_path: Path) -> None:
+    report = SimpleNamespace(data=SimpleNamespace(simulations=[]))
+    summary = {
+        "unstable": None, "outside": "9 extrapolations", "density": 1.2, "density_error": None,
+        "not_settled": {"density": "its halves differ"},
+    }  # fmt: skip
+    page = _simulation(report, Simulation(), water(3.0), tmp_path, summary)
+    assert "cannot be trusted: 9 extrapolations" in page
+    assert "Not settled" in page
+    assert "±" not in page
+    assert report.data.simulations[0].outside == "9 extrapolations"
+    assert np.isclose(report.data.simulations[0].summary["density"], 1.2)
