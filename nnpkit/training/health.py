@@ -98,7 +98,7 @@ def _advice(too_sure: bool, noise_share: float, noise: str) -> str:
 def _settings(kind: str, noise: Noise | None, innovation: float | None) -> str:
     """The settings of the observation noise, with a value that would explain an `innovation`."""
     if noise is None:
-        return "the observation noise (a lower learning_rate)"
+        return "the observation noise (a lower learning_rate; noise_growth where R is the number of blocks)"
     if not kind:
         return "noise.energy and noise.force"
     sigma = getattr(noise, kind)

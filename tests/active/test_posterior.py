@@ -74,6 +74,13 @@ def test_frozen_weights_add_nothing(run) -> None:
     assert bool(frozen.any())
     assert not dense[frozen].any()
     assert bool((dense.diagonal()[~frozen] > 0.0).all())
+    nnpkit.train({**CONFIG, "output": "free", "start": {"run": "tuned", "covariance": True}})
+    free = load_posterior("free")
+    assert bool((free.filter.covariance.diagonal() > 0.0).all())
+    for name, value in after.model.named_parameters():
+        moved = dict(free.model.named_parameters())[name]
+        assert torch.equal(value, dict(before.model.named_parameters())[name]) == (".layers.0." in name)
+        assert not torch.equal(value, moved), name  # what was frozen learns again
     (known,) = after.of([structure])
     before.model = after.model  # the same weights, none of them known
     (unknown,) = before.of([structure])

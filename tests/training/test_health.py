@@ -139,7 +139,7 @@ def test_an_innovation_far_off_is_warned_of(config):
         ("_energy", [2.5e-3] * 5, 0.1, Noise(), 1, "lower initial_covariance or process_noise"),
         ("_energy", [2.5e-3] * 5, 0.9, Noise(), 0, None),  # normal in the first epoch
         ("_energy", [2.5e-3] * 5, 0.9, None, 3, None),  # R is a convention
-        ("_virial", [400.0] * 5, 0.9, None, 3, "raise the observation noise (a lower learning_rate)"),
+        ("_virial", [400.0] * 5, 0.9, None, 3, "raise the observation noise (a lower learning_rate; noise_growth"),
         ("_force", [1e9, 1.0, 1.0], 0.9, Noise(), 1, None),  # one outlier
         ("", [400.0] * 5, 0.9, Noise(), 1, "raise noise.energy and noise.force"),
         ("", [], 0.9, Noise(), 1, None),

@@ -186,3 +186,16 @@ def test_another_measure_may_choose_the_best_epoch(config: Path, monkeypatch: py
 
     monkeypatch.setattr(run, "Trainer", Backwards)
     assert train(config, "training.epochs=2", "training.optimizer={kind: adam}")["best_epoch"] == 2
+
+
+def test_frozen_weights_are_not_drawn() -> None:
+    """The term of a ridge is of the active weights, and its draws are of them alone."""
+    line, strength = Line(), 0.3
+    update = KalmanUpdate(KalmanOptimizer(14, KalmanSettings()), line, Ridge(strength, line.parameters, 7))
+    active = torch.ones(14, dtype=torch.bool)
+    active[:9] = False  # three weights and both biases are left
+    update.freeze(active)
+    empty = Measurement(*(torch.zeros(shape, dtype=torch.float64) for shape in ((0,), (0, 14), (0,))))
+    _, jacobian, noise = update.ridge.observed(empty)
+    assert sorted(jacobian.argmax(1).tolist()) == [9, 10, 11]
+    assert noise.tolist() == pytest.approx([1.0 / strength] * 3)  # all are drawn: each has the whole term
