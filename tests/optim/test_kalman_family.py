@@ -78,6 +78,8 @@ def test_one_joint_measurement_is_one_matrix_over_all_blocks():
         assert np.allclose(optimizer.covariance.dense().numpy(), P, rtol=1e-12, atol=1e-13)
         A = np.linalg.inv(H @ before @ H.T + np.diag(noise))
         assert report.innovation == pytest.approx(residual @ A @ residual / m, rel=1e-12)
+        share = (noise / np.diag(H @ before @ H.T + np.diag(noise))).mean()
+        assert report.noise_share == pytest.approx(share, rel=1e-12)
         assert report.gain == pytest.approx(np.linalg.norm(K), rel=1e-12)
         assert report.step == pytest.approx(np.linalg.norm(w), rel=1e-12)
     health = optimizer.health()
@@ -294,6 +296,8 @@ def test_restart_is_bit_identical_between_two_folds(dtype):
     state = first.state_dict()
     assert 0 < len(state["pending.0"]) < settings.lazy_rank
     second.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
+    assert (second.drift, second._variance) == (first.drift, first._variance)
+    assert math.isfinite(second._variance) == (dtype == "float32")  # a window of the drift is open
     assert all(torch.equal(a, b) for a, b in zip(run(second, range(70, 120)), expected[70:], strict=True))
     assert second.health() == whole.health()
 
@@ -343,6 +347,13 @@ def test_what_is_not_finite_is_said():
     ):
         with pytest.raises(InputError, match="not finite"):
             KalmanOptimizer(3, KalmanSettings()).step(broken)
+
+
+def test_negative_noise_is_refused():
+    measurement = random_measurement(np.random.default_rng(0), 2, 3)
+    broken = measurement._replace(noise=torch.tensor([1.0, -0.5], dtype=torch.float64))
+    with pytest.raises(InputError, match=r"observation noise has a variance of -0\.5"):
+        KalmanOptimizer(3, KalmanSettings()).step(broken)
 
 
 def test_too_large_is_refused():
