@@ -48,8 +48,8 @@ quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on 
 	rm -rf quickstart
 	nnpkit train examples/water/quickstart.yaml output=quickstart
 	nnpkit evaluate quickstart/model.pt examples/water/test.xyz.xz --json quickstart/evaluation.json
-	nnpkit md quickstart/model.pt examples/water/test.xyz.xz@0 --replicate 2 2 1 --ensemble npt --temperature 300 --pressure 1 \
-	    --timestep 0.5 --steps 3000 --ranks 2 -o quickstart/npt
+	nnpkit md quickstart/model.pt examples/water/test.xyz.xz@12 --ensemble npt --temperature 300 --pressure 1 \
+	    --pdamp 250 --timestep 0.5 --steps 12000 --ranks 2 -o quickstart/npt
 	@printf '%s\n' '' 'Done. Look at' \
 	    '  quickstart/summary.json, lcurve.txt   errors and learning curve of the training' \
 	    '  quickstart/evaluation.json            errors on trajectories that the training never saw' \
