@@ -223,6 +223,6 @@ def _take_constraints(atoms: Atoms, info: dict[str, Any], arrays: dict[str, np.n
             others.append(kind)
     if fixed.any():
         whole = bool((fixed.all(axis=1) == fixed.any(axis=1)).all())
-        arrays["move_mask"] = ~fixed.all(axis=1) if whole else ~fixed
+        arrays["move_mask"] = np.logical_not(fixed[:, 0] if whole else fixed)
     if others:
         info["constraints"] = " ".join(others)
