@@ -159,8 +159,8 @@ class Loop:
         labels = [
             self.labeller.files.read(self.labeller.settings, key) for key, s in states.items() if s == "done"
         ]
-        train, test = write_first_data(project, [s for s in labels if s is not None])
-        return {"train": train, "test": test}
+        train, validation = write_first_data(project, [s for s in labels if s is not None])
+        return {"train": train, "validation": validation, "test": len(project.test)}
 
     def _train(self, number: int) -> dict[str, Any]:
         """Train a committee on all labels; if none is new, the one before remains."""
@@ -181,7 +181,7 @@ class Loop:
             )
         model = self.folders.model(number)
         summary = json.loads((model / "summary.json").read_text(encoding="utf-8"))
-        judged = summary.get("test") or summary.get("train")
+        judged = summary.get("validation") or summary.get("train")
         errors = {key: judged[key] for key in ("energy_rmse", "force_rmse", "stress_rmse")}
         errors |= {"spearman": summary["disagreement"]["spearman_atoms"]}
         self.store.record(
@@ -319,6 +319,8 @@ class Loop:
         }
         for s in read_all(self.folders.data_before(number)[1]):
             found[structure_sha256(s, labels=False)] = "it is in the validation data"
+        for s in self.project.test:
+            found[structure_sha256(s, labels=False)] = "it is in the test data"
         for earlier in range(number):
             path = self.folders.round(earlier) / "selected.xyz"
             for s in read_all([path]) if path.exists() else ():
@@ -337,10 +339,10 @@ class Loop:
             label = self.labeller.files.read(self.labeller.settings, key) if state == "done" else None
             if label is not None:
                 labels[key] = label
-        train, test = write_new_data(self.project, number, labels) if labels else (0, 0)
+        train, validation = write_new_data(self.project, number, labels) if labels else (0, 0)
         return {
             "done": len(labels), "quarantined": sum(s == "quarantined" for s in states.values()), "train": train,
-            "validation": test,
+            "validation": validation,
         }  # fmt: skip
 
     def _label_structures(self, number: int, name: str, structures: list[Structure]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from nnpkit.active.executor import Execution
 from nnpkit.active.exploration import Exploration
 from nnpkit.active.labeller import Labelling
 from nnpkit.active.selection import Selection
-from nnpkit.data.dataset import split
 from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
+from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
 
@@ -53,8 +53,10 @@ class Project:
     seed : int
     training : mapping
         The complete configuration of `nnpkit train`, JSON-able; its data are replaced in every round.
-    train, test : list of Structure
-        First labelled data; without `test` a part of `train` is set aside.
+    train, validation : list of Structure
+        First labelled data; without `validation` a part of `train` is set aside.
+    test : list of Structure
+        On which the committee of every round is tested; they decide nothing.
     unlabelled : list of Structure
         Labelled before anything else.
     starts : list of Structure or None
@@ -75,7 +77,8 @@ class Project:
     training: Mapping[str, Any]
     labelling: Labelling
     train: Sequence[Structure] = ()
-    test: Sequence[Structure] | None = None
+    validation: Sequence[Structure] = ()
+    test: Sequence[Structure] = ()
     unlabelled: Sequence[Structure] = ()
     starts: Sequence[Structure] | None = None
     exploration: Exploration = field(default_factory=Exploration)
@@ -110,11 +113,15 @@ class Folders:
 
     def new_data(self, number: int) -> tuple[Path, Path]:
         """Files with the training and validation structures labelled in a round."""
-        return self.round(number) / "new-train.xyz", self.round(number) / "new-test.xyz"
+        return self.round(number) / "new-train.xyz", self.round(number) / "new-validation.xyz"
 
     def first_data(self) -> tuple[Path, Path]:
         """Files with the first training and validation structures."""
-        return self.root / "data" / "train.xyz", self.root / "data" / "test.xyz"
+        return self.root / "data" / "train.xyz", self.root / "data" / "validation.xyz"
+
+    def test_data(self) -> Path:
+        """File with the test structures."""
+        return self.root / "data" / "test.xyz"
 
     def data_before(self, number: int) -> tuple[list[Path], list[Path]]:
         """Existing files with training and validation structures known before a round."""
@@ -123,16 +130,24 @@ class Folders:
 
 
 def write_first_data(project: Project, labelled: Sequence[Structure]) -> tuple[int, int]:
-    """Write the first training and validation set; their sizes. `labelled` are the first labels of the project."""
-    train, test = [*project.train, *labelled], list(project.test or ())
-    if not test:
-        fraction = project.training["data"]["test_fraction"] or 0.1
-        train, test = split(train, fraction, project.seed)
-    for path, part in zip(Folders(project.folder).first_data(), (train, test), strict=True):
+    """Write the first training and validation set; their sizes. `labelled` are the first labels of the project.
+
+    Test structures, if there are any, get a file of their own.
+    """
+    train, validation = [*project.train, *labelled], list(project.validation)
+    if not validation:
+        data = project.training["data"]
+        rule = SplitRule(data["split"], data["group"], data["validation_fraction"] or 0.1, 0.0)
+        division = divide(train, rule, project.seed)
+        validation = [train[i] for i in division.validation]
+        train = [train[i] for i in division.train]
+    folders = Folders(project.folder)
+    files = (*folders.first_data(), folders.test_data())
+    for path, part in zip(files, (train, validation, project.test), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         if part:
             write_extxyz(path, [_bare(s) for s in part])
-    return len(train), len(test)
+    return len(train), len(validation)
 
 
 def _bare(structure: Structure) -> Structure:
@@ -145,16 +160,16 @@ def write_new_data(project: Project, number: int, labels: Mapping[str, Structure
     Which part a structure belongs to follows from its key alone.
     """
     train: list[Structure] = []
-    test: list[Structure] = []
+    validation: list[Structure] = []
     for key in sorted(labels):
         chosen = int(key[:12], 16) / 16**12 < project.validation_fraction
-        (test if chosen else train).append(_bare(labels[key]))
+        (validation if chosen else train).append(_bare(labels[key]))
     if not train:
-        train, test = test, []
-    for path, part in zip(Folders(project.folder).new_data(number), (train, test), strict=True):
+        train, validation = validation, []
+    for path, part in zip(Folders(project.folder).new_data(number), (train, validation), strict=True):
         if part:
             write_extxyz(path, part)
-    return len(train), len(test)
+    return len(train), len(validation)
 
 
 def read_all(paths: Sequence[Path]) -> list[Structure]:
@@ -165,12 +180,15 @@ def read_all(paths: Sequence[Path]) -> list[Structure]:
 def training_yaml(project: Project, number: int, warm: Path | None) -> Path:
     """Write the YAML of a round's training; its path."""
     folders = Folders(project.folder)
-    train, test = folders.data_before(number)
+    train, validation = folders.data_before(number)
+    test = [p for p in [folders.test_data()] if p.exists()]
     config = {**project.training}
     config["output"] = "model"
     config["data"] = {
         **{key: config["data"][key] for key in ("reference_energies", "suspicious") if key in config["data"]},
-        "train": [str(p.absolute()) for p in train], "test": [str(p.absolute()) for p in test] or None,
+        "train": [str(p.absolute()) for p in train],
+        "validation": [str(p.absolute()) for p in validation] or None,
+        "test": [str(p.absolute()) for p in test] or None, "test_fraction": 0.0,
     }  # fmt: skip
     config["committee"] = {
         **(config.get("committee") or {"members": 4}),

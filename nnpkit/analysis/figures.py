@@ -45,7 +45,8 @@ def parity_figure(
     Parameters
     ----------
     parts : mapping
-        For ``train`` and ``test``: predictions and labels, of any equal shapes; NaN where there is no label.
+        For ``train``, ``validation`` and ``test``: predictions and labels, of any equal shapes; NaN where there is no
+        label.
     quantity, unit : str
         For the axes.
     scale : float
@@ -93,7 +94,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> bytes | None:
     Parameters
     ----------
     curves : sequence of mappings
-        Lines of ``metrics.jsonl``: ``epoch``, and for ``train`` and ``test`` the errors of
+        Lines of ``metrics.jsonl``: ``epoch``, and for ``train`` and ``validation`` the errors of
         `nnpkit.training.metrics.METRICS`.
     """
     kinds = (
@@ -103,7 +104,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> bytes | None:
     )
     series: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in curves:
-        for part in ("train", "test"):
+        for part in ("train", "validation"):
             for key, _, scale in kinds:
                 value = (line.get(part) or {}).get(key)
                 if value is not None:

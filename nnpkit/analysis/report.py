@@ -39,7 +39,7 @@ class RunContents:
     model : LoadedModel or None
         Potential or committee; None if there is none yet.
     splits : dict
-        Labelled structures: ``train`` and perhaps ``test``; empty if they cannot be read any more.
+        Labelled structures: ``train`` and perhaps ``validation`` and ``test``; empty if they cannot be read any more.
     settings : mapping
         The YAML of the run.
     statistics : mapping
@@ -116,7 +116,9 @@ class Report:
     @property
     def judge(self) -> str:
         """Part of the data by which the potential is judged."""
-        return "test" if "test" in self.predictions else "train"
+        return next(
+            part for part in ("test", "validation", "train") if part in self.predictions or part == "train"
+        )
 
 
 def write_report(
@@ -166,7 +168,12 @@ def write_report(
                 report.predictions[part] = predict_all(run.model, structures)
     if run.splits and not run.splits.get("test"):
         report.note(
-            "There is no test set: errors are those of the training data, which the potential has seen."
+            "There is no test set: "
+            + (
+                "errors are those of the validation data, which chose the best epoch."
+                if run.splits.get("validation")
+                else "errors are those of the training data, which the potential has seen."
+            )
         )
     steps: list[tuple[str, Callable[[Report], None]]] = [
         ("model", _model_card), ("data", _data_card), ("curves", _curves), *report_errors.SECTIONS,

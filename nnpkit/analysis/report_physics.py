@@ -38,7 +38,7 @@ def _start(report: Report) -> Structure | None:
     if report.options.md_start is not None:
         return report.options.md_start
     assert report.run.model is not None
-    for part in ("test", "train"):
+    for part in ("test", "validation", "train"):
         for s in reversed(list(report.run.splits.get(part, ()))):
             if s.pbc.all() and set(s.symbols) >= set(report.run.model.elements):
                 return s

@@ -58,7 +58,7 @@ class Outlier(_Part):
     """A structure with one of the largest errors."""
 
     structure: str
-    part: str = Field(description="train or test.")
+    part: str = Field(description="train, validation or test.")
     error: float = Field(description="eV/atom, or of the worst atom in eV/Å.")
     ratio: float = Field(description="To the root mean square of its part.")
     atom: int | None = Field(description="Index of the worst atom; null for energies.")

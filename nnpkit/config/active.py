@@ -153,6 +153,12 @@ def make_project(config: ActiveConfig) -> Project:
             "active learning explores with LAMMPS and committees, which have no baseline", where="data.baseline",
             hint="train without, or run the steps by hand",
         )  # fmt: skip
+    if data.folds is not None:
+        raise InputError(
+            "active learning trains on all labels, without cross-validation",
+            where="data.folds",
+            hint="leave it out",
+        )
     arguments: dict[str, Any] = {
         "format": None if data.format == "auto" else data.format,
         "units": None if data.units == "auto" else data.units,
@@ -171,13 +177,15 @@ def make_project(config: ActiveConfig) -> Project:
     exploration, selection = config.exploration, config.selection
     names = ("engine", "timestep", "every", "interval", "max_frames", "min_distance", "max_force", "ranks")
     text = None if exploration.input is None else Path(exploration.input).read_text(encoding="utf-8")
-    test = load_dataset(data.test, **arguments) if data.test else None
+    validation = load_dataset(data.validation, **arguments) if data.validation else []
+    test = load_dataset(data.test, **arguments) if data.test else []
     return Project(
         folder=Path(config.output).absolute(),
         seed=config.seed,
         training={**training.model_dump(mode="json"), "start": _start(training)},
         labelling=make_labelling(config.reference),
         train=labelled,
+        validation=validation,
         test=test,
         unlabelled=unlabelled,
         starts=load_dataset(exploration.starts) if exploration.starts else None,
@@ -200,7 +208,9 @@ def make_project(config: ActiveConfig) -> Project:
         warm_epochs=config.warm_epochs,
         validation_fraction=config.validation_fraction,
         grow=exploration.grow,
-        identity=_identity(config, training, {"known": known, "test": test or [], "first": unlabelled}),
+        identity=_identity(
+            config, training, {"known": known, "validation": validation, "test": test, "first": unlabelled}
+        ),
     )
 
 
@@ -231,7 +241,7 @@ def _identity(
     """What the project is, JSON-able and without paths: the same in a folder of another name."""
     identity = config.model_dump(mode="json", exclude={"output", "structures"})
     identity["training"] = training.model_dump(mode="json", exclude={"output"})
-    identity["training"]["data"] |= {"train": None, "test": None}
+    identity["training"]["data"] |= {"train": None, "validation": None, "test": None}
     identity["data"] = {name: [len(part), data_sha256(part)] for name, part in data.items()}
     for section, name in (("exploration", "input"), ("reference", "template")):
         if path := identity[section].get(name):

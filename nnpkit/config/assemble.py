@@ -16,12 +16,9 @@ from nnpkit.config.schema_schedules import FullSchedule as FullSettings
 from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
+from nnpkit.config.sets import read_sets, require_trained_elements
 from nnpkit.data.checks import Finding, find_suspicious
-from nnpkit.data.dataset import (
-    elements_of,
-    load_dataset,
-    split,
-)  # fmt: skip
+from nnpkit.data.dataset import elements_of
 from nnpkit.data.statistics import data_statistics
 from nnpkit.data.structure import Structure
 from nnpkit.data.taylor import TaylorRules, taylor_structures
@@ -55,7 +52,6 @@ __all__ = [
     "make_schedule",
     "make_splits",
     "make_update",
-    "read_splits",
 ]
 
 _GROUP_ATOMS = 6
@@ -65,7 +61,7 @@ _GROUP_ATOMS = 6
 class LoadedData:
     """Structures of a training and what is known about them."""
 
-    splits: dict[str, list[Structure]]  # train and perhaps test
+    splits: dict[str, list[Structure]]  # train and perhaps validation and test
     elements: list[str]
     statistics: dict[str, dict[str, Any]]  # of each split
     findings: list[Finding]
@@ -73,11 +69,17 @@ class LoadedData:
     additional: list[Structure] = field(default_factory=list)  # of which only the energy is learnt
     parents: list[int] = field(default_factory=list)  # index of the training structure of each of these
     baseline: Any = None  # what the labels are less of, see `nnpkit.deploy.baseline`
+    rule: dict[str, Any] = field(default_factory=dict)  # how the sets came about, see `nnpkit.config.sets`
 
     @property
     def train(self) -> list[Structure]:
         """Training structures."""
         return self.splits["train"]
+
+    @property
+    def watched(self) -> dict[str, list[Structure]]:
+        """What a training sees: all but the test structures."""
+        return {name: part for name, part in self.splits.items() if name != "test"}
 
     @property
     def learnt(self) -> list[Structure]:
@@ -90,28 +92,6 @@ class LoadedData:
         return {pair: d["distance"] for pair, d in self.statistics["train"]["min_distance"].items()}
 
 
-def read_splits(config: Config) -> dict[str, list[Structure]]:
-    """Structures of each part of the data, ``train`` and perhaps ``test``, as the files have them.
-
-    Raises
-    ------
-    InputError
-        For files that cannot be read.
-    """
-    data = config.data
-    arguments: dict[str, Any] = {
-        "format": None if data.format == "auto" else data.format,
-        "units": None if data.units == "auto" else data.units,
-        "frames": data.frames,
-        "keys": data.labels or None,
-    }
-    everything = load_dataset(data.train, **arguments)
-    if data.test is not None:
-        return {"train": everything, "test": load_dataset(data.test, **arguments)}
-    train, test = split(everything, data.test_fraction, config.seed)
-    return {"train": train, **({"test": test} if test else {})}
-
-
 def load_data(config: Config) -> LoadedData:
     """Read, split and look at the data.
 
@@ -120,8 +100,9 @@ def load_data(config: Config) -> LoadedData:
     InputError
         For anything that cannot be used, and for suspicious frames if the configuration says so.
     """
-    data, splits = config.data, read_splits(config)
-    baseline, notes = None, []
+    data, sets = config.data, read_sets(config)
+    splits, notes = sets.splits, sets.notes
+    baseline = None
     if data.baseline is not None:
         if config.committee is not None and data.baseline.kind == "model":
             raise InputError("a committee has no potential as its baseline", where="data.baseline")
@@ -130,7 +111,8 @@ def load_data(config: Config) -> LoadedData:
             splits[name], found = subtract(part, baseline)
             notes += [f"{name}: {note}" for note in found]
     structures = [structure for part in splits.values() for structure in part]
-    elements = config.model.elements or elements_of(structures)
+    require_trained_elements(splits)
+    elements = config.model.elements or elements_of(splits["train"])
     require_elements(structures, elements)
     findings = [] if data.suspicious == "ignore" else find_suspicious(structures, largest_cutoff(config))
     if findings and data.suspicious == "error":
@@ -141,7 +123,9 @@ def load_data(config: Config) -> LoadedData:
     if n_charged := sum(s.charges is not None for s in structures):
         notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
     statistics = {name: data_statistics(part) for name, part in splits.items()}
-    loaded = LoadedData(splits, list(elements), statistics, findings, notes, baseline=baseline)
+    loaded = LoadedData(
+        splits, list(elements), statistics, findings, notes, baseline=baseline, rule=sets.rule
+    )
     if isinstance(config.training.force_training, TaylorForces):
         _expand(loaded, config.training.force_training, config.seed)
     return loaded

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from nnpkit.config import run
+from nnpkit.config.advice import few_labels, few_updates, tested
 from nnpkit.config.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
 from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
@@ -31,7 +32,7 @@ from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import initialise
+from nnpkit.models.build import count_parameters, initialise
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import precondition
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
@@ -74,12 +75,15 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     model, report, warm = _base_model(config, data)
     memory = run._memory(members[0], model, data)
     schedule = make_schedule(members[0], parts[0][0].learnt)
-    advice = run.few_updates(members[0], run.planned(members[0], schedule, warm)[1])
+    advice = [
+        *data.notes, *few_updates(members[0], run.planned(members[0], schedule, warm)[1]),
+        *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
+    ]  # fmt: skip
     run._announce(
         console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
     )
     if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
-        shared = {name: Split(part, _NOTHING) for name, part in data.splits.items()}
+        shared = {name: Split(part, _NOTHING) for name, part in data.watched.items()}
     else:
         shared = run._prepare(model, data, memory["budget"], console)
     if not resume or overwrite:
@@ -118,12 +122,12 @@ def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedDat
     if kind == "bootstrap":
         indices = np.sort(random.integers(0, n, n))
     elif kind == "splits":
-        left_out = max(1, round((config.data.test_fraction or 0.1) * n))
+        left_out = max(1, round((config.data.validation_fraction or 0.1) * n))
         indices = np.sort(random.permutation(n)[: max(1, n - left_out)])
     train = [data.train[i] for i in indices]
     used = [k for k, parent in enumerate(data.parents) if parent in set(indices.tolist())]
-    own = replace(
-        data, splits={**data.splits, "train": train}, additional=[data.additional[k] for k in used],
+    own = replace(  # the test structures are for the committee, not for its members
+        data, splits={**data.watched, "train": train}, additional=[data.additional[k] for k in used],
         parents=[data.parents[k] for k in used],
     )  # fmt: skip
     return own, [*(int(i) for i in indices), *(n + k for k in used)]
@@ -179,7 +183,7 @@ class _Member:
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
         if not all(isinstance(split.store, FrameStore) for split in shared.values()):
-            return make_splits(model, self.data.splits, budget, additional=self.data.additional)
+            return make_splits(model, self.data.watched, budget, additional=self.data.additional)
         views = {}
         for name, split in shared.items():
             store = copy.copy(split.store)
@@ -315,17 +319,17 @@ def _finish(
     models = [m.atomic_model() for m in loaded]
     frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
     export_committee(models, [m.metadata for m in loaded], root.path / "committee.pt", frame)
-    judge = "test" if "test" in shared else "train"
-    split = shared[judge]
+    judge = "validation" if "validation" in shared else "train"
+    split, test = shared[judge], data.splits.get("test")
     report, arrays = validation_report(models, split.structures, split.store)
     partial = root.path / ".validation.npz.part"
     with open(partial, "wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     partial.replace(root.path / "validation.npz")
     summary = {
-        judge: report.pop("errors"), "disagreement": report, "members": len(models), "ended": ended,
-        "seconds": round(time.monotonic() - began, 3), "seed": config.seed, "versions": run.versions(),
-        "n_train": len(data.train),
+        judge: report.pop("errors"), "test": validation_report(models, test, None)[0]["errors"] if test else None,
+        "disagreement": report, "members": len(models), "ended": ended, "seconds": round(time.monotonic() - began, 3),
+        "seed": config.seed, "versions": run.versions(), "n_train": len(data.train),
     }  # fmt: skip
     root.write_json("summary.json", summary)
     errors = summary[judge]
@@ -335,6 +339,7 @@ def _finish(
         f"force disagreement and error {_shown(report['spearman_atoms'])}: {root.path / 'committee.pt'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    console.print(tested(summary["test"]), highlight=False, soft_wrap=True)
     return summary
 
 

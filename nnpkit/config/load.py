@@ -112,6 +112,9 @@ def _resolve_paths(config: Config, document: Document) -> None:
         return str(full)
 
     config.data.train = [resolved(p, ("data", "train", n)) for n, p in enumerate(config.data.train)]
+    if config.data.validation is not None:
+        named = enumerate(config.data.validation)
+        config.data.validation = [resolved(p, ("data", "validation", n)) for n, p in named]
     if config.data.test is not None:
         config.data.test = [resolved(p, ("data", "test", n)) for n, p in enumerate(config.data.test)]
     functions = config.model.descriptor.functions if isinstance(config.model, AcsfModel) else None

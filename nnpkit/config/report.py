@@ -12,10 +12,10 @@ from rich.console import Console
 
 from nnpkit.analysis.report import Options, RunContents, write_report
 from nnpkit.analysis.report_schema import ReportData, Status
-from nnpkit.config.assemble import read_splits
 from nnpkit.config.load import load_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_report import ReportSettings
+from nnpkit.config.sets import read_splits
 from nnpkit.data.dataset import data_sha256
 from nnpkit.data.statistics import data_statistics
 from nnpkit.deploy.load import LoadedModel, load

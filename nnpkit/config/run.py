@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nnpkit import __version__
+from nnpkit.config.advice import few_labels, few_updates, overfitting, tested, untrained
 from nnpkit.config.assemble import (
     LoadedData,
     connect,
@@ -26,6 +27,7 @@ from nnpkit.config.models import make_model
 from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
+from nnpkit.config.sets import PARTS
 from nnpkit.config.warm import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
@@ -47,11 +49,11 @@ from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_b
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
 from nnpkit.training.schedules import Schedule
-from nnpkit.training.trainer import Split, Trainer, TrainerSettings
+from nnpkit.training.trainer import Split, Trainer, TrainerSettings, deciding
+from nnpkit.training.uncertainty import validation_report
 
 __all__ = ["run_training"]
 
-_FEW_UPDATES = 1000
 _BUDGET = 1_200_000_000  # bytes for derivatives that a kernel computes nearly as fast as they are read
 
 
@@ -115,7 +117,10 @@ def run_training(
     warm = beginning.warm if checkpoint is None else bool(checkpoint.state["progress"].get("warm"))
     epochs, n_updates = planned(config, schedule, warm)
     memory = _memory(config, model, data)
-    notes = [*report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates)]
+    notes = [
+        *report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates),
+        *few_labels(config, data.learnt, count_parameters(model)),
+    ]  # fmt: skip
     _announce(console, model, notes, memory)
     splits = _prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
@@ -143,13 +148,13 @@ def run_training(
 
 def _require_judge(config: Config, data: LoadedData) -> None:
     """Refuse to start if no label says which epoch is the best; see `nnpkit.training.trainer.monitored`."""
-    monitor, judge = config.training.monitor, "test" if "test" in data.splits else "train"
-    labels = data.statistics[judge]["labels"]
+    monitor, judge = config.training.monitor, "validation" if "validation" in data.splits else "train"
     needed = {"energy_rmse": ["energy"], "force_rmse": ["forces"]}.get(monitor, ["energy", "forces"])
-    if not any(labels[name] for name in needed):
+    if not any(f"{name.rstrip('s')}_rmse" in deciding(data.splits[judge]) for name in needed):
         raise InputError(
             f"no {judge} structure has {' or '.join(needed)}", where=f"training.monitor: {monitor}",
-            hint="the best epoch is chosen by these labels: give data that have them, or another monitor",
+            hint="the best epoch is chosen by these labels, and forces that are all zero do not count: give data that "
+            "have them, or another monitor",
         )  # fmt: skip
 
 
@@ -164,17 +169,6 @@ def planned(config: Config, schedule: Schedule, warm: bool) -> tuple[int, int]:
         updates += schedule.epoch_length(epochs)
         epochs += 1
     return epochs, updates
-
-
-def few_updates(config: Config, n_updates: int) -> list[str]:
-    """A line of advice if a Kalman filter is to find its way from scratch in too few steps."""
-    from_scratch = isinstance(config.training.optimizer, Ekf) and config.start is None
-    if not from_scratch or n_updates >= _FEW_UPDATES:
-        return []
-    return [
-        f"{n_updates} updates of the weights are few for a Kalman filter: training.min_updates={2 * _FEW_UPDATES} asks "
-        "for more epochs, and with few structures training.ridge=0.1 keeps the potential smooth between them"
-    ]
 
 
 def _settings(config: Config, epochs: int, warm: bool) -> TrainerSettings:
@@ -250,7 +244,7 @@ def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, i
     InputError
         If the covariance of the Kalman filter does not fit into the memory.
     """
-    structures = [s for part in data.splits.values() for s in part]
+    structures = [s for part in data.watched.values() for s in part]
     optimizer, free, covariance = config.training.optimizer, available_memory(), 0
     if isinstance(optimizer, Ekf):
         covariance = require_memory(covariance_partition(optimizer, model), free, optimizer.dtype)
@@ -300,9 +294,9 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
 
 def _prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
     """Structures with all that does not change in training; the first set has the first call on the memory."""
-    total = sum(map(len, data.splits.values())) + len(data.additional)
+    total = sum(map(len, data.watched.values())) + len(data.additional)
     with Progress("preparing structures", total, console) as bar:
-        return make_splits(model, data.splits, budget, bar.advance, data.additional)
+        return make_splits(model, data.watched, budget, bar.advance, data.additional)
 
 
 def _data_report(
@@ -310,7 +304,7 @@ def _data_report(
 ) -> dict[str, Any]:
     """Content of ``data.json``."""
     return {
-        "files": {"train": config.data.train, "test": config.data.test},
+        "files": {name: getattr(config.data, name) for name in PARTS},
         "elements": data.elements,
         "sha256": {name: data_sha256(part) for name, part in data.splits.items()},
         "statistics": data.statistics,
@@ -322,46 +316,61 @@ def _data_report(
             "functions": [str(SymmetryFunction(**f)) for f in model.spec.get("functions", ())],
         },
         "memory": dict(memory),
+        "rule": data.rule,
         "split": {name: [s.name for s in part] for name, part in data.splits.items()},
     }
 
 
 def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> dict[str, Any]:
-    """Write ``model.pt`` of the best epoch and ``summary.json``; the summary."""
+    """Write ``model.pt`` of the best epoch and ``summary.json``; the summary.
+
+    Here, and nowhere else, the potential sees the test structures.
+    """
     state, folder, console = trainer.state, trainer.folder, trainer.console
-    trainer.model.load_state_dict(trainer.best)
+    last, weights = trainer.interrupted, trainer.best
+    errors = state.errors
+    if last is not None:
+        errors, weights = last
+    trainer.model.load_state_dict(weights)
+    if isinstance(trainer.model.descriptor, DeepDescriptor):  # its features changed in training
+        statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
+        trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
+    test = data.splits.get("test")
     summary: dict[str, Any] = {
-        **state.errors,
+        **errors,
+        "test": validation_report([trainer.model], test, None)[0]["errors"] if test else None,
         "seconds": round(state.seconds, 3),
         "epochs": state.epoch,
         "updates": state.updates,
         "best_epoch": state.best_epoch,
+        "exported": "best epoch" if last is None else "last update",
+        "untrained": last is None and state.best_epoch == 0,
         "ended": ended,
         "n_parameters": count_parameters(trainer.model),
         "seed": config.seed,
         "versions": versions(),
     }
+    summary["overfitting"], overfits = overfitting(config, summary, data.learnt)
     metadata = {
         "data_sha256": data_sha256(data.train),
         "min_distance": data.min_distance,
-        "training": {
-            key: summary[key] for key in ("train", "test", "epochs", "best_epoch") if key in summary
-        },
-    }
-    if isinstance(trainer.model.descriptor, DeepDescriptor):  # its features changed in training
-        statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
-        trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
+        "training": {key: summary[key] for key in (*PARTS, "epochs", "best_epoch") if summary.get(key) is not None},
+    }  # fmt: skip
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
     baseline = None if data.baseline is None else data.baseline.spec
     model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
     export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None)
     folder.write_json("summary.json", summary)
-    console.print(
-        f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; the best epoch was "
-        f"{state.best_epoch}: {folder.path / 'model.pt'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    which = f"the best epoch was {state.best_epoch}" if last is None else "the last weights are the best"
+    lines = [
+        f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; {which}: {folder.path / 'model.pt'}"
+    ]
+    if test or not data.rule.get("frames", {}).get("test"):  # a committee is tested as a whole
+        lines.append(tested(summary["test"]))
+    warnings = [untrained(config, ended)] if summary["untrained"] else [overfits] if overfits else []
+    for line in [*lines, *(f"Warning: {words}" for words in warnings)]:
+        style = "yellow" if line.startswith("Warning") else None
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
     return summary
 
 

@@ -37,17 +37,42 @@ class Data(Section):
         description="Files or folders with training structures, one or a list; patterns such as "
         "`data/*.xyz` too.",
     )
+    validation: PathList | None = Field(
+        None,
+        description="Files with validation structures, which decide what the training decides: the best epoch, early "
+        "stopping, the calibration of a committee. Without them, a part of `train` is set aside.",
+    )
     test: PathList | None = Field(
-        None, description="Files with test structures. Without them, a random part of `train` is set aside."
+        None,
+        description="Files with test structures. They are looked at once, when the training has ended, and decide "
+        "nothing. Without them, a part of `train` is set aside.",
+    )
+    validation_fraction: Fraction = Field(
+        0.1,
+        description="Part of the structures in `train` that becomes the validation set when `validation` is not given. "
+        "With 0 the training errors decide.",
     )
     test_fraction: Fraction = Field(
         0.1,
-        description="Part of the structures in `train` that becomes the test set when `test` is not given.",
+        description="Part of the structures in `train` that becomes the test set when `test` is not given. With 0 "
+        "nothing is tested.",
+    )
+    split: Literal["auto", "random", "by_group", "sequential"] = Field(
+        "auto",
+        description="How sets are taken from `train`. `auto`: frames of a trajectory, recognised by their small steps, "
+        "stay together, or the trajectory is cut in sequence if it is longer than a set; the rest is random. `random`: "
+        "frame by frame. `by_group`: frames with the same value of `group` stay together. `sequential`: the first part "
+        "of all frames trains, then comes validation, the last part is tested on.",
+    )
+    group: str | None = Field(
+        None,
+        description="For `split: by_group`: a key of the frames, such as `config_type` or `trajectory`, or `file`.",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="Cross-validation instead of `test_fraction`: the structures of `train` are dealt into so many "
-        "parts at random, and one of them is the test set. `nnpkit train --folds` trains with each in turn.",
+        "parts, as `split` says, and one of them is the test set; the validation set is taken from the others. "
+        "`nnpkit train --folds` trains with each in turn.",
     )
     fold: Annotated[int, Field(ge=0)] = Field(0, description="Which part, counted from 0.")
     format: str = Field(
@@ -95,6 +120,23 @@ class Data(Section):
             raise ValueError(f"there is no fold {self.fold} of {self.folds or 'none'}: they count from 0")
         return self
 
+    @model_validator(mode="after")
+    def _sets_leave_something_to_train_on(self) -> Data:
+        validation = 0.0 if self.validation is not None else self.validation_fraction
+        test = 0.0 if self.test is not None or self.folds is not None else self.test_fraction
+        if validation + test >= 1.0:
+            raise ValueError(
+                f"validation_fraction {validation:g} and test_fraction {test:g} leave nothing to train on: their sum "
+                "must be less than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_have_a_key(self) -> Data:
+        if (self.split == "by_group") != (self.group is not None):
+            raise ValueError("split: by_group and group go together: give both or none")
+        return self
+
 
 class Config(Section):
     """Everything that defines a training run."""
@@ -102,7 +144,7 @@ class Config(Section):
     seed: int = Field(
         1,
         ge=0,
-        description="Seed of all random numbers: test set, initial weights, order of the training data.",
+        description="Seed of all random numbers: validation and test set, initial weights, order of the training data.",
     )
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")

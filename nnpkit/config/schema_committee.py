@@ -22,7 +22,7 @@ class Committee(Section):
     resample: Literal["seeds", "bootstrap", "splits"] = Field(
         "seeds",
         description="Training structures of each member: all (`seeds`), as many drawn with replacement "
-        "(`bootstrap`), or all but a random `data.test_fraction` (`splits`).",
+        "(`bootstrap`), or all but a random `data.validation_fraction` (`splits`).",
     )
     processes: PositiveInt | None = Field(
         None, description="Members trained at the same time; by default as many as there are cores."
@@ -36,7 +36,7 @@ class Start(Section):
     section `model` must be that of the earlier run; left out, it is. Where generated symmetry functions of the new
     data are others (shorter distances, features that did not vary before), weights cannot be carried over: the
     training begins from scratch and says so. The best epoch is one of the new ones, also if none is better on the
-    test set than the beginning.
+    validation set than the beginning.
     """
 
     run: str = Field(

@@ -40,7 +40,7 @@ class Weights(Section):
 
 
 class EarlyStopping(Section):
-    """Stop when the test error has not improved for some time."""
+    """Stop when the validation error has not improved for some time."""
 
     patience: PositiveInt = Field(
         10, description="Evaluations without improvement before the training stops."
@@ -98,7 +98,7 @@ class Training(Section):
     )
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
-        description="Test error that decides which epoch is the best and when to stop early; `energy_force` "
+        description="Validation error that decides which epoch is the best and when to stop early; `energy_force` "
         "is the geometric mean of energy and force error.",
     )
     early_stopping: EarlyStopping | None = Field(
@@ -106,7 +106,7 @@ class Training(Section):
     )
     checkpoint: Checkpoint = Field(Checkpoint(), description="Checkpoints.")
     evaluate_every: PositiveInt = Field(
-        1, description="Epochs between evaluations of training and test errors."
+        1, description="Epochs between evaluations of training and validation errors."
     )
     memory_budget_gb: Positive | None = Field(
         None,

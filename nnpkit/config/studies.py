@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from nnpkit.config.assemble import read_splits
 from nnpkit.config.load import load_config
 from nnpkit.config.run import run_training
 from nnpkit.config.schema import Config
+from nnpkit.config.sets import read_splits
 from nnpkit.data.formats_extxyz import write_extxyz
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
@@ -83,7 +83,7 @@ def learning_curve(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
-    """Train on growing parts of the training data, tested on the same test data.
+    """Train on growing parts of the training data, with the same validation and test data.
 
     Tokita and Behler, J. Chem. Phys. 159, 121501 (2023), Fig. 13. Smaller parts are contained in larger ones.
 
@@ -98,13 +98,15 @@ def learning_curve(
         raise InputError(f"fractions {list(fractions)}", expected="numbers above 0 and up to 1")
     base = load_config(config, overrides)
     splits = read_splits(base)
-    train, test = splits["train"], splits.get("test")
-    if not test:
+    train = splits["train"]
+    if "test" not in splits:
         raise InputError(
             "there is no test set", where="data.test_fraction", hint="a learning curve needs one"
         )
     folder = Path(output).absolute()
-    write_extxyz(folder / "data" / "test.xyz", test)
+    fixed = {name: folder / "data" / f"{name}.xyz" for name in ("validation", "test") if name in splits}
+    for name, path in fixed.items():
+        write_extxyz(path, splits[name])
     rows = []
     for seed in range(base.seed, base.seed + seeds):
         order = np.random.default_rng([seed, 7]).permutation(len(train))
@@ -116,8 +118,9 @@ def learning_curve(
             own = load_config(config, [*overrides, f"seed={seed}", f"output={folder / name}"])
             own.data = own.data.model_copy(
                 update={
-                    "train": [str(file)], "test": [str(folder / "data" / "test.xyz")], "format": "auto",
-                    "units": "auto", "frames": ":", "labels": {},
+                    "train": [str(file)], "validation": None, "validation_fraction": 0.0, "folds": None, "fold": 0,
+                    **{name: [str(path)] for name, path in fixed.items()}, "split": "auto", "group": None,
+                    "format": "auto", "units": "auto", "frames": ":", "labels": {},
                 }
             )  # fmt: skip
             rows.append({"fraction": fraction, "n_train": len(some), "seed": seed, **_train(own, console)})

@@ -1,4 +1,4 @@
-"""Data sets: loading several files, splitting, identity, reference energies of the elements."""
+"""Data sets: loading several files, identity, reference energies of the elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
 __all__ = [
-    "data_sha256", "elements_of", "fit_reference_energies", "load_dataset", "reference_energy_note", "split",
+    "data_sha256", "elements_of", "fit_reference_energies", "load_dataset", "reference_energy_note",
     "structure_sha256",
 ]  # fmt: skip
 
@@ -103,94 +103,6 @@ def data_sha256(structures: Sequence[Structure]) -> str:
     """Hash of the contents of a data set, whatever the order, names and formats of its files."""
     hashes = sorted(structure_sha256(structure) for structure in structures)
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def split(
-    structures: Sequence[Structure], test_fraction: float, seed: int
-) -> tuple[list[Structure], list[Structure]]:
-    """Divide structures into training and test set, reproducibly.
-
-    Every geometry gets a pseudo-random number from its content and the seed; the lowest ones are the test
-    set.  So the split does not depend on the order of files or frames, adding structures moves few of the
-    others, and copies of a geometry stay on one side.  Both lists keep the order of `structures`.
-
-    Parameters
-    ----------
-    structures : sequence of Structure
-        All of them.
-    test_fraction : float
-        Part of the structures that is tested on, 0 to 1 exclusive; rounded, at least one if not 0.
-    seed : int
-        Another seed, another split.
-
-    Raises
-    ------
-    InputError
-        If the fraction is out of range or leaves nothing to train on.
-    """
-    if not 0.0 <= test_fraction < 1.0:
-        raise InputError(
-            f"test fraction {test_fraction}", expected="a number from 0 up to, but not including, 1"
-        )
-    n_test = 0 if test_fraction == 0.0 else max(1, round(test_fraction * len(structures)))
-    copies = _shuffled_geometries(structures, seed)
-    test: set[int] = set()
-    for same in copies:
-        if len(test) + len(same) <= n_test:
-            test.update(same)
-    if len(test) == len(structures) or (n_test and not test):
-        raise InputError(
-            f"{len(structures)} structures cannot be split with test fraction {test_fraction}",
-            expected="at least two different geometries",
-        )
-    training = [structure for index, structure in enumerate(structures) if index not in test]
-    return training, [structures[index] for index in sorted(test)]
-
-
-def fold(
-    structures: Sequence[Structure], folds: int, number: int, seed: int
-) -> tuple[list[Structure], list[Structure]]:
-    """Training and test set of one fold of a cross-validation, reproducibly.
-
-    The geometries, ordered by the pseudo-random numbers of `split`, are dealt to the folds in turn. Every structure
-    is in the test set of one fold and in the training set of all others; copies of a geometry stay together.
-
-    Parameters
-    ----------
-    structures : sequence of Structure
-        All of them.
-    folds : int
-        Number of folds, two at least.
-    number : int
-        Which of them is tested on, counted from 0.
-    seed : int
-        Another seed, other folds.
-
-    Raises
-    ------
-    InputError
-        If there are fewer geometries than folds, or no fold of this number.
-    """
-    copies = _shuffled_geometries(structures, seed)
-    if not 0 <= number < folds:
-        raise InputError(f"fold {number} of {folds}", where="data.fold", expected=f"0 to {folds - 1}")
-    if not 2 <= folds <= len(copies):
-        raise InputError(
-            f"{len(copies)} different geometries cannot be divided into {folds} folds", where="data.folds",
-            expected=f"2 to {len(copies)}",
-        )  # fmt: skip
-    test = {index for same in copies[number::folds] for index in same}
-    training = [structure for index, structure in enumerate(structures) if index not in test]
-    return training, [structures[index] for index in sorted(test)]
-
-
-def _shuffled_geometries(structures: Sequence[Structure], seed: int) -> list[list[int]]:
-    """Indices of the structures of each geometry, in a random order that depends on seed and content alone."""
-    copies: dict[str, list[int]] = {}
-    for index, structure in enumerate(structures):
-        geometry = structure_sha256(structure, labels=False, state=False)
-        copies.setdefault(hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest(), []).append(index)
-    return [copies[key] for key in sorted(copies)]
 
 
 def _composition_matrix(structures: Sequence[Structure], elements: Sequence[str]) -> np.ndarray:

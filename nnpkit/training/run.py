@@ -110,7 +110,8 @@ class LearningCurve:
     def __init__(self, path: Path, splits: list[str], last_epoch: int | None = None) -> None:
         self.path, self.splits = path, splits
         columns = [f"{error[:-5]}_{split}" for error in self.ERRORS for split in splits]
-        self.names = "# epoch   updates   seconds" + "".join(f"{name:>14s}" for name in columns)
+        self.width = max(14, *(len(name) + 2 for name in columns))
+        self.names = "# epoch   updates   seconds" + "".join(f"{name:>{self.width}s}" for name in columns)
         head = [
             "# root mean squared errors: energy eV/atom, force eV/Å per component, stress GPa",
             self.names,
@@ -123,7 +124,7 @@ class LearningCurve:
         """Append the errors of an epoch; the line that was written."""
         values = [errors[split][error] for error in self.ERRORS for split in self.splits]
         line = f"{epoch:7d} {updates:9d} {seconds:9.1f}" + "".join(
-            f"{float('nan') if value is None else value:14.6e}" for value in values
+            f"{float('nan') if value is None else value:{self.width}.6e}" for value in values
         )
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -25,7 +25,20 @@ from nnpkit.training.schedules import Schedule
 from nnpkit.training.updates import Update
 from nnpkit.units import stress_from_virial
 
-__all__ = ["Predicts", "RunState", "Split", "Trainer", "TrainerSettings", "errors_of", "monitored"]
+__all__ = [
+    "Predicts",
+    "RunState",
+    "Split",
+    "Trainer",
+    "TrainerSettings",
+    "deciding",
+    "errors_of",
+    "monitored",
+]
+
+
+NO_FORCE = 1e-5
+"""eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
 
 
 class Predicts(Protocol):
@@ -124,7 +137,7 @@ class Trainer:
     schedule : Schedule
         Says which labels come next.
     splits : dict
-        ``train`` and, if there is one, ``test``.
+        ``train`` and, if there is one, ``validation``, which then chooses the best epoch.
     settings : TrainerSettings
         When to evaluate, save and stop.
     folder : RunFolder
@@ -155,10 +168,17 @@ class Trainer:
         self.identity, self.console = identity, console
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
+        self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
+        self.judge = "validation" if "validation" in splits else "train"
+        self.deciding = deciding(splits[self.judge].structures)
         self.initial = _weights(model)  # distances of the weights count from them
 
     def fit(self) -> str:
-        """Train; what ended it: ``epochs``, ``early stopping`` or the name of a signal."""
+        """Train; what ended it: ``epochs``, ``early stopping`` or the name of a signal.
+
+        After a signal, `interrupted` has the errors and the weights of the last update if they are better than those of
+        the best epoch. No checkpoint knows of it: a run that goes on is the same as one that was not interrupted.
+        """
         state, settings = self.state, self.settings
         resumed = bool(self.best)
         last_epoch = state.epoch if resumed else None
@@ -190,6 +210,8 @@ class Trainer:
                 improved = due and self._evaluate(report)
                 if improved or self._due(settings.checkpoint_every) or self._waited_enough():
                     self._save(0)
+            if stop:
+                self._judge_the_last()
         self.board.close()
         if self._waited_enough():
             return "early stopping"
@@ -247,10 +269,7 @@ class Trainer:
         self._record(report, errors)
         line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
         self.console.print(line, highlight=False, soft_wrap=True)
-        if self.score is None:
-            error = monitored(errors.get("test", errors["train"]), self.settings.monitor)
-        else:
-            error = self.score(self.model, errors)
+        error = self._error(errors)
         if not math.isfinite(error):
             raise InputError(
                 f"the training diverged in epoch {state.epoch}: the errors are not finite", where=str(self.folder.path),
@@ -265,6 +284,20 @@ class Trainer:
         state.best_error, state.best_epoch, state.errors = error, state.epoch, errors
         self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         return True
+
+    def _error(self, errors: Mapping[str, Mapping[str, Any]]) -> float:
+        """What makes one epoch better than another."""
+        if self.score is not None:
+            return self.score(self.model, errors)
+        return monitored(errors[self.judge], self.settings.monitor, self.deciding)
+
+    def _judge_the_last(self) -> None:
+        """Keep the weights of an interrupted training if they are better than those of its best epoch."""
+        order = sorted(self.splits, key=lambda name: name != self.judge) if self.score is None else []
+        errors = {name: errors_of(self.splits[name]) for name in order[:1] or self.splits}
+        if self._error(errors) < self.state.best_error:
+            errors = {n: errors.get(n) or errors_of(split) for n, split in self.splits.items()}
+            self.interrupted = errors, {n: t.detach().clone() for n, t in self.model.state_dict().items()}
 
     def _save(self, step: int) -> None:
         """Write a checkpoint, after `step` updates of the current epoch if not 0, and remove old ones."""
@@ -310,13 +343,26 @@ def errors_of(split: Split) -> dict[str, Any]:
     return sums.summary()
 
 
-def monitored(errors: Mapping[str, Any], monitor: str) -> float:
+def deciding(structures: Sequence[Structure]) -> set[str]:
+    """Which errors may choose the best epoch: ``energy_rmse``, ``force_rmse``.
+
+    Those of labels that the structures have. Forces that are zero by symmetry, as in a volume scan of a crystal, do not
+    count: any potential gets them right up to rounding, and the noise of that must not choose.
+    """
+    forces = [s.forces for s in structures if s.forces is not None]
+    size = math.sqrt(sum(float((f**2).sum()) for f in forces) / max(1, sum(f.size for f in forces)))
+    found = {"energy_rmse"} if any(s.energy is not None for s in structures) else set()
+    return found | ({"force_rmse"} if size > NO_FORCE else set())
+
+
+def monitored(errors: Mapping[str, Any], monitor: str, counting: Collection[str] | None = None) -> float:
     """The number that makes one epoch better than another.
 
     ``energy_rmse``, ``force_rmse``, or ``energy_force``: their geometric mean, for which halving either error
-    is worth the same whatever their units. A kind of label that the data lack does not count; without any
-    the result is not a number.
+    is worth the same whatever their units. A kind of label that the data lack, or that is not in `counting` (see
+    `deciding`), does not count; without any the result is not a number.
     """
     names = ("energy_rmse", "force_rmse") if monitor == "energy_force" else (monitor,)
-    values = [float(errors[name]) for name in names if errors[name] is not None]
+    counted = [n for n in names if errors[n] is not None and (counting is None or n in counting)]
+    values = [float(errors[name]) for name in counted]
     return math.prod(values) ** (1.0 / len(values)) if values else math.nan

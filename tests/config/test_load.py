@@ -162,7 +162,10 @@ def test_wrong_overrides(folder: Path, override: str, expected: str) -> None:
         ),
         ("", "train.yaml: holds no settings; expected a YAML mapping"),
         ("- 1\n- 2\n", "train.yaml: holds no settings"),
-        ("seed: 3\n", "train.yaml: the key data is missing; expected a mapping with the keys train, test"),
+        (
+            "seed: 3\n",
+            "train.yaml: the key data is missing; expected a mapping with the keys train, validation",
+        ),
         ("data: {test: a}\n", "train.yaml, line 1: the key data.train is missing; expected a list of text"),
         ("&a [*a]\n", "train.yaml: holds no settings"),
     ],

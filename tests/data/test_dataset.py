@@ -17,7 +17,6 @@ from nnpkit.data.dataset import (
     fit_reference_energies,
     load_dataset,
     reference_energy_note,
-    split,
     structure_sha256,
 )
 from nnpkit.data.formats import write
@@ -47,45 +46,6 @@ def test_several_files_and_patterns(tmp_path: Path) -> None:
 def test_file_with_brackets_in_its_name(tmp_path: Path) -> None:
     write(tmp_path / "a[1].xyz", [water()])
     assert len(load_dataset(tmp_path / "a[1].xyz")) == 1
-
-
-def test_split_is_reproducible_and_blind_to_order() -> None:
-    frames = emt_copper(n=40, rattle=0.1)
-    training, test = split(frames, 0.2, seed=3)
-    assert (len(training), len(test)) == (32, 8)
-    assert [s.name for s in training + test] != [s.name for s in frames]
-    shuffled = random.Random(0).sample(frames, k=len(frames))
-    other_training, other_test = split(shuffled, 0.2, seed=3)
-    assert {s.name for s in test} == {s.name for s in other_test}
-    assert [s.name for s in other_training] == [s.name for s in shuffled if s in other_training]  # order kept
-    assert {s.name for s in split(frames, 0.2, seed=4)[1]} != {s.name for s in test}
-
-
-def test_split_keeps_most_structures_where_they_are_when_some_are_added() -> None:
-    frames = emt_copper(n=40, rattle=0.1)
-    before = {s.name for s in split(frames[:36], 0.25, seed=0)[1]}
-    after = {s.name for s in split(frames, 0.25, seed=0)[1]}
-    assert len(before - after) <= 2
-
-
-def test_copies_stay_on_one_side() -> None:
-    frames = [s.replace(energy=float(k)) for s in emt_copper(n=10, rattle=0.1) for k in range(3)]
-    training, test = split(frames, 0.3, seed=1)
-    assert len(test) == 9
-    assert not {structure_sha256(s, labels=False) for s in training} & {
-        structure_sha256(s, labels=False) for s in test
-    }
-
-
-def test_split_at_its_limits() -> None:
-    frames = emt_copper(n=5, rattle=0.1)
-    assert split(frames, 0.0, seed=0) == (frames, [])
-    assert len(split(frames, 0.01, seed=0)[1]) == 1
-    with pytest.raises(InputError, match=r"test fraction 1.0; expected a number from 0"):
-        split(frames, 1.0, seed=0)
-    for few in (frames[:1], [frames[0]] * 3):
-        with pytest.raises(InputError, match="cannot be split"):
-            split(few, 0.5, seed=0)
 
 
 @settings(max_examples=30, deadline=None)

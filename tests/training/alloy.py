@@ -17,7 +17,8 @@ seed: 5
 output: run
 data:
   train: train.extxyz
-  test_fraction: 0.25
+  validation_fraction: 0.25
+  test_fraction: 0.0
 model:
   descriptor: {cutoff: 6.0, angular_cutoff: 5.0, zetas: [1, 4], radial: 3}
   network: {hidden: [4]}

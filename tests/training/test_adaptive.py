@@ -143,7 +143,7 @@ def test_training_counts_updates_by_kind_and_resumes(config: Path) -> None:
     assert counts[0] == {}
     assert set(counts[-1]) == {"energy", "force"}
     assert [sum(c.values()) for c in counts] == [line["updates"] for line in lines]
-    assert whole["test"]["force_rmse"] < 0.6 * lines[0]["test"]["force_rmse"]
+    assert whole["validation"]["force_rmse"] < 0.6 * lines[0]["validation"]["force_rmse"]
     train(config, ADAPTIVE, "training.epochs=1")
     assert train(config, ADAPTIVE, "training.epochs=3", resume=True) | {"seconds": 0} == whole | {
         "seconds": 0

@@ -113,7 +113,7 @@ def test_a_calculator_as_baseline_is_added_by_python(here) -> None:
     summary = json.loads(Path("with-lj/summary.json").read_text())
     assert cli("evaluate", "with-lj", "train.extxyz", "--json", "errors.json").exit_code == 0
     errors = json.loads(Path("errors.json").read_text())
-    parts = [summary[p]["force_rmse"] ** 2 * summary[p]["n_atoms"] for p in ("train", "test")]
+    parts = [summary[p]["force_rmse"] ** 2 * summary[p]["n_atoms"] for p in ("train", "validation", "test")]
     assert errors["force_rmse"] == pytest.approx(np.sqrt(sum(parts) / errors["n_atoms"]), rel=1e-6)
 
 

@@ -13,12 +13,13 @@ from alloy import CONFIG, make_training
 
 import nnpkit
 from nnpkit.config.load import load_config
-from nnpkit.data.dataset import split
 from nnpkit.data.formats import read, write
+from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.errors import InputError
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
 
-COMMITTEE = CONFIG.replace("epochs: 4", "epochs: 2") + "committee: {members: 3, resample: %s, processes: 2}\n"
+COMMITTEE = CONFIG.replace("epochs: 4", "epochs: 2").replace("test_fraction: 0.0", "test_fraction: 0.25")
+COMMITTEE += "committee: {members: 3, resample: %s, processes: 2}\n"
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +51,23 @@ def test_the_committee_is_its_members(trained) -> None:
     members = [nnpkit.load(folder / f"member-{m:02d}") for m in range(3)]
     committee = nnpkit.load(folder / "committee.pt")
     structures = read(config.parent / "train.extxyz")
-    _, test = split(structures, 0.25, 5)
+    division = divide(structures, SplitRule(validation=0.25, test=0.25), 5)
+    tested = [
+        np.mean([m.predict(structures[i]).forces for m in members], axis=0) - structures[i].forces
+        for i in division.test
+    ]
+    assert summary["test"]["force_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(tested))), rel=1e-9)
+    assert all(
+        json.loads((folder / f"member-{m:02d}" / "summary.json").read_text())["test"] is None
+        for m in range(3)
+    )
     errors, spreads = [], []
-    for structure in test:
+    for structure in [structures[i] for i in division.validation]:
         forces = np.array([m.predict(structure).forces for m in members])
         np.testing.assert_allclose(committee.predict(structure).forces, forces.mean(0), atol=1e-12)
         errors.append(forces.mean(0) - structure.forces)
         spreads.append(np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0)))
-    assert summary["test"]["force_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-9)
+    assert summary["validation"]["force_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-9)
     arrays = np.load(folder / "validation.npz")
     np.testing.assert_allclose(arrays["atom_force_std"], np.concatenate(spreads), atol=1e-10)
     np.testing.assert_allclose(arrays["force_std"], [s.max() for s in spreads], atol=1e-10)
@@ -68,11 +78,12 @@ def test_a_member_is_what_it_would_be_alone(trained) -> None:
     """Sharing prepared data between processes changes nothing."""
     config, _ = trained
     member = config.parent / "run" / "member-01"
-    for name, part in zip(("a", "b"), split(read("train.extxyz"), 0.25, 5), strict=True):
-        write(f"{name}.extxyz", part)  # the test set of the committee does not depend on the member's seed
-    nnpkit.train(
-        load_config(member / "config.yaml", ["output=alone", "data.train=a.extxyz", "data.test=b.extxyz"])
-    )
+    structures = read("train.extxyz")
+    division = divide(structures, SplitRule(validation=0.25, test=0.25), 5)
+    for name, part in (("a", division.train), ("b", division.validation)):
+        write(f"{name}.extxyz", [structures[i] for i in part])  # does not depend on the member's seed
+    files = ["data.train=a.extxyz", "data.validation=b.extxyz", "data.test_fraction=0"]
+    nnpkit.train(load_config(member / "config.yaml", ["output=alone", *files]))
     alone = weights(Path("alone"))
     torch.testing.assert_close(alone, weights(member), rtol=0, atol=1e-12)
 
@@ -93,7 +104,7 @@ def test_only_what_is_missing_is_trained_again(trained) -> None:
         nnpkit.train(config, ["seed=7"], resume=True)
 
 
-@pytest.mark.parametrize(("kind", "distinct"), [("bootstrap", None), ("splits", 7)])
+@pytest.mark.parametrize(("kind", "distinct"), [("bootstrap", None), ("splits", 4)])
 def test_members_see_different_data(tmp_path, kind, distinct) -> None:
     config = make_training(tmp_path, COMMITTEE % kind)
     nnpkit.train(config, ["training.epochs=0"])
@@ -114,7 +125,7 @@ def test_a_warm_start_goes_on_from_the_best_epoch(trained) -> None:
     nnpkit.train(config, ["start={run: run/member-00}", "committee=null", "output=one", "training.epochs=1"])
     best = json.loads(Path("run/member-00/summary.json").read_text())["best_epoch"]
     new = read_checkpoint(latest_checkpoint(Path("one"))).tensors["update"]
-    assert int(new["updates"]) == 9 * best + 9  # the covariance of the best epoch went on
+    assert int(new["updates"]) == 6 * best + 6  # the covariance of the best epoch went on
     assert json.loads(Path("one/summary.json").read_text())["best_epoch"] == 1  # never the beginning
     nnpkit.train(
         config,
@@ -125,7 +136,7 @@ def test_a_warm_start_goes_on_from_the_best_epoch(trained) -> None:
             "training.epochs=1",
         ],
     )
-    assert int(read_checkpoint(latest_checkpoint(Path("two"))).tensors["update"]["updates"]) == 9
+    assert int(read_checkpoint(latest_checkpoint(Path("two"))).tensors["update"]["updates"]) == 6
 
 
 def test_there_must_be_something_to_begin_with(trained) -> None:

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Current folder with a trained ``run``, its data ``train.extxyz`` and other data ``other.extxyz``."""
     before = Path.cwd()
     config = make_training(tmp_path_factory.mktemp("evaluate"))
-    overrides = ["data.test_fraction=0", "training.epochs=6"]
+    overrides = ["data.validation_fraction=0", "training.epochs=6"]
     run_training(load_config(config, overrides), console=Console(file=io.StringIO()))
     write_alloy(Path("other.extxyz"), 5, seed=8)
     yield config.parent

@@ -62,7 +62,7 @@ def test_taylor(config: Path, overrides: list[str]) -> None:
 
 
 def test_taylor_teaches_forces_that_energies_do_not(config: Path) -> None:
-    common = ["training.epochs=5", "training.evaluate_every=5", "data.test_fraction=0.0"]
+    common = ["training.epochs=5", "training.evaluate_every=5", "data.validation_fraction=0.0"]
     taylor = train(config, TAYLOR, "training.force_training.multiple=6", "output=a", *common)
     none = train(config, "training.force_training=none", "output=b", *common)
     assert taylor["train"]["force_rmse"] < 0.9 * none["train"]["force_rmse"]
@@ -114,7 +114,7 @@ def test_a_subset_by_error_resumes_as_if_uninterrupted(config: Path) -> None:
 def test_streamed_derivatives_give_the_same_potential(config: Path) -> None:
     kept = train(config, "output=kept", "training.epochs=1")
     streamed = train(config, "output=streamed", "training.epochs=1", "training.feature_derivatives=streamed")
-    assert streamed["test"] == pytest.approx(kept["test"], rel=1e-7)
+    assert streamed["validation"] == pytest.approx(kept["validation"], rel=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_energies_alone_may_be_evaluated_together(config, monkeypatch):
 
 def test_structures_take_part_with_the_labels_they_have(config):
     forget("forces", "energy")
-    summary = train(config, LBFGS, QUICK, "training.epochs=2", "data.test_fraction=0.4")
+    summary = train(config, LBFGS, QUICK, "training.epochs=2", "data.validation_fraction=0.4")
     assert np.isfinite(summary["train"]["force_rmse"])
 
 

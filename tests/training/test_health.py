@@ -70,14 +70,14 @@ def test_every_epoch_has_a_line(config):
     train(config, *every, "training.epochs=5", "training.optimizer={kind: ekf, forgetting: 1.0}")
     lines = metrics()
     assert [line["epoch"] for line in lines] == list(range(6))
-    assert [("test" in line) for line in lines] == [True, False, True, False, True, True]
+    assert [("validation" in line) for line in lines] == [True, False, True, False, True, True]
     assert lines[0]["update"] == {}
     expected = {"innovation", "noise_share", "step", "gain", "forgetting", "trace", "smallest", "largest"}
     assert all(set(line["update"]) == expected for line in lines[1:])  # updates have energies and forces
     assert all(line["update"]["smallest"] > 0.0 for line in lines[1:])
     assert lines[-1]["update"]["trace"] < lines[1]["update"]["trace"]
     last = Path("run/lcurve.txt").read_text().splitlines()[-1].split()
-    assert lines[-1]["test"]["force_rmse"] == pytest.approx(float(last[6]), rel=1e-5)
+    assert lines[-1]["validation"]["force_rmse"] == pytest.approx(float(last[6]), rel=1e-5)
 
 
 def test_kinds_of_updates_are_told_apart(config):

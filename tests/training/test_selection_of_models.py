@@ -23,7 +23,6 @@ from test_observations import everything, labelled_structures
 from nnpkit.cli.main import app
 from nnpkit.config.load import load_config
 from nnpkit.config.run import run_training
-from nnpkit.data.dataset import fold, load_dataset
 from nnpkit.errors import InputError
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
@@ -131,18 +130,6 @@ def test_a_kalman_filter_with_ridge_finds_what_ridge_regression_finds() -> None:
     assert np.abs(expected[:6] - 1.0).min() > 0.15
 
 
-def test_folds_test_every_structure_once(config: Path) -> None:
-    structures = load_dataset("train.extxyz")
-    structures.append(structures[3])
-    parts = [fold(structures, 5, n, seed=2) for n in range(5)]
-    assert sorted(s.name for _, test in parts for s in test) == sorted(s.name for s in structures)
-    assert [len(training) + len(test) for training, test in parts] == [13] * 5
-    assert any([s.name for s in test].count(structures[3].name) == 2 for _, test in parts)
-    assert [s.name for s in fold(structures, 5, 0, 2)[1]] != [s.name for s in fold(structures, 5, 0, 3)[1]]
-    with pytest.raises(InputError, match="cannot be divided into 13 folds"):
-        fold(structures, 13, 0, 1)
-
-
 def test_cross_validation(config: Path) -> None:
     arguments = ["train", str(config), "training.epochs=1", "--folds", "3"]
     result = CliRunner().invoke(app, arguments)
@@ -153,6 +140,13 @@ def test_cross_validation(config: Path) -> None:
     assert found["mean"]["force_rmse"] == pytest.approx(np.mean([e["force_rmse"] for e in errors]))
     assert found["std"]["energy_rmse"] == pytest.approx(np.std([e["energy_rmse"] for e in errors], ddof=1))
     assert "force RMSE, eV/Å over 3 folds" in result.output
+    sets = [json.loads(Path(f"run/fold-{n}/data.json").read_text())["split"] for n in range(3)]
+    tested = [name for own in sets for name in own["test"]]
+    assert sorted(tested) == sorted(f"{config.parent}/train.extxyz#{k}" for k in range(12))
+    for own in sets:
+        assert [len(own[name]) for name in ("train", "validation", "test")] == [5, 3, 4]
+        assert len({name for part in own.values() for name in part}) == 12
+    assert len({e["force_rmse"] for e in errors}) == 3
     before = Path("run/fold-1/model.pt").stat().st_mtime_ns
     again = CliRunner().invoke(app, [*arguments, "--resume"])
     assert again.exit_code == 0, again.output

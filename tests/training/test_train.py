@@ -97,9 +97,9 @@ def test_run_folder(config: Path) -> None:
     }
     assert {p.name for p in run.iterdir()} == expected
     assert json.loads((run / "summary.json").read_text()) == summary
-    assert list(summary["train"]) == list(summary["test"]) == list(METRICS)
+    assert list(summary["train"]) == list(summary["validation"]) == list(METRICS)
     assert {"seconds", "epochs", "updates", "n_parameters", "seed", "versions"} <= set(summary)
-    assert (summary["train"]["n_structures"], summary["test"]["n_structures"]) == (9, 3)
+    assert (summary["train"]["n_structures"], summary["validation"]["n_structures"]) == (9, 3)
     assert (summary["epochs"], summary["updates"], summary["seed"], summary["ended"]) == (4, 36, 5, "epochs")
     assert set(yaml.safe_load((run / "config.yaml").read_text())) == {
         "seed",
@@ -116,7 +116,7 @@ def test_run_folder(config: Path) -> None:
     assert lines[-1, 2] < 0.5 * lines[0, 2]
     best = int(np.argmin(np.sqrt(lines[:, 3] * lines[:, 5])))
     assert summary["best_epoch"] == best
-    assert [summary["test"]["energy_rmse"], summary["test"]["force_rmse"]] == pytest.approx(
+    assert [summary["validation"]["energy_rmse"], summary["validation"]["force_rmse"]] == pytest.approx(
         lines[best, [3, 5]], rel=1e-6
     )
     assert len(list((run / "checkpoints").iterdir())) in (3, 4)
@@ -139,9 +139,9 @@ def test_advice_about_few_updates(config: Path, updates: int) -> None:
 def test_data_report(config: Path) -> None:
     train(config, "training.epochs=1")
     report = json.loads(Path("run/data.json").read_text())
-    names = report["split"]["train"] + report["split"]["test"]
+    names = report["split"]["train"] + report["split"]["validation"]
     assert sorted(names) == sorted(f"{config.parent}/train.extxyz#{k}" for k in range(12))
-    assert set(report["sha256"]) == set(report["statistics"]) == {"train", "test"}
+    assert set(report["sha256"]) == set(report["statistics"]) == {"train", "validation"}
     assert report["elements"] == ["Cu", "Au"]
     assert any("G2 with eta" in line for line in report["descriptor"]["report"])
     assert all(name in report for name in ("suspicious", "reference_energies", "wall", "files", "memory"))
@@ -151,13 +151,15 @@ def test_the_model_file_is_that_of_the_best_epoch(config: Path) -> None:
     from nnpkit.data.dataset import load_dataset
     from nnpkit.training.metrics import ErrorSums
 
-    summary = train(config, ADAM, "training.epochs=3", "data.test=train.extxyz")
+    summary = train(
+        config, ADAM, "training.epochs=3", "data.validation=train.extxyz", "data.test=train.extxyz"
+    )
     model = load("run/model.pt")
     sums = ErrorSums()
     for structure in load_dataset("train.extxyz"):
         result = model.predict(structure)
         sums.add(structure, result.energy, result.forces, result.stress)
-    assert sums.summary() == pytest.approx(summary["test"], rel=1e-9)
+    assert sums.summary() == pytest.approx(summary["test"], rel=1e-9) == summary["validation"]
     assert model.metadata["training"]["best_epoch"] == summary["best_epoch"]
     assert len(model.metadata["data_sha256"]) == 64
     assert set(model.metadata["min_distance"]) == {"Au-Cu", "Cu-Cu", "Au-Au"}
@@ -290,10 +292,10 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["model.descriptor.functions=['Cu 7 Cu 0.1']", "model.descriptor.units=bohr"], "descriptor.functions.0"),
         (["data.reference_energies={Cu: -3.0}"], "no reference energy for Au"),
         (["data.labels={energy: nix}"], "no frame has 'nix'"),
-        (["data.test_fraction=0.99"], "cannot be split"),
+        (["data.validation_fraction=0.99"], "cannot be split: nothing is left to train on"),
         (["data.train=energies.extxyz"], "the schedule uses forces, but no training structure has any. Set it to 0"),
         (["model.network.hidden=[200000]"], "the covariance of"),
-        (["training.monitor=force_rmse", "data.test=energies.extxyz"], "no test structure has forces"),
+        (["training.monitor=force_rmse", "data.validation=energies.extxyz"], "no validation structure has forces"),
         (["output=train.yaml"], "is a file; expected a folder for the run"),
         (["data.train=nan.extxyz"], "nan.extxyz#1"),
         (["data.suspicious=error", "data.train=[train.extxyz, train.extxyz]"], "suspicious findings, the first: same"),

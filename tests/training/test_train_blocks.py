@@ -48,7 +48,7 @@ def test_blocks_train_and_resume(config: Path, optimizer: str) -> None:
     train(config, setting, "output=parts", "training.epochs=2")
     resumed = train(config, setting, "output=parts", resume=True)
     assert resumed["train"] == whole["train"]
-    assert resumed["test"] == whole["test"]
+    assert resumed["validation"] == whole["validation"]
     assert whole["train"]["force_rmse"] < 0.5
     model = load("whole").atomic_model()
     partition = covariance_partition(load_config(config, [setting]).training.optimizer, model)
@@ -61,7 +61,7 @@ def test_one_reorganized_block_is_the_global_filter(config: Path) -> None:
     second = train(
         config, "training.optimizer={kind: ekf, partition: reorganized, block_size: 0}", "output=b"
     )
-    assert first["test"] == second["test"]
+    assert first["validation"] == second["validation"]
 
 
 def test_a_covariance_beyond_the_memory_is_refused_before_it_is_made(
@@ -130,7 +130,7 @@ def test_structures_without_forces_take_part_with_their_energies(config: Path) -
         atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
     ase.io.write("train.extxyz", images)
     groups = "training.schedule={kind: groups, group_atoms: 2, groups: 2}"
-    summary = train(config, groups, "training.epochs=1", "data.test=train.extxyz")
+    summary = train(config, groups, "training.epochs=1", "data.validation=train.extxyz")
     assert summary["updates"] == 12 + 2 * 6  # energies, two groups of every second frame
 
 

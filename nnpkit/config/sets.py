@@ -1,0 +1,148 @@
+"""From the section `data` of a configuration to training, validation and test set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnpkit.config.schema import Config
+from nnpkit.data.dataset import elements_of, load_dataset, structure_sha256
+from nnpkit.data.splitting import Division, SplitRule, divide
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+
+__all__ = ["PARTS", "Sets", "read_sets", "read_splits", "require_trained_elements"]
+
+PARTS = ("train", "validation", "test")
+"""Names of the sets: what is learnt, what decides, what is only reported."""
+
+
+@dataclass
+class Sets:
+    """Structures of each set that there is, and how they came there.
+
+    Attributes
+    ----------
+    splits : dict
+        ``train`` and, if there are any, ``validation`` and ``test``.
+    rule : dict
+        JSON-able: ``rule``, ``words``, ``trajectories``, ``groups``, ``cut`` and ``frames`` of each set.
+    notes : list of str
+        Lines for a person.
+    """
+
+    splits: dict[str, list[Structure]]
+    rule: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_sets(config: Config) -> Sets:
+    """Read the files of a configuration and divide them.
+
+    Raises
+    ------
+    InputError
+        For files that cannot be read or divided.
+    """
+    data = config.data
+    arguments: dict[str, Any] = {
+        "format": None if data.format == "auto" else data.format,
+        "units": None if data.units == "auto" else data.units,
+        "frames": data.frames,
+        "keys": data.labels or None,
+    }
+    everything = load_dataset(data.train, **arguments)
+    rule = SplitRule(
+        data.split, data.group,
+        0.0 if data.validation is not None else data.validation_fraction,
+        0.0 if data.test is not None or data.folds is not None else data.test_fraction,
+        data.folds, data.fold,
+    )  # fmt: skip
+    if rule.validation or rule.test or rule.folds:
+        division = divide(everything, rule, config.seed)
+    else:
+        division = Division(list(range(len(everything))), words="as the files are")
+    splits = {name: [everything[i] for i in getattr(division, name)] for name in PARTS}
+    for name in ("validation", "test"):
+        if (files := getattr(data, name)) is not None:
+            splits[name] = load_dataset(files, **arguments)
+    splits = {name: part for name, part in splits.items() if part}
+    sizes = {name: len(splits.get(name, ())) for name in PARTS}
+    counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut")}
+    sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
+    sets.notes = [_announcement(config, sets), *_without_stress(splits), *_seen(splits)]
+    return sets
+
+
+def read_splits(config: Config) -> dict[str, list[Structure]]:
+    """Structures of each set, as `read_sets` has them."""
+    return read_sets(config).splits
+
+
+def _announcement(config: Config, sets: Sets) -> str:
+    """One line: the rule and how many frames each set has."""
+    given = [name for name in ("validation", "test") if getattr(config.data, name) is not None]
+    frames = ", ".join(f"{name} {number}" for name, number in sets.rule["frames"].items())
+    line = f"sets: {frames} frames ({sets.rule['words']}"
+    if config.data.folds is not None:
+        line += f"; fold {config.data.fold} of {config.data.folds}"
+    line += f"; {' and '.join(given)} from files)" if given else ")"
+    if "validation" not in sets.splits:
+        line += "; no validation: training errors choose the best epoch"
+    if "test" not in sets.splits:
+        line += "; no test: nothing will be tested"
+    return line
+
+
+def _without_stress(splits: Mapping[str, list[Structure]]) -> list[str]:
+    """Remove stresses of structures that have no volume, in place; what was removed."""
+    notes = []
+    for name, part in splits.items():
+        bad = [n for n, s in enumerate(part) if s.stress is not None and s.volume == 0.0]
+        if bad:
+            notes.append(
+                f"{name}: the stress of {len(bad)} frames without a cell means nothing and is left out, the first: "
+                f"{part[bad[0]].name}"
+            )
+        for n in bad:
+            part[n] = part[n].replace(stress=None)
+    return notes
+
+
+def _seen(splits: Mapping[str, Sequence[Structure]]) -> list[str]:
+    """What is in the test set and elsewhere too: that is no test."""
+    if "test" not in splits:
+        return []
+    notes = []
+    hashes = {structure_sha256(s, labels=False, state=False): s.name for s in splits["test"]}
+    for name in ("train", "validation"):
+        twice = hashes.keys() & {structure_sha256(s, labels=False, state=False) for s in splits.get(name, ())}
+        if twice:
+            first = min(hashes[key] for key in twice)
+            notes.append(
+                f"Warning: {len(twice)} test structures are in the {name} data too, the first: {first}; their errors "
+                "are no test"
+            )
+    return notes
+
+
+def require_trained_elements(splits: Mapping[str, Sequence[Structure]]) -> None:
+    """Refuse an element that no training structure has.
+
+    Raises
+    ------
+    InputError
+        Naming the first frame with it.
+    """
+    trained = set(elements_of(splits["train"]))
+    for name, part in splits.items():
+        for structure in part:
+            for element in elements_of([structure]):
+                if element not in trained:
+                    raise InputError(
+                        f"{element} occurs only in {name} data", where=structure.name,
+                        expected="every element in the training data",
+                        hint=f"add frames with {element} to data.train, or remove this frame; if chance put it into "
+                        "this set, choose another seed or name the files of each set",
+                    )  # fmt: skip
