@@ -52,7 +52,7 @@ quickstart: $(PLUGIN_BUILT)  ## Train a water potential and run it in LAMMPS on 
 	    --pdamp 250 --timestep 0.5 --steps 12000 --ranks 2 -o quickstart/npt
 	@printf '%s\n' '' 'Done. Look at' \
 	    '  quickstart/summary.json, lcurve.txt   errors and learning curve of the training' \
-	    '  quickstart/evaluation.json            errors on trajectories that the training never saw' \
+	    '  quickstart/evaluation.json            errors on trajectories that decided nothing' \
 	    '  quickstart/model.pt                   the potential, for LAMMPS and ASE' \
 	    '  quickstart/npt/                       LAMMPS input, log, trajectory, plots of density, temperature, RDF'
 

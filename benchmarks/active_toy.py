@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 TRAINING = """\
 seed: 5
-data: {train: copper.xyz, test_fraction: 0.25}
+data: {train: copper.xyz, validation_fraction: 0.25}
 model:
   descriptor: {cutoff: 5.0, angular_cutoff: 3.5, zetas: [1], radial: 3}
   network: {hidden: [4]}

@@ -80,7 +80,9 @@ def main() -> None:
     config = config_from_mapping(
         {
             "seed": options.seed, "output": str(options.folder / options.system),
-            "data": {**data_of(options.system, options.folder), "suspicious": "ignore"},
+            "data": {
+                **data_of(options.system, options.folder), "validation_fraction": 0.0, "suspicious": "ignore",
+            },
             "model": own["model"],
             "training": {
                 "epochs": 10000, "optimizer": {"kind": "lbfgs", "history": 50}, "threads": 1, "evaluate_every": 2,

@@ -100,7 +100,9 @@ def main() -> None:
         for name, optimizer in OPTIMIZERS.items():
             config = config_from_mapping(
                 {
-                    "data": {"train": str(file), "test_fraction": 0.0, "suspicious": "ignore"},
+                    "data": {
+                        "train": str(file), "validation_fraction": 0.0, "test_fraction": 0.0, "suspicious": "ignore",
+                    },
                     "model": MODELS[options.model], "training": {**optimizer, **own},
                 }
             )  # fmt: skip

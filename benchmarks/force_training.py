@@ -58,7 +58,7 @@ def data_of(frames: int) -> dict[str, Any]:
         for part in ("train", "test")
     }
     chosen = np.linspace(0, len(parts["train"]) - 1, min(frames, len(parts["train"])))
-    return {"train": [parts["train"][int(i)] for i in chosen], "test": parts["test"]}
+    return {"train": [parts["train"][int(i)] for i in chosen], "validation": parts["test"]}
 
 
 def peak() -> float:
@@ -110,9 +110,9 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
             update.apply(labels)
         spent, epoch = spent + time.process_time() - start, epoch + 1
         if epoch == options.epochs:
-            found["after_epochs"] = errors(errors_of(splits["test"]))
+            found["after_epochs"] = errors(errors_of(splits["validation"]))
         if spent >= longest and "after_seconds" not in found:
-            found |= {"epochs_in_time": epoch, "after_seconds": errors(errors_of(splits["test"]))}
+            found |= {"epochs_in_time": epoch, "after_seconds": errors(errors_of(splits["validation"]))}
     return {
         **found,
         "seconds_per_epoch": spent / epoch,

@@ -52,6 +52,7 @@ def learn(
         for part, structures in (("train", frames), ("test", test)):
             write(folder / f"{part}.xyz", structures)
         config["data"] = {part: str(folder / f"{part}.xyz") for part in ("train", "test")}
+        config["data"]["validation_fraction"] = 0.0  # every frame that was drawn trains
         config["training"] |= {"epochs": 1, "min_updates": updates, "evaluate_every": updates, "ridge": ridge}
         with (
             (folder / "log").open("w") as log,

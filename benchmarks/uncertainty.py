@@ -56,7 +56,12 @@ def committee(
     config: dict[str, Any] = {"training": {"threads": 1}}
     if arguments.data == "water":
         config = yaml.safe_load((WATER / "quickstart.yaml").read_text(encoding="utf-8"))
-    config["data"] = {"train": str(folder / "train.xyz"), "test": str(folder / "test.xyz")}
+    # What is measured is the calibration on frames that no member learnt from: on the validation set.
+    config["data"] = {
+        "train": str(folder / "train.xyz"),
+        "validation": str(folder / "test.xyz"),
+        "test_fraction": 0.0,
+    }
     epochs = max(1, round(arguments.updates / len(frames))) if arguments.updates else arguments.epochs
     config["training"] |= {"ridge": arguments.ridge, "epochs": epochs, "evaluate_every": epochs}
     config |= {"seed": seed, "output": str(folder / "run")}
@@ -93,7 +98,7 @@ def calibration(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "spearman_kalman_frames": rank_correlation(*largest),
         "spearman_kalman_energy": rank_correlation(np.array(energy_std), np.array(energy_error)),
         "train_frames": len(frames), "test_frames": len(test), "members": arguments.members,
-        "force_rmse": summary["test"]["force_rmse"],
+        "force_rmse": summary["validation"]["force_rmse"],
     }  # fmt: skip
 
 
@@ -126,7 +131,7 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         order = shuffled[arguments.hold_back :][: arguments.pool]
         first = order[: arguments.start]
         begin = folder / f"begin-{seed}"
-        error = committee(begin, [pool[i] for i in first], test, arguments, seed)["test"]["force_rmse"]
+        error = committee(begin, [pool[i] for i in first], test, arguments, seed)["validation"]["force_rmse"]
         for kind in found:
             have, errors, last = first, [error], begin
             random = np.random.default_rng([seed, 1])
@@ -138,7 +143,7 @@ def curves(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     have = have + chosen(last / "run" / "committee.pt", pool, have, rest, arguments)
                 last = folder / f"{kind}-{seed}-{step}"
                 summary = committee(last, [pool[i] for i in have], test, arguments, seed)
-                errors.append(summary["test"]["force_rmse"])
+                errors.append(summary["validation"]["force_rmse"])
             found[kind].append(errors)
             print(f"seed {seed}, {kind}: {np.round(errors, 4).tolist()} eV/Å", flush=True)
     mean = {kind: np.mean(rows, axis=0).round(5).tolist() for kind, rows in found.items()}

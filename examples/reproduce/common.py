@@ -85,12 +85,16 @@ class Training:
         """The run in `folder`."""
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        evaluated = [record for record in map(json.loads, lines) if "test" in record]
+        evaluated = [record for record in map(json.loads, lines) if "validation" in record]
         once = evaluated[0]["seconds"]  # the evaluation before the first epoch takes as long as every other
         curve = [
             Point(
                 record["epoch"], record["updates"], max(0.0, record["seconds"] - number * once),
-                *(_number(record[part][key]) for part in ("test", "train") for key in ("energy_rmse", "force_rmse")),
+                *(
+                    _number(record[part][key])
+                    for part in ("validation", "train")
+                    for key in ("energy_rmse", "force_rmse")
+                ),
             )
             for number, record in enumerate(evaluated, start=1)
         ]  # fmt: skip
@@ -98,13 +102,13 @@ class Training:
 
     @property
     def energy_rmse(self) -> float:
-        """Test error of the best epoch, eV/atom."""
-        return _number(self.summary["test"]["energy_rmse"])
+        """Error of the best epoch on what the papers call the test set, and what chose the epoch: eV/atom."""
+        return _number(self.summary["validation"]["energy_rmse"])
 
     @property
     def force_rmse(self) -> float:
-        """Test error of the best epoch, eV/Å."""
-        return _number(self.summary["test"]["force_rmse"])
+        """The same of the forces, eV/Å."""
+        return _number(self.summary["validation"]["force_rmse"])
 
     def first(self, energy: float = np.inf, force: float = np.inf) -> Point | None:
         """The first evaluated epoch with test errors not above these."""

@@ -71,7 +71,7 @@ def read_sets(config: Config) -> Sets:
     sizes = {name: len(splits.get(name, ())) for name in PARTS}
     counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
-    sets.notes = [_announcement(config, sets), *_without_stress(splits), *_seen(splits)]
+    sets.notes = [_announcement(config, sets), *_seen(splits)]
     return sets
 
 
@@ -93,21 +93,6 @@ def _announcement(config: Config, sets: Sets) -> str:
     if "test" not in sets.splits:
         line += "; no test: nothing will be tested"
     return line
-
-
-def _without_stress(splits: Mapping[str, list[Structure]]) -> list[str]:
-    """Remove stresses of structures that have no volume, in place; what was removed."""
-    notes = []
-    for name, part in splits.items():
-        bad = [n for n, s in enumerate(part) if s.stress is not None and s.volume == 0.0]
-        if bad:
-            notes.append(
-                f"{name}: the stress of {len(bad)} frames without a cell means nothing and is left out, the first: "
-                f"{part[bad[0]].name}"
-            )
-        for n in bad:
-            part[n] = part[n].replace(stress=None)
-    return notes
 
 
 def _seen(splits: Mapping[str, Sequence[Structure]]) -> list[str]:

@@ -74,7 +74,7 @@ def test_select_from_a_trajectory(here) -> None:
     write("known.xyz", labelled)
     nnpkit.train(
         {
-            "data": {"train": "known.xyz", "test_fraction": 0.25},
+            "data": {"train": "known.xyz", "validation_fraction": 0.25},
             "model": {
                 "descriptor": {"cutoff": 4.5, "angular_cutoff": 3.5, "zetas": [1], "radial": 2},
                 "network": {"hidden": [3]},

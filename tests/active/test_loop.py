@@ -82,8 +82,8 @@ def test_every_frame_has_a_verdict_and_every_taken_one_a_label(finished) -> None
     taken = sorted(d["key"] for d in decisions if d["verdict"] == "taken")
     settings = store.query("SELECT DISTINCT settings FROM labels")[0][0]
     assert store.label_keys(settings) == taken == computed(finished)
-    new = [s for name in ("new-train.xyz", "new-test.xyz") if (p := finished / "project/rounds/000" / name).exists()
-           for s in read(p)]  # fmt: skip
+    files = [finished / "project/rounds/000" / f"new-{part}.xyz" for part in ("train", "validation")]
+    new = [s for path in files if path.exists() for s in read(path)]
     assert sorted(structure_sha256(s, labels=False) for s in new) == taken
     models = store.query("SELECT n_train FROM models ORDER BY round")
     n_new = len(read(finished / "project/rounds/000/new-train.xyz"))

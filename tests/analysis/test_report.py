@@ -21,7 +21,7 @@ from nnpkit.cli import main
 YAML = """\
 seed: 5
 output: run
-data: {train: train.extxyz, test_fraction: 0.25}
+data: {train: train.extxyz, validation_fraction: 0.25, test_fraction: 0.25}
 model:
   descriptor: {cutoff: 6.0, angular_cutoff: 5.0, zetas: [1, 4], radial: 3}
   network: {hidden: [4]}
@@ -159,7 +159,7 @@ def test_data_that_changed_or_went(here, tmp_path) -> None:
 
 
 def test_no_test_set(here) -> None:
-    yaml = YAML.replace("test_fraction: 0.25", "test_fraction: 0").replace("output: run", "output: alone")
+    yaml = YAML.replace("_fraction: 0.25", "_fraction: 0").replace("output: run", "output: alone")
     Path("alone.yaml").write_text(yaml.replace("epochs: 4", "epochs: 0"))
     assert nnpkit("train", "alone.yaml").exit_code == 0
     assert nnpkit("report", "alone", "--fisher", 5).exit_code == 0

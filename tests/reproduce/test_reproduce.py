@@ -53,7 +53,7 @@ def clusters(tmp_path: Path) -> dict[str, str]:
     """A few clusters of water."""
     pool = [s for s in nnpkit.read(WATER / "train.xyz.xz") if s.n_atoms == 18]
     files = {}
-    for part, frames in (("train", pool[:6]), ("test", pool[-3:])):
+    for part, frames in (("train", pool[:6]), ("validation", pool[-3:])):
         files[part] = str(tmp_path / f"{part}.xyz")
         from nnpkit.data.formats import write
 
@@ -73,7 +73,11 @@ def curve(module: ModuleType, *rows: tuple[int, float, float, float]) -> Any:
     points = [point(n, u, s, e, f, 0.9 * e, 0.9 * f) for n, (u, s, e, f) in enumerate(rows)]
     best = points[-1]
     summary = {
-        "test": {"energy_rmse": best.energy_rmse, "force_rmse": best.force_rmse, "force_mae": best.force_rmse}
+        "validation": {
+            "energy_rmse": best.energy_rmse,
+            "force_rmse": best.force_rmse,
+            "force_mae": best.force_rmse,
+        }
     }
     return module.Training(Path("nowhere"), summary, points)
 
@@ -95,7 +99,7 @@ def test_what_is_trained_is_what_the_schema_knows(paper: str, tmp_path: Path):
 
     values = study(paper, tmp_path).settings()
     config = config_from_mapping(values, HOME / paper)
-    assert config.data.test is not None
+    assert config.data.validation is not None
 
 
 @pytest.mark.parametrize("paper", PAPERS)

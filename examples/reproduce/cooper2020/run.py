@@ -56,7 +56,7 @@ PAPER_DIRECT_MAE = 0.18
 
 def mae(runs: Sequence[Training]) -> float:
     """Mean absolute error of force components on the test frames, eV/Å; median of the runs."""
-    return statistics.median(run.summary["test"]["force_mae"] for run in runs)
+    return statistics.median(run.summary["validation"]["force_mae"] for run in runs)
 
 
 def per_epoch(study: Study, data: dict[str, Any], forces: dict[str, Any], epochs: int = 4) -> float:
@@ -89,7 +89,7 @@ def clusters(study: Study, sizes: Sequence[int]) -> dict[int, dict[str, str]]:
     for size in sizes:
         path = study.folder / f"clusters-{size}.xyz"
         write(path, [pool[int(i)] for i in np.linspace(0, len(pool) - 1, size)])
-        found[size] = {"train": str(path), "test": test}
+        found[size] = {"train": str(path), "validation": test}
     return found
 
 
@@ -203,7 +203,7 @@ def bulk(study: Study, plan: dict[str, Any]) -> None:
     if folder is None or not plan["bulk"]:
         return
     change = {
-        "data": {"train": str(folder / "train.xyz.xz"), "test": str(folder / "valid.xyz.xz")},
+        "data": {"train": str(folder / "train.xyz.xz"), "validation": str(folder / "valid.xyz.xz")},
         "model": {"kind": "chebyshev", "network": {"hidden": [10, 10]}},
         "training": {"epochs": plan["epochs"], "evaluate_every": plan["epochs"]},
     }
@@ -211,7 +211,7 @@ def bulk(study: Study, plan: dict[str, Any]) -> None:
     for multiple in plan["bulk"]:
         forces = {**METHODS["Taylor B"], "multiple": multiple, "displacement": 0.01}
         error[multiple] = study.train(f"bulk-{multiple}", change, {"training": {"force_training": forces}})
-    vector = {n: float(run.summary["test"]["force_vector_rmse"]) for n, run in error.items()}
+    vector = {n: float(run.summary["validation"]["force_vector_rmse"]) for n, run in error.items()}
     less = {n: 1.0 - value / vector[0] for n, value in vector.items() if n}
     study.claim("bulk water: force error less by, copies", "12: 30 %, 24: 45 %, 48: 52 %",
                 ", ".join(f"{n}: {100 * value:.0f} %" for n, value in less.items()),
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         for size, files in data.items()
     }  # fmt: skip
     scans = scan(study, plan, data[min(data)])
-    nve = conserve(study, plan, runs[max(data)], data[max(data)]["test"] + "@0")
+    nve = conserve(study, plan, runs[max(data)], data[max(data)]["validation"] + "@0")
     cost = {name: per_epoch(study, data[max(data)], forces) for name, forces in METHODS.items()}
     claims(study, runs, scans, nve, cost)
     bulk(study, plan)

@@ -69,8 +69,11 @@ def boxes(study: Study, plan: dict[str, Any]) -> dict[str, Any]:
     def periodic(structure: Structure) -> bool:
         return structure.n_atoms == 96
 
-    files = {part: WATER / f"{part}.xyz.xz" for part in ("train", "test")}
-    return {part: study.select(f"boxes-{part}", path, periodic, plan["step"]) for part, path in files.items()}
+    files = {"train": "train", "validation": "test"}
+    return {
+        part: study.select(f"boxes-{name}", WATER / f"{name}.xyz.xz", periodic, plan["step"])
+        for part, name in files.items()
+    }
 
 
 def train_all(study: Study, system: str, plan: dict[str, Any], data: dict[str, Any]) -> dict[str, Training]:
@@ -141,7 +144,7 @@ def train_from(
         update.begin_epoch(epoch)
         for labels in schedule.epoch():
             update.apply(labels)
-    errors = errors_of(splits["test"])
+    errors = errors_of(splits["validation"])
     return float(errors["energy_rmse"]), float(errors["force_rmse"])
 
 
@@ -223,9 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     copper, water = study.published("pwmlff_Cu"), study.published("water_PBE0TS_deepmd")
     if copper is not None and not study.quick:
         files = [str(path) for path in sorted(copper.glob("*.xyz.xz"))]
-        systems["copper"] = {"train": files, "test": None, "test_fraction": 0.2}
+        systems["copper"] = {"train": files, "validation": None, "validation_fraction": 0.2}
     if water is not None and not study.quick:
-        systems["PBE0 water"] = {"train": str(water / "train.xyz.xz"), "test": str(water / "valid.xyz.xz")}
+        systems["PBE0 water"] = {
+            "train": str(water / "train.xyz.xz"),
+            "validation": str(water / "valid.xyz.xz"),
+        }
     starts = robustness(study, plan, systems["GFN1 water"])
     for system, data in systems.items():
         runs = train_all(study, system.replace(" ", "_"), plan, data)

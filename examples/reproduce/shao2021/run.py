@@ -243,14 +243,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     plan = PLANS["quick" if study.quick else "full"]
     files = {
         "train": str(WATER / "train.xyz.xz"),
-        "test": str(WATER / "test.xyz.xz"),
+        "validation": str(WATER / "test.xyz.xz"),
         "frames": plan["frames"],
     }
     study_system(study, "GFN1 water", plan, files, f"{WATER / 'test.xyz.xz'}@0", 330.0)
     folder = study.published("water_revPBE0-D3_cnnp")
     if folder is not None and not study.quick:
         path = str(folder / "gen1_train.xyz.xz")
-        data = {"train": path, "test": None, "test_fraction": 0.1, "frames": ":"}
+        data = {"train": path, "validation": None, "validation_fraction": 0.1, "frames": ":"}
         study_system(study, "revPBE0-D3 water", plan, data, f"{path}@0", 320.0)
     return study.finish()
 

@@ -118,7 +118,7 @@ def learning_curve(study: Study, plan: dict[str, Any]) -> dict[int, Training]:
         path = study.folder / f"clusters-{size}.xyz"
         write(path, [pool[i] for i in order[:size]])
         runs[size] = study.train(
-            f"curve-{size}", {"data": {"train": str(path), "test": str(test)}}, sized(plan, size)
+            f"curve-{size}", {"data": {"train": str(path), "validation": str(test)}}, sized(plan, size)
         )
     return runs
 
@@ -137,7 +137,7 @@ def cycles(study: Study, plan: dict[str, Any], selected: bool) -> list[dict[str,
     for cycle in range(plan["cycles"] + 1):
         path = study.folder / f"cycle-{kind}-{cycle}.xyz"
         write(path, [pool[i] for i in have])
-        data = {"data": {"train": str(path), "test": None, "test_fraction": 0.2}}
+        data = {"data": {"train": str(path), "validation": None, "validation_fraction": 0.2}}
         runs = study.train_many(
             f"cycle-{kind}-{cycle}", plan["members"], data, sized(plan, len(have)), {"seed": 1}
         )
