@@ -21,7 +21,7 @@ from nnpkit.cli import main
 YAML = """\
 seed: 5
 output: run
-data: {train: train.extxyz, validation_fraction: 0.25, test_fraction: 0.25}
+data: {train: train.extxyz, validation_fraction: 0.1, test_fraction: 0.25}
 model:
   descriptor: {cutoff: 6.0, angular_cutoff: 5.0, zetas: [1, 4], radial: 3}
   network: {hidden: [4]}
@@ -112,8 +112,12 @@ def test_crystals_and_another_potential(here) -> None:
     assert result.exit_code == 0, result.output
     data = numbers(here / "more.html")
     assert {"Contradictory data", "Crystals"} <= set(sections(here / "more.html"))
-    assert all(c["correlation"] == pytest.approx(1.0) for c in data["contradictions"])  # the same potential
-    assert len(data["contradictions"]) == 4
+    found = {
+        part: [c["correlation"] for c in data["contradictions"] if c["part"] == part]
+        for part in data["errors"]
+    }
+    assert found.pop("validation") == [None, None]  # one structure
+    assert found == {part: pytest.approx([1.0, 1.0]) for part in ("train", "test")}  # the same potential
     crystal = data["crystals"][0]
     assert crystal["bulk_modulus"] > 0.0
     assert np.shape(crystal["elastic"]) == (6, 6)
@@ -159,7 +163,9 @@ def test_data_that_changed_or_went(here, tmp_path) -> None:
 
 
 def test_no_test_set(here) -> None:
-    yaml = YAML.replace("_fraction: 0.25", "_fraction: 0").replace("output: run", "output: alone")
+    yaml = YAML.replace("0.1, test_fraction: 0.25", "0, test_fraction: 0").replace(
+        "output: run", "output: alone"
+    )
     Path("alone.yaml").write_text(yaml.replace("epochs: 4", "epochs: 0"))
     assert nnpkit("train", "alone.yaml").exit_code == 0
     assert nnpkit("report", "alone", "--fisher", 5).exit_code == 0
