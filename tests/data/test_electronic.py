@@ -8,9 +8,10 @@ from ase import Atoms
 from data_tools import assert_same
 
 from nnpkit.data.checks import find_suspicious
-from nnpkit.data.dataset import split, structure_sha256
+from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.electronic import electronic_state
 from nnpkit.data.formats import read, write
+from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
@@ -100,7 +101,9 @@ def test_a_pair_of_charge_states_is_no_contradiction_and_is_told(tmp_path) -> No
 def test_charge_states_of_a_geometry_stay_together(tmp_path) -> None:
     base = frame(tmp_path, "energy=-3.5")
     moved = [base.replace(positions=base.positions * (1 + 0.01 * k)) for k in range(10)]
-    training, test = split([s.replace(total_charge=q) for s in moved for q in (0, 1)], 0.3, 1)
+    states = [s.replace(total_charge=q) for s in moved for q in (0, 1)]
+    division = divide(states, SplitRule("random", test=0.3), 1)
+    training, test = ([states[i] for i in part] for part in (division.train, division.test))
     shared = {s.positions.tobytes() for s in training} & {s.positions.tobytes() for s in test}
     assert test
     assert not shared
