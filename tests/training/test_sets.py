@@ -263,7 +263,7 @@ def test_what_overfits_is_said(config: Path) -> None:
 
 
 def test_nothing_is_said_of_a_sound_training(config: Path) -> None:
-    summary, output = train(config, "data.validation=train.extxyz")
+    summary, output = train(config, "data.validation=train.extxyz", "model.network.hidden=[2]")
     assert summary["overfitting"] == {}
     assert "overfits" not in output
     assert "weights are to be found" not in output
