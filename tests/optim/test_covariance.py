@@ -106,7 +106,7 @@ def test_single_precision_can_be_resumed_in_double_and_not_the_other_way():
 def test_another_partition_is_refused():
     for kind, words in (
         ("global", "16 weights in one block"),
-        ("split", "16 weights in blocks of 5, 5, 2, 4"),
+        ("split", "16 weights in blocks of 4, 4, 4, 4"),
     ):
         other = Covariance(make_partition(kind, PARTITION.layers, 5))
         with pytest.raises(InputError, match=f"{words}; expected 16 weights in blocks of 5, 7, 4"):
