@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -119,9 +120,13 @@ double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm
   return all[n - 1];
 }
 
-int rank_on_node(MPI_Comm world) {
+int rank_on_node(MPI_Comm universe, int n_partitions) {
+  const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK"};
+  if (n_partitions > 1)
+    for (const char *name : names)
+      if (const char *const text = getenv(name)) return static_cast<int>(strtol(text, nullptr, 10));
   MPI_Comm node;
-  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_split_type(universe, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   const int rank = rank_in(node);
   MPI_Comm_free(&node);
   return rank;

@@ -34,8 +34,9 @@ struct Totals {
 // The n-th smallest (1: the smallest) of all `mine` of all ranks, `total` together; the same on all ranks.
 double nth_smallest(std::vector<double> mine, int64_t n, int64_t total, MPI_Comm world);
 
-// Rank among those that share this node's memory.
-int rank_on_node(MPI_Comm world);
+// Rank among those that share this node's memory, whatever partition they belong to. With several partitions,
+// which need not come here together, the launcher's word is preferred.
+int rank_on_node(MPI_Comm universe, int n_partitions);
 
 }  // namespace nnpkit
 

@@ -14,23 +14,13 @@ void Extrapolation::begin_run(const ModelInfo &info) {
   n_functions = info.n_functions;
   step_counts.assign(elements.size() * n_functions, 0);
   run_counts = step_counts;
-  step_total = run_total = reset_total = 0;
+  step_total = run_total = 0;
 }
 
-void Extrapolation::begin_step(bool reset) {
-  std::fill(step_counts.begin(), step_counts.end(), 0);
-  if (reset) reset_total = 0;
-}
-
-double Extrapolation::of_rank() const {
-  return static_cast<double>(std::accumulate(step_counts.begin(), step_counts.end(), int64_t{0}));
-}
-
-void Extrapolation::end_step(int64_t total) {
+void Extrapolation::add(const std::vector<int64_t> &by_function, int64_t total) {
+  step_counts = by_function;
   step_total = total;
-  run_total += step_total;
-  reset_total += step_total;
-  if (step_total == 0) return;
+  run_total += total;
   for (size_t k = 0; k < run_counts.size(); k++) run_counts[k] += step_counts[k];
 }
 

@@ -63,8 +63,12 @@ Deviation FusedModel::deviation(const StoredTest &test, int64_t n_elements) {
   for (size_t i = 0; i < n_atoms; i++)
     worst.energy = at_least(worst.energy, std::abs(energy[i] - test.atomic_energy[i]) /
                                               std::max(1.0, std::abs(test.atomic_energy[i])));
-  for (size_t e = 0; e < 3 * n_edges; e++)
+  double largest = 0.0;
+  for (size_t e = 0; e < 3 * n_edges; e++) {
+    largest = std::max(largest, std::abs(test.gradient[e]));
     worst.gradient = at_least(worst.gradient, std::abs(gradient[e] - test.gradient[e]));
+  }
+  worst.gradient /= scale_of_gradients(largest);
   return worst;
 }
 

@@ -20,10 +20,17 @@ struct StoredTest {
   std::vector<int64_t> neighbor_type, offsets, types;
 };
 
-// Largest deviations from a stored test: of energies relative to max(1 eV, |E|), of gradients in eV/angstrom.
+// Largest deviations from a stored test: of energies relative to max(1 eV, |E|), of gradients in eV/angstrom
+// relative to scale_of_gradients.
 struct Deviation {
   double energy = 0.0, gradient = 0.0;
 };
+
+// Rounding grows with the numbers that are rounded: up to 1 eV/angstrom deviations count as they are, above
+// it relative to the largest gradient.
+inline double scale_of_gradients(double largest) {
+  return largest > 1.0 ? largest : 1.0;
+}
 
 class FusedModel {
  public:

@@ -4,10 +4,12 @@
 
 #include "atom.h"
 #include "comm.h"
+#include "compute.h"
 #include "error.h"
 #include "fmt/format.h"
 #include "force.h"
 #include "memory.h"
+#include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "platform.h"
@@ -29,14 +31,21 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
       chunk_set(false),
       every(1),
       percent(95.0),
+      initialised(false),
       energy_unit(1.0),
+      exclusions(lmp),
+      types(nullptr),
       observing(false),
       member_rows(false),
-      observed{},
-      observed_step(-1),
-      ended_step(-1),
+      shown{},
+      evaluations(0),
+      asked(false),
+      always_forces(false),
       want_force_std(0),
-      want_extrapolations(0) {
+      want_extrapolations(0),
+      commands(0),
+      post_no(false),
+      memory_is_known(false) {
   single_enable = 0;  // no energy of an isolated pair
   restartinfo = 0;    // as other potentials from a file: give the commands again
   one_coeff = 1;      // one pair_coeff * * line
@@ -50,6 +59,7 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
 /* ---------------------------------------------------------------------- */
 
 PairNNPKit::~PairNNPKit() {
+  drop_watch();
   delete[] pvector;
   if (allocated) {
     memory->destroy(setflag);
@@ -69,15 +79,13 @@ void PairNNPKit::init_style() {
                "Pair style nnpkit has no inner and outer part for run_style respa: use run_style verlet, "
                "with a time step that is short enough for the fastest vibration");
   check_special_neighbors();
-  // neighbor->exclude says so only after the first initialisation
-  if (neighbor->nex_type + neighbor->nex_group + neighbor->nex_mol > 0 && comm->me == 0)
-    error->warning(FLERR,
-                   "Pair style nnpkit does not see pairs removed by neigh_modify exclude: the "
-                   "model is evaluated as if these neighbors did not exist");
+  begin_command();
+  make_watch();
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // the members' forces on ghosts travel at once; the communication asks the outermost style for the width
   comm_reverse = 3 * model->info().n_members;
   force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
+  initialised = true;
 }
 
 /* ----------------------------------------------------------------------
@@ -116,11 +124,17 @@ double PairNNPKit::init_one(int i, int j) {
 
 void PairNNPKit::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
+  if (!initialised)
+    error->all(FLERR,
+               "Pair style nnpkit: the model was changed since the last run: the next one needs 'pre yes'");
+  std::string problem;
+  types = exclusions.types(element, problem);
+  if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
   begin_step();
   if (neighbor->ago == 0) lists.current = false;
   // edge gradients are wanted only for the members of a committee and for what is added up edge by edge
   const bool whole = model->takes_systems() && !member_rows && !request.extrapolations && !cvflag_atom;
-  const std::string problem = whole ? evaluate_system() : evaluate_all();
+  problem = whole ? evaluate_system() : evaluate_all();
   if (member_rows) add_mean_forces();
   work.atoms += list->inum;
   work.steps++;
@@ -152,20 +166,33 @@ std::string PairNNPKit::evaluate_all() {
 
 void PairNNPKit::begin_step() {
   const auto &info = model->info();
-  observing = update->ntimestep % every == 0 || update->setupflag || want_force_std || want_extrapolations;
+  evaluations++;
+  observing = to_be_observed();
+  asked = false;
   want_force_std = want_extrapolations = 0;
+  latest.step = -1;
   request.members = observing && info.n_members > 1;
-  request.extrapolations = observing && extrapolation.known();
-  member_rows =
-      request.members || (observing && watch.settings.max_force < std::numeric_limits<double>::infinity());
+  request.extrapolations = observing && info.n_functions > 0;
+  member_rows = request.members || (observing && always_forces);
   if (member_rows) committee.begin(request.members ? info.n_members : 1, atom->nlocal + atom->nghost);
   totals = nnpkit::Totals();
   totals.energies.assign(request.members ? info.n_members : 0, 0.0);
   graph.closest_squared = std::numeric_limits<double>::infinity();
   if (!request.extrapolations) return;
-  extrapolation.begin_step(extrapolation_settings.reset_each_step);
-  evaluation.function_extrapolations.assign(extrapolation.counts().size(), 0);
-  extrapolations.assign(std::max(atom->nlocal, 1), 0.0);
+  evaluation.function_extrapolations.assign(info.elements.size() * info.n_functions, 0);
+  latest.extrapolations.assign(std::max(atom->nlocal, 1), 0.0);
+}
+
+/* ---------------------------------------------------------------------- */
+
+bool PairNNPKit::to_be_observed() {
+  const bigint step = update->ntimestep;
+  if (asked || want_force_std || want_extrapolations || update->setupflag) return true;
+  if (every > 0 && step % every == 0) return true;
+  return std::any_of(computes.begin(), computes.end(), [&](const std::string &id) {
+    Compute *const compute = modify->get_compute_by_id(id);
+    return compute && compute->matchstep(step);
+  });
 }
 
 /* ----------------------------------------------------------------------
@@ -174,7 +201,7 @@ void PairNNPKit::begin_step() {
 
 std::string PairNNPKit::evaluate_chunk(int first, int last) {
   const double start = platform::walltime();
-  graph.build(*list, atom->x, atom->type, element, model->info().cutoff, first, last);
+  graph.build(*list, atom->x, types, element, model->info().cutoff, first, last);
   const double built = platform::walltime();
   work.graph += built - start;
   if (graph.n_atoms() == 0) return "";
@@ -188,7 +215,7 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
   }
   if (request.extrapolations)
     for (int64_t a = 0; a < graph.n_atoms(); a++)
-      extrapolations[graph.center[a]] = static_cast<double>(evaluation.atom_extrapolations[a]);
+      latest.extrapolations[graph.center[a]] = static_cast<double>(evaluation.atom_extrapolations[a]);
   work.model += platform::walltime() - built;
   return "";
 }
@@ -328,5 +355,6 @@ double PairNNPKit::memory_usage() {
   return Pair::memory_usage() + graph.memory_usage() + committee.memory_usage() + lists.memory_usage() +
          sizeof(double) *
              static_cast<double>(evaluation.atomic_energy.capacity() + evaluation.gradient.capacity() +
-                                 force_std.capacity() + extrapolations.capacity());
+                                 latest.force_std.capacity() + latest.extrapolations.capacity() +
+                                 of_step.force_std.capacity() + of_step.extrapolations.capacity());
 }

@@ -6,18 +6,23 @@
 #include "pair.h"
 
 #include "committee.h"
-#include "extrapolation.h"
+#include "exclusions.h"
 #include "model.h"
 #include "neighbor_graph.h"
+#include "observation.h"
 #include "rank_lists.h"
-#include "watch.h"
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace LAMMPS_NS {
 
+// Energies, forces and virials, and, where it is asked for, disagreement and extrapolation of the
+// configuration just evaluated. It does not know what a trajectory is: LAMMPS evaluates trial moves and
+// displacements as well. A fix nnpkit/watch of its own tells it which configurations are steps
+// (fix_nnpkit_watch.h).
 class PairNNPKit : public Pair {
  public:
   PairNNPKit(class LAMMPS *);
@@ -38,40 +43,71 @@ class PairNNPKit : public Pair {
   void *extract_peratom(const char *, int &) override;
   double memory_usage() override;
 
+  // For fix nnpkit/watch and compute nnpkit (pair_nnpkit_observe.cpp).
+  // The style that `command` speaks of: the one that the fix `watch` belongs to, the `instance`-th, or the
+  // only one.
+  static PairNNPKit *find(class LAMMPS *lmp, const std::string &command, int instance,
+                          const std::string &watch = "");
+  bool loaded() const { return model != nullptr; }
+  const nnpkit::ModelInfo &info() const { return model->info(); }
+  const std::string &file() const { return model_file; }
+  int element_of_type(int type) const { return element[type]; }
+  double unit_of_energy() const { return energy_unit; }
+  bool quiet() const { return post_no; }
+  int64_t command() const {
+    return commands;
+  }  // runs, minimisations and reruns are told apart by this number
+  bool is_watched_by(const std::string &fix) const { return fix == watch_id; }
+
+  void ask() { asked = true; }                     // to observe the next evaluation
+  void ask_for_forces() { always_forces = true; }  // in all observations until the next command
+  void add_compute(const std::string &compute) {
+    computes.insert(compute);
+  }  // observe the steps that need it
+  void keep();  // the configuration just evaluated is that of the step
+  const nnpkit::Observation &kept() const { return of_step; }
+  // What a watch has made of this step: shown by compute pair.
+  void show_run(double extrapolations, double frames, bool ended);
+  void add_to_run(double frames, bool ended);
+
  private:
   // what the input asks for (pair_nnpkit_settings.cpp)
   nnpkit::Placement placement;
-  int chunk;       // atoms evaluated at once; 0: all of them
-  bool chunk_set;  // given in the input
-  int64_t every;   // steps between observations
-  double percent;  // of force_std_percentile
-  nnpkit::ExtrapolationSettings extrapolation_settings;
-  nnpkit::Watch watch;
+  int chunk;                             // atoms evaluated at once; 0: all of them
+  bool chunk_set;                        // given in the input
+  int64_t every;                         // steps between observations; 0: only where something asks
+  double percent;                        // of force_std_percentile
+  std::vector<std::string> watch_words;  // for the fix of its own
+  std::string watch_id;                  // of that fix, empty: there is none yet
 
+  friend struct PairKeywords;
   void allocate();
-  bool placement_keyword(const std::string &key, class Words &words);
-  bool watch_keyword(const std::string &key, class Words &words);
   void load(const std::string &file);
   void map_types(const std::string &file, int ntypes_given, char **names);
-  void check_what_is_watched();
+  void make_watch();
+  void drop_watch();
   void log_model(const std::string &file);
 
   std::string model_file;
   std::unique_ptr<nnpkit::Model> model;
+  bool initialised;          // since this model was loaded
   std::vector<int> element;  // per atom type: model index, -1 for NULL
   double energy_unit;        // LAMMPS energy units per eV
 
   // one step (pair_nnpkit.cpp)
+  nnpkit::Exclusions exclusions;
+  const int *types;  // of all atoms; 0 for those that are excluded from everything
   nnpkit::NeighborGraph graph;
   nnpkit::Request request;
   nnpkit::Evaluation evaluation;
   nnpkit::Committee committee;
   nnpkit::Totals totals;
-  bool observing;    // this step is observed
+  bool observing;    // this evaluation is observed
   bool member_rows;  // and the forces of the members are kept apart
 
   void check_special_neighbors();
   void begin_step();
+  bool to_be_observed();
   std::string evaluate_all();
   std::string evaluate_chunk(int first, int last);
   std::string tally_chunk();
@@ -86,20 +122,17 @@ class PairNNPKit : public Pair {
   std::string evaluate_system();
 
   // what is observed (pair_nnpkit_observe.cpp)
-  nnpkit::Extrapolation extrapolation;
-  nnpkit::Observed observed;           // LAMMPS' units, the same on all ranks
-  std::vector<double> force_std;       // per local atom
-  std::vector<double> extrapolations;  // per local atom
-  bigint observed_step;                // -1: none yet
-  bigint ended_step;
+  nnpkit::Observation latest;   // of the configuration just evaluated
+  nnpkit::Observation of_step;  // of the last that was one of a run, minimisation or rerun
+  nnpkit::Observed shown;       // of_step, and what the watch has made of it
+  int64_t evaluations;
+  bool asked, always_forces;
+  std::set<std::string> computes;
   int want_force_std, want_extrapolations;  // set by fix pair for one step
 
   void observe(const std::string &problem);
   void stop_on(std::string problem);
-  void judge_step();
-  void collect_frame(const std::string &why);
-  void end_run();
-  void log_extrapolations(bool whole_run);
+  void publish();
 
   // seconds of this rank in this run, and what was done in them
   struct Work {
@@ -107,6 +140,10 @@ class PairNNPKit : public Pair {
     double atoms = 0.0;  // atom-steps
     int64_t steps = 0;
   } work;
+  int64_t commands;
+  bool post_no;          // of the run command
+  bool memory_is_known;  // the log has said what this model needs
+  void begin_command();
   void log_memory();
   void log_timing();
 };

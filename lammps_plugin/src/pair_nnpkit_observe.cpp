@@ -1,49 +1,80 @@
-// What a step is observed for, what follows from it, and what the log says at the end.
+// What is observed of a configuration, what is shown of it, and what the log says of a run.
 
 #include "pair_nnpkit.h"
 
 #include "collective.h"
-#include "watch_frames.h"
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "error.h"
 #include "fmt/format.h"
 #include "force.h"
 #include "input.h"
 #include "neigh_list.h"
 #include "platform.h"
-#include "timer.h"
 #include "update.h"
 #include "utils.h"
-#include "variable.h"
-
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
+#include <utility>
 
 using namespace LAMMPS_NS;
 
-static const char ENDED_VARIABLE[] = "nnpkit_ended";
+/* ---------------------------------------------------------------------- */
+
+PairNNPKit *PairNNPKit::find(LAMMPS *lmp, const std::string &command, int instance,
+                             const std::string &watch) {
+  PairNNPKit *found = nullptr;
+  int count = 0;
+  for (int n = 1;; n++) {
+    auto *const next = dynamic_cast<PairNNPKit *>(lmp->force->pair_match("nnpkit", 1, n));
+    if (!next || next == found) break;  // without hybrid every number gives the one style
+    found = next;
+    count++;
+    if (n == instance || next->is_watched_by(watch)) return found;
+  }
+  if (count == 0) lmp->error->all(FLERR, fmt::format("{}: there is no pair style nnpkit", command));
+  if (instance > 0)
+    lmp->error->all(
+        FLERR, fmt::format("{}: pair is {}, but there is {} pair style nnpkit", command, instance, count));
+  if (count > 1)
+    lmp->error->all(FLERR, fmt::format("{}: there are {} pair styles nnpkit: say which one by 'pair 1', ...",
+                                       command, count));
+  return found;
+}
+
+/* ----------------------------------------------------------------------
+   a run, minimisation or rerun begins; commands that only look (write_restart) initialise LAMMPS as well;
+   computes that need observations say so afterwards
+------------------------------------------------------------------------- */
+
+void PairNNPKit::begin_command() {
+  computes.clear();
+  if (update->whichflag == 0) return;
+  commands++;
+  work = Work();
+  evaluation.descriptor_seconds = evaluation.network_seconds = evaluation.gradient_seconds = 0.0;
+  shown.fill(0.0);
+  of_step.step = -1;
+  always_forces = false;
+  // LAMMPS does not tell pair styles whether its own tables are wanted. Between the parts of 'run ... every'
+  // the command is the one that was executed there.
+  const bool is_run = strcmp(input->command, "run") == 0;
+  if (is_run || update->whichflag == 2 || strcmp(input->command, "rerun") == 0) post_no = false;
+  if (!is_run) return;
+  for (int k = 0; k + 1 < input->narg; k++)
+    if (strcmp(input->arg[k], "post") == 0) post_no = strcmp(input->arg[k + 1], "no") == 0;
+}
 
 /* ----------------------------------------------------------------------
    a run begins: neighbor lists are there, forces are not
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::setup() {
-  work = Work();
-  evaluation.descriptor_seconds = evaluation.network_seconds = evaluation.gradient_seconds = 0.0;
-  watch.begin_run();
-  extrapolation.begin_run(model->info());
-  observed.fill(0.0);
-  observed_step = ended_step = -1;
-  if (input->variable->find(ENDED_VARIABLE) >= 0)
-    input->one(fmt::format("variable {} delete", ENDED_VARIABLE));
-  log_memory();
+  if (!memory_is_known) log_memory();
+  memory_is_known = true;
 }
 
 /* ----------------------------------------------------------------------
@@ -56,7 +87,7 @@ void PairNNPKit::stop_on(std::string problem) {
 }
 
 /* ----------------------------------------------------------------------
-   the forces of the members and the counts of this step are there: make numbers of them
+   the forces of the members and the counts of this evaluation are there: make numbers of them
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::observe(const std::string &problem) {
@@ -64,7 +95,7 @@ void PairNNPKit::observe(const std::string &problem) {
   using namespace nnpkit;
   std::vector<int> centers;
   for (int i = 0; i < atom->nlocal; i++)
-    if (element[atom->type[i]] >= 0) centers.push_back(i);
+    if (element[types[i]] >= 0) centers.push_back(i);
   totals.atoms = static_cast<double>(centers.size());
   totals.closest = std::sqrt(graph.closest_squared);
   totals.failures = problem.empty() ? 0.0 : 1.0;
@@ -73,147 +104,77 @@ void PairNNPKit::observe(const std::string &problem) {
     committee.measure(centers, atom->nlocal, totals);
   }
   if (request.extrapolations) {
-    std::copy(evaluation.function_extrapolations.begin(), evaluation.function_extrapolations.end(),
-              extrapolation.counts().begin());
-    totals.extrapolations = extrapolation.of_rank();
+    latest.by_function = evaluation.function_extrapolations;
+    totals.extrapolations = 0.0;
+    for (const int64_t count : latest.by_function) totals.extrapolations += static_cast<double>(count);
   }
   totals.reduce(world);
   if (totals.failures > 0.0) stop_on(problem);
 
+  Observed &values = latest.values;
+  values.fill(0.0);
   if (member_rows) {
-    observed[FORCE_STD_MAX] = energy_unit * totals.force_std_max;
-    observed[FORCE_STD_MEAN] = totals.atoms > 0.0 ? energy_unit * totals.force_std / totals.atoms : 0.0;
-    observed[FORCE_STD_PERCENTILE] = energy_unit * committee.percentile(percent, centers, totals, world);
-    observed[ENERGY_STD] = energy_unit * Committee::energy_std(totals);
-    observed[LARGEST_FORCE] = energy_unit * totals.largest_force;
-    force_std.assign(std::max(atom->nlocal, 1), 0.0);
-    for (const int i : centers) force_std[i] = energy_unit * committee.spread()[i];
+    values[FORCE_STD_MAX] = energy_unit * totals.force_std_max;
+    values[FORCE_STD_MEAN] = totals.atoms > 0.0 ? energy_unit * totals.force_std / totals.atoms : 0.0;
+    values[FORCE_STD_PERCENTILE] = energy_unit * committee.percentile(percent, centers, totals, world);
+    values[ENERGY_STD] = energy_unit * Committee::energy_std(totals);
+    values[LARGEST_FORCE] = energy_unit * totals.largest_force;
+    latest.force_std.assign(std::max(atom->nlocal, 1), 0.0);
+    for (const int i : centers) latest.force_std[i] = energy_unit * committee.spread()[i];
   }
-  if (request.extrapolations) {
-    extrapolation.end_step(std::llround(totals.extrapolations));
-    observed[EXTRAPOLATIONS] = static_cast<double>(extrapolation.of_step());
-    observed[EXTRAPOLATIONS_OF_RUN] = static_cast<double>(extrapolation.of_run());
-  }
-  observed[CLOSEST] = totals.closest;
-  observed_step = update->ntimestep;
-  judge_step();
+  values[EXTRAPOLATIONS] = totals.extrapolations;
+  values[CLOSEST] = totals.closest;
+  latest.members = request.members;
+  latest.extrapolation = request.extrapolations;
+  latest.step = update->ntimestep;
+  latest.evaluation = evaluations;
   work.observe += platform::walltime() - start;
 }
 
 /* ----------------------------------------------------------------------
-   all ranks have the same numbers and come to the same verdict
+   what was observed last is of a step, not of a trial move or a displacement
 ------------------------------------------------------------------------- */
 
-void PairNNPKit::judge_step() {
-  using namespace nnpkit;
-  if (extrapolation_settings.show && extrapolation.of_step() > 0) log_extrapolations(false);
-  if (extrapolation_settings.summary > 0 && update->ntimestep % extrapolation_settings.summary == 0)
-    log_extrapolations(true);
-  const std::string &reason = watch.judge(observed, extrapolation.since_reset(), extrapolation_settings.most);
-  if (!reason.empty() && ended_step < 0) {
-    ended_step = update->ntimestep;
-    if (comm->me == 0) utils::logmesg(lmp, "nnpkit: run ends at step {}: {}\n", ended_step, reason);
-    timer->force_timeout();  // as fix halt does: this step is completed, the loop ends on all ranks
-  }
-  const std::string why = watch.wanted(observed, update->ntimestep);
-  if (!why.empty()) collect_frame(why);
-  observed[FRAMES] = static_cast<double>(watch.n_frames());
-  observed[ENDED] = reason.empty() ? 0.0 : 1.0;
-  for (int k = 0; k < nextra; k++)
-    pvector[k] = (comm->me == 0) ? observed[k] : 0.0;  // compute pair adds the ranks up
+void PairNNPKit::keep() {
+  if (latest.step < 0 || latest.evaluation == of_step.evaluation) return;
+  std::swap(latest, of_step);
+  latest.step = -1;
+  for (int k = 0; k < nnpkit::OBSERVABLES; k++)
+    if (k != nnpkit::EXTRAPOLATIONS_OF_RUN && k != nnpkit::FRAMES) shown[k] = of_step.values[k];
+  publish();
 }
 
 /* ---------------------------------------------------------------------- */
 
-void PairNNPKit::collect_frame(const std::string &why) {
-  std::vector<nnpkit::FrameAtom> mine(atom->nlocal);
-  for (int i = 0; i < atom->nlocal; i++) {
-    const double *const x = atom->x[i];
-    mine[i].id = atom->tag ? atom->tag[i] : i + 1;
-    mine[i].element = element[atom->type[i]];
-    for (int k = 0; k < 3; k++) mine[i].position[k] = x[k] - domain->boxlo[k];
-    mine[i].force_std = request.members ? force_std[i] / energy_unit : 0.0;
-    mine[i].extrapolations = request.extrapolations ? static_cast<int64_t>(extrapolations[i]) : 0;
-  }
-  const auto all = nnpkit::gather_frame(mine, world);
-  std::string problem;
-  if (comm->me == 0) {
-    const double *const h = domain->h;  // xx yy zz yz xz xy
-    const auto edge = [](double x, double y, double z) {
-      return fmt::format("{:.10g} {:.10g} {:.10g}", x, y, z);
-    };
-    const auto periodic = [&](int k) { return domain->periodicity[k] ? "T" : "F"; };
-    const std::string comment = fmt::format(
-        "Lattice=\"{} {} {}\" Properties=species:S:1:pos:R:3:force_std:R:1:extrapolation:I:1 "
-        "pbc=\"{} {} {}\" step={} reason=\"{}\" force_std_max={:.6g} energy_std={:.6g} extrapolations={}",
-        edge(h[0], 0.0, 0.0), edge(h[5], h[1], 0.0), edge(h[4], h[3], h[2]), periodic(0), periodic(1),
-        periodic(2), update->ntimestep, why, observed[nnpkit::FORCE_STD_MAX] / energy_unit,
-        observed[nnpkit::ENERGY_STD] / energy_unit, extrapolation.of_step());
-    try {
-      nnpkit::append_frame(watch.settings.frames, nnpkit::frame_text(all, model->info().elements, comment));
-    } catch (const std::exception &failure) {
-      problem = failure.what();
-    }
-  }
-  stop_on(problem);
-  watch.collected(update->ntimestep);
+void PairNNPKit::show_run(double extrapolations, double frames, bool ended) {
+  shown[nnpkit::EXTRAPOLATIONS_OF_RUN] = extrapolations;
+  add_to_run(frames, ended);
 }
 
 /* ---------------------------------------------------------------------- */
 
-void PairNNPKit::log_extrapolations(bool whole_run) {
-  const std::string text = extrapolation.describe(whole_run, world);
-  if (comm->me != 0) return;
-  if (whole_run)
-    utils::logmesg(lmp, "nnpkit: {} extrapolations until step {}{}{}\n", extrapolation.of_run(),
-                   update->ntimestep, text.empty() ? "" : ": ", text);
-  else
-    utils::logmesg(lmp, "nnpkit: {} extrapolations at step {}: {}\n", extrapolation.of_step(),
-                   update->ntimestep, text);
+void PairNNPKit::add_to_run(double frames, bool ended) {
+  shown[nnpkit::FRAMES] += frames;
+  if (ended) shown[nnpkit::ENDED] = 1.0;
+  publish();
 }
 
 /* ----------------------------------------------------------------------
-   a run is over: positions and velocities belong to the same step again
+   compute pair adds the ranks up
+------------------------------------------------------------------------- */
+
+void PairNNPKit::publish() {
+  for (int k = 0; k < nextra; k++) pvector[k] = (comm->me == 0) ? shown[k] : 0.0;
+}
+
+/* ----------------------------------------------------------------------
+   a run is over
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::finish() {
-  if (work.steps == 0) return;
-  if (work.steps > 1) log_timing();
-  if (extrapolation.of_run() > 0) log_extrapolations(true);
-  const auto frames = watch.n_frames();
-  if (frames > 0 && comm->me == 0)
-    utils::logmesg(lmp, "nnpkit: {} frame{} in {}\n", frames, frames > 1 ? "s" : "", watch.settings.frames);
-  if (ended_step >= 0) end_run();
-  ended_step = -1;  // said once; the reason stays until the next setup
+  if (work.steps > 1 && !post_no) log_timing();
   work = Work();
-}
-
-/* ----------------------------------------------------------------------
-   LAMMPS does not look whether a restart file could be written; each atom takes 11 numbers at least
-------------------------------------------------------------------------- */
-
-static bool looks_whole(const std::string &path, bigint n_atoms) {
-  struct stat status{};
-  return stat(path.c_str(), &status) == 0 && status.st_size >= 88 * n_atoms;
-}
-
-/* ---------------------------------------------------------------------- */
-
-void PairNNPKit::end_run() {
-  const auto &wanted = watch.settings;
-  input->one(fmt::format("variable {} string \"{}\"", ENDED_VARIABLE, watch.ended()));
-  if (!wanted.restart.empty()) input->one(fmt::format("write_restart {} noinit", wanted.restart));
-  if (comm->me != 0) return;
-  if (!wanted.restart.empty() && !looks_whole(wanted.restart, atom->natoms))
-    error->warning(FLERR,
-                   fmt::format("Pair style nnpkit: the restart file {} is not whole. Is the disk full?",
-                               wanted.restart));
-  utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, watch.ended());
-  if (!wanted.restart.empty())
-    utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", wanted.restart);
-  if (watch.n_frames() > 0)
-    utils::logmesg(lmp, "nnpkit: to label its frames: nnpkit select {} {} && nnpkit label selected.xyz\n",
-                   model_file, wanted.frames);
+  evaluation.descriptor_seconds = evaluation.network_seconds = evaluation.gradient_seconds = 0.0;
 }
 
 /* ---------------------------------------------------------------------- */
@@ -282,7 +243,7 @@ void *PairNNPKit::extract(const char *name, int &dim) {
   if (strcmp(name, "force_std_flag") == 0) return &want_force_std;
   if (strcmp(name, "extrapolations_flag") == 0) return &want_extrapolations;
   for (int k = 0; k < nnpkit::OBSERVABLES; k++)
-    if (strcmp(name, nnpkit::OBSERVABLE_NAMES[k]) == 0) return &observed[k];
+    if (strcmp(name, nnpkit::OBSERVABLE_NAMES[k]) == 0) return &shown[k];
   return nullptr;
 }
 
@@ -296,9 +257,13 @@ void *PairNNPKit::extract_peratom(const char *name, int &columns) {
     error->all(FLERR, fmt::format("Pair style nnpkit: this model gives no {}: {}", name,
                                   spread ? "it is no committee" : "it has no ranges of its training data"));
   if (update->whichflag == 0) return nullptr;  // the fix is only made
-  if (observed_step != update->ntimestep)
+  // Monte Carlo fixes ask in the middle of their trials, and ask again once the step is there
+  const auto &kept_values = spread ? of_step.force_std : of_step.extrapolations;
+  const bool whole = static_cast<int>(kept_values.size()) >= atom->nlocal;
+  nnpkit::Observation &found = of_step.step == update->ntimestep && whole ? of_step : latest;
+  if (found.step != update->ntimestep)
     error->all(FLERR, fmt::format("Pair style nnpkit: {} was not evaluated at step {}: write 'fix ... {} 1', "
                                   "or use a multiple of 'every {}'",
                                   name, update->ntimestep, name, every));
-  return spread ? force_std.data() : extrapolations.data();
+  return spread ? found.force_std.data() : found.extrapolations.data();
 }

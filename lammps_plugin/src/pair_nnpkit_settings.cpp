@@ -3,18 +3,21 @@
 #include "pair_nnpkit.h"
 
 #include "collective.h"
+#include "watch_keywords.h"
 
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "fix.h"
 #include "fmt/format.h"
 #include "memory.h"
+#include "modify.h"
+#include "universe.h"
 #include "update.h"
 #include "utils.h"
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 
 using namespace LAMMPS_NS;
@@ -33,53 +36,64 @@ static int usual_chunk(const nnpkit::Model &model, int threads) {
   return fused && info.member_kind == "acsf" ? CHUNK_MEMBERS * threads : CHUNK_CPU;
 }
 
+// The keywords of the style itself; those of a watch are in watch_keywords.cpp.
 namespace LAMMPS_NS {
 
-// The words of a command one after the other; all ranks stop at the first that makes no sense.
-class Words : protected Pointers {
- public:
-  Words(LAMMPS *lmp, int narg, char **arg) : Pointers(lmp), left(arg, arg + narg) {}
-
-  bool more() const { return at < left.size(); }
-  std::string keyword() { return key = left[at++]; }
-  std::string value() {
-    if (!more()) error->all(FLERR, fmt::format("Pair style nnpkit: keyword {} has no value", key));
-    return left[at++];
-  }
-  void refuse(const std::string &found, const std::string &expected) {
-    error->all(FLERR, fmt::format("Pair style nnpkit: {} is '{}', expected {}", key, found, expected));
-  }
-  bigint count(bigint least, const std::string &expected) {
-    const std::string text = value();
-    if (!utils::is_integer(text)) refuse(text, expected);
-    const bigint number = utils::bnumeric(FLERR, text, false, lmp);
-    if (number < least) refuse(text, expected);
-    return number;
-  }
-  // a number, or INF
-  double number(double least, const std::string &expected) {
-    const std::string text = value();
-    if (text == "INF") return std::numeric_limits<double>::infinity();
-    if (!utils::is_double(text)) refuse(text, expected);
-    const double found = utils::numeric(FLERR, text, false, lmp);
-    if (!(found >= least)) refuse(text, expected);
-    return found;
-  }
-  bool yes() {
-    const std::string text = value();
-    if (text != "yes" && text != "no") refuse(text, "yes or no");
-    return text == "yes";
-  }
-  // a file name, empty for NULL
-  std::string file() {
-    const std::string text = value();
-    return text == "NULL" ? "" : text;
+struct PairKeywords {
+  static const Keywords<PairNNPKit> &all() {
+    static const Keywords<PairNNPKit> keywords = {
+        {"device", device},
+        {"precision", precision},
+        {"kernel", kernel},
+        {"chunk",
+         [](Words &w, PairNNPKit &p) {
+           p.chunk = w.whole_int(0, "a number of atoms, or 0 for all at once");
+           p.chunk_set = true;
+         }},
+        {"omp", [](Words &w,
+                   PairNNPKit &p) { p.placement.threads = w.whole_int(1, "a number of threads per rank"); }},
+        {"every",
+         [](Words &w, PairNNPKit &p) {
+           p.every = w.whole(0, "a number of steps, or 0 for those that something asks for");
+         }},
+        {"percentile", percentile},
+    };
+    return keywords;
   }
 
  private:
-  std::vector<std::string> left;
-  size_t at = 0;
-  std::string key;
+  static void device(Words &words, PairNNPKit &pair) {
+    const std::string value = words.value();
+    if (value == "auto")
+      pair.placement.device = nnpkit::Device::AUTO;
+    else if (value == "cpu")
+      pair.placement.device = nnpkit::Device::CPU;
+    else if (value == "cuda")
+      pair.placement.device = nnpkit::Device::CUDA;
+    else
+      words.refuse(value, "auto, cpu or cuda");
+  }
+  static void precision(Words &words, PairNNPKit &pair) {
+    const std::string value = words.value();
+    if (value == "float64")
+      pair.placement.precision = nnpkit::Arithmetic::FLOAT64;
+    else if (value == "mixed")
+      pair.placement.precision = nnpkit::Arithmetic::MIXED;
+    else if (value == "float32")
+      pair.placement.precision = nnpkit::Arithmetic::FLOAT32;
+    else
+      words.refuse(value, "float64, mixed or float32");
+  }
+  static void kernel(Words &words, PairNNPKit &pair) {
+    const std::string value = words.value();
+    if (value != "fused" && value != "torchscript") words.refuse(value, "fused or torchscript");
+    pair.placement.fused = (value == "fused");
+  }
+  static void percentile(Words &words, PairNNPKit &pair) {
+    const std::string expected = "a number from 0 to 100";
+    pair.percent = words.number(0.0, expected);
+    if (pair.percent > 100.0) words.refuse(fmt::format("{}", pair.percent), expected);
+  }
 };
 
 }  // namespace LAMMPS_NS
@@ -116,112 +130,58 @@ void PairNNPKit::settings(int narg, char **arg) {
 
   // a second pair_style command starts anew: it needs a pair_coeff again
   placement = nnpkit::Placement();
-  placement.rank_on_node = nnpkit::rank_on_node(world);
+  placement.rank_on_node = nnpkit::rank_on_node(universe->uworld, universe->nworlds);
   chunk_set = false;
   every = 1;
   percent = 95.0;
-  extrapolation_settings = nnpkit::ExtrapolationSettings();
-  watch = nnpkit::Watch();
+  watch_words.clear();
+  drop_watch();
   model.reset();
   if (allocated)
     for (int i = 1; i <= atom->ntypes; i++)
       for (int j = i; j <= atom->ntypes; j++) setflag[i][j] = 0;
 
-  Words words(lmp, narg, arg);
+  const std::vector<std::string> given(arg, arg + narg);
+  Words words(lmp, "Pair style nnpkit", given);
+  const auto &own = PairKeywords::all();
+  const auto &of_watch = watch_keywords();
+  nnpkit::WatchSettings checked;  // here, and used by the fix
   while (words.more()) {
+    const size_t begin = words.position();
     const std::string key = words.keyword();
-    if (!placement_keyword(key, words) && !watch_keyword(key, words))
-      error->all(FLERR, fmt::format("Pair style nnpkit: unknown keyword '{}', expected device, precision, "
-                                    "kernel, chunk, omp, every, percentile, watch, min_distance, max_force, "
-                                    "frames, interval, limit, restart, showew, showewsum, maxew or resetew",
-                                    key));
+    if (own.count(key)) {
+      own.at(key)(words, *this);
+    } else if (of_watch.count(key)) {
+      of_watch.at(key)(words, checked);
+      watch_words.insert(watch_words.end(), given.begin() + begin, given.begin() + words.position());
+    } else {
+      error->all(FLERR, fmt::format("Pair style nnpkit: unknown keyword '{}', expected {} or, of fix "
+                                    "nnpkit/watch, {}",
+                                    key, names(own), names(of_watch)));
+    }
   }
 }
 
 /* ----------------------------------------------------------------------
-   where and how the model is evaluated; whether it is such a keyword
+   the fix that tells steps from trial moves, and does what the keywords of a watch ask for
 ------------------------------------------------------------------------- */
 
-bool PairNNPKit::placement_keyword(const std::string &key, Words &words) {
-  if (key == "device") {
-    const std::string value = words.value();
-    if (value == "auto")
-      placement.device = nnpkit::Device::AUTO;
-    else if (value == "cpu")
-      placement.device = nnpkit::Device::CPU;
-    else if (value == "cuda")
-      placement.device = nnpkit::Device::CUDA;
-    else
-      words.refuse(value, "auto, cpu or cuda");
-  } else if (key == "precision") {
-    const std::string value = words.value();
-    if (value == "float64")
-      placement.precision = nnpkit::Arithmetic::FLOAT64;
-    else if (value == "mixed")
-      placement.precision = nnpkit::Arithmetic::MIXED;
-    else if (value == "float32")
-      placement.precision = nnpkit::Arithmetic::FLOAT32;
-    else
-      words.refuse(value, "float64, mixed or float32");
-  } else if (key == "kernel") {
-    const std::string value = words.value();
-    if (value != "fused" && value != "torchscript") words.refuse(value, "fused or torchscript");
-    placement.fused = (value == "fused");
-  } else if (key == "chunk") {
-    chunk = static_cast<int>(words.count(0, "a number of atoms, or 0 for all at once"));
-    chunk_set = true;
-  } else if (key == "omp") {
-    placement.threads = static_cast<int>(words.count(1, "a number of threads per rank"));
-  } else {
-    return false;
-  }
-  return true;
+void PairNNPKit::make_watch() {
+  if (!watch_id.empty() && modify->get_fix_by_id(watch_id)) return;
+  watch_id = "nnpkit_watch";
+  for (int n = 2; modify->get_fix_by_id(watch_id); n++) watch_id = fmt::format("nnpkit_watch{}", n);
+  std::vector<std::string> words = {watch_id, "all", "nnpkit/watch", "1"};
+  words.insert(words.end(), watch_words.begin(), watch_words.end());
+  std::vector<char *> arguments;
+  for (std::string &word : words) arguments.push_back(&word[0]);
+  modify->add_fix(static_cast<int>(arguments.size()), arguments.data());
 }
 
-/* ----------------------------------------------------------------------
-   what is observed and what follows from it; whether it is such a keyword
-------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------- */
 
-bool PairNNPKit::watch_keyword(const std::string &key, Words &words) {
-  auto &wanted = watch.settings;
-  if (key == "every") {
-    every = words.count(1, "a number of steps");
-  } else if (key == "percentile") {
-    percent = words.number(0.0, "a number from 0 to 100");
-    if (percent > 100.0) words.refuse(fmt::format("{}", percent), "a number from 0 to 100");
-  } else if (key == "watch") {
-    const std::string name = words.value();
-    const auto *const begin = nnpkit::OBSERVABLE_NAMES.begin(), *const end = begin + nnpkit::QUANTITIES;
-    const auto *const found = std::find(begin, end, name);
-    if (found == end)
-      words.refuse(name, "force_std_max, force_std_mean, force_std_percentile, energy_std or extrapolations");
-    const double lower = words.number(0.0, "a lower bound");
-    const double upper = words.number(lower, "an upper bound that is not below the lower one, or INF");
-    wanted.bounds.push_back({static_cast<nnpkit::Observable>(found - begin), lower, upper});
-  } else if (key == "min_distance") {
-    wanted.min_distance = words.number(0.0, "a distance");
-  } else if (key == "max_force") {
-    wanted.max_force = words.number(0.0, "a force");
-  } else if (key == "frames") {
-    wanted.frames = words.file();
-  } else if (key == "restart") {
-    wanted.restart = words.file();
-  } else if (key == "interval") {
-    wanted.interval = words.count(1, "a number of steps");
-  } else if (key == "limit") {
-    wanted.limit = words.count(0, "a number of frames");
-  } else if (key == "showew") {
-    extrapolation_settings.show = words.yes();
-  } else if (key == "showewsum") {
-    extrapolation_settings.summary = words.count(0, "a number of steps, or 0");
-  } else if (key == "maxew") {
-    extrapolation_settings.most = words.count(0, "a number of extrapolations, or 0");
-  } else if (key == "resetew") {
-    extrapolation_settings.reset_each_step = words.yes();
-  } else {
-    return false;
-  }
-  return true;
+void PairNNPKit::drop_watch() {
+  if (!watch_id.empty() && modify && modify->get_fix_by_id(watch_id)) modify->delete_fix(watch_id);
+  watch_id.clear();
 }
 
 /* ----------------------------------------------------------------------
@@ -236,7 +196,7 @@ void PairNNPKit::coeff(int narg, char **arg) {
                "NULL per atom type");
   load(arg[2]);
   map_types(arg[2], narg - 3, arg + 3);
-  check_what_is_watched();
+  make_watch();
   log_model(arg[2]);
 }
 
@@ -247,8 +207,9 @@ void PairNNPKit::coeff(int narg, char **arg) {
 void PairNNPKit::load(const std::string &file) {
   // LAMMPS looks into the folders of LAMMPS_POTENTIALS too
   const std::string found = utils::get_potential_file_path(file);
-  model_file = file;
+  model_file = found.empty() ? file : found;
   model.reset();
+  initialised = memory_is_known = false;
   std::string problem;
   try {
     const std::string bytes = nnpkit::read_on_first_rank(found.empty() ? file : found, world);
@@ -298,23 +259,6 @@ void PairNNPKit::map_types(const std::string &file, int given, char **names) {
       count += setflag[i][j];
     }
   if (count == 0) error->all(FLERR, "Pair style nnpkit: every atom type is NULL");
-}
-
-/* ---------------------------------------------------------------------- */
-
-void PairNNPKit::check_what_is_watched() {
-  const auto &info = model->info();
-  bool disagreement = false, ranges = extrapolation_settings.show || extrapolation_settings.most > 0;
-  for (const auto &bounds : watch.settings.bounds)
-    (bounds.quantity == nnpkit::EXTRAPOLATIONS ? ranges : disagreement) = true;
-  if (disagreement && info.n_members < 2)
-    error->all(FLERR,
-               "Pair style nnpkit: one potential cannot disagree with itself; to watch the disagreement "
-               "give a committee.pt, see 'nnpkit export --committee'");
-  if (ranges && info.n_functions == 0)
-    error->all(FLERR,
-               "Pair style nnpkit: this model has no ranges of its training data, so that extrapolation "
-               "cannot be told");
 }
 
 /* ---------------------------------------------------------------------- */

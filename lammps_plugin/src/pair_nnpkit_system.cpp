@@ -24,7 +24,7 @@ std::string PairNNPKit::evaluate_system() {
   const int n_all = atom->nlocal + atom->nghost;
   nnpkit::System system{};
   system.n_all = n_all;
-  system.new_lists = lists.update(*list, atom->type, n_all, element);
+  system.new_lists = lists.update(*list, types, n_all, element);
   system.positions = n_all > 0 ? atom->x[0] : nullptr;
   system.types = lists.types.data();
   system.n_centers = static_cast<int>(lists.centers.size());

@@ -1,8 +1,10 @@
-// Entry point that LAMMPS calls when it opens nnpkitplugin.so: registers pair style nnpkit.
+// Entry point that LAMMPS calls when it opens nnpkitplugin.so: registers the styles.
 
 #include "lammpsplugin.h"
 
+#include "compute_nnpkit.h"
 #include "error.h"
+#include "fix_nnpkit_watch.h"
 #include "fmt/format.h"
 #include "lammps.h"
 #include "pair_nnpkit.h"
@@ -43,9 +45,7 @@ bool same_integer_sizes(LAMMPS *lmp) {
          setting(lmp, "bigint") == sizeof(bigint);
 }
 
-void *create_pair(void *pointer) {
-  auto *lmp = static_cast<LAMMPS *>(pointer);
-
+void check(LAMMPS *lmp) {
   // Class layouts change between LAMMPS releases: going on would read the wrong memory.
   if (strcmp(lmp->version, NNPKIT_LAMMPS_VERSION) != 0)
     lmp->error->all(FLERR, fmt::format("Pair style nnpkit was compiled for LAMMPS {} but this is LAMMPS {}: "
@@ -66,20 +66,41 @@ void *create_pair(void *pointer) {
                     fmt::format("Pair style nnpkit was compiled with the headers of {} but LAMMPS uses {}: "
                                 "run 'nnpkit build' again with the MPI of LAMMPS, see 'nnpkit doctor'",
                                 compiled, loaded.substr(0, loaded.find_first_of(",\n"))));
+}
+
+void *create_pair(void *pointer) {
+  auto *const lmp = static_cast<LAMMPS *>(pointer);
+  check(lmp);
   return new PairNNPKit(lmp);
+}
+
+template <typename Style>
+void *create(void *pointer, int narg, char **arg) {
+  auto *const lmp = static_cast<LAMMPS *>(pointer);
+  check(lmp);
+  return new Style(lmp, narg, arg);
 }
 
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *lmp, void *handle,
                                                                          void *register_plugin) {
-  lammpsplugin_t plugin{};
-  plugin.version = NNPKIT_LAMMPS_VERSION;
-  plugin.style = "pair";
-  plugin.name = "nnpkit";
-  plugin.info = "pair style nnpkit";
-  plugin.author = "the nnpkit developers";
-  plugin.creator.v1 = &create_pair;
-  plugin.handle = handle;
-  (*reinterpret_cast<lammpsplugin_regfunc>(register_plugin))(&plugin, lmp);
+  const auto add = [&](const char *style, const char *name, const char *info, auto set_creator) {
+    lammpsplugin_t plugin{};
+    plugin.version = NNPKIT_LAMMPS_VERSION;
+    plugin.style = style;
+    plugin.name = name;
+    plugin.info = info;
+    plugin.author = "the nnpkit developers";
+    set_creator(plugin);
+    plugin.handle = handle;
+    (*reinterpret_cast<lammpsplugin_regfunc>(register_plugin))(&plugin, lmp);
+  };
+  add("pair", "nnpkit", "pair style nnpkit", [](lammpsplugin_t &p) { p.creator.v1 = &create_pair; });
+  add("fix", "nnpkit/watch", "fix style nnpkit/watch",
+      [](lammpsplugin_t &p) { p.creator.v2 = &create<FixNNPKitWatch>; });
+  add("compute", "nnpkit", "compute style nnpkit",
+      [](lammpsplugin_t &p) { p.creator.v2 = &create<ComputeNNPKit>; });
+  add("compute", "NNPKIT/ACCEPTED", "of fix nnpkit/watch",
+      [](lammpsplugin_t &p) { p.creator.v2 = &create<ComputeNNPKitAccepted>; });
 }

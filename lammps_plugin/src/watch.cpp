@@ -10,6 +10,8 @@ const std::array<const char *, OBSERVABLES> OBSERVABLE_NAMES = {
 
 namespace {
 
+constexpr int64_t NEVER = std::numeric_limits<int64_t>::min();
+
 std::string number(double value) {
   char text[32];
   snprintf(text, sizeof(text), "%.4g", value);
@@ -18,39 +20,34 @@ std::string number(double value) {
 
 }  // namespace
 
-void Watch::begin_run() {
-  reason.clear();
+void Watch::begin(bool rerun) {
   frames_of_run = 0;
+  if (rerun) last_frame = NEVER;
 }
 
-const std::string &Watch::judge(const Observed &now, int64_t extrapolations_since_reset, int64_t most) {
-  if (!reason.empty()) return reason;
+std::string Watch::judge(const Observed &now, int64_t extrapolations) const {
   for (const auto &[quantity, lower, upper] : settings.bounds)
-    if (now[quantity] > upper) {
-      reason = std::string(OBSERVABLE_NAMES[quantity]) + " is " + number(now[quantity]) +
-               ", above its upper bound " + number(upper);
-      return reason;
-    }
+    if (now[quantity] > upper)
+      return std::string(OBSERVABLE_NAMES[quantity]) + " is " + number(now[quantity]) +
+             ", above its upper bound " + number(upper);
   if (now[CLOSEST] < settings.min_distance)
-    reason = "two atoms are " + number(now[CLOSEST]) + " A apart, closer than min_distance " +
-             number(settings.min_distance);
-  else if (now[LARGEST_FORCE] > settings.max_force)
-    reason = "the force on an atom is " + number(now[LARGEST_FORCE]) + ", above max_force " +
-             number(settings.max_force);
-  else if (most > 0 && extrapolations_since_reset > most)
-    reason = std::to_string(extrapolations_since_reset) + " extrapolations, more than maxew " +
-             std::to_string(most);
-  return reason;
+    return "two atoms are " + number(now[CLOSEST]) + " A apart, closer than min_distance " +
+           number(settings.min_distance);
+  if (now[LARGEST_FORCE] > settings.max_force)
+    return "the force on an atom is " + number(now[LARGEST_FORCE]) + ", above max_force " +
+           number(settings.max_force);
+  if (settings.most > 0 && extrapolations > settings.most)
+    return std::to_string(extrapolations) + " extrapolations, more than maxew " +
+           std::to_string(settings.most);
+  return "";
 }
 
-std::string Watch::wanted(const Observed &now, int64_t step) const {
-  if (!reason.empty() || settings.frames.empty() || frames_of_run >= settings.limit) return "";
-  if (last_frame != std::numeric_limits<int64_t>::min() && step >= last_frame &&
-      step < last_frame + settings.interval)
-    return "";
-  for (const auto &[quantity, lower, upper] : settings.bounds)
-    if (now[quantity] >= lower) return std::string(OBSERVABLE_NAMES[quantity]) + " " + number(now[quantity]);
-  return "";
+const Bounds *Watch::wanted(const Observed &now, int64_t step) const {
+  if (settings.frames.empty() || frames_of_run >= settings.limit) return nullptr;
+  if (last_frame != NEVER && step >= last_frame && step < last_frame + settings.interval) return nullptr;
+  for (const Bounds &bounds : settings.bounds)
+    if (now[bounds.quantity] >= bounds.lower) return &bounds;
+  return nullptr;
 }
 
 void Watch::collected(int64_t step) {

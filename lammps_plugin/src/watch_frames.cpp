@@ -88,14 +88,14 @@ std::vector<FrameAtom> gather_frame(const std::vector<FrameAtom> &mine, MPI_Comm
   return all;
 }
 
-std::string frame_text(const std::vector<FrameAtom> &atoms, const std::vector<std::string> &elements,
+std::string frame_text(const std::vector<FrameAtom> &atoms, const std::vector<std::string> &species,
                        const std::string &comment) {
   std::string text = std::to_string(atoms.size()) + "\n" + comment + "\n";
   char line[160];
   for (const auto &atom : atoms) {
-    const char *const symbol = atom.element < 0 ? "X" : elements[atom.element].c_str();
-    snprintf(line, sizeof(line), "%-2s %16.9f %16.9f %16.9f %12.6g %lld\n", symbol, atom.position[0],
-             atom.position[1], atom.position[2], atom.force_std, static_cast<long long>(atom.extrapolations));
+    snprintf(line, sizeof(line), "%-2s %16.9f %16.9f %16.9f %12.6g %lld\n", species[atom.type].c_str(),
+             atom.position[0], atom.position[1], atom.position[2], atom.force_std,
+             static_cast<long long>(atom.extrapolations));
     text += line;
   }
   return text;

@@ -12,7 +12,7 @@ namespace nnpkit {
 
 struct FrameAtom {
   int64_t id;
-  int64_t element;  // -1: not of the model
+  int type;  // of LAMMPS
   double position[3];
   double force_std;  // eV/A
   int64_t extrapolations;
@@ -21,8 +21,8 @@ struct FrameAtom {
 // All atoms on the first rank, sorted by id; empty elsewhere.
 std::vector<FrameAtom> gather_frame(const std::vector<FrameAtom> &mine, MPI_Comm world);
 
-// The atoms as text; `comment` is the second line without its newline.
-std::string frame_text(const std::vector<FrameAtom> &atoms, const std::vector<std::string> &elements,
+// The atoms as text; `species` is per type, from 1, and `comment` the second line without its newline.
+std::string frame_text(const std::vector<FrameAtom> &atoms, const std::vector<std::string> &species,
                        const std::string &comment);
 
 // Append a frame. What a killed run left incomplete at the end of the file is cut off first; if the frame

@@ -172,7 +172,9 @@ def exploration_input(
     fix = "nvt temp ${temperature_start} ${temperature_stop} 0.1"
     if condition["ensemble"] == "npt":
         fix = "npt temp ${temperature_start} ${temperature_stop} 0.1 aniso ${pressure_start} ${pressure_stop} 1.0"
-    hottest = 5.0 * max(t0, t1) + 1000.0
+    hottest = (
+        "5*ternary(v_temperature_start > v_temperature_stop, v_temperature_start, v_temperature_stop) + 1000"
+    )
     lines += [
         "units           metal",
         "atom_style      atomic",
@@ -191,7 +193,7 @@ def exploration_input(
         "timestep        ${timestep}",
         f"fix             integrate all {fix}",
         *_deform(structure, condition["deformation"]),
-        f'variable        too_hot equal "!(c_thermo_temp < {hottest:g})"',
+        f'variable        too_hot equal "!(c_thermo_temp < {hottest})"',
         "fix             halt all halt 10 v_too_hot != 0 error soft message yes",
         "run             ${steps}",
     ]

@@ -32,6 +32,7 @@ __all__ = [
     "SelfTest",
     "export_model",
     "quiet_torchscript",
+    "scale_of_gradients",
     "self_test_deviation",
     "unoptimized",
 ]
@@ -129,7 +130,8 @@ def self_test_deviation(module: Any) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        Of atomic energies relative to ``max(1 eV, |E|)``, and of gradients in eV/Å; NaN if there is one.
+        Of atomic energies relative to ``max(1 eV, |E|)``, and of gradients in eV/Å over `scale_of_gradients`; NaN
+        if there is one.
     """
     test = SelfTest(*module.self_test())
     edge_vec = test.edge_vec.clone().requires_grad_(True)
@@ -137,7 +139,17 @@ def self_test_deviation(module: Any) -> tuple[float, float]:
         energy = module(edge_vec, test.neighbor_type, test.offsets, test.types)
         (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
     relative = (energy.detach() - test.atomic_energy) / test.atomic_energy.abs().clamp(min=1.0)
-    return float(relative.abs().max()), float((gradient - test.edge_gradient).abs().max())
+    worst = float((gradient - test.edge_gradient).abs().max())
+    return float(relative.abs().max()), worst / scale_of_gradients(test.edge_gradient)
+
+
+def scale_of_gradients(stored: Tensor) -> float:
+    """What a deviation from `stored` gradients (eV/Å) is divided by before it is judged.
+
+    Rounding grows with the numbers that are rounded: up to 1 eV/Å deviations count as they are, above it relative to
+    the largest gradient.
+    """
+    return max(1.0, float(stored.abs().max())) if stored.numel() else 1.0
 
 
 def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTest:

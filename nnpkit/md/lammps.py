@@ -40,6 +40,9 @@ FILES = {
 """File names inside a simulation folder."""
 
 _HOLD = "fix             hold fixed setforce 0.0 0.0 0.0"
+HOTTEST = (10.0, 1000.0)
+"""A run is stopped above so many times its temperature, and above so many K."""
+
 VOLUME_FACTOR = 3.0
 """A run whose volume grows or shrinks by this factor is stopped."""
 
@@ -131,8 +134,9 @@ class Simulation:
 
     @property
     def hottest(self) -> float:
-        """Temperature (K) above which the run counts as unstable: 10 times the target, at least 1000 K."""
-        return max(10.0 * self.temperature, 1000.0)
+        """Temperature (K) above which the run counts as unstable, see `HOTTEST`."""
+        factor, least = HOTTEST
+        return max(factor * self.temperature, least)
 
     @property
     def duration(self) -> float:
@@ -228,19 +232,23 @@ def _minimisation(largest_force: float, steps: str, evaluations: str) -> list[st
         "min_style       cg",
         "min_modify      norm inf",
         f"minimize        0.0 {largest_force:g} {steps} {evaluations}",
+        f'if "$(fmax) > {largest_force:g}" then &',
+        "  'print \"WARNING: the minimisation has not converged: a force component is $(fmax) eV/Angstrom\"'",
     ]
 
 
 def _guards(simulation: Simulation, volume: float, temperature: str) -> list[str]:
     """`fix halt` commands; each condition is written so that it also holds for NaN."""
-    conditions = [("temperature", f"!({temperature} < {simulation.hottest:g})")]
+    factor, least = HOTTEST
+    hottest = f"ternary({factor:g}*v_temperature > {least:g}, {factor:g}*v_temperature, {least:g})"
+    conditions = [("temperature", f"!({temperature} < v_hottest)")]
     if simulation.ensemble == "npt":
         low, high = volume / VOLUME_FACTOR, volume * VOLUME_FACTOR
         conditions.append(("volume", f"!((vol > {low:.6g}) && (vol < {high:.6g}))"))
-    lines = [f"# Stop early when the run is not stable: hotter than {simulation.hottest:g} K"]
+    comment = f"# Stop early when the run is not stable: {factor:g} times hotter than asked for, at least {least:g} K"
     if simulation.ensemble == "npt":
-        lines[0] += f", volume off by more than a factor {VOLUME_FACTOR:g}"
-    lines[0] += "."
+        comment += f", or volume off by more than a factor {VOLUME_FACTOR:g}"
+    lines = [comment + ".", f'variable hottest equal "{hottest}"']
     for name, condition in conditions:
         lines.append(f'variable guard_{name} equal "{condition}"')
         lines.append(f"fix             guard_{name} all halt 10 v_guard_{name} != 0 error soft message yes")

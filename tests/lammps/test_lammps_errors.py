@@ -43,6 +43,9 @@ def refusal(place: Path, text: str, ranks: int = 1) -> str:
         (setup() + potential("device gpu"), "device is 'gpu', expected auto, cpu or cuda"),
         (setup() + potential("precision half"), "expected float64, mixed or float32"),
         (setup() + potential("chunk -1"), "expected a number of atoms"),
+        (setup() + potential("chunk 5000000000"), "chunk is '5000000000', expected a number of atoms"),
+        (setup() + potential("omp 2147483648"), "not above 2147483647"),
+        (setup() + potential("every 99999999999999999999"), "not above"),
         (setup() + potential("omp 0"), "expected a number of threads"),
         (setup() + potential("chunk"), "keyword chunk has no value"),
         (setup() + potential("cutoff 5"), "unknown keyword 'cutoff'"),
@@ -173,13 +176,6 @@ def test_bonds_that_hide_neighbors_are_refused(place: Path) -> None:
     assert "special_bonds removes" in refusal(place, head.replace("SPECIAL", "") + potential() + "run 0\n")
     kept = head.replace("SPECIAL", "special_bonds lj/coul 1.0 1.0 1.0") + potential() + "run 0\n"
     assert lmp(place, kept).returncode == 0
-
-
-def test_excluded_pairs_are_said_from_the_first_run_on(place: Path) -> None:
-    for exclusion in ("", "neigh_modify exclude type 1 2\n"):
-        result = lmp(place, setup() + potential() + exclusion + "run 0\n")
-        assert result.returncode == 0, result.output
-        assert ("removed by neigh_modify exclude" in result.output) == bool(exclusion)
 
 
 def test_energies_that_are_not_finite_stop_the_run(place: Path) -> None:

@@ -29,7 +29,7 @@ def place(committee_folder: Path) -> Path:
 def test_reading_in_input_scripts(place: Path) -> None:
     dynamics = "velocity all create 100 1\ntimestep 0.0001\nfix 1 all nve\n"
     model = "pair_style nnpkit every 7\npair_coeff * * committee.pt O H\n"
-    text = setup() + model + snippet("compute u all pair") + snippet("f_u[1]")
+    text = setup() + model + snippet("compute u all pair nnpkit\nthermo") + snippet("f_u[1]")
     text = text.replace("fix      u", "fix      p").replace("f_u[", "f_p[").replace(" 50 ", " 5 ")
     result = lmp(place, text + dynamics + "thermo 5\nrun 10\n", 2)
     assert result.returncode == 0, result.output
@@ -47,12 +47,3 @@ def test_noticing_the_end(place: Path) -> None:
     result = lmp(place, text + snippet("nnpkit_ended"))
     assert result.returncode == 3, result.output
     assert "ended: the force on an atom is" in result.output
-
-
-def test_keywords_of_the_page_are_those_of_the_style(place: Path) -> None:
-    message = lmp(place, setup() + "pair_style nnpkit nonsense 1\n").output
-    known = re.search(r"unknown keyword 'nonsense', expected (.*?) \(", message)
-    assert known
-    names = set(re.split(r", | or ", known[1]))
-    listed = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert names <= listed

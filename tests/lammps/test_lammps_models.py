@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from harness import SIX, measure, random_structure
+from harness import SIX, lmp, measure, random_structure, setup, write_data
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
@@ -19,6 +22,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model, initialise
 from nnpkit.models.deep_descriptor import EnvironmentStatistics
 from nnpkit.models.potential import Potential
+from nnpkit.seal import seal
 
 TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
 
@@ -101,3 +105,30 @@ def test_single_precision(folder: Path, model: AtomicModel, atoms: Atoms) -> Non
     assert found.energy == pytest.approx(expected.energy.item(), abs=1e-4 * len(atoms))
     np.testing.assert_allclose(found.forces, expected.forces.numpy(), rtol=0, atol=1e-3)
     assert torch.get_default_dtype() == torch.float32  # nothing here touches the global state
+
+
+@pytest.mark.parametrize(("precision", "kernel"), [("mixed", "fused"), ("float32", "torchscript")])
+def test_large_gradients_are_no_damage(folder: Path, model: AtomicModel, precision: str, kernel: str) -> None:
+    """Rounding of a self-test whose gradients are hundreds of eV/Å is rounding; one changed weight is not."""
+    steep = copy.deepcopy(model)
+    steep.energy_scale = steep.spec["energy_scale"] = 2000.0
+    export_model(steep, folder / "steep.pt")
+    extra = {"metadata.json": ""}
+    module = torch.jit.load(folder / "steep.pt", _extra_files=extra)
+    assert module.self_test()[5].abs().max() > 100.0
+    write_data(folder / "data.lmp", random_structure(12, TRICLINIC, seed=20))
+    text = (
+        setup()
+        + f"pair_style nnpkit precision {precision} kernel {kernel}\npair_coeff * * steep.pt O H\nrun 0\n"
+    )
+    result = lmp(folder, text)
+    assert result.returncode == 0, result.output
+    weight = max(dict(module.named_parameters()).values(), key=lambda w: w.numel())
+    with torch.no_grad():
+        weight.view(-1)[0] *= 1.0 + 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer, _extra_files=extra)
+    (folder / "steep.pt").write_bytes(seal(buffer.getvalue()))
+    assert "changed or damaged after export" in lmp(folder, text).output

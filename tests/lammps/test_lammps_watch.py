@@ -202,7 +202,7 @@ def test_programs_notice(hot: Path) -> None:
         ("watch force_std_max 2 1", "expected an upper bound that is not below the lower one"),
         ("watch force_std_max 2", "keyword watch has no value"),
         ("percentile 101", "expected a number from 0 to 100"),
-        ("every 0", "expected a number of steps"),
+        ("every -1", "expected a number of steps"),
         ("showew maybe", "expected yes or no"),
     ],
 )

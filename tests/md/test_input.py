@@ -43,7 +43,8 @@ def test_npt() -> None:
     )
     assert "mpirun -n 4 lmp -in in.lammps" in text
     assert text.isascii()
-    assert 'variable guard_temperature equal "!(c_thermo_temp < 3100)"' in lines
+    assert 'variable guard_temperature equal "!(c_thermo_temp < v_hottest)"' in lines
+    assert 'variable hottest equal "ternary(10*v_temperature > 1000, 10*v_temperature, 1000)"' in lines
 
 
 def test_what_each_ensemble_needs() -> None:
@@ -55,6 +56,7 @@ def test_what_each_ensemble_needs() -> None:
     assert "guard_volume" not in text_of(ensemble="nvt")
     minimise = commands(text_of(ensemble="minimize", steps=50))
     assert "minimize 0.0 0.001 ${steps} $(10*v_steps)" in minimise
+    assert 'if "$(fmax) > 0.001" then' in " ".join(minimise)
     assert not [line for line in minimise if line.startswith(("run", "velocity", "fix", "timestep"))]
 
 

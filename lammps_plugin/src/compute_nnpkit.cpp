@@ -1,0 +1,171 @@
+#include "compute_nnpkit.h"
+
+#include "fix_nnpkit_watch.h"
+#include "pair_nnpkit.h"
+#include "words.h"
+
+#include "atom.h"
+#include "error.h"
+#include "fmt/format.h"
+#include "memory.h"
+#include "modify.h"
+#include "update.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <cstring>
+
+using namespace LAMMPS_NS;
+
+// What can be asked for: a number of the configuration, or of each atom.
+static const nnpkit::Observable GLOBAL[] = {
+    nnpkit::FORCE_STD_MAX,  nnpkit::FORCE_STD_MEAN, nnpkit::FORCE_STD_PERCENTILE, nnpkit::ENERGY_STD,
+    nnpkit::EXTRAPOLATIONS, nnpkit::CLOSEST,        nnpkit::LARGEST_FORCE};
+static const char SPREAD_OF_ATOM[] = "force_std/atom", EXTRAPOLATIONS_OF_ATOM[] = "extrapolations/atom";
+
+/* ----------------------------------------------------------------------
+   compute ID all nnpkit QUANTITY ... [pair N]
+------------------------------------------------------------------------- */
+
+ComputeNNPKit::ComputeNNPKit(LAMMPS *lmp, int narg, char **arg)
+    : Compute(lmp, narg, arg), instance(0), pair(nullptr), n_max(0) {
+  const std::string command = "Compute nnpkit";
+  if (strcmp(arg[1], "all") != 0)
+    error->all(
+        FLERR,
+        fmt::format("{}: the group is {}, expected all: the numbers are those of all atoms of the model",
+                    command, arg[1]));
+  std::string known = fmt::format("{}, {}", SPREAD_OF_ATOM, EXTRAPOLATIONS_OF_ATOM);
+  for (const auto quantity : GLOBAL) known += fmt::format(", {}", nnpkit::OBSERVABLE_NAMES[quantity]);
+  Words words(lmp, command, {arg + 3, arg + narg});
+  while (words.more()) {
+    const std::string key = words.keyword();
+    const auto *const found =
+        std::find_if(std::begin(GLOBAL), std::end(GLOBAL),
+                     [&](nnpkit::Observable quantity) { return key == nnpkit::OBSERVABLE_NAMES[quantity]; });
+    if (found != std::end(GLOBAL))
+      quantities.push_back(*found);
+    else if (key == SPREAD_OF_ATOM || key == EXTRAPOLATIONS_OF_ATOM)
+      columns.push_back(key == SPREAD_OF_ATOM);
+    else if (key == "pair")
+      instance = words.whole_int(1, "which of the nnpkit styles of pair_style hybrid");
+    else
+      error->all(FLERR, fmt::format("{}: unknown quantity '{}', expected {}, pair", command, key, known));
+  }
+  if (quantities.empty() && columns.empty())
+    error->all(FLERR, fmt::format("{}: no quantity is given, expected some of {}", command, known));
+
+  timeflag = 1;  // the pair style looks whether a step is among those that need this compute
+  vector_flag = quantities.empty() ? 0 : 1;
+  size_vector = static_cast<int>(quantities.size());
+  extvector = 0;
+  if (vector_flag) vector = new double[size_vector]();
+  peratom_flag = columns.empty() ? 0 : 1;
+  size_peratom_cols = columns.size() > 1 ? static_cast<int>(columns.size()) : 0;
+}
+
+/* ---------------------------------------------------------------------- */
+
+ComputeNNPKit::~ComputeNNPKit() {
+  delete[] vector;
+  memory->destroy(vector_atom);
+  memory->destroy(array_atom);
+}
+
+/* ---------------------------------------------------------------------- */
+
+void ComputeNNPKit::init() {
+  pair = PairNNPKit::find(lmp, "Compute nnpkit", instance);
+  bool spread = false, ranges = false;
+  for (const auto quantity : quantities) {
+    if (quantity <= nnpkit::ENERGY_STD) spread = true;
+    if (quantity == nnpkit::EXTRAPOLATIONS) ranges = true;
+    if (quantity == nnpkit::LARGEST_FORCE) pair->ask_for_forces();
+  }
+  for (const bool of_force : columns) (of_force ? spread : ranges) = true;
+  if (spread && pair->info().n_members < 2)
+    error->all(FLERR, "Compute nnpkit: one potential cannot disagree with itself; give a committee.pt");
+  if (ranges && pair->info().n_functions == 0)
+    error->all(FLERR,
+               "Compute nnpkit: this model has no ranges of its training data, so that extrapolation cannot "
+               "be told");
+  pair->add_compute(id);
+}
+
+/* ---------------------------------------------------------------------- */
+
+const nnpkit::Observation &ComputeNNPKit::evaluated() {
+  const auto &found = pair->kept();
+  if (found.step != update->ntimestep)
+    error->all(FLERR,
+               fmt::format("Compute nnpkit: nothing was observed at step {}: 'compute {}' has to be used by "
+                           "what needs it, as thermo output, a dump or a fix, on that step",
+                           update->ntimestep, id));
+  return found;
+}
+
+/* ---------------------------------------------------------------------- */
+
+void ComputeNNPKit::compute_vector() {
+  invoked_vector = update->ntimestep;
+  const auto &found = evaluated();
+  for (size_t k = 0; k < quantities.size(); k++) vector[k] = found.values[quantities[k]];
+}
+
+/* ---------------------------------------------------------------------- */
+
+void ComputeNNPKit::compute_peratom() {
+  invoked_peratom = update->ntimestep;
+  const auto &found = evaluated();
+  if (n_max < atom->nmax) {
+    n_max = atom->nmax;
+    memory->destroy(vector_atom);
+    memory->destroy(array_atom);
+    if (size_peratom_cols == 0)
+      memory->create(vector_atom, n_max, "nnpkit:vector_atom");
+    else
+      memory->create(array_atom, n_max, size_peratom_cols, "nnpkit:array_atom");
+  }
+  for (size_t column = 0; column < columns.size(); column++) {
+    const auto &values = columns[column] ? found.force_std : found.extrapolations;
+    for (int i = 0; i < atom->nlocal; i++)
+      (size_peratom_cols == 0 ? vector_atom[i] : array_atom[i][column]) = values[i];
+  }
+}
+
+/* ---------------------------------------------------------------------- */
+
+double ComputeNNPKit::memory_usage() {
+  return static_cast<double>(n_max) * std::max<size_t>(1, columns.size()) * sizeof(double);
+}
+
+/* ----------------------------------------------------------------------
+   compute ID all NNPKIT/ACCEPTED FIX
+------------------------------------------------------------------------- */
+
+ComputeNNPKitAccepted::ComputeNNPKitAccepted(LAMMPS *lmp, int narg, char **arg)
+    : Compute(lmp, narg, arg), n_max(0) {
+  if (narg != 4) error->all(FLERR, "Compute NNPKIT/ACCEPTED belongs to fix nnpkit/watch");
+  watch = arg[3];
+  peratom_flag = 1;
+  size_peratom_cols = 0;
+}
+
+/* ---------------------------------------------------------------------- */
+
+ComputeNNPKitAccepted::~ComputeNNPKitAccepted() {
+  memory->destroy(vector_atom);
+}
+
+/* ---------------------------------------------------------------------- */
+
+void ComputeNNPKitAccepted::compute_peratom() {
+  invoked_peratom = update->ntimestep;
+  if (n_max < atom->nmax) {
+    n_max = atom->nmax;
+    memory->destroy(vector_atom);
+    memory->create(vector_atom, n_max, "nnpkit:accepted");
+    std::fill(vector_atom, vector_atom + n_max, 0.0);
+  }
+  if (auto *const fix = dynamic_cast<FixNNPKitWatch *>(modify->get_fix_by_id(watch))) fix->accepted();
+}

@@ -1,0 +1,141 @@
+// What a watch leaves behind: frames, the restart file of a run that was ended, and words in the log.
+
+#include "fix_nnpkit_watch.h"
+
+#include "collective.h"
+#include "pair_nnpkit.h"
+#include "watch_frames.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "command.h"
+#include "domain.h"
+#include "error.h"
+#include "fmt/format.h"
+#include "input.h"
+#include "update.h"
+#include "utils.h"
+#include "variable.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+
+using namespace LAMMPS_NS;
+
+/* ---------------------------------------------------------------------- */
+
+void FixNNPKitWatch::collect_frame(const nnpkit::Bounds &reached) {
+  const nnpkit::Observation &now = pair->kept();
+  const double unit = pair->unit_of_energy();  // everything in the file is in eV and angstrom
+  std::vector<nnpkit::FrameAtom> mine(atom->nlocal);
+  for (int i = 0; i < atom->nlocal; i++) {
+    const double *const x = atom->x[i];
+    mine[i].id = atom->tag ? atom->tag[i] : i + 1;
+    mine[i].type = atom->type[i];
+    for (int k = 0; k < 3; k++) mine[i].position[k] = x[k] - domain->boxlo[k];
+    mine[i].force_std = now.members ? now.force_std[i] / unit : 0.0;
+    mine[i].extrapolations = now.extrapolation ? static_cast<int64_t>(now.extrapolations[i]) : 0;
+  }
+  const auto all = nnpkit::gather_frame(mine, world);
+  std::string problem;
+  if (comm->me == 0) {
+    const double *const h = domain->h;  // xx yy zz yz xz xy
+    const auto edge = [](double x, double y, double z) {
+      return fmt::format("{:.10g} {:.10g} {:.10g}", x, y, z);
+    };
+    const auto periodic = [&](int k) { return domain->periodicity[k] ? "T" : "F"; };
+    const bool counted = reached.quantity == nnpkit::EXTRAPOLATIONS;
+    const std::string comment = fmt::format(
+        "Lattice=\"{} {} {}\" Properties=species:S:1:pos:R:3:force_std:R:1:extrapolation:I:1 "
+        "pbc=\"{} {} {}\" step={} reason=\"{} {:.4g}\" force_std_max={:.6g} energy_std={:.6g} "
+        "extrapolations={}",
+        edge(h[0], 0.0, 0.0), edge(h[5], h[1], 0.0), edge(h[4], h[3], h[2]), periodic(0), periodic(1),
+        periodic(2), now.step, nnpkit::OBSERVABLE_NAMES[reached.quantity],
+        now.values[reached.quantity] / (counted ? 1.0 : unit), now.values[nnpkit::FORCE_STD_MAX] / unit,
+        now.values[nnpkit::ENERGY_STD] / unit, static_cast<int64_t>(now.values[nnpkit::EXTRAPOLATIONS]));
+    try {
+      nnpkit::append_frame(watch.settings.frames, nnpkit::frame_text(all, species, comment));
+    } catch (const std::exception &failure) {
+      problem = failure.what();
+    }
+  }
+  problem = nnpkit::agree_on_error(problem, world);
+  if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
+  watch.collected(now.step);
+}
+
+/* ----------------------------------------------------------------------
+   LAMMPS does not look whether a restart file could be written; each atom takes 11 numbers at least
+------------------------------------------------------------------------- */
+
+static bool looks_whole(const std::string &path, bigint n_atoms) {
+  struct stat status{};
+  return stat(path.c_str(), &status) == 0 && status.st_size >= 88 * n_atoms;
+}
+
+/* ----------------------------------------------------------------------
+   a word of a shell command
+------------------------------------------------------------------------- */
+
+static std::string quoted(const std::string &word) {
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) ||
+           std::string("._/-+%=,:@").find(c) != std::string::npos;
+  };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+  std::string text = "'";
+  for (const char c : word) text += (c == '\'') ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+/* ----------------------------------------------------------------------
+   the command that chooses among the frames: with the bounds of this run, because they decide what is worth
+it
+------------------------------------------------------------------------- */
+
+std::string FixNNPKitWatch::selection() const {
+  std::string command =
+      fmt::format("nnpkit select {} {}", quoted(pair->file()), quoted(watch.settings.frames));
+  if (pair->info().n_members < 2) return command;
+  double lower = 0.0, upper = std::numeric_limits<double>::infinity();
+  for (const auto &bounds : watch.settings.bounds) {
+    if (bounds.quantity != nnpkit::FORCE_STD_MAX) continue;
+    lower = bounds.lower / pair->unit_of_energy();
+    if (bounds.upper > bounds.lower) upper = bounds.upper / pair->unit_of_energy();
+  }
+  if (watch.settings.bounds.size() > 1) lower = 0.0;  // other frames were worth it for another reason
+  return fmt::format("{} --lower {:.6g} --upper {:.6g}", command, lower, upper);
+}
+
+/* ----------------------------------------------------------------------
+   the names are handed over as they are: the input parser would take spaces and $ for its own
+------------------------------------------------------------------------- */
+
+void FixNNPKitWatch::write_end() {
+  std::vector<std::string> variable = {"nnpkit_ended", "string", reason};
+  char *words[] = {&variable[0][0], &variable[1][0], &variable[2][0]};
+  input->variable->set(3, words);
+  std::string restart = watch.settings.restart;
+  const auto star = restart.find('*');  // LAMMPS' sign for the step
+  if (star != std::string::npos) restart.replace(star, 1, std::to_string(ended_step));
+  if (!restart.empty()) {
+    const std::unique_ptr<Command> write((*input->command_map)["write_restart"](lmp));
+    std::string noinit = "noinit";
+    char *arguments[] = {&restart[0], &noinit[0]};
+    write->command(2, arguments);
+  }
+  if (comm->me != 0) return;
+  if (!restart.empty() && !looks_whole(restart, atom->natoms))
+    error->warning(
+        FLERR,
+        fmt::format("Pair style nnpkit: the restart file {} is not whole. Is the disk full?", restart));
+  utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, reason);
+  if (!restart.empty()) utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", restart);
+  if (watch.n_frames() > 0)
+    utils::logmesg(lmp, "nnpkit: to label its frames: {} && nnpkit label selected.xyz\n", selection());
+}
