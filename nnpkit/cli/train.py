@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nnpkit.errors import InputError
+
 __all__ = ["train"]
 
 
@@ -28,6 +30,13 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the run folder.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Say how large the model is, how fast it trains, and what its time or epochs buy; write nothing.",
+        ),
+    ] = False,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -46,6 +55,8 @@ def train(
 
     With `--folds` it gets the folders `fold-0`, `fold-1` ... instead, and `folds.json` with the errors of all.
 
+    With `--plan` nothing is trained or written: a few trial updates say what the time or the epochs buy.
+
     Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
     as if it had not been interrupted.
     """
@@ -54,6 +65,13 @@ def train(
     from nnpkit.config.run import run_training
 
     settings = load_config(config, overrides or [])
+    if plan:
+        from nnpkit.config.plan import plan_training
+
+        if resume or overwrite or folds is not None:
+            raise InputError("--plan writes nothing: it goes without --resume, --overwrite and --folds")
+        plan_training(settings)
+        return
     if folds is None:
         summary = run_training(settings, resume=resume, overwrite=overwrite)
     else:

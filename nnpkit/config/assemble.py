@@ -286,4 +286,5 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
     if given is not None:
         energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
         prefactors = Prefactors(energy, force, virial)
-    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors, ridge)
+    ratio = 0.01 if last is None else last / optimizer.learning_rate
+    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors, ridge, ratio)

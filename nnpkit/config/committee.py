@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from rich.console import Console
 from nnpkit.config import run
 from nnpkit.config.advice import few_labels, few_updates, tested
 from nnpkit.config.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
+from nnpkit.config.interim import write_interim_model
 from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Committee
+from nnpkit.config.timing import planned
 from nnpkit.config.warm import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.committee import export_committee
@@ -73,19 +76,19 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     ]
     began = time.monotonic()
     model, report, warm = _base_model(config, data)
-    memory = run._memory(members[0], model, data)
+    memory = run.memory_of(members[0], model, data)
     schedule = make_schedule(members[0], parts[0][0].learnt)
     advice = [
-        *data.notes, *few_updates(members[0], run.planned(members[0], schedule, warm)[1]),
+        *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
         *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
     ]  # fmt: skip
-    run._announce(
+    run.announce_memory(
         console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
     )
     if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
         shared = {name: Split(part, _NOTHING) for name, part in data.watched.items()}
     else:
-        shared = run._prepare(model, data, memory["budget"], console)
+        shared = run.prepare(model, data, memory["budget"], console)
     if not resume or overwrite:
         for folder in folders:
             folder.clear()
@@ -223,7 +226,7 @@ class _Member:
         schedule = make_schedule(config, self.data.learnt)
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
-        epochs, n_updates = run.planned(config, schedule, self.warm)
+        epochs, n_updates = planned(config, schedule, self.warm)
         settings = run._settings(config, epochs, self.warm)
         update = make_update(config, splits["train"].store, n_updates)
         if config.start is not None:
@@ -232,6 +235,7 @@ class _Member:
             console.print(f"  {note}", highlight=False, soft_wrap=True)
         write_config(config, self.folder.path / "config.yaml")
         trainer = Trainer(model, update, schedule, splits, settings, self.folder, self.identity, console)
+        trainer.publish = partial(write_interim_model, trainer, self.data)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         ended = trainer.fit()

@@ -179,8 +179,9 @@ def _status(
     best = (_json(first / "summary.json") or {}).get("best_epoch")
     if best is None and (last := latest_checkpoint(first)) is not None:
         best = (read_checkpoint(last).state.get("progress") or {}).get("best_epoch")
+    timed = config is not None and config.training.time is not None
     return Status(
         complete=model and ended is not None and ended not in signal.Signals.__members__,
-        epochs_done=done, epochs_planned=None if config is None else max(config.training.epochs, done or 0),
+        epochs_done=done, epochs_planned=None if config is None or timed else max(config.training.epochs, done or 0),
         best_epoch=best, ended=ended,
     )  # fmt: skip

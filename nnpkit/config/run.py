@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from nnpkit.config.assemble import (
     make_splits,
     make_update,
 )  # fmt: skip
+from nnpkit.config.interim import write_interim_model
 from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
 from nnpkit.config.report import report_at_end
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.config.sets import PARTS
+from nnpkit.config.timing import planned, time_budget
 from nnpkit.config.warm import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.data.checks import findings_table
 from nnpkit.data.dataset import data_sha256, structure_sha256
@@ -48,13 +51,12 @@ from nnpkit.training.frozen import freeze
 from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_bytes
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
-from nnpkit.training.schedules import Schedule
 from nnpkit.training.trainer import Split, Trainer, TrainerSettings, deciding
 from nnpkit.training.uncertainty import validation_report
 
-__all__ = ["run_training"]
+__all__ = ["announce_memory", "memory_of", "prepare", "run_training"]
 
-_BUDGET = 1_200_000_000  # bytes for derivatives that a kernel computes nearly as fast as they are read
+_BUDGET = 1_000_000_000  # bytes for derivatives that a kernel computes nearly as fast as they are read
 
 
 def run_training(
@@ -107,6 +109,8 @@ def run_training(
     if data.findings:
         console.print(findings_table(data.findings))
     if checkpoint is not None:
+        if config.training.threads is None:  # sums depend on it in their last digits
+            torch.set_num_threads(checkpoint.state.get("threads") or torch.get_num_threads())
         beginning = Beginning(model_from(checkpoint, str(last)), [f"continued from {last}"])
     elif earlier is not None:
         beginning = begin(config, data, earlier)
@@ -116,13 +120,13 @@ def run_training(
     schedule = make_schedule(config, data.learnt)
     warm = beginning.warm if checkpoint is None else bool(checkpoint.state["progress"].get("warm"))
     epochs, n_updates = planned(config, schedule, warm)
-    memory = _memory(config, model, data)
+    memory = memory_of(config, model, data)
     notes = [
         *report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates),
         *few_labels(config, data.learnt, count_parameters(model)),
     ]  # fmt: skip
-    _announce(console, model, notes, memory)
-    splits = _prepare(model, data, memory["budget"], console)
+    announce_memory(console, model, notes, memory)
+    splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     update = make_update(config, splits["train"].store, n_updates)
     if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
@@ -138,6 +142,7 @@ def run_training(
         write_config(config, folder.path / "config.yaml")
         settings = _settings(config, epochs, warm)
         trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console)
+        trainer.publish = partial(write_interim_model, trainer, data)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         ended = trainer.fit()
@@ -158,19 +163,6 @@ def _require_judge(config: Config, data: LoadedData) -> None:
         )  # fmt: skip
 
 
-def planned(config: Config, schedule: Schedule, warm: bool) -> tuple[int, int]:
-    """Epochs, and updates in them, that a training is going to have; `warm` if it has the weights of another run."""
-    training = config.training
-    if warm and config.start is not None and config.start.epochs is not None:
-        return config.start.epochs, sum(map(schedule.epoch_length, range(config.start.epochs)))
-    epochs = training.epochs
-    updates = sum(map(schedule.epoch_length, range(epochs)))
-    while epochs > 0 and 0 < updates < training.min_updates:
-        updates += schedule.epoch_length(epochs)
-        epochs += 1
-    return epochs, updates
-
-
 def _settings(config: Config, epochs: int, warm: bool) -> TrainerSettings:
     training, stopping = config.training, config.training.early_stopping
     return TrainerSettings(
@@ -182,6 +174,7 @@ def _settings(config: Config, epochs: int, warm: bool) -> TrainerSettings:
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         warm=warm,
+        time=time_budget(config, warm),
     )
 
 
@@ -190,6 +183,7 @@ _MAY_CHANGE = {
     "": {"output", "data", "seed", "report"},
     "training": {
         "epochs",
+        "time",
         "min_updates",
         "early_stopping",
         "checkpoint",
@@ -236,7 +230,7 @@ def _ordered_sha256(data: LoadedData) -> dict[str, str]:
     }
 
 
-def _memory(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, int]:
+def memory_of(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, int]:
     """Bytes: what derivatives and covariance will need, and the budget for derivatives.
 
     Raises
@@ -271,7 +265,9 @@ def _blocks(config: Config, model: AtomicModel) -> list[str]:
     return [covariance_partition(optimizer, model).note] if isinstance(optimizer, Ekf) else []
 
 
-def _announce(console: Console, model: AtomicModel, report: list[str], memory: Mapping[str, int]) -> None:
+def announce_memory(
+    console: Console, model: AtomicModel, report: list[str], memory: Mapping[str, int]
+) -> None:
     """Print what will be trained and what it needs."""
     for line in report:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
@@ -292,7 +288,7 @@ def _announce(console: Console, model: AtomicModel, report: list[str], memory: M
     )
 
 
-def _prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
+def prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console) -> dict[str, Split]:
     """Structures with all that does not change in training; the first set has the first call on the memory."""
     total = sum(map(len, data.watched.values())) + len(data.additional)
     with Progress("preparing structures", total, console) as bar:

@@ -16,7 +16,15 @@ from nnpkit.config.schema_schedules import (
     GroupSchedule,
     PinnSchedule,
 )
-from nnpkit.config.section import NonNegative, Positive, PositiveInt, Section, default_kind, refuse_unused
+from nnpkit.config.section import (
+    Duration,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Section,
+    default_kind,
+    refuse_unused,
+)
 
 __all__ = [
     "Adam", "Checkpoint", "EarlyStopping", "Ekf", "Lbfgs", "Noise", "Prefactors", "Training", "Weights",
@@ -60,7 +68,14 @@ class Checkpoint(Section):
 class Training(Section):
     """How the model is trained and how the run is recorded."""
 
-    epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train.")
+    epochs: Annotated[int, Field(ge=0)] = Field(30, description="Epochs to train, if no `time` is given.")
+    time: Duration | None = Field(
+        None,
+        description="Time to train instead of a number of epochs, e.g. `90s`, `10min`, `1.5h`: forgetting and growing "
+        "noise of the Kalman filter and the learning rate of Adam settle with it. A fiftieth of it, or more where "
+        "evaluating takes long, stands for an epoch in the files and in what other settings count in epochs; of large "
+        "sets a part is evaluated then, and everything at the end. `nnpkit train --plan` says what it buys.",
+    )
     min_updates: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Updates of the weights that a training has at least, in more than `epochs` epochs if the data are "
@@ -111,7 +126,7 @@ class Training(Section):
     memory_budget_gb: Positive | None = Field(
         None,
         description="Memory, GB, for derivatives of symmetry functions kept between epochs; what does not "
-        "fit is computed again every time. By default half of what is free, and no more than 1.2 GB where compiled "
+        "fit is computed again every time. By default half of what is free, and no more than 1 GB where compiled "
         "kernels compute them.",
     )
     threads: PositiveInt | None = Field(
@@ -131,6 +146,14 @@ class Training(Section):
             if kalman.get("learning_rate") is not None:  # of total energies
                 values = {**values, "weights": {"per_atom": False, **weights}}
         return expand_preset(values)
+
+    @model_validator(mode="after")
+    def _time_or_epochs(self) -> Training:
+        given = {"min_updates": self.min_updates > 0, "epochs": self.epochs != 30}
+        refuse_unused(
+            [(there, self.time is not None, name, "there is a time") for name, there in given.items()]
+        )
+        return self
 
     @model_validator(mode="before")
     @classmethod

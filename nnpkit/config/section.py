@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "Duration",
     "Fraction",
     "NonNegative",
     "PathList",
@@ -16,6 +18,7 @@ __all__ = [
     "Section",
     "default_kind",
     "refuse_unused",
+    "seconds",
 ]
 
 
@@ -56,6 +59,28 @@ def refuse_unused(settings: Iterable[tuple[bool, bool, str, str]]) -> None:
             raise ValueError(f"{name} has no effect: {reason}")
 
 
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _in_seconds(value: Any) -> Any:
+    """Seconds of a time such as ``90s``, ``10min``, ``1.5h``; a bare number is not one."""
+    found = (
+        re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*", value) if isinstance(value, str) else None
+    )
+    if found is None:
+        raise ValueError("expected a number with a unit, such as 90s, 10min or 1.5h")
+    if float(found[1]) == 0.0:
+        raise ValueError("expected more than no time")
+    return value.strip()
+
+
+def seconds(time: str) -> float:
+    """Seconds of a `Duration`."""
+    number = time.rstrip("smindh ")
+    return float(number) * _SECONDS[time[len(number) :].strip()]
+
+
+Duration = Annotated[str, BeforeValidator(_in_seconds)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]

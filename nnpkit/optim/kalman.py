@@ -43,6 +43,7 @@ from nnpkit.optim.partition import Layer, Partition, make_partition
 __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
 
 _WHERE = "training.optimizer"
+_SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
 
 
 class KalmanReport(NamedTuple):
@@ -196,6 +197,7 @@ class KalmanOptimizer:
         )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0
+        self.fraction: float | None = None  # of a budget of time that is used
         # In single precision: drift at the end of the last window, innovation variance at the beginning of this one.
         self.drift, self._variance = 0.0, math.inf
         self.begin_epoch(0)
@@ -210,6 +212,10 @@ class KalmanOptimizer:
         decayed = s.process_noise * math.exp(-s.process_noise_decay * epoch)
         self.process_noise = max(s.process_noise_minimum, decayed) if s.process_noise > 0.0 else 0.0
         self.noise_factor = max(s.noise_minimum, math.exp(-s.noise_decay * epoch))
+
+    def follow(self, fraction: float) -> None:
+        """Let noise and forgetting settle with the `fraction` (0 to 1) of its budget that a training has used."""
+        self.fraction = fraction
 
     @torch.no_grad()
     def step(self, measurement: Measurement) -> tuple[Tensor, KalmanReport]:
@@ -259,6 +265,9 @@ class KalmanOptimizer:
             # lambda <- nu lambda + 1 - nu
             nu = self.settings.forgetting_rate
             self.forgetting.mul_(nu).add_(1.0 - nu)
+            if self.fraction is not None:
+                least = 1.0 - (1.0 - self.settings.forgetting) * math.exp(-_SETTLED * self.fraction)
+                self.forgetting.clamp_(min=least)
         self.covariance.add_to_diagonal(self.process_noise)
         self.updates += 1
         if self.covariance.drift is not None and self.updates % WINDOW == 1:
@@ -282,6 +291,8 @@ class KalmanOptimizer:
                 hint="raise the observation noise (noise.energy, noise.force) above zero",
             )  # fmt: skip
         grown = min(self.settings.noise_maximum, 1.0 + self.settings.noise_growth * self.updates)
+        if self.fraction is not None and self.settings.noise_growth > 0.0:
+            grown = self.settings.noise_maximum**self.fraction
         return given * (self.noise_factor * grown)
 
     def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:

@@ -114,6 +114,9 @@ class FullBatchUpdate:
     def begin_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""
 
+    def follow(self, fraction: float) -> None:
+        """Nothing depends on the budget."""
+
     def apply(self, labels: Labels) -> dict[str, float]:
         """Search along the direction of L-BFGS, move the weights."""
         parts = self._parts(labels)

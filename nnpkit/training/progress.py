@@ -66,9 +66,13 @@ class Progress:
 
     def advance(self) -> None:
         """Count one step."""
-        self.done += 1
+        self.advance_to(self.done + 1)
+
+    def advance_to(self, done: int) -> None:
+        """Count the steps up to `done`."""
+        self.done = done
         if self.bar is not None:
-            self.bar.advance(self.task)
+            self.bar.update(self.task, completed=done)
         elif time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
             self.printed = time.monotonic()
             pace = (self.printed - self.started) / max(1, self.done - self.first)

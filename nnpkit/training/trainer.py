@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from rich.console import Console
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
@@ -16,12 +16,14 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction
+from nnpkit.training.budget import Budget, some_structures
 from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
 from nnpkit.training.health import EpochReport, kinds_of_labels
 from nnpkit.training.metrics import ErrorSums
 from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.run import LearningCurve, MetricsFile, RunFolder, TensorBoard
-from nnpkit.training.schedules import Schedule
+from nnpkit.training.schedules import Labels, Schedule
+from nnpkit.training.state import RunState, TrainerSettings
 from nnpkit.training.updates import Update
 from nnpkit.units import stress_from_virial
 
@@ -39,6 +41,9 @@ __all__ = [
 
 NO_FORCE = 1e-5
 """eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
+
+
+_SECONDS_BETWEEN_MODELS = 60.0
 
 
 class Predicts(Protocol):
@@ -65,66 +70,6 @@ class Split(NamedTuple):
     store: Predicts
 
 
-@dataclass(frozen=True)
-class TrainerSettings:
-    """When to evaluate, save and stop.
-
-    Attributes
-    ----------
-    epochs, evaluate_every, checkpoint_every : int
-        In epochs.
-    keep : int
-        Checkpoints that are kept beside that of the best epoch.
-    monitor : str
-        Error that decides which epoch is the best; see `monitored`.
-    patience : int or None
-        Evaluations without improvement after which training stops; None never does.
-    min_delta : float
-        Relative improvement that counts as one.
-    warm : bool
-        The weights at the beginning are those of another training: they are not the best epoch if there is any
-        other, because they know nothing of the new data.
-    """
-
-    epochs: int = 30
-    evaluate_every: int = 1
-    checkpoint_every: int = 1
-    keep: int = 3
-    monitor: str = "energy_force"
-    patience: int | None = None
-    min_delta: float = 0.0
-    warm: bool = False
-
-
-@dataclass
-class RunState:
-    """How far a run is; part of every checkpoint."""
-
-    epoch: int = 0  # epochs done
-    updates: int = 0
-    updates_by_kind: dict[str, int] = field(default_factory=dict)  # energy, force, energy+force, ...
-    seconds: float = 0.0
-    best_epoch: int | None = None
-    best_error: float = math.inf
-    reference_error: float = math.inf  # last improvement that counted as one
-    waited: int = 0  # evaluations since then
-    errors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the best epoch
-    warm: bool = False  # whether the weights at the beginning were those of another training
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able values; infinite ones as None."""
-        values = asdict(self)
-        return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> RunState:
-        """The inverse of `to_json`."""
-        known: dict[str, Any] = {
-            k: math.inf if v is None and k.endswith("_error") else v for k, v in values.items()
-        }
-        return cls(**known)
-
-
 class Trainer:
     """Trains a model until an epoch, a lack of improvement or a signal ends it.
 
@@ -149,6 +94,10 @@ class Trainer:
     score : callable, optional
         What makes one epoch better than another, less being better, from the model and the errors of all splits; by
         default the monitored error, see `monitored`.
+    publish : callable, optional
+        Called with the best weights so far, after an epoch and no more than once a minute.
+    clock : callable, optional
+        Seconds since any moment, by default those of the machine.
     """
 
     def __init__(
@@ -162,10 +111,14 @@ class Trainer:
         identity: Mapping[str, Any],
         console: Console,
         score: Callable[[AtomicModel, Mapping[str, Mapping[str, Any]]], float] | None = None,
+        publish: Callable[[Mapping[str, Tensor]], None] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.model, self.update, self.schedule, self.score = model, update, schedule, score
         self.splits, self.settings, self.folder = splits, settings, folder
         self.identity, self.console = identity, console
+        self.publish, self.clock, self.published = publish, clock or time.monotonic, False
+        self.budget = None if settings.time is None else Budget(settings.time, self.clock)
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
@@ -186,18 +139,16 @@ class Trainer:
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl", last_epoch)
         self.board = TensorBoard(self.folder.path / "tensorboard", state.epoch + 1 if resumed else 0)
         self.console.print(self.curve.names, highlight=False, soft_wrap=True)
-        total = sum(map(self.schedule.epoch_length, range(settings.epochs)))
-        done = state.updates
-        with (
-            stop_on_signals() as stop,
-            Progress("updates", total, self.console, done) as bar,
-        ):
-            self.started = time.monotonic() - state.seconds
+        with stop_on_signals() as stop, self._progress() as bar:
+            self.started = self.clock() - state.seconds
+            self.looked = self.clock()
+            if self.budget is not None:
+                self.budget.start(state.seconds)
             if not resumed:
                 self._evaluate(EpochReport({}))
                 if settings.warm:
                     state.best_error = state.reference_error = math.inf
-            while state.epoch < settings.epochs and not self._waited_enough():
+            while not self._done() and not self._waited_enough():
                 report = self._epoch(bar, stop)
                 if stop:
                     break
@@ -210,24 +161,69 @@ class Trainer:
                 improved = due and self._evaluate(report)
                 if improved or self._due(settings.checkpoint_every) or self._waited_enough():
                     self._save(0)
+                self._publish()
             if stop:
                 self._judge_the_last()
         self.board.close()
+        if not stop:
+            self._evaluate_everything()
         if self._waited_enough():
             return "early stopping"
-        return "epochs" if state.epoch >= settings.epochs else str(stop.name)
+        return str(stop.name) if not self._done() else "epochs" if self.budget is None else "time"
+
+    def _progress(self) -> Progress:
+        """What shows how far the training is: its updates, or the seconds of its budget."""
+        if self.budget is not None:
+            return Progress("seconds", round(self.budget.seconds), self.console, int(self.state.seconds))
+        total = sum(map(self.schedule.epoch_length, range(self.settings.epochs)))
+        return Progress("updates", total, self.console, self.state.updates)
+
+    def _done(self) -> bool:
+        return self.state.epoch >= self.settings.epochs if self.budget is None else self.budget.over
+
+    def _labels(self) -> Iterator[Labels]:
+        """Labels of an epoch, or of the part of the budget that stands for one."""
+        return self.schedule.epoch() if self.budget is None else self.budget.labels(self.schedule)
+
+    def _publish(self) -> None:
+        """Give away the best weights if that was not done yet and not within the last minute."""
+        now = self.clock()
+        if self.publish is None or self.published or now - self.looked < _SECONDS_BETWEEN_MODELS:
+            return
+        self.publish(self.best)
+        self.published, self.looked = True, now
+
+    def _errors(self, name: str) -> dict[str, Any]:
+        """Errors of a set, of some of its structures if a large set has to be evaluated often."""
+        split = self.splits[name]
+        return errors_of(split) if self.budget is None else errors_of(split, _evaluated(split))
+
+    def _evaluate_everything(self) -> None:
+        """Errors of the best epoch on whole sets, if they are those of parts of them."""
+        whole = all(len(_evaluated(split)) == len(split.structures) for split in self.splits.values())
+        if self.budget is None or whole or not self.best:
+            return
+        now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.best)
+        self.state.errors = {name: errors_of(split) for name, split in self.splits.items()}
+        self.model.load_state_dict(now)
 
     def _epoch(self, bar: Progress, stop: StopRequest) -> EpochReport:
         """One epoch of updates, or what is left of it; what the updates say of it."""
         self.update.begin_epoch(self.state.epoch)
         reports: dict[str, list[float]] = {}
-        for labels in self.schedule.epoch():
+        for labels in self._labels():
+            if self.budget is not None:
+                self.update.follow(self.budget.fraction)
             for name, value in self.update.apply(labels).items():
                 reports.setdefault(name, []).append(value)
             self.state.updates += 1
             kind = "+".join(kinds_of_labels(labels))
             self.state.updates_by_kind[kind] = self.state.updates_by_kind.get(kind, 0) + 1
-            bar.advance()
+            if self.budget is None:
+                bar.advance()
+            else:
+                bar.advance_to(int(self.budget.used))
             if stop:
                 self._save(int(self.schedule.state_dict()["position"]))
                 break
@@ -236,7 +232,7 @@ class Trainer:
         return self.update.end_epoch(reports)
 
     def _due(self, every: int) -> bool:
-        return self.state.epoch % every == 0 or self.state.epoch == self.settings.epochs
+        return self.state.epoch % every == 0 or self._done()
 
     def _waited_enough(self) -> bool:
         return self.settings.patience is not None and self.state.waited >= self.settings.patience
@@ -244,7 +240,7 @@ class Trainer:
     def _record(self, report: EpochReport, errors: Mapping[str, Mapping[str, Any]]) -> None:
         """What the updates say of the epoch, and the errors as far as they are known, into the files."""
         state = self.state
-        state.seconds = time.monotonic() - self.started
+        state.seconds = self.clock() - self.started
         weights = {"distance": float((_weights(self.model) - self.initial).norm())}
         self.metrics.add(
             state.epoch, state.updates, state.seconds, updates_by_kind=dict(state.updates_by_kind),
@@ -263,7 +259,10 @@ class Trainer:
             If the errors are not finite any more.
         """
         state = self.state
-        errors = {name: errors_of(split) for name, split in self.splits.items()}
+        began = self.clock()
+        errors = {name: self._errors(name) for name in self.splits}
+        if self.budget is not None:
+            self.budget.evaluation_took(self.clock() - began)
         if isinstance(self.schedule, Learns):
             self.schedule.learn(errors["train"])
         self._record(report, errors)
@@ -283,6 +282,7 @@ class Trainer:
             return False
         state.best_error, state.best_epoch, state.errors = error, state.epoch, errors
         self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.published = False
         return True
 
     def _error(self, errors: Mapping[str, Mapping[str, Any]]) -> float:
@@ -301,7 +301,7 @@ class Trainer:
 
     def _save(self, step: int) -> None:
         """Write a checkpoint, after `step` updates of the current epoch if not 0, and remove old ones."""
-        self.state.seconds = time.monotonic() - self.started
+        self.state.seconds = self.clock() - self.started
         tensors = {
             "model": self.model.state_dict(),
             "best": self.best,
@@ -311,7 +311,7 @@ class Trainer:
         }
         state = {
             "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
-            "progress": self.state.to_json(), **self.identity,
+            "progress": self.state.to_json(), "threads": torch.get_num_threads(), **self.identity,
         }  # fmt: skip
         write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state))
         prune_checkpoints(self.folder.checkpoints, self.settings.keep, self.state.best_epoch)
@@ -331,10 +331,16 @@ def _weights(model: AtomicModel) -> Tensor:
     return parameters_to_vector(model.parameters()).detach().clone()
 
 
-def errors_of(split: Split) -> dict[str, Any]:
-    """Summary (keys of `nnpkit.training.metrics.METRICS`) of the errors of the model as it is now."""
+def _evaluated(split: Split) -> list[int]:
+    """Structures of a set that are evaluated after a part of a budget."""
+    return some_structures([structure.n_atoms for structure in split.structures])
+
+
+def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any]:
+    """Summary (keys of `nnpkit.training.metrics.METRICS`) of the errors of the model now, of all or `which`."""
     sums = ErrorSums()
-    for index, structure in enumerate(split.structures):
+    for index in range(len(split.structures)) if which is None else which:
+        structure = split.structures[index]
         prediction = split.store.predict(index)
         stress = None
         if structure.stress is not None:

@@ -65,6 +65,10 @@ class Update(Protocol):
         """Prepare for `epoch`, counted from 0."""
         ...
 
+    def follow(self, fraction: float) -> None:
+        """Let schedules of the optimizer follow the `fraction` (0 to 1) of its budget that a training has used."""
+        ...
+
     def apply(self, labels: Labels) -> dict[str, float]:
         """Change the weights once; return numbers worth logging."""
         ...
@@ -94,6 +98,10 @@ class KalmanUpdate:
         """Set the epoch's process noise and noise factor."""
         self.epoch = epoch
         self.optimizer.begin_epoch(epoch)
+
+    def follow(self, fraction: float) -> None:
+        """Let noise and forgetting of the filter follow the budget."""
+        self.optimizer.follow(fraction)
 
     def apply(self, labels: Labels) -> dict[str, float]:
         """Measure, filter, move the weights."""
@@ -151,6 +159,8 @@ class GradientUpdate:
         Weights of the loss that follow the learning rate, instead of the observer's own.
     ridge : Ridge, optional
         Adds its penalty to the loss.
+    last_ratio : float
+        Last learning rate over the first one, for a training that has a budget of time.
     """
 
     def __init__(
@@ -162,20 +172,29 @@ class GradientUpdate:
         decay_steps: int,
         prefactors: Prefactors | None = None,
         ridge: Ridge | None = None,
+        last_ratio: float = 0.01,
     ) -> None:
         self.optimizer, self.observer, self.clip, self.ridge = optimizer, observer, clip, ridge
         self.decay, self.decay_steps, self.prefactors = decay, decay_steps, prefactors
         self.parameters = observer.parameters
         self.learning_rate = optimizer.param_groups[0]["lr"]
+        self.last_ratio = last_ratio
+        self.followed: float | None = None
         self.updates = 0
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""
 
+    def follow(self, fraction: float) -> None:
+        """Let the learning rate decay so that its last ratio to the first one is reached at the end of the budget."""
+        self.followed = fraction
+
     def apply(self, labels: Labels) -> dict[str, float]:
         """Compute the gradient, clip it, step."""
         group = self.optimizer.param_groups[0]
         ratio = self.decay ** (self.updates // self.decay_steps)
+        if self.followed is not None:
+            ratio = self.last_ratio**self.followed
         group["lr"] = self.learning_rate * ratio
         if self.prefactors is not None:
             self.observer.weights = self.prefactors.at(ratio)

@@ -108,7 +108,7 @@ def test_written_configuration_is_complete_and_reads_back_the_same(folder: Path)
         ("training.epochs=1.5", "training.epochs is 1.5; expected a whole number ≥ 0."),
         ("training.epochs=true", "training.epochs is true; expected a whole number"),
         ("training.epochs='4'", "training.epochs is '4'; expected a whole number"),
-        ("training=3", "training is 3; expected a mapping with the keys epochs, min_updates, optimizer"),
+        ("training=3", "training is 3; expected a mapping with the keys epochs, time, min_updates, optimizer"),
         ("training.optimizer.kind=adm", "training.optimizer.kind is 'adm'; expected 'ekf', 'adam', 'lbfgs'."),
         ("training.weights.energy=.inf", "training.weights.energy is inf; expected a number ≥ 0."),
         ("training.schedule.forces=some", "schedule.forces is 'some'; expected all or a whole number ≥ 0."),
