@@ -42,7 +42,7 @@ def before(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         worths = iter([4.0, 3.0, 1.0, 2.0])
-        patch.setattr(trainer, "monitored", lambda errors, monitor: next(worths))
+        patch.setattr(trainer, "monitored", lambda *_: next(worths))
         nnpkit.train("train.yaml")
     return folder
 
