@@ -159,6 +159,7 @@ def make_project(config: ActiveConfig) -> Project:
             where="data.folds",
             hint="leave it out",
         )
+    _require_used(training)
     arguments: dict[str, Any] = {
         "format": None if data.format == "auto" else data.format,
         "units": None if data.units == "auto" else data.units,
@@ -212,6 +213,26 @@ def make_project(config: ActiveConfig) -> Project:
             config, training, {"known": known, "validation": validation, "test": test, "first": unlabelled}
         ),
     )
+
+
+def _require_used(training: Config) -> None:
+    """Refuse settings of the training YAML that the loop replaces by its own.
+
+    Raises
+    ------
+    InputError
+        Naming the setting and what decides instead.
+    """
+    committee = training.committee
+    replaced = {
+        "training.threads": (training.training.threads not in (None, 1), "every member is trained by one thread"),
+        "committee.processes": (
+            committee is not None and committee.processes is not None, "execution.cores says how many are trained"
+        ),
+    }  # fmt: skip
+    for key, (given, why) in replaced.items():
+        if given:
+            raise InputError(f"{key} has no effect in active learning: {why}", where=key, hint="leave it out")
 
 
 def _start(training: Config) -> dict[str, Any] | None:

@@ -20,10 +20,17 @@ def explain(error: ValidationError, schema: type[BaseModel], document: Document)
     """The first thing to correct, as an `InputError`.
 
     Unknown keys come before wrong values; of the several complaints of a union, the one about the innermost
-    value is taken.
+    value is taken, and of these one in the schema's own words.
     """
     problems = [(_key_in(document.values, p), p) for p in error.errors(include_url=False)]
-    key, problem = min(problems, key=lambda item: (item[1]["type"] != "extra_forbidden", -len(item[0])))
+    key, problem = min(
+        problems,
+        key=lambda item: (
+            item[1]["type"] != "extra_forbidden",
+            -len(item[0]),
+            item[1]["type"] != "value_error",
+        ),
+    )
     where = document.where(key)
     if problem["type"] == "extra_forbidden":
         return _unknown_key(schema, document, key, where)

@@ -16,7 +16,7 @@ from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
 from nnpkit.config.schema_report import ReportSettings
 from nnpkit.config.schema_training import Training
-from nnpkit.config.section import Fraction, PathList, Section, default_kind
+from nnpkit.config.section import Fraction, PathList, Section, default_kind, refuse_unused
 
 __all__ = ["Config", "Data"]
 
@@ -164,6 +164,13 @@ class Config(Section):
         None,
         description="Write a validation report when the training has ended; `{}` for one with the defaults.",
     )
+
+    @model_validator(mode="after")
+    def _derivatives_are_kept(self) -> Config:
+        given, deep = self.training.feature_derivatives is not None, self.model.kind == "deep_potential"
+        why = "the descriptor of a deep_potential is trained"
+        refuse_unused([(given, deep, "training.feature_derivatives", why)])
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import NonNegative, PathList, Positive, PositiveInt, Section, default_kind
+from nnpkit.config.section import (
+    NonNegative,
+    PathList,
+    Positive,
+    PositiveInt,
+    Section,
+    default_kind,
+    refuse_unused,
+)
 
 __all__ = [
     "ActiveConfig",
@@ -133,6 +141,9 @@ class Condition(Section):
     def _deforms_at_constant_volume(self) -> Condition:
         if self.deformation is not None and self.ensemble != "nvt":
             raise ValueError("deformation goes with ensemble: nvt; npt changes the cell by itself")
+        refuse_unused(
+            [(self.pressure != [1.0, 1.0], self.ensemble == "nvt", "pressure", "the ensemble is nvt")]
+        )
         return self
 
 
@@ -179,6 +190,15 @@ class Exploration(Section):
         1.0, description="Factor on the number of steps from one round to the next."
     )
 
+    @model_validator(mode="after")
+    def _lammps_is_used(self) -> Exploration:
+        changed = {"input": self.input is not None, "ranks": self.ranks != 1}
+        ase = self.engine == "ase"
+        refuse_unused(
+            [(value, ase, name, "the engine is ase, not lammps") for name, value in changed.items()]
+        )
+        return self
+
 
 class Selection(Section):
     """Which of the collected frames get a label."""
@@ -217,6 +237,17 @@ class Selection(Section):
         "typical distance of labelled ones, are duplicates.",
     )
 
+    @model_validator(mode="after")
+    def _bounds_are_learnt(self) -> Selection:
+        lower, upper = self.lower != "auto", self.upper != "auto"
+        refuse_unused(
+            [
+                (self.percentile != 90.0, lower and upper, "percentile", "both bounds are given"),
+                (self.factor != 8.0, upper, "factor", "the upper bound is given"),
+            ]
+        )
+        return self
+
 
 class Execution(Section):
     """Where the tasks of a project run: this machine or a cluster."""
@@ -235,6 +266,14 @@ class Execution(Section):
     launcher: Literal["single", "srun", "mpiexec"] = Field(
         "single", description="How the workers of a block are started on its nodes."
     )
+
+    @model_validator(mode="after")
+    def _has_blocks(self) -> Execution:
+        local, why = self.executor == "local", "the executor is local"
+        refuse_unused(
+            [(bool(self.options), local, "options", why), (self.launcher != "single", local, "launcher", why)]
+        )
+        return self
 
 
 class Stop(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from nnpkit.config.section import Positive, PositiveInt, Section
+from nnpkit.config.section import Positive, PositiveInt, Section, refuse_unused
 
 __all__ = [
     "AcsfModel",
@@ -60,6 +60,8 @@ class SymmetryFunctionEntry(Section):
     def _count_neighbors(self) -> SymmetryFunctionEntry:
         if len(self.neighbors) != (1 if self.kind == "G2" else 2):
             raise ValueError(f"{self.kind} has {'one neighbour' if self.kind == 'G2' else 'two neighbours'}")
+        angular = [(self.zeta != 1.0, "zeta"), (self.lam != 1, "lam")]
+        refuse_unused([(changed, self.kind == "G2", name, "G2 has no angle") for changed, name in angular])
         return self
 
 
@@ -131,6 +133,36 @@ class Descriptor(Section):
             raise ValueError("say in which unit of length the functions are: units: bohr or units: angstrom")
         return self
 
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> Descriptor:
+        plain = self.cutoff_function.startswith(("tanh", "exponential", "hard"))
+        given, default = self.functions != "auto", Descriptor.model_fields
+        named = isinstance(self.functions, FunctionFile) or (
+            isinstance(self.functions, list)
+            and all(isinstance(f, str) or f.cutoff is not None for f in self.functions)
+        )
+        shaping = (
+            "angular_cutoff", "radial", "zetas", "angular_etas", "angular_kind", "functions_per_element",
+            "minimum_range",
+        )  # fmt: skip
+        refuse_unused(
+            [
+                (self.cutoff_inner != 0.0, plain, "cutoff_inner", f"{self.cutoff_function} has none"),
+                (self.units is not None, not given, "units", "generated functions are in Å"),
+                (
+                    self.cutoff != default["cutoff"].default,
+                    named,
+                    "cutoff",
+                    "all given functions name their own",
+                ),
+                *(
+                    (getattr(self, name) != default[name].default, given, name, "the functions are given")
+                    for name in shaping
+                ),
+            ]
+        )
+        return self
+
 
 class Scaling(Section):
     """Map of each symmetry function's values in the training data to a range that suits the networks."""
@@ -148,6 +180,8 @@ class Scaling(Section):
     def _ordered(self) -> Scaling:
         if not self.lower < self.upper:
             raise ValueError(f"lower ({self.lower:g}) is not below upper ({self.upper:g})")
+        changed, ends = (self.lower, self.upper) != (-1.0, 1.0), self.kind in ("none", "center")
+        refuse_unused([(changed, ends, "lower or upper", f"scaling {self.kind} divides by nothing")])
         return self
 
 

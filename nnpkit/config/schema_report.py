@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nnpkit.config.section import Positive, Section
+from nnpkit.config.section import Positive, Section, refuse_unused
 
 __all__ = ["ReportSettings"]
 
@@ -29,3 +29,10 @@ class ReportSettings(Section):
     other: str | None = Field(
         None, description="Another potential for the same data, for the correlation of the errors of the two."
     )
+
+    @model_validator(mode="after")
+    def _simulations_are_run(self) -> ReportSettings:
+        why = "md_steps is 0, there are no simulations"
+        changed = {"temperature": self.temperature != 300.0, "pressure": self.pressure != 1.0}
+        refuse_unused([(value, self.md_steps == 0, name, why) for name, value in changed.items()])
+        return self

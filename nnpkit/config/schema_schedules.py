@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import NonNegative, PositiveInt, Section
+from nnpkit.config.section import NonNegative, PositiveInt, Section, refuse_unused
 
 __all__ = ["AdaptiveSchedule", "EpochSchedule", "FullSchedule", "GroupSchedule", "PinnSchedule"]
 
@@ -139,4 +139,18 @@ class AdaptiveSchedule(Section):
     def _uses_something(self) -> AdaptiveSchedule:
         if self.energy_threshold is None and self.force_threshold is None:
             raise ValueError("energies and forces are both switched off: nothing to learn from")
+        energies, forces = self.energy_threshold is not None, self.force_threshold is not None
+        refuse_unused(
+            [
+                (self.energy_group != 1, not energies, "energy_group", "energies are not used"),
+                (
+                    self.repeat_energy,
+                    not (energies and forces),
+                    "repeat_energy",
+                    "it is of both kinds of labels",
+                ),
+                (self.force_group != 1, not forces, "force_group", "forces are not used"),
+                (self.force_fraction != 0.1, not forces, "force_fraction", "forces are not used"),
+            ]
+        )
         return self

@@ -224,6 +224,24 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
+    def _numbers_of_forces_have_an_effect(self) -> Training:
+        forces, schedule = self.force_training.kind, self.schedule
+        without, why = forces in ("taylor", "none"), f"force_training is {forces}"
+        if isinstance(schedule, EpochSchedule | FullSchedule):
+            default = type(schedule).model_fields["forces"].default
+            given = schedule.forces not in (default, 0)  # none at all is what happens
+            refuse_unused([(given, without or forces == "subset", "schedule.forces", why)])
+        if isinstance(schedule, PinnSchedule):
+            changed = {"energy_probability": 0.5, "force_labels": 10}
+            refuse_unused(
+                [
+                    (getattr(schedule, name) != v, without, f"schedule.{name}", why)
+                    for name, v in changed.items()
+                ]
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_knows_these_forces(self) -> Training:
         forces, kind = self.force_training, self.schedule.kind
         if forces.kind in ("taylor", "none") and kind == "groups":
