@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,25 +74,37 @@ class Session:
     n_parameters: int
     seconds: float  # it took to prepare all structures
 
-    def errors(self) -> tuple[float, float]:
-        """RMSE of energies, eV/atom, and forces, eV/Å, of the test set."""
-        found = errors_of(self.splits["test"])
+    def errors(self, part: str = "test") -> tuple[float, float]:
+        """RMSE of energies, eV/atom, and forces, eV/Å, of a set."""
+        found = errors_of(self.splits[part])
         return float(found["energy_rmse"]), float(found["force_rmse"])
 
 
-def load_system(name: str, seed: int) -> tuple[list[Structure], list[Structure]]:
-    """Training and test structures of a published set in the folder NNPKIT_DATA.
+def load_system(name: str) -> tuple[list[Structure], list[Structure], list[Structure]]:
+    """Training, validation and test structures of a published set in the folder NNPKIT_DATA, cut in sequence.
 
-    Of the trajectories of copper, whose frames are 1 fs apart, the last fifth tests; water as its authors did.
+    Copper's two trajectories have a frame every fs: of each the first 80 % train, the next 10 % validate and the last
+    10 % test. Water is tested on the validation frames of its authors; the last tenth of their training set validates.
     """
     if "NNPKIT_DATA" not in os.environ:
         sys.exit("set NNPKIT_DATA to the folder that holds " + " and ".join(SYSTEMS.values()))
     folder = Path(os.environ["NNPKIT_DATA"]) / SYSTEMS[name]
     if name == "water192":
-        return load_dataset(str(folder / "train.xyz.xz")), load_dataset(str(folder / "valid.xyz.xz"))
-    frames = load_dataset([str(path) for path in sorted(folder.glob("*.xyz.xz"))])
-    division = divide(frames, SplitRule(validation=0.0, test=0.2), seed)
-    return [frames[i] for i in division.train], [frames[i] for i in division.test]
+        tested = load_dataset(str(folder / "valid.xyz.xz"))
+        train, validation, _ = _in_sequence([folder / "train.xyz.xz"], test=0.0)
+        return train, validation, tested
+    return _in_sequence(sorted(folder.glob("*.xyz.xz")), test=0.1)
+
+
+def _in_sequence(paths: list[Path], test: float) -> tuple[list[Structure], list[Structure], list[Structure]]:
+    """The first part of every file, the tenth before its end, and its end."""
+    parts: tuple[list[Structure], list[Structure], list[Structure]] = ([], [], [])
+    for path in paths:
+        frames = load_dataset(str(path))
+        division = divide(frames, SplitRule(validation=0.1, test=test, kind="sequential"), seed=0)
+        for part, indices in zip(parts, (division.train, division.validation, division.test), strict=True):
+            part.extend(frames[i] for i in indices)
+    return parts
 
 
 def synthetic_system(name: str, n_structures: int) -> tuple[list[Structure], list[Structure]]:
@@ -124,7 +136,7 @@ def _twice(structure: Structure) -> Structure:
 
 
 def open_session(
-    data: tuple[list[Structure], list[Structure]],
+    data: Sequence[list[Structure]],
     optimizer: str,
     seed: int,
     epochs: int,
@@ -134,8 +146,8 @@ def open_session(
 
     Parameters
     ----------
-    data : tuple of list of Structure
-        Training and test structures.
+    data : sequence of list of Structure
+        Training and test structures, or training, validation and test structures.
     optimizer : str
         Key of `OPTIMIZERS`.
     seed, epochs : int
@@ -159,7 +171,8 @@ def open_session(
         }
     )
     elements = sorted({symbol for structure in data[0] for symbol in structure.symbols})
-    loaded = assemble.LoadedData({"train": data[0], "test": data[1]}, elements, {}, [])
+    names = ("train", "test") if len(data) == 2 else ("train", "validation", "test")
+    loaded = assemble.LoadedData(dict(zip(names, data, strict=True)), elements, {}, [])
     model, _ = make_model(config, loaded)
     schedule = assemble.make_schedule(config, data[0])
     start = time.perf_counter()

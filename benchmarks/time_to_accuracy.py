@@ -1,12 +1,14 @@
 """How long Adam and the Kalman filter take to an accurate Deep Potential, as in Fig. 4 of Hu et al. (RLEKF, AAAI 2023).
 
-Every optimizer trains the same network on the same published data (NNPKIT_DATA). The errors of the whole test set are
-computed now and then with the clock stopped. The target is 1.2 times the best final RMSE of forces and of energies (the
-best optimizer's, medians over seeds), or 1.2 times Adam's; a run is there when both errors are below their targets for
-the first time. Adam is given as many epochs as fit its time, and its learning rate decays over them. Trainings may be
-spread over several calls: curves are kept in the folder, and what is there already is not computed again. ::
+Every optimizer trains the same network on the same published data (NNPKIT_DATA). Errors of the validation set are
+computed now and then with the clock stopped; the clock is processor time, which another program on the machine does not
+use up. The filter can be stopped at any time. Adam cannot: its learning rate decays over a budget that is chosen
+before. So Adam is trained with several rates and budgets, and at every time counts for what the best of all of these
+runs has reached by then, chosen for either error by itself: more than one training could have. Errors of the test set
+are computed once, when a run has ended. Runs are kept in the folder, and what is there is not computed again. ::
 
-    python benchmarks/time_to_accuracy.py --system cu72 water192 --optimizer adam sequential --seeds 1 2 3
+    python benchmarks/time_to_accuracy.py --system cu72 --optimizer adam sequential --adam-rates 0.01 0.02 0.05 \\
+        --adam-seconds 30 60 120 --seconds 60 --seeds 1
     python benchmarks/time_to_accuracy.py --deepmd ENVIRONMENT ...     # and DeePMD-kit's Adam and LKF
 
 The last line is ``RESULT {json}``.
@@ -19,85 +21,98 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from deep_systems import OPTIMIZERS, SYSTEMS, load_system, machine, open_session, samples
 
-FACTOR = 1.2
-"""A run is accurate when its errors are at most this many times the final ones."""
 FIRST, GROWTH = 2.0, 1.25  # seconds of the first evaluation, and ratio of the times of later ones
+TIMES = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 480.0)
+"""Seconds at which errors are compared."""
 _BLOCKS = {"block_size": 1024, "dtype": "float32"}
-_COPPER, _WATER = {"energy": 5e-4, "force": 0.02}, {"energy": 1e-3, "force": 0.05}
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "cu72": {
-        "adam": {"learning_rate": 1e-2, "final_learning_rate": 1e-5},
-        "kalman": {**_BLOCKS, "noise": _COPPER},
-    },
-    "water192": {
-        "adam": {"learning_rate": 5e-3, "final_learning_rate": 1e-5},
-        "kalman": {**_BLOCKS, "noise": _WATER},
-    },
+KALMAN = {
+    "cu72": {**_BLOCKS, "noise": {"energy": 5e-4, "force": 0.02}},
+    "water192": {**_BLOCKS, "noise": {"energy": 1e-3, "force": 0.05}},
 }
-"""What is different from `deep_systems.OPTIMIZERS`: the best of a few short trainings for either optimizer. The noise
-of a label is about the error that a trained potential has."""
-ADAM_SAMPLE = {"cu72": 0.006, "water192": 0.034}
-"""Seconds that a sample of Adam takes, from train_step.py: how many epochs there is time for."""
+"""What is different from `deep_systems.OPTIMIZERS`. The noise of a label is about the error of a trained potential."""
+ADAM_RATES = {"cu72": (5e-3, 1e-2, 2e-2, 5e-2), "water192": (2e-3, 5e-3, 1e-2, 2e-2)}
+"""First learning rates; `compare` says whether the best is at an end. The last one is 10⁻⁵."""
+ADAM_SECONDS = (30.0, 60.0, 120.0, 240.0)
+"""Budgets over which the rate decays, in processor seconds."""
+ADAM_SAMPLE = {"cu72": 0.007, "water192": 0.034}
+"""Seconds that a sample of Adam takes, from train_step.py: a budget is a number of epochs, which is run to its end."""
 
 
 class Point(NamedTuple):
-    """Errors on the test set at one moment."""
+    """Errors of the validation set at one moment."""
 
-    seconds: float  # of training; DeePMD-kit's of its one thread
+    seconds: float  # processor time of training
     epoch: float
     energy_rmse: float  # eV/atom
     force_rmse: float  # eV/Å
 
 
-def train(system: str, optimizer: str, seed: int, seconds: float) -> list[Point]:
-    """Learning curve of one training of `seconds`."""
-    data = load_system(system, seed)
-    epochs = max(1, round(seconds / (ADAM_SAMPLE[system] * len(data[0])))) if optimizer == "adam" else 10_000
-    session = open_session(
-        data, optimizer, seed, epochs, SETTINGS[system]["adam" if optimizer == "adam" else "kalman"]
-    )
+class Run(NamedTuple):
+    """One training."""
+
+    points: list[Point]
+    test: tuple[float, float] | None = None  # errors of the test set at the end, eV/atom and eV/Å
+    schedule: tuple[float, float] | None = None  # Adam's first learning rate and budget in seconds
+
+
+def train(
+    system: str,
+    optimizer: str,
+    seed: int,
+    seconds: float,
+    rate: float | None = None,
+    epochs: int | None = None,
+) -> Run:
+    """One training of `seconds`; Adam's ends when its learning rate has reached its end, after `epochs`."""
+    data = load_system(system)
+    adam = optimizer == "adam"
+    if epochs is None:
+        epochs = max(1, round(seconds / (ADAM_SAMPLE[system] * len(data[0])))) if adam else 10_000
+    changes = {"learning_rate": rate, "final_learning_rate": 1e-5} if adam else KALMAN[system]
+    session = open_session(data, optimizer, seed, epochs, changes)
     points: list[Point] = []
-    spent, due, n_epochs = 0.0, FIRST, 0
-    while spent < seconds and n_epochs < epochs:
-        session.update.begin_epoch(n_epochs)
+    spent, due, limit = 0.0, FIRST, math.inf if adam else seconds
+    what = f"{system} {optimizer}" + (f" {rate:g} {seconds:g} s" if adam else "") + f" seed {seed}"
+    for epoch in range(epochs):
+        session.update.begin_epoch(epoch)
         for number, sample in enumerate(samples(session.schedule.epoch()), start=1):
-            start = time.perf_counter()
+            start = time.process_time()
             for labels in sample:
                 session.update.apply(labels)
-            spent += time.perf_counter() - start
-            if spent >= due or spent >= seconds:
-                due *= GROWTH
-                points.append(Point(spent, n_epochs + number / len(data[0]), *session.errors()))
-                _say(f"{system} {optimizer} seed {seed}", points[-1])
-            if spent >= seconds:
+            spent += time.process_time() - start
+            if spent >= min(due, limit):
+                due = max(due, spent) * GROWTH
+                points.append(Point(spent, epoch + number / len(data[0]), *session.errors("validation")))
+                _say(what, points[-1])
+            if spent >= limit:
                 break
-        n_epochs += 1
-    if optimizer == "adam":
-        points.append(Point(spent, n_epochs, *session.errors()))
-        _say(f"{system} {optimizer} seed {seed}", points[-1])
-    return points
+        if spent >= limit:
+            break
+    if adam:
+        points.append(Point(spent, epochs, *session.errors("validation")))
+        _say(what, points[-1])
+    return Run(points, session.errors("test"), (float(rate or 0.0), seconds) if adam else None)
 
 
-def train_deepmd(environment: Path, system: str, optimizer: str, seed: int, seconds: float) -> list[Point]:
+def train_deepmd(environment: Path, system: str, optimizer: str, seed: int, seconds: float) -> Run:
     """The same for DeePMD-kit; its Adam is told how many steps there is time for."""
     from deepmd_peer import Settings, run_deepmd
 
     step = {"cu72": {"adam": 0.027, "lkf": 1.7}, "water192": {"adam": 0.095, "lkf": 3.4}}[system][optimizer]
-    data = load_system(system, seed)
+    train_set, validation, _ = load_system(system)
     steps = max(10, round(seconds / step))
     settings = Settings(
         optimizer=optimizer, steps=steps, seconds=seconds, seed=seed, fitting_timestep=False, points=20
     )
-    return [
-        Point(p.seconds, p.epoch, p.energy_rmse, p.force_rmse)
-        for p in run_deepmd(environment, *data, settings)
-    ]
+    found = run_deepmd(environment, train_set, validation, settings)
+    return Run([Point(p.cpu_seconds, p.epoch, p.energy_rmse, p.force_rmse) for p in found])
 
 
 def _say(what: str, point: Point) -> None:
@@ -108,59 +123,91 @@ def _say(what: str, point: Point) -> None:
     )
 
 
-Curves = dict[str, dict[int, list[Point]]]
-"""Learning curves by optimizer and seed."""
+Curves = dict[str, dict[int, list[Run]]]
+"""Runs by optimizer and seed: one of a filter, one for each schedule of Adam."""
 
 
-def final_errors(curves: Curves, optimizers: list[str]) -> tuple[float, float]:
-    """Best errors that one of `optimizers` ends with: energy and force RMSE, medians over seeds."""
-    medians = [
-        [statistics.median(getattr(run[-1], key) for run in curves[name].values()) for name in optimizers]
-        for key in ("energy_rmse", "force_rmse")
-    ]
-    return min(medians[0]), min(medians[1])
+def envelope(runs: Sequence[Run], seconds: float) -> tuple[float, float]:
+    """Lowest errors that any of `runs` has had within `seconds`, each by itself: eV/atom, eV/Å; infinite for none."""
+    points = [p for run in runs for p in run.points if p.seconds <= seconds]
+    return (
+        min((p.energy_rmse for p in points), default=math.inf),
+        min((p.force_rmse for p in points), default=math.inf),
+    )
 
 
-def times_to(runs: dict[int, list[Point]], energy: float, force: float) -> dict[str, Any]:
-    """When each run is below both errors for the first time, and the median; None for never."""
-    reached = [
-        next((p for p in run if p.energy_rmse <= energy and p.force_rmse <= force), None)
-        for run in runs.values()
-    ]
-    median = statistics.median(math.inf if p is None else p.seconds for p in reached)
-    return {
-        "seconds": [None if p is None else p.seconds for p in reached],
-        "epochs": [None if p is None else p.epoch for p in reached],
-        "median_seconds": None if math.isinf(median) else median,
-    }
+def earliest(runs: Sequence[Run], energy: float, force: float) -> float:
+    """Seconds until the first of `runs` is below both errors; infinite if none is."""
+    reached = (
+        p.seconds for run in runs for p in run.points if p.energy_rmse <= energy and p.force_rmse <= force
+    )
+    return min(reached, default=math.inf)
+
+
+def at_times(runs: dict[int, list[Run]]) -> dict[float, tuple[float, float]]:
+    """`envelope` at `TIMES` that the trainings lasted for, medians over seeds."""
+    longest = min(max(p.seconds for run in own for p in run.points) for own in runs.values())
+    found = {}
+    for seconds in (t for t in TIMES if t <= 1.05 * longest):
+        pairs = [envelope(own, 1.05 * seconds) for own in runs.values()]
+        found[seconds] = (statistics.median(e for e, _ in pairs), statistics.median(f for _, f in pairs))
+    return found
+
+
+def best_rate(runs: dict[int, list[Run]]) -> dict[str, Any]:
+    """Adam's rate with the lowest product of final errors for each budget, and whether it is the last one tried."""
+    found: dict[str, Any] = {}
+    finals: dict[float, dict[float, list[float]]] = {}
+    for own in runs.values():
+        for run in own:
+            rate, budget = run.schedule or (0.0, 0.0)
+            last = run.points[-1]
+            finals.setdefault(budget, {}).setdefault(rate, []).append(last.energy_rmse * last.force_rmse)
+    for budget, products in sorted(finals.items()):
+        rates = sorted(products)
+        best = min(rates, key=lambda rate: statistics.median(products[rate]))
+        edge = len(rates) > 1 and best in (rates[0], rates[-1])
+        found[f"{budget:g}"] = {"rate": best, "of": rates, "at_the_edge": edge}
+    return found
 
 
 def compare(curves: Curves) -> dict[str, Any]:
-    """Targets, times to them and final errors of every optimizer."""
-    targets = {"best": final_errors(curves, list(curves))}
-    if "adam" in curves:
-        targets["adam"] = final_errors(curves, ["adam"])
-    result: dict[str, Any] = {
-        "targets": {
-            name: {"energy_rmse": FACTOR * energy, "force_rmse": FACTOR * force}
-            for name, (energy, force) in targets.items()
-        },
-        "optimizers": {},
-    }
+    """Errors at equal times, and when Adam is where each filter was, medians over seeds; None for never."""
+    result: dict[str, Any] = {}
+    adam = curves.get("adam")
     for name, runs in curves.items():
-        last = [run[-1] for run in runs.values()]
-        result["optimizers"][name] = {
+        own: dict[str, Any] = {
             "seeds": sorted(runs),
-            **{f"to_{goal}": times_to(runs, FACTOR * e, FACTOR * f) for goal, (e, f) in targets.items()},
-            "seconds_trained": [p.seconds for p in last],
-            "final_energy_rmse": [p.energy_rmse for p in last],
-            "final_force_rmse": [p.force_rmse for p in last],
-        }
+            "errors_at": at_times(runs),
+            "runs": [
+                {
+                    "seed": seed, "schedule": run.schedule, "seconds": run.points[-1].seconds,
+                    "epochs": run.points[-1].epoch, "validation": run.points[-1][2:], "test": run.test,
+                }
+                for seed, group in runs.items() for run in group
+            ],
+        }  # fmt: skip
+        if adam is not None and name != "adam":
+            own["adam_there_after"] = {
+                seconds: _finite(statistics.median(earliest(group, *errors) for group in adam.values()))
+                for seconds, errors in own["errors_at"].items()
+            }
+            last = {seed: envelope(group, math.inf) for seed, group in adam.items()}
+            there = [earliest(group, *last[seed]) for seed, group in runs.items() if seed in last]
+            own["where_adam_ends_after"] = _finite(statistics.median(there or [math.inf]))
+        result[name] = own
+    if adam is not None:
+        result["adam"]["best_rates"] = best_rate(adam)
+        result["adam"]["longest"] = max(r.points[-1].seconds for group in adam.values() for r in group)
     return result
 
 
-def plot(system: str, curves: Curves, targets: dict[str, dict[str, float]], path: Path) -> None:
-    """Errors against time, a line per run, and the target."""
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def plot(system: str, curves: Curves, path: Path) -> None:
+    """Errors against time: a line for each run, Adam's envelope in bold."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -170,17 +217,71 @@ def plot(system: str, curves: Curves, targets: dict[str, dict[str, float]], path
     keys = (("force_rmse", "force RMSE (eV/Å)"), ("energy_rmse", "energy RMSE (eV/atom)"))
     for axis, (key, label) in zip(axes, keys, strict=True):
         for color, (name, runs) in enumerate(curves.items()):
-            for number, run in enumerate(runs.values()):
+            every = [run for group in runs.values() for run in group]
+            for number, run in enumerate(every):
                 axis.loglog(
-                    [p.seconds for p in run], [getattr(p, key) for p in run], color=f"C{color}", linewidth=1.2,
-                    label=name if number == 0 else None,
+                    [p.seconds for p in run.points], [getattr(p, key) for p in run.points], color=f"C{color}",
+                    linewidth=0.8, alpha=0.6 if name == "adam" else 1.0, label=None if number else name,
                 )  # fmt: skip
-        axis.axhline(targets["best"][key], color="0.5", linewidth=0.8, linestyle="--")
-        axis.set(xlabel="training time (s)", ylabel=label)
+            if name == "adam":
+                times = sorted(p.seconds for run in every for p in run.points)
+                place = 1 if key == "force_rmse" else 0
+                axis.step(
+                    times, [envelope(every, t)[place] for t in times], where="post", color=f"C{color}",
+                    linewidth=2.0, label="best of Adam's schedules",
+                )  # fmt: skip
+        axis.set(xlabel="training, processor time (s)", ylabel=label + ", validation")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{system}; dashed: {FACTOR} × the best final error", fontsize=10)
+    figure.suptitle(system, fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def read_runs(folder: Path, system: str) -> Curves:
+    """Everything that has been trained."""
+    curves: Curves = {}
+    for path in sorted(folder.glob(f"{system}-*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schedule = content["schedule"]
+        run = Run(
+            [Point(*values) for values in content["points"]],
+            None if content["test"] is None else tuple(content["test"]),
+            None if schedule is None else tuple(schedule),
+        )  # fmt: skip
+        curves.setdefault(content["optimizer"], {}).setdefault(content["seed"], []).append(run)
+    return curves
+
+
+def show(system: str, result: dict[str, Any]) -> None:
+    """Print what is compared."""
+    for name, own in result.items():
+        for seconds, (energy, force) in own["errors_at"].items():
+            there = own.get("adam_there_after", {}).get(seconds, "")
+            words = "" if there == "" else "   Adam: " + ("never" if there is None else f"{there:.1f} s")
+            print(
+                f"{system} {name:12s} {seconds:5.0f} s {1e3 * energy:7.3f} meV/atom {1e3 * force:7.2f} meV/Å{words}"
+            )
+    print(f"{system} Adam's best rates by budget: {result.get('adam', {}).get('best_rates')}")
+
+
+def work(options: argparse.Namespace, system: str) -> None:
+    """Train what is missing."""
+    names = [*options.optimizer, *(["deepmd-adam", "deepmd-lkf"] if options.deepmd else [])]
+    rates = options.adam_rates or ADAM_RATES[system]
+    for seed in options.seeds:
+        for name in names:
+            adam = [(rate, budget) for budget in options.adam_seconds for rate in rates]
+            for rate, seconds in adam if name == "adam" else [(None, options.seconds)]:
+                label = name if rate is None else f"{name}-{rate:g}-{seconds:g}"
+                path = options.folder / f"{system}-{label}-{seed}.json"
+                if path.exists():
+                    continue
+                if name.startswith("deepmd-"):
+                    run = train_deepmd(options.deepmd, system, name.removeprefix("deepmd-"), seed, seconds)
+                else:
+                    run = train(system, name, seed, seconds, rate)
+                content = {"optimizer": name, "seed": seed, **run._asdict()}
+                path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def main() -> None:
@@ -192,41 +293,23 @@ def main() -> None:
     parser.add_argument("--optimizer", nargs="*", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
-        "--seconds", type=float, default=300.0, help="of each training with the Kalman filter"
+        "--seconds", type=float, default=240.0, help="processor time of each training with the Kalman filter"
     )
-    parser.add_argument("--adam-seconds", type=float, help="of each training with Adam, by default the same")
+    parser.add_argument("--adam-seconds", type=float, nargs="+", default=ADAM_SECONDS, help="budgets of Adam")
+    parser.add_argument("--adam-rates", type=float, nargs="+", help="first learning rates of Adam")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--deepmd", type=Path, help="environment with DeePMD-kit's PyTorch backend")
     parser.add_argument("--folder", type=Path, default=Path("runs/time_to_accuracy"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.folder.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"machine": machine(options.threads), "settings": SETTINGS}
+    result: dict[str, Any] = {"machine": machine(options.threads), "clock": "processor time"}
     for system in options.system:
-        for seed in options.seeds:
-            names = [*options.optimizer, *(["deepmd-adam", "deepmd-lkf"] if options.deepmd else [])]
-            for name in names:
-                path = options.folder / f"{system}-{name}-{seed}.json"
-                if path.exists():
-                    continue
-                seconds = (
-                    options.adam_seconds or options.seconds if name.endswith("adam") else options.seconds
-                )
-                if name.startswith("deepmd-"):
-                    points = train_deepmd(options.deepmd, system, name.removeprefix("deepmd-"), seed, seconds)
-                else:
-                    points = train(system, name, seed, seconds)
-                path.write_text(json.dumps(points), encoding="utf-8")
-        curves: Curves = {}
-        for path in sorted(options.folder.glob(f"{system}-*.json")):
-            name, number = path.stem.removeprefix(f"{system}-").rsplit("-", 1)
-            points = [Point(*values) for values in json.loads(path.read_text(encoding="utf-8"))]
-            curves.setdefault(name, {})[int(number)] = points
+        work(options, system)
+        curves = read_runs(options.folder, system)
         result[system] = compare(curves)
-        plot(system, curves, result[system]["targets"], options.folder / f"{system}.png")
-        for name, own in result[system]["optimizers"].items():
-            for goal in result[system]["targets"]:
-                print(f"{system:10s} {name:12s} to {FACTOR} x {goal}: {own['to_' + goal]['seconds']} s")
+        plot(system, curves, options.folder / f"{system}.png")
+        show(system, result[system])
     print("RESULT " + json.dumps(result))
 
 

@@ -72,7 +72,7 @@ def main() -> None:
 
     n_structures = options.samples + options.warm
     if "NNPKIT_DATA" in os.environ:
-        train, test = load_system(options.system, seed=1)
+        train, _, test = load_system(options.system)
         data = train[:n_structures], test[:1]
     else:
         data = synthetic_system(options.system, n_structures)

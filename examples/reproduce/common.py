@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import copy
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -24,10 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from rules import judge
 
 import nnpkit
 from nnpkit.analysis import plots
+from nnpkit.config import assemble
 from nnpkit.config.load import config_from_mapping
+from nnpkit.config.models import make_model
 from nnpkit.data.formats import write
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
@@ -52,12 +56,13 @@ _BEGIN, _END = "<!-- table: written by run.py --record -->", "<!-- end of table 
 
 
 class Claim(NamedTuple):
-    """A statement of a paper and what came out here."""
+    """A statement of a paper and what came out here; the verdict follows from the rule and its numbers."""
 
     claim: str
     paper: str
     here: str
-    agrees: bool | None  # None: cannot be decided with what was run
+    rule: str  # key of `rules.RULES`
+    numbers: dict[str, Any]  # what the rule is given
 
 
 class Point(NamedTuple):
@@ -65,7 +70,6 @@ class Point(NamedTuple):
 
     epoch: int
     updates: int
-    seconds: float  # of training, evaluations not counted
     energy_rmse: float
     force_rmse: float
     energy_train: float
@@ -86,17 +90,16 @@ class Training:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         evaluated = [record for record in map(json.loads, lines) if "validation" in record]
-        once = evaluated[0]["seconds"]  # the evaluation before the first epoch takes as long as every other
         curve = [
             Point(
-                record["epoch"], record["updates"], max(0.0, record["seconds"] - number * once),
+                record["epoch"], record["updates"],
                 *(
                     _number(record[part][key])
                     for part in ("validation", "train")
                     for key in ("energy_rmse", "force_rmse")
                 ),
             )
-            for number, record in enumerate(evaluated, start=1)
+            for record in evaluated
         ]  # fmt: skip
         return cls(folder, summary, curve)
 
@@ -231,9 +234,23 @@ class Study:
                 (folder / "summary.json").write_text(json.dumps({"unstable": message}), encoding="utf-8")
         return Simulation(folder, json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
-    def claim(self, claim: str, paper: str, here: str, agrees: bool | None) -> None:
-        """Add a row of the table."""
-        self.claims.append(Claim(claim, paper, here, None if agrees is None else bool(agrees)))
+    def update_seconds(self, *changes: Mapping[str, Any], updates: int = 60) -> float:
+        """Processor seconds of an update with the settings of ``training.yaml`` and `changes`, measured once.
+
+        A mean of so many, in this process and without evaluations: times of curves are made of it, so that they do not
+        depend on what else the machine does.
+        """
+        values = self.settings(*changes)
+        path = self.folder / f"cost-{_digest(values)}.json"
+        if not path.exists():
+            path.write_text(json.dumps(measure_update(values, self.home, updates)), encoding="utf-8")
+        return float(json.loads(path.read_text(encoding="utf-8")))
+
+    def claim(self, claim: str, paper: str, here: str, rule: str, /, **numbers: Any) -> None:
+        """Add a row of the table. `rule` is one of `rules.RULES`, `numbers` what it is given."""
+        found = _finite(numbers)
+        judge(rule, found)  # a rule without its numbers is a mistake here, not when the table is written
+        self.claims.append(Claim(claim, paper, here, rule, found))
 
     def figure(self, name: str = "figure.png") -> Path:
         """Where a figure goes."""
@@ -244,7 +261,7 @@ class Study:
         used = os.times()
         seconds = sum(used[:4]) - sum(self._cpu[:4])
         result = {
-            "study": self.name, "quick": self.quick, "claims": [claim._asdict() for claim in self.claims],
+            "study": self.name, "quick": self.quick, "claims": [shown(claim) for claim in self.claims],
             "numbers": _finite(self.numbers), "cpu_seconds": round(seconds, 1), "machine": machine(),
         }  # fmt: skip
         with atomic_write(self.folder / "result.json") as stream:
@@ -268,6 +285,34 @@ def merge(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
+def measure_update(values: Mapping[str, Any], home: Path, updates: int) -> float:
+    """Processor seconds of an update, the mean of `updates` after a few others."""
+    config = config_from_mapping(copy.deepcopy(dict(values)), home)
+    loaded = assemble.load_data(config)
+    model, _ = make_model(config, loaded)
+    schedule = assemble.make_schedule(config, loaded.learnt)
+    budget = 4e9 if config.training.keeps_derivatives else 0.0
+    splits = assemble.make_splits(model, loaded.splits, budget, additional=loaded.additional)
+    update = assemble.make_update(config, splits["train"].store, updates)
+    done, spent, warm = 0, 0.0, min(5, updates)
+    for epoch in itertools.count():
+        update.begin_epoch(epoch)
+        for labels in schedule.epoch():
+            start = time.process_time()
+            update.apply(labels)
+            spent += time.process_time() - start if done >= warm else 0.0
+            done += 1
+            if done == warm + updates:
+                return spent / updates
+    raise AssertionError("epochs do not end")
+
+
+def shown(claim: Claim) -> dict[str, Any]:
+    """A row of the table with what its rule says."""
+    words, agrees = judge(claim.rule, claim.numbers)
+    return {**claim._asdict(), "words": words, "agrees": agrees}
+
+
 def verdict(agrees: bool | None) -> str:
     """The last column of a table."""
     return "cannot tell" if agrees is None else "yes" if agrees else "no"
@@ -275,8 +320,8 @@ def verdict(agrees: bool | None) -> str:
 
 def table(claims: Sequence[Mapping[str, Any]]) -> str:
     """Markdown table of claims."""
-    rows = [[c["claim"], c["paper"], c["here"], verdict(c["agrees"])] for c in claims]
-    lines = [["claim", "paper", "here", "agrees"], ["---"] * 4, *rows]
+    rows = [[c["claim"], c["paper"], c["here"], c["words"], verdict(c["agrees"])] for c in claims]
+    lines = [["claim", "paper", "here", "rule", "agrees"], ["---"] * 5, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 

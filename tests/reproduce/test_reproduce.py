@@ -67,10 +67,10 @@ def study(paper: str, folder: Path) -> Any:
     return module.Study(module.HERE, ["--quick", "--folder", str(folder)])
 
 
-def curve(module: ModuleType, *rows: tuple[int, float, float, float]) -> Any:
-    """A training of whose epochs only (updates, seconds, energy, force) are known."""
+def curve(module: ModuleType, *rows: tuple[int, float, float]) -> Any:
+    """A training of whose epochs only (updates, energy, force) are known."""
     point = sys.modules["common"].Point
-    points = [point(n, u, s, e, f, 0.9 * e, 0.9 * f) for n, (u, s, e, f) in enumerate(rows)]
+    points = [point(n, u, e, f, 0.9 * e, 0.9 * f) for n, (u, e, f) in enumerate(rows)]
     best = points[-1]
     summary = {
         "validation": {
@@ -111,7 +111,9 @@ def test_table_of_the_readme_is_that_of_the_recorded_result(paper: str):
     common = sys.modules["common"]
     assert common.recorded(HOME / paper) == common.table(result["claims"])
     assert result["study"] == paper
-    assert all(claim["agrees"] in (True, False, None) for claim in result["claims"])
+    for claim in result["claims"]:
+        words, agrees = common.judge(claim["rule"], claim["numbers"])
+        assert (claim["words"], claim["agrees"]) == (words, agrees), claim["claim"]
 
 
 def test_table_is_recorded_between_the_marks(tmp_path: Path):
@@ -120,7 +122,7 @@ def test_table_is_recorded_between_the_marks(tmp_path: Path):
     (tmp_path / "README.md").write_text(
         f"before\n{common._BEGIN}\nold\n{common._END}\nafter\n", encoding="utf-8"
     )
-    claim = common.Claim("a | b", "1", "2", None)._asdict()
+    claim = common.shown(common.Claim("a | b", "1", "2", "cannot_tell", {"reason": "too short"}))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "result.json").write_text("{}", encoding="utf-8")
     common.record(tmp_path, {"claims": [claim]}, tmp_path / "results")
@@ -128,50 +130,106 @@ def test_table_is_recorded_between_the_marks(tmp_path: Path):
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "| a \\| b | 1 | 2 | cannot tell |" in common.recorded(tmp_path)
+    assert "| a \\| b | 1 | 2 | too short | cannot tell |" in common.recorded(tmp_path)
 
 
-def test_trainings_are_done_once_and_time_leaves_out_evaluations(
+def test_trainings_are_done_once_and_updates_are_timed_by_the_processor(
     tmp_path: Path, clusters, monkeypatch, capsys
 ):
     own = study("tokita2023", tmp_path / "results")
     change = {"data": clusters, "training": {"epochs": 1}}
     run = own.train("one", change)
     assert [p.epoch for p in run.curve] == [0, 1]
-    assert run.curve[0].seconds == 0.0
     assert run.force_rmse > 0.0
+    cost = own.update_seconds(change, updates=3)
+    assert cost > 0.0
     monkeypatch.setattr(nnpkit, "train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(sys.modules["common"], "measure_update", lambda *a: pytest.fail("measured again"))
     assert own.train("one", change).summary == run.summary
-    own.claim("c", "p", "h", True)
+    assert own.update_seconds(change, updates=3) == cost
+    own.claim("c", "p", "h", "within_interval", here=[1.0], high=2.0)
     result = own.finish()
     last = capsys.readouterr().out.splitlines()[-1]
     assert json.loads(last.removeprefix("RESULT "))["claims"] == result["claims"]
+    assert result["claims"][0]["agrees"] is True
 
 
-def test_shao_compares_updates_time_and_rates():
+def test_time_of_updates_does_not_count_what_the_process_sleeps(tmp_path: Path, clusters, monkeypatch):
+    own = study("tokita2023", tmp_path)
+    common = sys.modules["common"]
+    make = common.assemble.make_update
+
+    def sleepy(*arguments: Any) -> Any:
+        update = make(*arguments)
+        apply = update.apply
+        update.apply = lambda labels: (common.time.sleep(0.3), apply(labels))[1]
+        return update
+
+    monkeypatch.setattr(common.assemble, "make_update", sleepy)
+    assert own.update_seconds({"data": clusters}, updates=2) < 0.25
+
+
+def test_shao_measures_when_each_optimizer_is_at_a_target_that_both_reach():
     module = script("shao2021")
-    adam = curve(module, (0, 0, 9, 9), (100, 1.0, 2.0, 0.2), (1000, 10.0, 1.0, 0.1))
-    ekf = curve(module, (0, 0, 9, 9), (50, 4.0, 1.0, 0.1), (100, 8.0, 0.5, 0.05))
-    worse = curve(module, (0, 0, 9, 9), (50, 4.0, 1.0, 0.2))
-    found = {
-        "adam": dict(zip(module.RATES["adam"], ([worse], [adam], [adam]), strict=True)),
-        "ekf": dict(zip(module.RATES["ekf"], ([ekf], [ekf], [ekf]), strict=True)),
-    }
-    assert module.sooner(found) == pytest.approx((20.0, 2.5))
-    assert module.spread_over_rates(found, "adam") == pytest.approx(2.0)
-    assert module.spread_over_rates(found, "ekf") == 1.0
+    adam = curve(module, (0, 9, 9), (100, 2.0, 0.2), (400, 0.9, 0.09), (1000, 1.0, 0.1))
+    ekf = curve(module, (0, 9, 9), (50, 1.0, 0.1), (100, 0.5, 0.05))
+    reached = module.when_reached({"adam": [adam] * 3, "ekf": [ekf] * 3}, 1.0)
+    assert (reached.energy, reached.force) == (1.0, 0.1)
+    assert reached.updates == {"adam": 400.0, "ekf": 50.0}
+    assert module.quotient(reached, {"adam": 1.0, "ekf": 1.0}) == (8.0, False)
+    assert module.quotient(reached, {"adam": 0.01, "ekf": 0.04}) == (2.0, False)
 
 
-def test_rlekf_finds_the_target_and_trains_from_given_shortcuts(tmp_path: Path, clusters):
+def test_shao_says_not_reached_and_gives_no_more_than_a_lower_bound():
+    module = script("shao2021")
+    one = {"adam": 1.0, "ekf": 1.0}
+    never = module.Reached(1.0, 0.1, {"adam": np.inf, "ekf": 50.0}, {"adam": 1000.0, "ekf": 100.0})
+    assert module.quotient(never, one) == (20.0, True)
+    assert module.amount(never.updates["adam"], never.longest["adam"], "updates") == "not reached in 1000"
+    judge = sys.modules["common"].judge
+    bound = {"paper": 10.0, "factor": 2.0, "at_least": True}
+    assert judge("within_factor", {"here": [20.0], **bound}).agrees is None
+    assert judge("within_factor", {"here": [20.1], **bound}).agrees is False
+    neither = never._replace(updates={"adam": 10.0, "ekf": np.inf})
+    assert module.quotient(neither, one) == (None, False)
+    assert not judge("within_factor", {"here": [None], "paper": 10.0, "factor": 2.0}).agrees
+
+
+def test_shao_searches_a_rate_until_the_best_is_not_at_the_edge():
+    module = script("shao2021")
+    falling = module.search((1e-3, 1e-2), lambda rate: 1.0 / rate if rate < 0.5 else np.inf)
+    assert list(falling) == pytest.approx([1e-3, 1e-2, 1e-1, 1.0])
+    rising = module.search((1e2, 1e3, 1e4), lambda rate: abs(np.log10(rate)))
+    assert list(rising) == pytest.approx([1e-1, 1e0, 1e1, 1e2, 1e3, 1e4])
+    assert len(module.search((1.0, 10.0), lambda rate: -rate)) == module.MOST_RATES
+    good, bad = curve(module, (0, 9, 9), (1, 1.0, 0.1)), curve(module, (0, 9, 9), (1, 1.0, 0.2))
+    assert module.spread_over_rates({1.0: [bad], 10.0: [good], 100.0: [bad], 1000.0: [bad]}) == 2.0
+    assert module.spread_over_rates({1.0: [bad], 10.0: [good]}) is None
+
+
+def test_shao_claims_no_density_from_short_runs(tmp_path: Path, monkeypatch):
+    module = script("shao2021")
+    own = study("shao2021", tmp_path)
+    monkeypatch.setattr(own, "simulate", lambda *a, **k: pytest.fail("simulated"))
+    assert module.densities(own, "water", {"steps": 39_000}, {}, "start", 300.0) == {}
+    module.claims_of_density(own, "water", {})
+    common = sys.modules["common"]
+    assert [common.shown(claim)["agrees"] for claim in own.claims] == [None, None]
+
+
+def test_rlekf_gives_adam_the_best_of_its_schedules_and_trains_from_given_shortcuts(tmp_path: Path, clusters):
     module = script("rlekf2023")
     runs = {
-        "Adam": curve(module, (0, 0, 9, 9), (10, 5.0, 1.3, 0.2), (20, 10.0, 1.1, 0.12)),
-        "RLEKF": curve(module, (0, 0, 9, 9), (10, 8.0, 1.0, 0.1)),
+        "Adam": [
+            curve(module, (0, 9, 9), (10, 1.3, 0.2), (20, 1.15, 0.12)),
+            curve(module, (0, 9, 9), (40, 1.1, 0.10), (80, 1.1, 0.09)),
+        ],
+        "RLEKF, program": [curve(module, (0, 9, 9), (10, 1.0, 0.1))],
     }
-    reached = module.to_target(runs, ("Adam", "RLEKF"))
-    assert reached["energy_rmse"]["Adam"] == (2, 10.0, 20)
-    assert reached["force_rmse"]["RLEKF"] == (1, 8.0, 10)
-    assert module.shown(module.ratio(np.inf, 1.0)) == "Adam never"
+    reached = module.to_target(runs, {"Adam": 0.1, "RLEKF, program": 2.0}, tuple(runs))
+    assert reached["energy_rmse"]["Adam"] == (1.0, 20.0, pytest.approx(2.0))
+    assert reached["force_rmse"]["Adam"] == (1.0, 40.0, pytest.approx(4.0))
+    assert reached["force_rmse"]["RLEKF, program"] == (1.0, 10.0, pytest.approx(20.0))
     tiny = {"descriptor": {"embedding": [3], "axis_neurons": 2}, "network": {"hidden": [3, 3]}}
     own = study("rlekf2023", tmp_path / "results")
     errors = [module.train_from(own, {"model": tiny}, clusters, mean, 0.0) for mean in (0.1, 1.0)]
@@ -179,15 +237,37 @@ def test_rlekf_finds_the_target_and_trains_from_given_shortcuts(tmp_path: Path, 
     assert errors[0] != errors[1]
 
 
-def test_tokita_recomputes_the_table_and_goes_on_exactly(tmp_path: Path, clusters):
+def test_rlekf_trains_as_the_program_and_as_printed(tmp_path: Path):
+    from nnpkit.config.load import config_from_mapping
+
+    module = script("rlekf2023")
+    own = study("rlekf2023", tmp_path)
+    reductions = {}
+    for name, settings in module.FILTERS.items():
+        config = config_from_mapping(own.settings({"training": settings}), module.HERE)
+        reductions[name] = (config.training.schedule.reduction, config.training.optimizer.prefactors)
+    assert reductions["RLEKF, program"][1].force == 2.0
+    assert reductions["RLEKF, printed"][1].force == 1.0
+    assert reductions["RLEKF, printed"][0] == "signed_mean"
+    assert reductions["EKF, vectors"][0] != "signed_mean"
+
+
+def test_tokita_takes_only_the_largest_exponent_from_the_table_and_goes_on_exactly(tmp_path: Path, clusters):
     module = script("tokita2023")
-    for pair, row in module.default_exponents().items():
-        assert row == pytest.approx(module.TABLE_I[pair], abs=2.5e-3)
+    rows = module.exponents_from(module.implied_distances())
+    for pair, row in rows.items():
+        assert row[-1] == pytest.approx(module.TABLE_I[pair][-1], abs=1e-6)
     own = study("tokita2023", tmp_path / "results")
     own.base = module.Study.settings(own, {"data": clusters})
     runs = module.restarts(own, {"half": 1, "frames": ":"})
+    module.claims_of_box3(own, runs["not interrupted"])
+    common = sys.modules["common"]
+    whole, between = (common.shown(claim)["agrees"] for claim in own.claims[:2])
+    assert whole is None  # the shortest distances are not published
+    assert between is False  # 0.002, and the table has three digits
+    own.claims.clear()
     module.claims_of_restarts(own, runs, 1)
-    assert own.claims[0].agrees
+    assert common.shown(own.claims[0])["agrees"]
     assert [p.epoch for p in runs["weights only"].curve] == [0, 1, 2]
 
 
@@ -198,7 +278,8 @@ def test_cooper_learns_forces_in_every_way(tmp_path: Path, clusters):
     for name, forces in module.METHODS.items():
         (run,) = module.train(own, plan, name, clusters, forces)
         assert module.mae([run]) > 0.0
-    assert module.per_epoch(own, clusters, module.METHODS["Taylor B"], 1) > 0.0
+    taylor = {"data": clusters, "training": {"force_training": module.METHODS["Taylor B"]}}
+    assert own.update_seconds(taylor, updates=1) > 0.0
 
 
 def test_benchmark_of_force_training_measures_a_method(monkeypatch):
