@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "NnpkitError"]
+__all__ = ["DivergedError", "InputError", "NnpkitError"]
 
 
 class NnpkitError(Exception):
@@ -34,3 +34,7 @@ class InputError(NnpkitError):
         if hint:
             message += f". {hint[0].upper()}{hint[1:]}"
         super().__init__(message if message.endswith((".", "?")) else message + ".")
+
+
+class DivergedError(InputError):
+    """A training has lost its way: numbers that are not finite, a covariance that is none any more."""

@@ -86,6 +86,8 @@ def md(
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
     potential = _load_model(model, start)
+    if ensemble == "npt" and potential.metadata.get("training", {}).get("stress") is False:
+        print(_NO_STRESS)
     simulation = Simulation(
         ensemble=ensemble, temperature=temperature, pressure=pressure, timestep=timestep, steps=steps, seed=seed,
         tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
@@ -118,6 +120,12 @@ def _write(
     prepare_folder(output, input_files(simulation, start, ranks=ranks), overwrite)
     potential.save(output / FILES["model"], start)
     print(f"Wrote {output}/in.lammps; run: cd {output} && mpirun -n {ranks} lmp -in in.lammps")
+
+
+_NO_STRESS = (
+    "Warning: this potential has never seen a stress: pressure and density may be far off. Train on data with stress, "
+    "or compare its stress with a reference calculation first"
+)
 
 
 def _unstable(reason: str, output: Path) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nnpkit.config.labels import count_labels
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.data.structure import Structure
 from nnpkit.training.metrics import METRICS
 
-__all__ = ["OVERFITTED", "count_labels", "few_labels", "few_updates", "overfitting", "tested", "untrained"]
+__all__ = ["OVERFITTED", "few_labels", "few_updates", "overfitting", "tested", "untrained"]
 
 _FEW_UPDATES = 1000
 OVERFITTED = 3.0
@@ -21,23 +22,13 @@ _UNIMPORTANT = {
 }  # eV/atom, eV/Å: validation errors that need no warning
 
 
-def count_labels(config: Config, structures: Sequence[Structure]) -> dict[str, int]:
-    """Numbers of energies, force components and virial components that a training learns from."""
-    forces = config.training.force_training.kind not in ("taylor", "none")
-    virial = getattr(config.training.schedule, "virial", False)
-    return {
-        "energies": sum(s.energy is not None for s in structures),
-        "force components": sum(3 * s.n_atoms for s in structures if forces and s.forces is not None),
-        "virial components": sum(6 for s in structures if virial and s.stress is not None),
-    }
-
-
 def _remedy(config: Config) -> str:
     """Which settings make a potential smoother."""
     now, kalman = config.training.ridge, isinstance(config.training.optimizer, Ekf)
-    more = max(0.1 if kalman else 1e-4, 3.0 * now)
+    most = 0.1 if now == "auto" and kalman else 0.0 if now == "auto" else now
+    more = max(0.1 if kalman else 1e-4, 3.0 * most)
     return (
-        f"more data, training.ridge={more:g} (now {now:g}), a smaller model.network.hidden or fewer functions"
+        f"more data, training.ridge={more:g} (now {now}), a smaller model.network.hidden or fewer functions"
     )
 
 

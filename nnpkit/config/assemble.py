@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpkit.config.labels import learns_virials, ridge_strength
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_forces import SubsetForces, TaylorForces
 from nnpkit.config.schema_schedules import AdaptiveSchedule as AdaptiveSettings
@@ -31,9 +32,11 @@ from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.optim.partition import Layer, Partition, layers_of, make_partition
+from nnpkit.optim.robust import RobustNoise
 from nnpkit.training.adaptive import AdaptiveSchedule, Selection
 from nnpkit.training.deep_store import MomentStore, Resolution
 from nnpkit.training.direct import DirectObserver
+from nnpkit.training.errors import Predicts, Split
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
 from nnpkit.training.group_schedule import GroupSchedule
@@ -41,7 +44,6 @@ from nnpkit.training.judge import StoreJudge
 from nnpkit.training.observations import LossWeights, Noise, Observer, Prefactors
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules import Available, EpochSchedule, PinnSchedule, Schedule
-from nnpkit.training.trainer import Predicts, Split
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
 
 __all__ = [
@@ -155,11 +157,12 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     without = forces.kind in ("taylor", "none")
     available = [a._replace(components=0) if without else a for a in _available(structures)]
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
+    virial = learns_virials(config, structures)
     if isinstance(settings, EpochSettings | FullSettings):
         wanted: int | float | None = None if settings.forces == "all" else int(settings.forces)
         if isinstance(forces, SubsetForces):
             wanted = float(forces.fraction)
-        labels = (settings.energy, 0 if without else wanted, settings.virial)
+        labels = (settings.energy, 0 if without else wanted, virial)
         if isinstance(settings, FullSettings):
             return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
         largest = isinstance(forces, SubsetForces) and forces.select == "error"
@@ -169,7 +172,7 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
     if isinstance(settings, GroupSettings):
         smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
-            available, seed, settings.batch_size, settings.energy, settings.virial,
+            available, seed, settings.batch_size, settings.energy, virial,
             settings.group_atoms or min(_GROUP_ATOMS, smallest),
             None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
             settings.joint_from, settings.energy_first,
@@ -260,12 +263,14 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
     else:
         raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
     ridge = None
-    if config.training.ridge > 0.0:
+    strength = ridge_strength(config, store.structures, observer.n_parameters)
+    if strength > 0.0:
         seed = int(np.random.SeedSequence([config.seed, 5]).generate_state(1)[0])
-        ridge = Ridge(config.training.ridge, observer.parameters, seed)
+        ridge = Ridge(strength, observer.parameters, seed)
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        filter_ = KalmanOptimizer(covariance_partition(optimizer, store.model), settings)
+        robust = RobustNoise(len(store.structures)) if optimizer.robust else None
+        filter_ = KalmanOptimizer(covariance_partition(optimizer, store.model), settings, robust=robust)
         return KalmanUpdate(filter_, observer, ridge)
     if isinstance(optimizer, LbfgsSettings):
         lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)

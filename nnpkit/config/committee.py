@@ -39,10 +39,11 @@ from nnpkit.models.build import count_parameters, initialise
 from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import precondition
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
+from nnpkit.training.errors import Split
 from nnpkit.training.frames import FrameStore
 from nnpkit.training.frozen import freeze
 from nnpkit.training.run import RunFolder
-from nnpkit.training.trainer import Split, Trainer
+from nnpkit.training.trainer import Trainer
 from nnpkit.training.uncertainty import validation_report
 
 __all__ = ["run_committee"]

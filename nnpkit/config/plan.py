@@ -17,7 +17,7 @@ from nnpkit.config.timing import time_budget
 from nnpkit.errors import InputError
 from nnpkit.models.build import count_parameters
 from nnpkit.training.budget import part_seconds, some_structures
-from nnpkit.training.trainer import errors_of
+from nnpkit.training.errors import errors_of
 
 __all__ = ["plan_training"]
 

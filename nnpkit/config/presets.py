@@ -16,6 +16,7 @@ _RLEKF: dict[str, Any] = {
 }
 _GROUPS: dict[str, Any] = {
     "kind": "groups", "energy_first": True, "group_atoms": 6, "groups": 4, "reduction": "signed_mean",
+    "virial": False,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

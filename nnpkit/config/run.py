@@ -23,6 +23,7 @@ from nnpkit.config.assemble import (
     make_splits,
     make_update,
 )  # fmt: skip
+from nnpkit.config.balance import balance, learns_stress
 from nnpkit.config.interim import write_interim_model
 from nnpkit.config.load import write_config
 from nnpkit.config.models import make_model
@@ -47,11 +48,13 @@ from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.prepare import data_statistics
 from nnpkit.optim.memory import available_memory, require_memory
 from nnpkit.training.checkpoint import Checkpoint, first_difference, model_from, read_checkpoint
+from nnpkit.training.errors import Split, deciding
 from nnpkit.training.frozen import freeze
 from nnpkit.training.memory import derivative_bytes, keep_freed_memory, moment_bytes
+from nnpkit.training.outliers import lines_of_outliers, named_outliers
 from nnpkit.training.progress import Progress
 from nnpkit.training.run import RunFolder
-from nnpkit.training.trainer import Split, Trainer, TrainerSettings, deciding
+from nnpkit.training.trainer import Trainer, TrainerSettings
 from nnpkit.training.uncertainty import validation_report
 
 __all__ = ["announce_memory", "memory_of", "prepare", "run_training"]
@@ -124,6 +127,7 @@ def run_training(
     notes = [
         *report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates),
         *few_labels(config, data.learnt, count_parameters(model)),
+        balance(config, data.learnt, count_parameters(model)),
     ]  # fmt: skip
     announce_memory(console, model, notes, memory)
     splits = prepare(model, data, memory["budget"], console)
@@ -332,6 +336,7 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
         statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
         trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
     test = data.splits.get("test")
+    outliers = _outliers(trainer)
     summary: dict[str, Any] = {
         **errors,
         "test": validation_report([trainer.model], test, None)[0]["errors"] if test else None,
@@ -342,6 +347,8 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
         "exported": "best epoch" if last is None else "last update",
         "untrained": last is None and state.best_epoch == 0,
         "ended": ended,
+        "retreats": state.retreats,
+        "outliers": outliers,
         "n_parameters": count_parameters(trainer.model),
         "seed": config.seed,
         "versions": versions(),
@@ -350,8 +357,11 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
     metadata = {
         "data_sha256": data_sha256(data.train),
         "min_distance": data.min_distance,
-        "training": {key: summary[key] for key in (*PARTS, "epochs", "best_epoch") if summary.get(key) is not None},
-    }  # fmt: skip
+        "training": {
+            **{key: summary[key] for key in (*PARTS, "epochs", "best_epoch") if summary.get(key) is not None},
+            "stress": learns_stress(config, data.learnt),
+        },
+    }
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
     baseline = None if data.baseline is None else data.baseline.spec
     model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
@@ -368,6 +378,15 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
         style = "yellow" if line.startswith("Warning") else None
         console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
     return summary
+
+
+def _outliers(trainer: Trainer) -> list[dict[str, Any]]:
+    """Training structures whose labels kept being outliers; they are printed too."""
+    train, record = trainer.splits["train"], getattr(trainer.update, "record", None)
+    found = [] if record is None else named_outliers(record, train.structures, train.store)
+    for line in lines_of_outliers(found):
+        trainer.console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -58,6 +58,12 @@ class Ekf(Section):
         description="Where R comes from: `given` by `noise` or `learning_rate`, or, as published for RLEKF, the "
         "number of `blocks` times the forgetting factor, whatever is observed: energies in eV, forces in eV/Å.",
     )
+    robust: bool = Field(
+        True,
+        description="Let the noise of each kind of label grow beyond `noise` where the errors are larger, for large "
+        "labels more than for small ones, and give outliers no full step. Not, and by default off, for what is a "
+        "convention: a `learning_rate`, `blocks`, and labels reduced to one.",
+    )
     divide_by_atoms: bool = Field(
         False,
         description="Divide all residuals and gradients of a structure by its number of atoms, as the program of RLEKF "
@@ -107,6 +113,12 @@ class Ekf(Section):
         description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. By default 0.9987 with R "
         "from `blocks`.",
     )
+    forget: Literal["observed", "all"] = Field(
+        "observed",
+        description="`observed`: what labels have said is forgotten only where others say something new, so that the "
+        "covariance never grows. `all`, as published and by default without `robust`: everything, so that weights "
+        "become uncertain of which the present labels say nothing.",
+    )
     partition: Literal["global", "layer", "split", "reorganized", "packed"] = Field(
         "reorganized",
         description="Blocks of weights within which correlations are kept: all weights (GEKF), those of a `layer` "
@@ -129,6 +141,11 @@ class Ekf(Section):
         if not isinstance(values, dict):
             return values
         values = optimizer_of_preset(values)
+        noise, reduction = values.get("observation_noise", "given"), values.get("reduction", "none")
+        if values.get("learning_rate") is not None or noise == "blocks" or reduction != "none":
+            values = {"robust": False, **values}
+        if values.get("robust", True) is False:
+            values = {"forget": "all", **values}
         forgets = values.get("learning_rate") is None and values.get("dtype") != "float32"
         if values.get("observation_noise") == "blocks":
             values = {"forgetting": 0.98, **values}
@@ -139,7 +156,12 @@ class Ekf(Section):
     @model_validator(mode="after")
     def _everything_has_an_effect(self) -> Ekf:
         blocks, rate = self.observation_noise == "blocks", self.learning_rate is not None
+        reduced = self.reduction != "none"
         unused = [
+            (self.robust, blocks, "robust", "observation_noise is blocks"),
+            (self.robust, rate, "robust", "there is a learning_rate, from which R follows"),
+            (self.robust, reduced, "robust", f"the reduction is {self.reduction}"),
+            (self.robust == (self.forget == "all"), self.forgetting == 1, "forget", "forgetting is 1"),
             (self.noise != Noise(), blocks, "noise", "observation_noise is blocks"),
             (rate, blocks, "learning_rate", "observation_noise is blocks"),
             (self.noise != Noise(), rate, "noise", "there is a learning_rate, from which R follows"),

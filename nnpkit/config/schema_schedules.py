@@ -26,9 +26,16 @@ class PinnSchedule(Section):
     )
 
 
+VIRIAL: Any = Field(
+    "auto",
+    description="Use the virial (stress) of structures that have one; `auto`: if any training structure has and "
+    "forces are learnt.",
+)
+
+
 def _something_to_learn(schedule: Any) -> Any:
     """Refuse a schedule without labels."""
-    if not (schedule.energy or schedule.forces or schedule.virial):
+    if not (schedule.energy or schedule.forces or schedule.virial is True):
         raise ValueError("energies, forces and virials are all switched off: nothing to learn from")
     return schedule
 
@@ -43,7 +50,7 @@ class EpochSchedule(Section):
         30,
         description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0.",
     )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+    virial: bool | Literal["auto"] = VIRIAL
 
     _learns = model_validator(mode="after")(_something_to_learn)
 
@@ -56,7 +63,7 @@ class FullSchedule(Section):
     forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
         "all", description="Force components of each structure, drawn once; `all`, a number, or 0."
     )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+    virial: bool | Literal["auto"] = VIRIAL
     steps_per_epoch: PositiveInt = Field(
         10, description="Updates, iterations of L-BFGS, that count as an epoch."
     )
@@ -92,7 +99,7 @@ class GroupSchedule(Section):
         description="`none`: every force component is an observation; `signed_mean`: those of a group are one, the "
         "mean of their absolute errors, as published.",
     )
-    virial: bool = Field(False, description="Use the virial (stress) of structures that have one.")
+    virial: bool | Literal["auto"] = VIRIAL
     joint_from: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="First epoch (counted from 0) in which energy, groups and virial of a batch are one update from "

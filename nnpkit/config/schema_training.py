@@ -39,7 +39,7 @@ class Weights(Section):
 
     energy: NonNegative = Field(1.0, description="Energies.")
     force: NonNegative = Field(1.0, description="Force components.")
-    virial: NonNegative = Field(1.0, description="Virial components.")
+    virial: NonNegative = Field(0.1, description="Virial components.")
     per_atom: bool | Literal["square"] = Field(
         True,
         description="Divide errors of energies and virials by the number of atoms; `square` divides their squares by "
@@ -105,11 +105,13 @@ class Training(Section):
         "from compiled kernels. By default kept if forces are learnt (`direct`, `subset`).",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
-    ridge: NonNegative = Field(
-        0.0,
+    ridge: Literal["auto"] | NonNegative = Field(
+        "auto",
         description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
         "every update minimises, the loss or, for the Kalman filter, squared residuals in units of their noise. About "
-        "1e-6 to 1e-3 for a loss; 0.02 to 0.1 for the Kalman filter if there are no more than some hundred structures.",
+        "1e-6 to 1e-3 for a loss; 0.02 to 0.1 for the Kalman filter if there are no more than some hundred structures. "
+        "`auto`: for the Kalman filter with a `noise`, by the numbers of weights and labels, 0.3 times their ratio but "
+        "at most 0.1, and none below 0.01; none for others.",
     )
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
@@ -206,16 +208,17 @@ class Training(Section):
         optimizer, schedule = self.optimizer, self.schedule
         if not isinstance(optimizer, Ekf):
             return self
-        if self.ridge and optimizer.observation_noise == "blocks":
+        ridge = self.ridge not in ("auto", 0.0)
+        if ridge and optimizer.observation_noise == "blocks":
             raise ValueError("ridge weighs residuals against their noise: it needs observation_noise: given")
         if optimizer.reduction == "none":
             return self
-        if self.ridge:
+        if ridge:
             raise ValueError("ridge adds observations of weights: it needs optimizer.reduction: none")
         mixed = isinstance(schedule, GroupSchedule) and schedule.joint_from is not None
         if isinstance(schedule, EpochSchedule):
             forces = schedule.forces != 0 and self.force_training.kind in ("direct", "subset")
-            mixed = schedule.energy + forces + schedule.virial > 1
+            mixed = schedule.energy + forces + (schedule.virial is True) > 1
         if mixed:
             raise ValueError(
                 f"optimizer.reduction: {optimizer.reduction} makes one number of the labels of an update, and this "
@@ -261,7 +264,7 @@ class Training(Section):
             if forces.kind in ("taylor", "none") and self.schedule.energy_threshold is None:
                 raise ValueError(f"force_training is {forces.kind}, but the schedule does not use energies")
         elif isinstance(self.schedule, EpochSchedule | FullSchedule):
-            silent = forces.kind == "none" and not (self.schedule.energy or self.schedule.virial)
+            silent = forces.kind == "none" and not (self.schedule.energy or self.schedule.virial is True)
             if silent or (forces.kind == "taylor" and not self.schedule.energy):
                 raise ValueError(f"force_training is {forces.kind}, but the schedule does not use energies")
         return self

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnpkit.data.formats import read
+from nnpkit.data.outliers import inliers
 from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
@@ -119,11 +120,12 @@ def _composition_matrix(structures: Sequence[Structure], elements: Sequence[str]
 
 
 def fit_reference_energies(structures: Sequence[Structure], elements: Sequence[str]) -> dict[str, float]:
-    """Energy per atom of each element (eV) by least squares of the energies per atom.
+    """Energy per atom of each element (eV) by least squares of the energies per atom, outliers left out.
 
-    Minimises ``sum_s (E_s/N_s - sum_a n_sa/N_s e_a)^2``.  Where the compositions do not determine every
-    element (water only, say) it is the solution of least norm: the sum over any composition of the data is
-    right, single values have no meaning; `reference_energy_note` says so.  Elements without atoms get 0.
+    Minimises ``sum_s (E_s/N_s - sum_a n_sa/N_s e_a)^2`` over the structures that are not far from a fit of least
+    absolute errors: in another unit, say, or never converged; see `_plausible`.  Where the compositions do not
+    determine every element (water only, say) it is the solution of least norm: the sum over any composition of
+    the data is right, single values have no meaning; `reference_energy_note` says so.  Elements without atoms get 0.
 
     Raises
     ------
@@ -135,8 +137,27 @@ def fit_reference_energies(structures: Sequence[Structure], elements: Sequence[s
         raise InputError("no structure has an energy to fit reference energies to")
     fractions = _composition_matrix(labelled, elements)
     energies = np.array([structure.energy / structure.n_atoms for structure in labelled])  # type: ignore[operator]
-    solution = np.linalg.lstsq(fractions, energies, rcond=1e-8)[0]
+    kept = _plausible(fractions, energies)
+    solution = np.linalg.lstsq(fractions[kept], energies[kept], rcond=1e-8)[0]
     return {element: float(value) for element, value in zip(elements, solution, strict=True)}
+
+
+def _plausible(fractions: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """Which energies (S,) to fit: all, or those within some deviations if the others are few.
+
+    Deviations are from a fit of least absolute errors, by least squares whose weights are the inverse errors of the
+    last one (Huber, Robust Statistics, 1981). Those without which a composition would be unknown are kept.
+    """
+    scale = float(np.median(np.abs(energies - np.median(energies)))) + 1e-12
+    weight, errors = np.ones(len(energies)), energies
+    for _ in range(30):
+        root = np.sqrt(weight)
+        solution = np.linalg.lstsq(fractions * root[:, None], energies * root, rcond=1e-8)[0]
+        errors = np.abs(energies - fractions @ solution)
+        weight = 1.0 / np.maximum(errors, 1e-6 * scale)
+    kept = inliers(np.maximum(errors, 1e-3 * scale))
+    same = np.linalg.matrix_rank(fractions[kept], tol=1e-8) == np.linalg.matrix_rank(fractions, tol=1e-8)
+    return kept if same else np.ones(len(energies), dtype=bool)
 
 
 def reference_energy_note(structures: Sequence[Structure], elements: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nnpkit.data.graph import build_graph, edge_centers, edge_vectors
+from nnpkit.data.outliers import inliers
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.models.acsf import Acsf, SymmetryFunction
@@ -162,6 +163,8 @@ def precondition(
             constant += float(model.wall(vectors, neighbor_type, graph.offsets, graph.types).sum())
         predicted.append(float(output.mean()))
         target.append((energy - constant) / len(structure.symbols) / model.energy_scale)
+    kept = inliers(np.abs(np.array(target) - np.median(target)))  # a wrong label must not stretch the network
+    predicted, target = list(np.array(predicted)[kept]), list(np.array(target)[kept])
     spread = float(np.std(predicted))
     ratio = float(np.std(target)) / spread if stretch and spread > 0.0 and len(target) > 1 else 1.0
     for network in model.networks.networks:

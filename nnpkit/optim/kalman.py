@@ -25,24 +25,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nnpkit.errors import InputError
+from nnpkit.errors import DivergedError, InputError
 from nnpkit.optim import blas
-from nnpkit.optim.covariance import DTYPES, LAZY_RANK, Covariance
+from nnpkit.optim.covariance import Covariance
 from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
+from nnpkit.optim.kalman_settings import WHERE, KalmanSettings
 from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.memory import require_memory
 from nnpkit.optim.partition import Layer, Partition, make_partition
+from nnpkit.optim.robust import RobustNoise
 
 __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
 
-_WHERE = "training.optimizer"
+_ROBUST = "robust."
 _SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
 
 
@@ -56,6 +57,14 @@ class KalmanReport(NamedTuple):
     noise_share: float  # of R in the diagonal of H P H^T + R; what is left comes from the uncertain weights
 
 
+class _Solution(NamedTuple):
+    """What an update comes to; the covariance is the new one already."""
+
+    change: Tensor  # (P,) of the weights
+    innovation: Tensor  # xi^T A xi / M
+    gain_square: Tensor  # |K|^2
+
+
 class Ranks(NamedTuple):
     """How blocks are shared by processes that see the same measurements: this one is `rank` of `size`."""
 
@@ -64,88 +73,13 @@ class Ranks(NamedTuple):
     add: Callable[[Tensor], Tensor] = lambda tensor: tensor  # sum of a tensor over all processes
 
 
-@dataclass(frozen=True)
-class KalmanSettings:
-    """Constants and conventions of the filter.
-
-    Attributes
-    ----------
-    initial_covariance : float
-        p0 in ``P(0) = p0 I``.
-    process_noise, process_noise_decay, process_noise_minimum : float
-        Q = q I with ``q = max(minimum, q0 exp(-decay * epoch))``, none if q0 is 0.
-    noise_decay, noise_minimum : float
-        The observation noise is multiplied by ``max(noise_minimum, exp(-noise_decay * epoch))``.
-    noise_growth, noise_maximum : float
-        After n updates it is also multiplied by ``min(noise_maximum, 1 + noise_growth n)``. P of a linear model falls
-        like 1/n by itself; the blocks of a network are never that sure, and go on shifting what others have fixed.
-    forgetting, forgetting_rate : float
-        lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``.
-    observation_noise : str
-        Where R comes from. ``given``: from the measurement, which is where target accuracies and learning
-        rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
-        of blocks (in which not all weights are frozen), whatever the labels (Hu et al.).
-    reduction : str
-        ``none``: M labels are a vector observation. ``signed_mean``, ``signed_sum``: they are reduced to one, see
-        `nnpkit.optim.measurement`.
-    dtype : str
-        Of the stored covariance, ``float64`` or ``float32``.
-    lazy_rank : int
-        Updates of P that are kept beside it before they are folded in; see `nnpkit.optim.covariance`.
-    """
-
-    initial_covariance: float = 1.0
-    process_noise: float = 0.0
-    process_noise_decay: float = 2.302
-    process_noise_minimum: float = 0.0
-    noise_decay: float = 0.0
-    noise_minimum: float = 1.0
-    noise_growth: float = 0.0
-    noise_maximum: float = 100.0
-    forgetting: float = 1.0
-    forgetting_rate: float = 0.9987
-    observation_noise: str = "given"
-    reduction: str = "none"
-    dtype: str = "float64"
-    lazy_rank: int = LAZY_RANK
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no filter."""
-        for name in ("initial_covariance", "noise_minimum", "forgetting", "forgetting_rate", "lazy_rank"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
-        for name in (
-            "process_noise",
-            "process_noise_decay",
-            "process_noise_minimum",
-            "noise_decay",
-            "noise_growth",
-        ):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
-        for name in ("forgetting", "forgetting_rate"):
-            _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
-        for name, choices in (
-            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean", "signed_sum")),
-            ("dtype", tuple(DTYPES)),
-        ):  # fmt: skip
-            _require(
-                name, getattr(self, name), getattr(self, name) in choices, "one of " + ", ".join(choices)
-            )
-
-    @classmethod
-    def shao(cls, **changes: Any) -> KalmanSettings:
-        """Algorithm 2 of Shao et al. (2021): P(0) = I, no process noise, nothing forgotten; R = I/eta is given."""
-        return cls(**changes)
-
-    @classmethod
-    def rlekf(cls, **changes: Any) -> KalmanSettings:
-        """Algorithm 2 of Hu et al. (2023): P(0) = I, lambda(1) = 0.98, nu = 0.9987, signed mean, R = L lambda."""
-        published = {"forgetting": 0.98, "forgetting_rate": 0.9987, "observation_noise": "blocks"}
-        return cls(**{**published, "reduction": "signed_mean", **changes})
-
-
-def _require(name: str, value: object, fine: bool, expected: str) -> None:
-    if not fine:
-        raise InputError(f"is {value!r}", where=f"{_WHERE}.{name}", expected=expected)
+def _lost(what: str) -> DivergedError:
+    """The error of a filter that cannot go on."""
+    return DivergedError(
+        f"the Kalman filter lost its way: {what}", where=WHERE,
+        hint="lower initial_covariance, raise the observation noise (noise.energy, noise.force), or set "
+        "forgetting closer to 1",
+    )  # fmt: skip
 
 
 class KalmanOptimizer:
@@ -163,6 +97,8 @@ class KalmanOptimizer:
         Processes that share the blocks, and which of them this is.
     available : int, optional
         Bytes that the covariance may take; by default that is not checked.
+    robust : RobustNoise, optional
+        Lets the noise follow the errors and damps outliers, where the origin of labels is known.
 
     Raises
     ------
@@ -178,10 +114,12 @@ class KalmanOptimizer:
         device: str | torch.device = "cpu",
         ranks: Ranks | None = None,
         available: int | None = None,
+        robust: RobustNoise | None = None,
     ) -> None:
         if isinstance(partition, int):
             partition = make_partition("global", [Layer("all weights", partition)])
         self.partition, self.settings, self.ranks = partition, settings, ranks or Ranks()
+        self.robust = robust
         owners = partition.owners(self.ranks.size)
         owned = [index for index, owner in enumerate(owners) if owner == self.ranks.rank]
         triangles = torch.device(device).type == "cpu"
@@ -198,6 +136,7 @@ class KalmanOptimizer:
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0
         self.fraction: float | None = None  # of a budget of time that is used
+        self.caution = 1.0  # factor on the observation noise, see `retreat`
         # In single precision: drift at the end of the last window, innovation variance at the beginning of this one.
         self.drift, self._variance = 0.0, math.inf
         self.begin_epoch(0)
@@ -205,6 +144,20 @@ class KalmanOptimizer:
     def freeze(self, active: Tensor) -> None:
         """Take weights for known whose `active` (P,) is False; see `Covariance.freeze`."""
         self.covariance.freeze(active)
+
+    def retreat(self, state: Mapping[str, Tensor] | None) -> None:
+        """Go back to an earlier `state` or, without one, to the beginning, and believe everything less from now on."""
+        caution, updates = self.caution, self.updates
+        if state is None:
+            self.covariance.restart()
+            self.forgetting.fill_(self.settings.forgetting)
+            self.drift, self._variance = 0.0, math.inf
+            if self.robust is not None:
+                self.robust.restart()
+        else:
+            self.load_state_dict(dict(state))
+        self.caution, self.updates = 4.0 * max(caution, self.caution), updates
+        self.forgetting.add_(1.0).div_(2.0)
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the process noise and the noise factor of `epoch` (counted from 0)."""
@@ -238,7 +191,7 @@ class KalmanOptimizer:
     def _update(self, measurement: Measurement) -> tuple[Tensor, KalmanReport]:
         """The formulas of the module, in their order."""
         residual, jacobian, noise = (
-            tensor.to(self.covariance.device, torch.float64) for tensor in measurement
+            tensor.to(self.covariance.device, torch.float64) for tensor in measurement[:3]
         )
         variance = self._noise(noise)
         # H P, and from it the innovation covariance H P H^T + R = sum_l H_l P_l H_l^T + R = F F^T = A^-1
@@ -246,6 +199,45 @@ class KalmanOptimizer:
         own = predicted @ jacobian.T
         own.diagonal().add_(self.covariance.rounding(jacobian))
         innovation_covariance = self.ranks.add(own)
+        if self.robust is not None and measurement.origin is not None:
+            expected = innovation_covariance.diagonal().cpu()
+            factor = self.robust.uncertainty(residual.cpu(), expected, variance.cpu(), measurement.origin)
+            if factor > 1.0:  # P <- factor P
+                self.covariance.multiply(factor)
+                predicted, innovation_covariance = factor * predicted, factor * innovation_covariance
+                expected = factor * expected
+            variance = self.robust.observed(residual.cpu(), expected, variance.cpu(), measurement.origin).to(
+                residual
+            )
+        if self.settings.forget == "observed":
+            solution = self._forget_observed(predicted, innovation_covariance, variance, residual)
+        else:
+            solution = self._forget_all(predicted, innovation_covariance, variance, residual)
+        if self.settings.forgetting < 1.0:  # lambda <- nu lambda + 1 - nu
+            nu = self.settings.forgetting_rate
+            self.forgetting.mul_(nu).add_(1.0 - nu)
+            if self.fraction is not None:
+                least = 1.0 - (1.0 - self.settings.forgetting) * math.exp(-_SETTLED * self.fraction)
+                self.forgetting.clamp_(min=least)
+        self.covariance.add_to_diagonal(self.process_noise)
+        self.updates += 1
+        total = innovation_covariance.diagonal() + variance
+        if self.covariance.drift is not None and self.updates % WINDOW == 1:
+            self._measure_drift(jacobian[:1], float(total[0]))
+        report = KalmanReport(
+            innovation=float(solution.innovation),
+            step=float(solution.change.norm()),
+            gain=math.sqrt(float(solution.gain_square)),
+            forgetting=float(self.forgetting),
+            noise_share=float((variance / total).mean()),
+        )
+        return solution.change, report
+
+    def _forget_all(
+        self, predicted: Tensor, explained: Tensor, variance: Tensor, residual: Tensor
+    ) -> _Solution:
+        """The update with H P (M, P), H P H^T (M, M) and R (M,), all of P being divided by lambda afterwards."""
+        innovation_covariance = explained.clone()
         innovation_covariance.diagonal().add_(variance)
         factor = self._factor(innovation_covariance, residual)
         # With Y = F^-1 H P: K = Y^T F^-1, so that K xi = Y^T (F^-1 xi), and K H P = Y^T Y, symmetric by construction.
@@ -262,24 +254,28 @@ class KalmanOptimizer:
         self.covariance.subtract(whitened)
         if self.settings.forgetting < 1.0:
             self.covariance.multiply(1.0 / float(self.forgetting))
-            # lambda <- nu lambda + 1 - nu
-            nu = self.settings.forgetting_rate
-            self.forgetting.mul_(nu).add_(1.0 - nu)
-            if self.fraction is not None:
-                least = 1.0 - (1.0 - self.settings.forgetting) * math.exp(-_SETTLED * self.fraction)
-                self.forgetting.clamp_(min=least)
-        self.covariance.add_to_diagonal(self.process_noise)
-        self.updates += 1
-        if self.covariance.drift is not None and self.updates % WINDOW == 1:
-            self._measure_drift(jacobian[:1], float(innovation_covariance[0, 0]))
-        report = KalmanReport(
-            innovation=float(score.square().mean()),
-            step=float(change.norm()),
-            gain=math.sqrt(float(gain_square)),
-            forgetting=float(self.forgetting),
-            noise_share=float((variance / innovation_covariance.diagonal()).mean()),
-        )
-        return change, report
+        return _Solution(change, score.square().mean(), gain_square)
+
+    def _forget_observed(
+        self, predicted: Tensor, explained: Tensor, variance: Tensor, residual: Tensor
+    ) -> _Solution:
+        """The same, but lambda divides P only in the directions that are observed, and never makes it larger.
+
+        With ``R^-1/2 H P H^T R^-1/2 = V diag(g) V^T`` and ``D = V^T R^-1/2 H P`` the directions are independent.
+        """
+        if not bool(torch.isfinite(residual).all() & torch.isfinite(explained).all()):
+            raise _lost("a residual or a gradient is not finite")
+        forgetting, root = float(self.forgetting), variance.clamp(min=1e-300).rsqrt()
+        g, vectors = torch.linalg.eigh(explained * root[:, None] * root)
+        g = g.clamp(min=1e-300)
+        directions = vectors.T @ (predicted * root[:, None])
+        score = vectors.T @ (residual * root)
+        to_weights = (vectors / (g + forgetting)).T * root  # K = D^T diag(1 / (g + lambda)) V^T R^-1/2
+        change = self.ranks.add((score / (g + forgetting)) @ directions)
+        gain_square = self.ranks.add(((directions @ directions.T) * (to_weights @ to_weights.T)).sum())
+        gained = (g - (1.0 - forgetting)).clamp(min=0.0) / (g * (g + forgetting))
+        self.covariance.subtract(directions * gained.sqrt()[:, None])
+        return _Solution(change, (score.square() / (g + 1.0)).mean(), gain_square)
 
     def _noise(self, given: Tensor) -> Tensor:
         """Diagonal (M,) of R."""
@@ -287,27 +283,23 @@ class KalmanOptimizer:
             given = torch.full_like(given, self.covariance.n_active_blocks * float(self.forgetting))
         elif bool((given < 0.0).any()):
             raise InputError(
-                f"the observation noise has a variance of {float(given.min()):.3g}", where=_WHERE,
+                f"the observation noise has a variance of {float(given.min()):.3g}", where=WHERE,
                 hint="raise the observation noise (noise.energy, noise.force) above zero",
             )  # fmt: skip
         grown = min(self.settings.noise_maximum, 1.0 + self.settings.noise_growth * self.updates)
         if self.fraction is not None and self.settings.noise_growth > 0.0:
             grown = self.settings.noise_maximum**self.fraction
-        return given * (self.noise_factor * grown)
+        return given * (self.noise_factor * grown * self.caution)
 
     def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:
         """Lower triangular F with ``F F^T = innovation_covariance``."""
         if not bool(torch.isfinite(residual).all() & torch.isfinite(innovation_covariance).all()):
-            raise InputError(
-                "the Kalman filter lost its way: a residual or a gradient is not finite", where=_WHERE,
-                hint="lower initial_covariance, raise the observation noise (noise.energy, noise.force), or set "
-                "forgetting closer to 1",
-            )  # fmt: skip
+            raise _lost("a residual or a gradient is not finite")
         factor, failed = torch.linalg.cholesky_ex(innovation_covariance)
         if int(failed) != 0:
             single = ", or keep the covariance in float64" if self.settings.dtype == "float32" else ""
-            raise InputError(
-                "the Kalman filter lost its way: the innovation covariance is not positive definite", where=_WHERE,
+            raise DivergedError(
+                "the Kalman filter lost its way: the innovation covariance is not positive definite", where=WHERE,
                 hint="raise the observation noise (noise.energy, noise.force), lower initial_covariance or set "
                 f"forgetting closer to 1{single}",
             )  # fmt: skip
@@ -318,10 +310,10 @@ class KalmanOptimizer:
         square = float(self.ranks.add(self.covariance.square_error(row, seed=self.updates)))
         self.drift, self._variance = math.sqrt(square) / self._variance, variance
         if not self.drift < DRIFT_LIMIT:
-            raise InputError(
+            raise DivergedError(
                 f"the covariance has lost its precision: in the {WINDOW} updates before update {self.updates} rounding "
                 f"changed the innovation variance by {100 * self.drift:.0f} %",
-                where=_WHERE,
+                where=WHERE,
                 hint="keep the covariance in float64; a run can be resumed so from its last checkpoint",
             )
 
@@ -344,6 +336,8 @@ class KalmanOptimizer:
             **self.covariance.state_dict(),
             "forgetting": self.forgetting,
             "updates": torch.tensor(self.updates),
+            "caution": torch.tensor(self.caution, dtype=torch.float64),
+            **{_ROBUST + n: v for n, v in ({} if self.robust is None else self.robust.state_dict()).items()},
             "drift": torch.tensor([self.drift, self._variance], dtype=torch.float64),
         }
 
@@ -352,4 +346,8 @@ class KalmanOptimizer:
         self.covariance.load_state_dict(state)
         self.forgetting.copy_(state["forgetting"])
         self.updates = int(state["updates"])
+        self.caution = float(state.get("caution", 1.0))
+        own = {n.removeprefix(_ROBUST): v for n, v in state.items() if n.startswith(_ROBUST)}
+        if self.robust is not None and own:
+            self.robust.load_state_dict(own)
         self.drift, self._variance = state["drift"].tolist()

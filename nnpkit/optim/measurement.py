@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Measurement", "reduced_variance", "signed_mean", "signed_sum"]
+__all__ = ["KINDS", "Measurement", "Origin", "reduced_variance", "signed_mean", "signed_sum"]
+
+
+KINDS = ("energy", "force", "virial")
+NO_LABEL = -1
+"""In place of a kind: rows that are no labels, such as those of a ridge."""
+
+
+class Origin(NamedTuple):
+    """What the rows of a measurement are, (M,) each."""
+
+    kind: Tensor  # index into KINDS, or NO_LABEL
+    unit: Tensor  # what a residual is divided by to be comparable: number of atoms (energies, virials), 1 (forces)
+    size: Tensor  # magnitude of the label in that unit, without reference energies
+    structure: Tensor  # index of the structure
+
+    @classmethod
+    def joined(cls, parts: Sequence[Origin]) -> Origin:
+        """All rows of `parts`."""
+        return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @classmethod
+    def of(cls, kind: str, n_rows: int, unit: float, size: Tensor, structure: int) -> Origin:
+        """Rows of one kind of label of one structure."""
+        return cls(
+            torch.full((n_rows,), KINDS.index(kind)),
+            torch.full((n_rows,), float(unit), dtype=torch.float64),
+            size.to(torch.float64).expand(n_rows),
+            torch.full((n_rows,), structure),
+        )
+
+    def and_no_labels(self, n_rows: int) -> Origin:
+        """With so many rows that are no labels behind the others."""
+        nothing = torch.zeros(n_rows, dtype=torch.float64)
+        more = torch.full((n_rows,), NO_LABEL)
+        return Origin.joined([self, Origin(more, torch.ones_like(nothing), nothing, more)])
 
 
 class Measurement(NamedTuple):
@@ -17,6 +53,14 @@ class Measurement(NamedTuple):
     residual: Tensor  # (M,) label minus prediction
     jacobian: Tensor  # (M, P) d prediction / d weights
     noise: Tensor  # (M,) variance of the observation noise
+    origin: Origin | None = None  # what the rows are, where that is known
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measurement]) -> Measurement:
+        """All rows of `parts`."""
+        residual, jacobian, noise = (torch.cat([part[column] for part in parts]) for column in range(3))
+        origins = [part.origin for part in parts if part.origin is not None]
+        return cls(residual, jacobian, noise, Origin.joined(origins) if len(origins) == len(parts) else None)
 
 
 def reduced_variance(weights: Tensor, noise: Tensor) -> Tensor:
@@ -48,7 +92,7 @@ def signed_mean(measurement: Measurement) -> Measurement:
     residual becomes the mean absolute one and the Jacobian the signed mean of the rows. The labels of the
     measurement are one group (one energy, or the components of a group of atoms). Its noise: `reduced_variance`.
     """
-    residual, jacobian, noise = measurement
+    residual, jacobian, noise, _ = measurement
     weight = torch.where(residual > 0.0, 1.0, -1.0).to(residual) / len(residual)  # s_i / M
     return Measurement(
         (weight * residual).sum()[None],
@@ -65,5 +109,5 @@ def signed_sum(measurement: Measurement) -> Measurement:
     published; for one label it is the `signed_mean`. The noise counts like the residual.
     """
     m = len(measurement.residual)
-    residual, jacobian, noise = signed_mean(measurement)
+    residual, jacobian, noise, _ = signed_mean(measurement)
     return Measurement(math.sqrt(m) * residual, m * jacobian, m * noise)

@@ -28,8 +28,8 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.build import build_model
 
 __all__ = [
-    "CHECKPOINTS", "Checkpoint", "first_difference", "is_checkpoint", "latest_checkpoint", "model_from",
-    "prune_checkpoints", "read_checkpoint", "write_checkpoint",
+    "CHECKPOINTS", "Checkpoint", "checkpoint_of_epoch", "first_difference", "is_checkpoint", "latest_checkpoint",
+    "model_from", "prune_checkpoints", "read_checkpoint", "write_checkpoint",
 ]  # fmt: skip
 
 CHECKPOINTS = "checkpoints"
@@ -121,6 +121,12 @@ def latest_checkpoint(run: str | Path) -> Path | None:
     """Last checkpoint of the run in folder `run`, None if it has none."""
     listed = _listed(Path(run) / CHECKPOINTS)
     return listed[-1] if listed else None
+
+
+def checkpoint_of_epoch(folder: str | Path, epoch: int | None) -> Path | None:
+    """The checkpoint below `folder` at the end of `epoch`, None if it has none."""
+    path = Path(folder) / f"epoch-{epoch or 0:06d}"
+    return path if epoch is not None and is_checkpoint(path) else None
 
 
 def prune_checkpoints(folder: str | Path, keep: int, best_epoch: int | None = None) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnpkit.optim.kalman import Measurement
+from nnpkit.optim.measurement import Measurement, Origin
 from nnpkit.training.deep_rows import ClosedForm, displacements, strains
 from nnpkit.training.deep_store import Evaluation, MomentStore
 from nnpkit.training.moments import MomentFrame, Moments
 from nnpkit.training.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
+from nnpkit.training.origins import energy_origin, force_origin, virial_origin
 
 if TYPE_CHECKING:
     from nnpkit.training.schedules import Labels
@@ -76,12 +77,12 @@ class DirectObserver:
         for position, index in enumerate(labels.structures):
             model = self._closed_form(index)
             if labels.energy:
-                parts.append(self._energy(model))
+                parts.append(self._energy(model, index))
             if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(model, labels.components[position], labels.group))
+                parts.append(self._forces(model, index, labels.components[position], labels.group))
             if labels.virial:
-                parts.append(self._virial(model))
-        return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
+                parts.append(self._virial(model, index))
+        return Measurement.joined(parts)
 
     def _closed_form(self, index: int) -> ClosedForm:
         """The model on one structure, with series that are long enough."""
@@ -91,13 +92,15 @@ class DirectObserver:
             model = ClosedForm(resolution, self.store[index])
         return model
 
-    def _energy(self, model: ClosedForm) -> Measurement:
+    def _energy(self, model: ClosedForm, index: int) -> Measurement:
         frame = model.frame
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
-        residual = torch.tensor([require_label(frame, "energy") - wall - model.energy], dtype=torch.float64)
-        return self._measurement(residual, model.energy_row().unsqueeze(0), "energy", frame)
+        energy = require_label(frame, "energy")
+        residual = torch.tensor([energy - wall - model.energy], dtype=torch.float64)
+        origin = energy_origin(energy - frame.reference, frame.n_atoms, index)
+        return self._measurement(residual, model.energy_row().unsqueeze(0), "energy", frame, origin)
 
-    def _forces(self, model: ClosedForm, components: Tensor, group: int | None) -> Measurement:
+    def _forces(self, model: ClosedForm, index: int, components: Tensor, group: int | None) -> Measurement:
         """Force components (flat indices into (N, 3) of the structure), or the signed means of groups of them."""
         frame = model.frame
         atoms, number = torch.unique(frame.place[components // 3], return_inverse=True)
@@ -108,7 +111,8 @@ class DirectObserver:
         error = require_label(frame, "forces")[atoms] - model.values(directions, moves) - wall
         residual = error.reshape(-1)[row]
         if group is None:
-            return self._measurement(residual, model.rows(directions, moves)[row], "force", frame)
+            origin = force_origin(require_label(frame, "forces")[atoms][number], index)
+            return self._measurement(residual, model.rows(directions, moves)[row], "force", frame, origin)
         weights, rows = signed_weights(residual, group), []
         for some in torch.arange(len(row)).split(group):
             own = residual.new_zeros(3 * len(atoms)).index_add(0, row[some], weights[some]).view(-1, 3)
@@ -118,17 +122,20 @@ class DirectObserver:
         variance = self.noise.of_forces(len(components), group, frame.n_atoms)
         return self.noise.scaled(Measurement(reduced, torch.cat(rows), variance), "force", frame.n_atoms)
 
-    def _virial(self, model: ClosedForm) -> Measurement:
+    def _virial(self, model: ClosedForm, structure: int) -> Measurement:
         frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         directions = strains(frame, VIRIAL_COMPONENTS)
         moves = model.moves(directions)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         residual = require_label(frame, "virial")[index] - model.values(directions, moves)[0] - wall
-        return self._measurement(residual, model.rows(directions, moves), "virial", frame)
+        origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
+        return self._measurement(residual, model.rows(directions, moves), "virial", frame, origin)
 
-    def _measurement(self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame) -> Measurement:
+    def _measurement(
+        self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame, origin: Origin
+    ) -> Measurement:
         variance = self.noise.variance(kind, len(residual), frame.n_atoms)
-        measurement = Measurement(residual, jacobian, torch.full_like(residual, variance))
+        measurement = Measurement(residual, jacobian, torch.full_like(residual, variance), origin)
         return self.noise.scaled(measurement, kind, frame.n_atoms)
 
     def loss(self, labels: Labels) -> Tensor:

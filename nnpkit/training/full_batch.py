@@ -130,6 +130,12 @@ class FullBatchUpdate:
         vector_to_parameters(weights, self.parameters)
         return report._asdict()
 
+    def retreat(self, state: Mapping[str, Tensor] | None) -> None:
+        """Go back to `state`, or to the beginning without one."""
+        self.optimizer.steps, self.optimizer.changes = [], []
+        if state is not None:
+            self.load_state_dict(dict(state))
+
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
         """Loss and gradient after the last update, mean step, passes over the data in all."""
         if not reports:

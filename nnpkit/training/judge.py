@@ -12,7 +12,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.training.schedules import LabelErrors
 
 if TYPE_CHECKING:
-    from nnpkit.training.trainer import Predicts
+    from nnpkit.training.errors import Predicts
 
 __all__ = ["StoreJudge"]
 

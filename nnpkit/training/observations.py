@@ -20,6 +20,7 @@ from nnpkit.models.potential import forces_from_edges, virial_from_edges
 from nnpkit.optim.measurement import Measurement, reduced_variance
 from nnpkit.training.closed_form import Tape, plain
 from nnpkit.training.frames import Frame, FrameStore
+from nnpkit.training.origins import energy_origin, force_origin, virial_origin
 from nnpkit.training.samples import (
     VIRIAL_COMPONENTS,
     Samples,
@@ -76,8 +77,10 @@ class Noise:
         factor = getattr(self, f"{kind}_factor") / (n_atoms if self.divide_by_atoms else 1)
         if factor == 1.0:
             return measurement
-        residual, jacobian, variance = measurement
-        return Measurement(factor * residual, factor * jacobian, factor**2 * variance)
+        residual, jacobian, variance, origin = measurement
+        if origin is not None:
+            origin = origin._replace(unit=factor * origin.unit)
+        return Measurement(factor * residual, factor * jacobian, factor**2 * variance, origin)
 
     def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
         """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
@@ -183,25 +186,29 @@ class Observer:
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
             if labels.energy:
-                parts.append(self.noise.scaled(self._energy(frame), "energy", frame.n_atoms))
+                parts.append(self.noise.scaled(self._energy(frame, index), "energy", frame.n_atoms))
             if labels.components is not None and len(labels.components[position]) > 0:
-                forces = self._forces(frame, labels.components[position], labels.group)
+                forces = self._forces(frame, index, labels.components[position], labels.group)
                 parts.append(self.noise.scaled(forces, "force", frame.n_atoms))
             if labels.virial:
-                parts.append(self.noise.scaled(self._virial(frame), "virial", frame.n_atoms))
-        return Measurement(*(torch.cat(column) for column in zip(*parts, strict=True)))
+                parts.append(self.noise.scaled(self._virial(frame, index), "virial", frame.n_atoms))
+        return Measurement.joined(parts)
 
-    def _energy(self, frame: Frame) -> Measurement:
+    def _energy(self, frame: Frame, index: int) -> Measurement:
         target = require_label(frame, "energy")
         value, jacobian = self._energy_rows(frame)
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
+        origin = energy_origin(target - reference, frame.n_atoms, index)
         return Measurement(
-            target - reference - wall - value, jacobian, torch.full((1,), variance, dtype=torch.float64)
+            target - reference - wall - value,
+            jacobian,
+            torch.full((1,), variance, dtype=torch.float64),
+            origin,
         )
 
-    def _forces(self, frame: Frame, components: Tensor, group: int | None) -> Measurement:
+    def _forces(self, frame: Frame, index: int, components: Tensor, group: int | None) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
         samples = force_samples(frame, self.store.jacobian(frame), components)
         value, jacobian = self._rows(frame, samples, len(components))
@@ -212,15 +219,19 @@ class Observer:
             weights = residual.new_zeros((int(index[-1]) + 1, len(components)))
             weights[index, torch.arange(len(components))] = signed_weights(residual, group)
             residual, jacobian = weights @ residual, weights @ jacobian
-        return Measurement(residual, jacobian, self.noise.of_forces(len(components), group, frame.n_atoms))
+        vectors = require_label(frame, "forces")[components // 3]
+        origin = None if group is not None else force_origin(vectors, index)
+        noise = self.noise.of_forces(len(components), group, frame.n_atoms)
+        return Measurement(residual, jacobian, noise, origin)
 
-    def _virial(self, frame: Frame) -> Measurement:
+    def _virial(self, frame: Frame, structure: int) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
         value, jacobian = self._rows(frame, virial_samples(frame, self.store.jacobian(frame)), 6)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
-        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance))
+        origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
+        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance), origin)
 
     @torch.no_grad()
     def _energy_rows(self, frame: Frame) -> tuple[Tensor, Tensor]:

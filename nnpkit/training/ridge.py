@@ -9,11 +9,23 @@ from torch import Tensor
 
 from nnpkit.optim.kalman import Measurement
 
-__all__ = ["Ridge"]
+__all__ = ["Ridge", "automatic_strength"]
+
+_SHARE, _MOST, _LEAST = 0.3, 0.1, 0.01
 
 
 _AT_ONCE = 8
 """Weights that one Kalman update is told to be zero."""
+
+
+def automatic_strength(n_weights: int, n_labels: int) -> float:
+    """Strength of the ridge of a Kalman filter for so many weights and labels (energies, force and stress components).
+
+    ``0.3 n_weights / n_labels``, at most 0.1: in units of the noise of the labels it weighs most where few structures
+    determine many weights. None where it would be less than 0.01, which costs more than it gives.
+    """
+    strength = _SHARE * n_weights / max(1, n_labels)
+    return 0.0 if strength < _LEAST else min(_MOST, strength)
 
 
 class Ridge:
@@ -58,6 +70,7 @@ class Ridge:
             torch.cat([measurement.residual, -weights[drawn]]),
             torch.cat([measurement.jacobian, rows]),
             torch.cat([measurement.noise, measurement.noise.new_full((len(drawn),), variance)]),
+            None if measurement.origin is None else measurement.origin.and_no_labels(len(drawn)),
         )
 
     def state_dict(self) -> dict[str, Tensor]:

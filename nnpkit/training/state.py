@@ -51,6 +51,7 @@ class RunState:
     epoch: int = 0  # epochs done
     updates: int = 0
     updates_by_kind: dict[str, int] = field(default_factory=dict)  # energy, force, energy+force, ...
+    retreats: int = 0  # times that the training was taken back, see `nnpkit.training.guard`
     seconds: float = 0.0
     best_epoch: int | None = None
     best_error: float = math.inf

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from nnpkit.data.structure import Structure
-from nnpkit.errors import InputError
+from nnpkit.errors import DivergedError, InputError
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.potential import Prediction
 from nnpkit.training.budget import Budget, some_structures
-from nnpkit.training.checkpoint import Checkpoint, prune_checkpoints, write_checkpoint
+from nnpkit.training.checkpoint import (
+    Checkpoint,
+    checkpoint_of_epoch,
+    prune_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+from nnpkit.training.errors import Predicts, Split, deciding, errors_of, monitored
+from nnpkit.training.guard import RETREATS, Guard, errors_of_nothing, silence, without_learning
 from nnpkit.training.health import EpochReport, kinds_of_labels
-from nnpkit.training.metrics import ErrorSums
 from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.run import LearningCurve, MetricsFile, RunFolder, TensorBoard
 from nnpkit.training.schedules import Labels, Schedule
 from nnpkit.training.state import RunState, TrainerSettings
 from nnpkit.training.updates import Update
-from nnpkit.units import stress_from_virial
 
 __all__ = [
     "Predicts",
@@ -39,19 +43,7 @@ __all__ = [
 ]
 
 
-NO_FORCE = 1e-5
-"""eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
-
-
 _SECONDS_BETWEEN_MODELS = 60.0
-
-
-class Predicts(Protocol):
-    """Structures prepared for training."""
-
-    def predict(self, index: int) -> Prediction:
-        """Prediction of the model, as it is now, for one structure."""
-        ...
 
 
 @runtime_checkable
@@ -61,13 +53,6 @@ class Learns(Protocol):
     def learn(self, errors: Mapping[str, Any]) -> None:
         """Take notice of the errors at the end of an epoch."""
         ...
-
-
-class Split(NamedTuple):
-    """A set of structures and the same structures prepared for training."""
-
-    structures: list[Structure]
-    store: Predicts
 
 
 class Trainer:
@@ -124,6 +109,12 @@ class Trainer:
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
         self.judge = "validation" if "validation" in splits else "train"
         self.deciding = deciding(splits[self.judge].structures)
+        self.guard = Guard(errors_of_nothing(model, splits["train"].structures))
+        self.nothing = math.inf
+        if score is None and self.deciding:
+            self.deciding, self.nothing = without_learning(
+                model, splits[self.judge].structures, settings.monitor, self.deciding
+            )
         self.initial = _weights(model)  # distances of the weights count from them
 
     def fit(self) -> str:
@@ -148,9 +139,9 @@ class Trainer:
                 self._evaluate(EpochReport({}))
                 if settings.warm:
                     state.best_error = state.reference_error = math.inf
-            while not self._done() and not self._waited_enough():
+            while not self._done() and not self._waited_enough() and not self._lost():
                 report = self._epoch(bar, stop)
-                if stop:
+                if stop or self._lost():
                     break
                 bar.tell(report.short)
                 for warning in report.warnings:
@@ -167,6 +158,9 @@ class Trainer:
         self.board.close()
         if not stop:
             self._evaluate_everything()
+        self._prefer_nothing()
+        if self._lost():
+            return "lost its way"
         if self._waited_enough():
             return "early stopping"
         return str(stop.name) if not self._done() else "epochs" if self.budget is None else "time"
@@ -215,8 +209,10 @@ class Trainer:
         for labels in self._labels():
             if self.budget is not None:
                 self.update.follow(self.budget.fraction)
-            for name, value in self.update.apply(labels).items():
+            for name, value in self._update(labels).items():
                 reports.setdefault(name, []).append(value)
+            if self._lost():
+                break
             self.state.updates += 1
             kind = "+".join(kinds_of_labels(labels))
             self.state.updates_by_kind[kind] = self.state.updates_by_kind.get(kind, 0) + 1
@@ -230,6 +226,53 @@ class Trainer:
         else:
             self.state.epoch += 1
         return self.update.end_epoch(reports)
+
+    def _update(self, labels: Labels) -> dict[str, float]:
+        """One update, taken back if it has lost the way; what it says of itself."""
+        try:
+            numbers = self.update.apply(labels)
+            wild = self.guard.update_is_wild(numbers)
+        except DivergedError as error:
+            numbers, wild = {}, error.what
+        if wild is not None:
+            self._retreat(wild)
+        return numbers
+
+    def _retreat(self, why: str) -> None:
+        """Go back to the weights of the best epoch, and to the state that the optimizer had with them if it is kept."""
+        state = self.state
+        state.retreats += 1
+        kept = checkpoint_of_epoch(self.folder.checkpoints, state.best_epoch)
+        self.model.load_state_dict(self.best)
+        self.update.retreat(None if kept is None else read_checkpoint(kept).tensors["update"])
+        self.guard.forget()
+        self.console.print(
+            f"Warning: after {state.updates} updates {why}: back to epoch {state.best_epoch}, with more caution",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+    def _lost(self) -> bool:
+        return self.state.retreats >= RETREATS
+
+    def _prefer_nothing(self) -> None:
+        """Let the networks be silent if the best epoch is worse than the energies of the elements alone.
+
+        No checkpoint knows of it: a run that goes on does so with what it has learnt.
+        """
+        error = self.state.best_error if self.interrupted is None else self._error(self.interrupted[0])
+        if self.score is not None or self.state.updates == 0 or not error > self.nothing:
+            return
+        self.model.load_state_dict(self.best)
+        silence(self.model)
+        errors = {name: errors_of(split) for name, split in self.splits.items()}
+        if self._error(errors) < error:
+            self.interrupted = None
+            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.state.errors = errors
+            self.console.print(
+                "Warning: nothing was learnt that is better than the energies of the elements: the potential is these",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
     def _due(self, every: int) -> bool:
         return self.state.epoch % every == 0 or self._done()
@@ -269,10 +312,14 @@ class Trainer:
         line = self.curve.add(state.epoch, state.updates, state.seconds, errors)
         self.console.print(line, highlight=False, soft_wrap=True)
         error = self._error(errors)
+        if self.best and (wild := self.guard.epoch_is_wild(error, state.best_error, self.nothing)):
+            state.waited += 1
+            self._retreat(wild)
+            return False
         if not math.isfinite(error):
             raise InputError(
-                f"the training diverged in epoch {state.epoch}: the errors are not finite", where=str(self.folder.path),
-                hint="lower the learning rate or raise the observation noise",
+                "the errors of the untrained potential are not finite", where=str(self.folder.path),
+                hint="look at the labels and at the shortest distances of the structures",
             )  # fmt: skip
         if error < state.reference_error * (1.0 - self.settings.min_delta):
             state.reference_error, state.waited = error, 0
@@ -308,6 +355,7 @@ class Trainer:
             "update": self.update.state_dict(),
             "schedule": self.schedule.state_dict(),
             "initial": {"weights": self.initial},
+            "guard": self.guard.state_dict(),
         }
         state = {
             "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
@@ -323,6 +371,7 @@ class Trainer:
         self.schedule.load_state_dict(checkpoint.tensors["schedule"])
         self.best = {name: tensor.clone() for name, tensor in checkpoint.tensors["best"].items()}
         self.initial = checkpoint.tensors.get("initial", {}).get("weights", self.initial)
+        self.guard.load_state_dict(checkpoint.tensors.get("guard", {}))
         self.state = RunState.from_json(checkpoint.state["progress"])
 
 
@@ -334,41 +383,3 @@ def _weights(model: AtomicModel) -> Tensor:
 def _evaluated(split: Split) -> list[int]:
     """Structures of a set that are evaluated after a part of a budget."""
     return some_structures([structure.n_atoms for structure in split.structures])
-
-
-def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any]:
-    """Summary (keys of `nnpkit.training.metrics.METRICS`) of the errors of the model now, of all or `which`."""
-    sums = ErrorSums()
-    for index in range(len(split.structures)) if which is None else which:
-        structure = split.structures[index]
-        prediction = split.store.predict(index)
-        stress = None
-        if structure.stress is not None:
-            stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)
-        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress)
-    return sums.summary()
-
-
-def deciding(structures: Sequence[Structure]) -> set[str]:
-    """Which errors may choose the best epoch: ``energy_rmse``, ``force_rmse``.
-
-    Those of labels that the structures have. Forces that are zero by symmetry, as in a volume scan of a crystal, do not
-    count: any potential gets them right up to rounding, and the noise of that must not choose.
-    """
-    forces = [s.forces for s in structures if s.forces is not None]
-    size = math.sqrt(sum(float((f**2).sum()) for f in forces) / max(1, sum(f.size for f in forces)))
-    found = {"energy_rmse"} if any(s.energy is not None for s in structures) else set()
-    return found | ({"force_rmse"} if size > NO_FORCE else set())
-
-
-def monitored(errors: Mapping[str, Any], monitor: str, counting: Collection[str] | None = None) -> float:
-    """The number that makes one epoch better than another.
-
-    ``energy_rmse``, ``force_rmse``, or ``energy_force``: their geometric mean, for which halving either error
-    is worth the same whatever their units. A kind of label that the data lack, or that is not in `counting` (see
-    `deciding`), does not count; without any the result is not a number.
-    """
-    names = ("energy_rmse", "force_rmse") if monitor == "energy_force" else (monitor,)
-    counted = [n for n in names if errors[n] is not None and (counting is None or n in counting)]
-    values = [float(errors[name]) for name in counted]
-    return math.prod(values) ** (1.0 / len(values)) if values else math.nan

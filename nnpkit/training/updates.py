@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
-from nnpkit.optim.kalman import KalmanOptimizer, Measurement
+from nnpkit.errors import DivergedError
+from nnpkit.optim.kalman import KalmanOptimizer
+from nnpkit.optim.measurement import KINDS, Measurement
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
 from nnpkit.training.observations import LossWeights, Noise, Prefactors
 from nnpkit.training.ridge import Ridge
@@ -77,6 +79,10 @@ class Update(Protocol):
         """How the epoch went, given what its updates returned."""
         ...
 
+    def retreat(self, state: Mapping[str, Tensor] | None) -> None:
+        """Go back to an earlier `state`, or to the beginning without one, and be more careful from now on."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name: all that later updates depend on."""
         ...
@@ -114,13 +120,23 @@ class KalmanUpdate:
         own = {}
         if len(kinds) == 1:
             own = {f"{name}_{kinds[0]}": getattr(report, name) for name in ("innovation", "noise_share")}
-        return {**report._asdict(), **own}
+        return {**report._asdict(), **own, **_typical_residuals(measurement)}
+
+    def retreat(self, state: Mapping[str, Tensor] | None) -> None:
+        """Go back to `state`, or to the beginning without one, and believe all labels less from now on."""
+        rest = None if state is None else self._restored(state)
+        self.optimizer.retreat(rest)
 
     def freeze(self, active: Tensor) -> None:
         """Leave weights as they are whose `active` (P,) is False, and count them as known."""
         self.optimizer.freeze(active)
         if self.ridge is not None:
             self.ridge.concerned &= active
+
+    @property
+    def record(self) -> Tensor | None:
+        """How often the labels of each structure were outliers, see `nnpkit.optim.robust.RobustNoise`."""
+        return None if self.optimizer.robust is None else self.optimizer.robust.record
 
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
         """Health of the filter."""
@@ -135,11 +151,15 @@ class KalmanUpdate:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the filter."""
-        rest = restore_observer(self.observer, state)
+        self.optimizer.load_state_dict(self._restored(state))
+
+    def _restored(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Restore observer and ridge; what is left is the state of the filter."""
+        rest = restore_observer(self.observer, dict(state))
         own = {name.removeprefix(RIDGE): rest.pop(name) for name in list(rest) if name.startswith(RIDGE)}
         if self.ridge is not None and own:
             self.ridge.load_state_dict(own)
-        self.optimizer.load_state_dict(rest)
+        return rest
 
 
 class GradientUpdate:
@@ -181,6 +201,7 @@ class GradientUpdate:
         self.last_ratio = last_ratio
         self.followed: float | None = None
         self.updates = 0
+        self.caution = 1.0  # factor on the learning rate, see `retreat`
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""
@@ -195,13 +216,17 @@ class GradientUpdate:
         ratio = self.decay ** (self.updates // self.decay_steps)
         if self.followed is not None:
             ratio = self.last_ratio**self.followed
-        group["lr"] = self.learning_rate * ratio
+        group["lr"] = self.learning_rate * ratio * self.caution
         if self.prefactors is not None:
             self.observer.weights = self.prefactors.at(ratio)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.observer.loss(labels)
         if self.ridge is not None:
             loss = loss + self.ridge.penalty()
+        if not bool(torch.isfinite(loss)):
+            raise DivergedError(
+                "the loss is not finite", where="training.optimizer", hint="lower the learning rate"
+            )
         loss.backward()
         for (
             parameter
@@ -213,6 +238,14 @@ class GradientUpdate:
         self.updates += 1
         return {"loss": float(loss.detach()), "gradient": float(norm), "learning_rate": group["lr"]}
 
+    def retreat(self, state: Mapping[str, Tensor] | None) -> None:
+        """Go back to `state`, or to the beginning without one, and take smaller steps from now on."""
+        updates, caution = self.updates, self.caution
+        self.optimizer.state.clear()
+        if state is not None:
+            self.load_state_dict(dict(state))
+        self.updates, self.caution = updates, min(caution, self.caution) / 4.0
+
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
         """Means over the epoch."""
         means = average(reports)
@@ -221,7 +254,11 @@ class GradientUpdate:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments and counters of the optimizer, position of the decay."""
-        state = with_observer({"updates": torch.tensor(self.updates)}, self.observer)
+        own = {
+            "updates": torch.tensor(self.updates),
+            "caution": torch.tensor(self.caution, dtype=torch.float64),
+        }
+        state = with_observer(own, self.observer)
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
                 state[f"{index}.{name}"] = torch.as_tensor(value)
@@ -229,14 +266,24 @@ class GradientUpdate:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`, tensor by tensor: torch's own loader casts to the parameters' type."""
-        self.updates = int(state["updates"])
+        self.updates, self.caution = int(state["updates"]), float(state.get("caution", 1.0))
         for key, value in restore_observer(self.observer, state).items():
-            if key != "updates":
+            if key not in ("updates", "caution"):
                 index, name = key.split(".", 1)
                 self.optimizer.state[self.parameters[int(index)]][name] = value.clone()
 
 
 _OBSERVER = "observer."
+
+
+def _typical_residuals(measurement: Measurement) -> dict[str, float]:
+    """Median absolute residual of each kind of label that the measurement has, per atom where it counts atoms."""
+    residual, _, _, origin = measurement
+    if origin is None:
+        return {}
+    size = (residual / origin.unit).abs()
+    parts = {name: size[origin.kind == kind] for kind, name in enumerate(KINDS)}
+    return {f"residual_{name}": float(part.median()) for name, part in parts.items() if len(part)}
 
 
 def with_observer(state: dict[str, Tensor], observer: Measures) -> dict[str, Tensor]:

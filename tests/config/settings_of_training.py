@@ -112,11 +112,12 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
             "learning_rate": "10.0", "observation_noise": "blocks",
             "noise_decay": ("noise_decay=0.5", "noise_minimum=0.1"),
             "noise_growth": "1.0", "process_noise": "0.01", "forgetting": "0.9", "forgetting_rate": "0.9",
+            "robust": "false", "forget": "all",
             "partition": "layer", "dtype": "float32",
         }),
         "training.schedule[epoch].batch_size": "2", "training.schedule[epoch].energy": "false",
-        "training.schedule[epoch].forces": "5", "training.schedule[epoch].virial": "true",
-        "training.ridge": "0.1", "training.monitor": "energy_rmse", "training.checkpoint.every": "2",
+        "training.schedule[epoch].forces": "5", "training.schedule[epoch].virial": "false",
+        "training.ridge": "0.5", "training.monitor": "energy_rmse", "training.checkpoint.every": "2",
         "training.checkpoint.keep": "1", "training.evaluate_every": "2", "training.memory_budget_gb": "1e-7",
         "training.threads": "2", "training.feature_derivatives": "streamed",
     },
@@ -181,7 +182,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     }),
     "lbfgs": {
         "training.optimizer[lbfgs].history": "1", "training.optimizer[lbfgs].max_evaluations": "1",
-        **_of("training.schedule[full]", {"energy": "false", "forces": "3", "virial": "true", "steps_per_epoch": "4"}),
+        **_of("training.schedule[full]", {"energy": "false", "forces": "3", "virial": "false", "steps_per_epoch": "4"}),
     },
     "pinn": {"training.optimizer[ekf].preset": "shao"} | _of("training.schedule[pinn]", {
         "energy_probability": "0.1", "force_labels": "3", "steps_per_epoch": "3",
@@ -193,7 +194,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     "strict": {"training.schedule[adaptive].trials": "2"},
     "groups": _of("training.schedule[groups]", {
         "batch_size": "2", "energy": "false", "energy_first": "true", "group_atoms": "1", "groups": "2",
-        "reduction": "signed_mean", "virial": "true", "joint_from": "1",
+        "reduction": "signed_mean", "virial": "false", "joint_from": "1",
     }),
     "subset": {
         "training.force_training[subset].fraction": "0.5", "training.force_training[subset].select": "error",

@@ -93,6 +93,25 @@ def test_reference_energies_are_found() -> None:
     assert reference_energy_note(frames, ["H", "O", "Ti"]) is None
 
 
+def test_energies_in_another_unit_do_not_move_the_reference_energies() -> None:
+    rng = np.random.default_rng(0)
+    compositions = [["H"] * int(rng.integers(1, 5)) + ["O"] * int(rng.integers(1, 5)) for _ in range(50)]
+    energies = [-13.6 * c.count("H") - 432.0 * c.count("O") + 0.3 * rng.normal() for c in compositions]
+    right = fit_reference_energies(
+        [gas(c, e) for c, e in zip(compositions, energies, strict=True)], ["H", "O"]
+    )
+    wrong = [
+        gas(c, e / 27.2114 if n % 10 == 0 else e)
+        for n, (c, e) in enumerate(zip(compositions, energies, strict=True))
+    ]
+    assert fit_reference_energies(wrong, ["H", "O"]) == pytest.approx(right, abs=0.2)
+
+
+def test_two_kinds_of_structures_are_both_fitted() -> None:
+    frames = [gas(["H"] * 4, -4.0 - 40.0 * (n % 3 == 0)) for n in range(30)]
+    assert fit_reference_energies(frames, ["H"])["H"] == pytest.approx(-1.0 - 10.0 / 3.0)
+
+
 def test_reference_energies_of_water_alone() -> None:
     """One composition: the least norm, along (2, 1); right for every water, and said so."""
     frames = [gas(["O", "H", "H"] * n, -465.0 * n) for n in (1, 2, 3)]

@@ -58,6 +58,17 @@ def test_a_dry_run_writes_what_would_run(inputs: Path) -> None:
     assert "cd out && mpirun -n 3 lmp -in in.lammps" in result.stdout
 
 
+@pytest.mark.parametrize(("stress", "warns"), [(False, True), (True, False), (None, False)])
+def test_constant_pressure_with_a_potential_that_never_saw_a_stress(
+    inputs: Path, stress: bool | None, warns: bool
+) -> None:
+    export_model(small_model(), "own.pt", {} if stress is None else {"training": {"stress": stress}})
+    result = run("own.pt", "water.xyz", "--dry-run", "-o", "out")
+    assert ("never seen a stress" in result.stdout) is warns
+    result = run("own.pt", "water.xyz", "--dry-run", "-o", "nvt", "--ensemble", "nvt")
+    assert "never seen a stress" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "edge"), [("water.xyz@0", 6.0), ("water.xyz#1", 6.2), ("water.xyz@-1", 6.4)]
 )

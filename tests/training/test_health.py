@@ -73,6 +73,7 @@ def test_every_epoch_has_a_line(config):
     assert [("validation" in line) for line in lines] == [True, False, True, False, True, True]
     assert lines[0]["update"] == {}
     expected = {"innovation", "noise_share", "step", "gain", "forgetting", "trace", "smallest", "largest"}
+    expected |= {"residual_energy", "residual_force", "residual_virial"}
     assert all(set(line["update"]) == expected for line in lines[1:])  # updates have energies and forces
     assert all(line["update"]["smallest"] > 0.0 for line in lines[1:])
     assert lines[-1]["update"]["trace"] < lines[1]["update"]["trace"]
@@ -125,7 +126,7 @@ def test_tensorboard_has_it(config):
 
 
 def test_an_innovation_far_off_is_warned_of(config):
-    text = train(config, "training.optimizer={noise: {energy: 1.0e-7, force: 1.0e-5}, process_noise: 0.0}")
+    text = train(config, "training.optimizer={robust: false, noise: {energy: 1.0e-7, force: 1.0e-5}}")
     assert "Warning: the innovation was" in text
     assert "raise noise.energy and noise.force or process_noise (training.optimizer)" in text
 

@@ -22,7 +22,7 @@ from nnpkit.data.notes import DataWarning
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
-from nnpkit.training.trainer import deciding, monitored
+from nnpkit.training.errors import deciding, monitored
 from nnpkit.training.updates import KalmanUpdate
 
 THREE = "data.test_fraction=0.25"

@@ -314,12 +314,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(config: Path, overrides: list[
     assert not Path("run").exists()
 
 
-def test_divergence_is_said_and_not_saved(config: Path) -> None:
-    message = fails(config, "training.optimizer={kind: adam, learning_rate: 1e200, gradient_clip: null}")
-    assert "diverged" in message
-    assert not Path("run/model.pt").exists()
-
-
 def test_symmetry_functions_as_given(config: Path) -> None:
     lines = [
         f"symfunction_short {a} 2 {b} {eta} 0.0 7.5"

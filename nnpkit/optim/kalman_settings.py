@@ -1,0 +1,100 @@
+"""Constants and conventions of the Kalman filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nnpkit.errors import InputError
+from nnpkit.optim.covariance import DTYPES, LAZY_RANK
+
+__all__ = ["WHERE", "KalmanSettings"]
+
+WHERE = "training.optimizer"
+
+
+@dataclass(frozen=True)
+class KalmanSettings:
+    """Constants and conventions of the filter.
+
+    Attributes
+    ----------
+    initial_covariance : float
+        p0 in ``P(0) = p0 I``.
+    process_noise, process_noise_decay, process_noise_minimum : float
+        Q = q I with ``q = max(minimum, q0 exp(-decay * epoch))``, none if q0 is 0.
+    noise_decay, noise_minimum : float
+        The observation noise is multiplied by ``max(noise_minimum, exp(-noise_decay * epoch))``.
+    noise_growth, noise_maximum : float
+        After n updates it is also multiplied by ``min(noise_maximum, 1 + noise_growth n)``. P of a linear model falls
+        like 1/n by itself; the blocks of a network are never that sure, and go on shifting what others have fixed.
+    forgetting, forgetting_rate : float
+        lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``.
+    forget : str
+        What is forgotten: ``all``, as published, or only what is ``observed``.
+    observation_noise : str
+        Where R comes from. ``given``: from the measurement, which is where target accuracies and learning
+        rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
+        of blocks (in which not all weights are frozen), whatever the labels (Hu et al.).
+    reduction : str
+        ``none``: M labels are a vector observation. ``signed_mean``, ``signed_sum``: they are reduced to one, see
+        `nnpkit.optim.measurement`.
+    dtype : str
+        Of the stored covariance, ``float64`` or ``float32``.
+    lazy_rank : int
+        Updates of P that are kept beside it before they are folded in; see `nnpkit.optim.covariance`.
+    """
+
+    initial_covariance: float = 1.0
+    process_noise: float = 0.0
+    process_noise_decay: float = 2.302
+    process_noise_minimum: float = 0.0
+    noise_decay: float = 0.0
+    noise_minimum: float = 1.0
+    noise_growth: float = 0.0
+    noise_maximum: float = 100.0
+    forgetting: float = 1.0
+    forgetting_rate: float = 0.9987
+    forget: str = "all"
+    observation_noise: str = "given"
+    reduction: str = "none"
+    dtype: str = "float64"
+    lazy_rank: int = LAZY_RANK
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no filter."""
+        for name in ("initial_covariance", "noise_minimum", "forgetting", "forgetting_rate", "lazy_rank"):
+            _require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
+        for name in (
+            "process_noise",
+            "process_noise_decay",
+            "process_noise_minimum",
+            "noise_decay",
+            "noise_growth",
+        ):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
+        for name in ("forgetting", "forgetting_rate"):
+            _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
+        for name, choices in (
+            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean", "signed_sum")),
+            ("dtype", tuple(DTYPES)), ("forget", ("all", "observed")),
+        ):  # fmt: skip
+            _require(
+                name, getattr(self, name), getattr(self, name) in choices, "one of " + ", ".join(choices)
+            )
+
+    @classmethod
+    def shao(cls, **changes: Any) -> KalmanSettings:
+        """Algorithm 2 of Shao et al. (2021): P(0) = I, no process noise, nothing forgotten; R = I/eta is given."""
+        return cls(**changes)
+
+    @classmethod
+    def rlekf(cls, **changes: Any) -> KalmanSettings:
+        """Algorithm 2 of Hu et al. (2023): P(0) = I, lambda(1) = 0.98, nu = 0.9987, signed mean, R = L lambda."""
+        published = {"forgetting": 0.98, "forgetting_rate": 0.9987, "observation_noise": "blocks"}
+        return cls(**{**published, "reduction": "signed_mean", **changes})
+
+
+def _require(name: str, value: object, fine: bool, expected: str) -> None:
+    if not fine:
+        raise InputError(f"is {value!r}", where=f"{WHERE}.{name}", expected=expected)

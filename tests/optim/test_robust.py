@@ -1,0 +1,159 @@
+"""Outliers, noise that follows the errors, and forgetting that makes nothing uncertain."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nnpkit.errors import DivergedError
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.measurement import Measurement, Origin
+from nnpkit.optim.robust import RobustNoise
+
+N = 6
+
+
+def filter_of(robust: bool, **settings) -> KalmanOptimizer:
+    return KalmanOptimizer(N, KalmanSettings(**settings), robust=RobustNoise(40) if robust else None)
+
+
+def forces(weights, truth, generator, aimed=0.1, sigma=0.1, slope=0.0, structure=0, rows=6) -> Measurement:
+    """Rows of a linear model whose labels have a noise of ``sigma^2 + (slope * label)^2``."""
+    jacobian = torch.randn(rows, N, generator=generator, dtype=torch.float64)
+    labels = jacobian @ truth
+    noise = torch.randn(rows, generator=generator, dtype=torch.float64)
+    given = labels + noise * (sigma**2 + (slope * labels) ** 2).sqrt()
+    origin = Origin.of("force", rows, 1.0, labels.abs(), structure)
+    return Measurement(given - jacobian @ weights, jacobian, torch.full_like(labels, aimed**2), origin)
+
+
+def learn(optimizer: KalmanOptimizer, updates: int, **noise) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.randn(N, generator=generator, dtype=torch.float64)
+    weights = torch.zeros(N, dtype=torch.float64)
+    for number in range(updates):
+        change, _ = optimizer.step(forces(weights, truth, generator, structure=number % 40, **noise))
+        weights = weights + change
+    return weights, truth
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_an_outlier_does_not_move_the_weights(robust):
+    optimizer = filter_of(robust)
+    weights, truth = learn(optimizer, 100)
+    wrong = forces(weights, truth, torch.Generator().manual_seed(4))
+    change, _ = optimizer.step(wrong._replace(residual=wrong.residual + 1e3))
+    assert float(change.norm()) < 1e-3 if robust else float(change.norm()) > 0.1
+    before = (weights - truth).norm()
+    assert not robust or (weights + change - truth).norm() < 1.05 * before
+
+
+def test_the_noise_follows_errors_that_are_larger_than_was_aimed_at():
+    optimizer = filter_of(True)
+    learn(optimizer, 3000, aimed=0.05, sigma=0.3, slope=0.2)
+    assert 0.05 * math.sqrt(float(optimizer.robust.scale[1])) == pytest.approx(0.3, rel=0.15)
+    assert math.sqrt(float(optimizer.robust.slope[1])) == pytest.approx(0.2, rel=0.25)
+
+
+def test_the_noise_is_what_was_aimed_at_where_that_is_reached():
+    optimizer = filter_of(True)
+    learn(optimizer, 1000, aimed=0.1, sigma=0.1)
+    assert float(optimizer.robust.scale[1]) < 1.15
+    assert math.sqrt(float(optimizer.robust.slope[1])) < 0.1
+
+
+def test_structures_with_outliers_are_counted():
+    optimizer = filter_of(True)
+    weights, truth = learn(optimizer, 100)
+    wrong = forces(weights, truth, torch.Generator().manual_seed(4), structure=7)
+    before = optimizer.robust.record[7, 1].clone()
+    optimizer.step(wrong._replace(residual=wrong.residual + 50.0))
+    times, outlying, error = (optimizer.robust.record[7, 1] - before).tolist()
+    assert (times, outlying) == (1.0, 1.0)
+    assert error == pytest.approx(50.0, rel=0.1)
+    assert float(optimizer.robust.record[:, 1, 1].sum()) - outlying <= 5.0  # of the first hundred hardly any
+
+
+def test_forgetting_what_is_observed_makes_nothing_uncertain():
+    kinds = {
+        forget: filter_of(False, forgetting=0.9, forgetting_rate=1.0, forget=forget)
+        for forget in ("all", "observed")
+    }
+    kinds["never"] = filter_of(False)
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(300):
+        jacobian = torch.randn(2, N, generator=generator, dtype=torch.float64)
+        jacobian[:, 3:] = 0.0
+        one = torch.ones(2, dtype=torch.float64)
+        for optimizer in kinds.values():
+            optimizer.step(Measurement(one, jacobian, one))
+    assert float(kinds["all"].covariance.diagonal()[3:].min()) > 1e10
+    observed = kinds["observed"].covariance
+    assert torch.allclose(observed.diagonal()[3:], torch.ones(3, dtype=torch.float64), atol=1e-12)
+    assert float(torch.linalg.eigvalsh(observed.dense()).min()) > 0.0
+    assert bool((observed.diagonal()[:3] > 2.0 * kinds["never"].covariance.diagonal()[:3]).all())
+
+
+def test_one_weight_is_forgotten_by_the_closed_form():
+    settings = KalmanSettings(initial_covariance=2.0, forgetting=0.8, forgetting_rate=1.0, forget="observed")
+    optimizer = KalmanOptimizer(1, settings)
+    one, variance, expected = torch.ones(1, dtype=torch.float64), 0.3, 2.0
+    for _ in range(40):
+        change, _ = optimizer.step(Measurement(one, 1.5 * one[None], variance * one))
+        gain = expected / 0.8 * 1.5 / (1.5**2 * expected / 0.8 + variance)
+        assert float(change) == pytest.approx(gain, rel=1e-12)
+        expected = min(expected, 1.0 / (0.8 / expected + 1.5**2 / variance))
+        assert float(optimizer.covariance.diagonal()) == pytest.approx(expected, rel=1e-10)
+
+
+def test_without_forgetting_both_kinds_are_the_same():
+    both = [filter_of(False, forget=forget) for forget in ("all", "observed")]
+    (first, _), (second, _) = (learn(optimizer, 50) for optimizer in both)
+    assert torch.allclose(first, second, rtol=1e-10)
+    assert torch.allclose(both[0].covariance.dense(), both[1].covariance.dense(), rtol=1e-8, atol=1e-14)
+
+
+def test_a_retreat_restores_and_believes_less():
+    optimizer = filter_of(True, forgetting=0.98)
+    learn(optimizer, 20)
+    good = {name: tensor.clone() for name, tensor in optimizer.state_dict().items()}
+    covariance = optimizer.covariance.dense()
+    learn(optimizer, 20)
+    optimizer.retreat(good)
+    assert torch.equal(optimizer.covariance.dense(), covariance)
+    assert (optimizer.caution, optimizer.updates) == (4.0, 40)
+    optimizer.retreat(None)
+    assert torch.equal(optimizer.covariance.dense(), torch.eye(N, dtype=torch.float64))
+    assert optimizer.caution == 16.0
+    again = filter_of(True, forgetting=0.98)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.caution == 16.0
+
+
+def test_a_run_goes_on_from_its_state_bit_by_bit():
+    optimizer, again = (filter_of(True, forgetting=0.98, forget="observed") for _ in range(2))
+    learn(optimizer, 30, sigma=0.5)
+    again.load_state_dict({name: tensor.clone() for name, tensor in optimizer.state_dict().items()})
+    assert torch.equal(learn(optimizer, 30)[0], learn(again, 30)[0])
+    assert torch.equal(optimizer.robust.scale, again.robust.scale)
+
+
+def test_a_residual_that_is_not_finite_is_a_divergence():
+    for forget in ("all", "observed"):
+        optimizer = filter_of(False, forget=forget)
+        wrong = torch.full((1,), torch.nan, dtype=torch.float64)
+        one = torch.ones(1, dtype=torch.float64)
+        with pytest.raises(DivergedError, match="not finite"):
+            optimizer.step(Measurement(wrong, torch.ones(1, N, dtype=torch.float64), one))
+
+
+def test_a_covariance_that_is_far_too_small_is_found_out_and_not_taken_for_noise():
+    optimizer = filter_of(True, initial_covariance=1e-6)
+    weights, truth = learn(optimizer, 60)
+    assert float((weights - truth).norm()) < 0.2 * float(truth.norm())
+    assert float(optimizer.robust.scale[1]) < 100.0
+    later = optimizer.robust.updates
+    learn(optimizer, 5)
+    assert optimizer.robust.updates == later  # only in the beginning

@@ -1,0 +1,108 @@
+"""Trainings that lose their way are taken back, and never end with less than nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from alloy import make_training
+from rich.console import Console
+
+from nnpkit.config.load import load_config
+from nnpkit.config.run import run_training
+from nnpkit.deploy.load import load
+from nnpkit.errors import DivergedError
+from nnpkit.training.guard import RETREATS, Guard
+from nnpkit.training.updates import KalmanUpdate
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    before = Path.cwd()
+    yield make_training(tmp_path)
+    os.chdir(before)
+
+
+def train(config: Path, *overrides: str) -> tuple[dict[str, Any], str]:
+    """The summary, and what was printed."""
+    text = io.StringIO()
+    return run_training(
+        load_config(config, overrides), console=Console(file=text, width=200)
+    ), text.getvalue()
+
+
+def disturbed(monkeypatch: pytest.MonkeyPatch, disturb: Any, at: int) -> None:
+    """Have `disturb` called with the update after it has been applied so many times."""
+    original, count = KalmanUpdate.apply, [0]
+
+    def apply(self: KalmanUpdate, labels: Any) -> dict[str, float]:
+        count[0] += 1
+        if count[0] == at:
+            disturb(self)
+        return original(self, labels)
+
+    monkeypatch.setattr(KalmanUpdate, "apply", apply)
+
+
+def throw(update: KalmanUpdate) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in update.parameters:
+            parameter.add_(1e4 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+
+
+def lose(update: KalmanUpdate) -> None:
+    raise DivergedError("the Kalman filter lost its way: the covariance is none any more")
+
+
+@pytest.mark.parametrize("disturb", [throw, lose])
+def test_a_training_that_lost_its_way_is_taken_back(config, monkeypatch, disturb):
+    undisturbed, _ = train(config, "training.epochs=8")
+    disturbed(monkeypatch, disturb, at=20)
+    summary, text = train(config, "training.epochs=8", "output=other")
+    assert summary["retreats"] >= 1
+    assert "with more caution" in text
+    assert summary["train"]["force_rmse"] < 2.0 * undisturbed["train"]["force_rmse"]
+
+
+def test_a_training_that_cannot_be_saved_ends_with_the_energies_of_the_elements(config):
+    wild = "training.optimizer={kind: adam, learning_rate: 1e200, gradient_clip: null}"
+    summary, _ = train(config, wild, "training.epochs=40")
+    assert summary["ended"] == "lost its way"
+    assert summary["retreats"] == RETREATS
+    model = load(Path("run"))
+    structure = next(iter(run_structures()))
+    rms = float(np.sqrt(np.mean(structure.forces**2)))
+    error = float(np.sqrt(np.mean((model.predict(structure).forces - structure.forces) ** 2)))
+    assert error <= 1.01 * rms
+
+
+def run_structures():
+    from nnpkit.data.formats import read
+
+    return read("train.extxyz")
+
+
+def test_the_guard_remembers_in_a_checkpoint():
+    guard = Guard({"energy_rmse": 0.1, "force_rmse": 1.0})
+    for _ in range(23):
+        assert guard.update_is_wild({"residual_force": 50.0}) is None
+    again = Guard({"energy_rmse": 0.1, "force_rmse": 1.0})
+    again.load_state_dict(guard.state_dict())
+    assert "force labels" in str(again.update_is_wild({"residual_force": 50.0}))
+    assert "finite" in str(again.update_is_wild({"residual_force": float("nan")}))
+
+
+def test_errors_of_the_size_of_the_labels_are_no_divergence():
+    guard = Guard({"energy_rmse": 0.1, "force_rmse": 1.0})
+    assert all(
+        guard.update_is_wild({"residual_force": 3.0, "residual_energy": 0.3}) is None for _ in range(99)
+    )
+    assert guard.epoch_is_wild(3.0, 0.5, 1.0) is not None
+    assert guard.epoch_is_wild(1.5, 0.5, 1.0) is None
+    assert guard.epoch_is_wild(float("nan"), 0.5, 1.0) is not None
