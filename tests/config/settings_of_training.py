@@ -40,7 +40,6 @@ BASES: dict[str, list[str]] = {
     "chebyshev": ["model=" + _CHEBYSHEV],
     "deep": ["model=" + _DEEP],
     "deep residual": ["model=" + _DEEP, "model.descriptor.embedding=[4, 4]"],
-    "virial": ["training.schedule.virial=true"],
     "rate": ["training.optimizer.learning_rate=100.0", "training.schedule.virial=true"],
     "blocks": ["training.optimizer={observation_noise: blocks}", "training.schedule={kind: groups, virial: true}"],
     "decay": ["training.optimizer.noise_decay=5.0", "training.optimizer.noise_minimum=0.5"],
@@ -53,8 +52,7 @@ BASES: dict[str, list[str]] = {
     "prefactors": [
         "training.optimizer={kind: adam, prefactors: {virial: [1.0, 1.0]}}", "training.schedule.virial=true",
     ],
-    "adam virial": ["training.optimizer={kind: adam, learning_rate: 0.01}", "training.schedule.virial=true"],
-    "lbfgs": ["training.optimizer={kind: lbfgs}", "training.schedule={kind: full, steps_per_epoch: 5}"],
+    "lbfgs": ["training.optimizer={kind: lbfgs}", "training.schedule={kind: full, steps_per_epoch: 5, virial: false}"],
     "pinn": ["training.schedule={kind: pinn}"],
     "adaptive": ["training.schedule={kind: adaptive, force_fraction: 0.5}"],
     "strict": ["training.schedule={kind: adaptive, energy_threshold: 30.0, force_threshold: 30.0}"],
@@ -108,7 +106,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         }),
         "training.epochs": "1", "training.min_updates": "9",
         **_of("training.optimizer[ekf]", {
-            "initial_covariance": "0.5", "noise.energy": "1e-3", "noise.force": "0.1",
+            "initial_covariance": "0.5", "noise.energy": "1e-3", "noise.force": "0.1", "noise.virial": "0.1",
             "learning_rate": "10.0", "observation_noise": "blocks",
             "noise_decay": ("noise_decay=0.5", "noise_minimum=0.1"),
             "noise_growth": "1.0", "process_noise": "0.01", "forgetting": "0.9", "forgetting_rate": "0.9",
@@ -153,7 +151,6 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         "descriptor.type_one_side": "false", "descriptor.activation": "softplus",
     }),
     "deep residual": {"model[deep_potential].descriptor.timestep": "true"},
-    "virial": {"training.optimizer[ekf].noise.virial": "0.1"},
     "rate": {
         "training.weights.energy": "2.0", "training.weights.force": "2.0", "training.weights.virial": "2.0",
     },
@@ -182,7 +179,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     }),
     "lbfgs": {
         "training.optimizer[lbfgs].history": "1", "training.optimizer[lbfgs].max_evaluations": "1",
-        **_of("training.schedule[full]", {"energy": "false", "forces": "3", "virial": "false", "steps_per_epoch": "4"}),
+        **_of("training.schedule[full]", {"energy": "false", "forces": "3", "virial": "true", "steps_per_epoch": "4"}),
     },
     "pinn": {"training.optimizer[ekf].preset": "shao"} | _of("training.schedule[pinn]", {
         "energy_probability": "0.1", "force_labels": "3", "steps_per_epoch": "3",
