@@ -144,12 +144,22 @@ def earliest(runs: Sequence[Run], energy: float, force: float) -> float:
     return min(reached, default=math.inf)
 
 
+def kept(run: Run, seconds: float) -> tuple[float, float]:
+    """Errors of the moment that a training would keep: the lowest product of both within `seconds`."""
+    points = [p for p in run.points if p.seconds <= seconds]
+    best = min(points, key=lambda p: p.energy_rmse * p.force_rmse, default=None)
+    return (math.inf, math.inf) if best is None else (best.energy_rmse, best.force_rmse)
+
+
 def at_times(runs: dict[int, list[Run]]) -> dict[float, tuple[float, float]]:
-    """`envelope` at `TIMES` that the trainings lasted for, medians over seeds."""
+    """Errors at `TIMES` that the trainings lasted for, medians over seeds: `envelope` of Adam, `kept` of one run."""
     longest = min(max(p.seconds for run in own for p in run.points) for own in runs.values())
     found = {}
     for seconds in (t for t in TIMES if t <= 1.05 * longest):
-        pairs = [envelope(own, 1.05 * seconds) for own in runs.values()]
+        pairs = [
+            envelope(own, 1.05 * seconds) if own[0].schedule else kept(own[0], 1.05 * seconds)
+            for own in runs.values()
+        ]
         found[seconds] = (statistics.median(e for e, _ in pairs), statistics.median(f for _, f in pairs))
     return found
 

@@ -211,10 +211,39 @@ def test_shao_claims_no_density_from_short_runs(tmp_path: Path, monkeypatch):
     module = script("shao2021")
     own = study("shao2021", tmp_path)
     monkeypatch.setattr(own, "simulate", lambda *a, **k: pytest.fail("simulated"))
-    assert module.densities(own, "water", {"steps": 39_000}, {}, "start", 300.0) == {}
+    runs = {"adam": {1e-2: [curve(module, (0, 9, 9), (1, 1.0, 0.1))]}}
+    assert module.densities(own, "water", {"steps": 39_000}, runs, "start", 300.0) == {}
     module.claims_of_density(own, "water", {})
     common = sys.modules["common"]
     assert [common.shown(claim)["agrees"] for claim in own.claims] == [None, None]
+
+
+def test_shao_runs_through(tmp_path: Path, clusters, monkeypatch):
+    module = script("shao2021")
+    own = study("shao2021", tmp_path / "results")
+    plan = {
+        "frames": ":", "epochs": {"adam": 1, "ekf": 1}, "every": {"adam": 1, "ekf": 1}, "members": 1, "others": 1,
+        "steps": 0, "batches": 4, "fisher_frames": 2,
+    }  # fmt: skip
+    monkeypatch.setattr(module, "MOST_RATES", 3)
+    module.study_system(own, "water", plan, {**clusters, "frames": ":"}, "nowhere", 300.0)
+    shown = [sys.modules["common"].shown(claim) for claim in own.claims]
+    assert len(shown) == 2 * len(module.TARGETS) + 6
+    assert own.figure("water.png").exists()
+    assert all(rate > 0.0 for rate in own.numbers["water"]["update_seconds"].values())
+
+
+def test_rlekf_runs_through(tmp_path: Path, clusters):
+    module = script("rlekf2023")
+    own = study("rlekf2023", tmp_path / "results")
+    tiny = {"descriptor": {"embedding": [3], "axis_neurons": 2}, "network": {"hidden": [3, 3]}}
+    plan = {"epochs": dict.fromkeys(module.FILTERS, 1), "lengths": (1, 2), "rates": (5e-3,), "model": tiny}
+    runs, seconds = module.train_all(own, "water", plan, clusters)
+    assert [len(group) for group in runs.values()] == [2, 1, 1, 1]
+    module.claims(own, "water", runs, seconds)
+    assert len(own.claims) == 12
+    module.draw(own.figure(), runs, seconds, {"usual": (1e-3, 0.1)}, "water")
+    assert own.figure().exists()
 
 
 def test_rlekf_gives_adam_the_best_of_its_schedules_and_trains_from_given_shortcuts(tmp_path: Path, clusters):
@@ -293,3 +322,50 @@ def test_benchmark_of_force_training_measures_a_method(monkeypatch):
     assert found["after_epochs"]["force_rmse"] > 0.0
     assert found["memory_mb"] >= 0.0
     assert found["kept_mb"] == 0.0
+
+
+@pytest.fixture
+def race(monkeypatch) -> ModuleType:
+    """``benchmarks/time_to_accuracy.py``."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return load(ROOT / "benchmarks" / "time_to_accuracy.py", "benchmark_time_to_accuracy")
+
+
+def test_adam_counts_for_the_best_of_its_schedules_at_every_time(race):
+    short = race.Run([race.Point(5.0, 1, 4.0, 0.4), race.Point(10.0, 2, 2.0, 0.3)], None, (0.02, 10.0))
+    long = race.Run([race.Point(10.0, 2, 3.0, 0.2), race.Point(60.0, 9, 1.0, 0.1)], None, (0.01, 60.0))
+    assert race.envelope([short, long], 4.0) == (np.inf, np.inf)
+    assert race.envelope([short, long], 10.0) == (2.0, 0.2)  # of different runs
+    assert race.earliest([short, long], 3.0, 0.3) == 10.0
+    assert race.earliest([short, long], 1.5, 0.3) == 60.0
+    assert race.earliest([short, long], 0.5, 0.3) == np.inf
+    filtered = race.Run([race.Point(5.0, 0.1, 0.1, 0.5), race.Point(8.0, 0.2, 1.0, 0.04)], None)
+    assert race.kept(filtered, 9.0) == (1.0, 0.04)  # of one moment, not the lowest of each
+    result = race.compare({"adam": {1: [short, long]}, "sequential": {1: [filtered]}})
+    assert result["sequential"]["errors_at"] == {5.0: (0.1, 0.5)}
+    assert result["sequential"]["adam_there_after"] == {5.0: None}
+    assert result["sequential"]["where_adam_ends_after"] == 8.0
+    assert result["adam"]["best_rates"]["10"] == {"rate": 0.02, "of": [0.02], "at_the_edge": False}
+
+
+def test_best_rate_at_the_edge_of_what_was_tried_is_said_to_be_there(race):
+    runs = [
+        race.Run([race.Point(10.0, 1, 1.0, error)], None, (rate, 10.0))
+        for rate, error in ((0.01, 0.2), (0.02, 0.1), (0.05, 0.3))
+    ]
+    assert race.best_rate({1: runs})["10"] == {"rate": 0.02, "of": [0.01, 0.02, 0.05], "at_the_edge": False}
+    assert race.best_rate({1: runs[:2]})["10"]["at_the_edge"]
+
+
+def test_trajectories_of_the_race_are_cut_in_sequence(race, tmp_path: Path, monkeypatch):
+    pool = nnpkit.read(WATER / "train.xyz.xz")[:40]
+    (tmp_path / "pwmlff_Cu").mkdir()
+    for number in (0, 1):
+        (tmp_path / "pwmlff_Cu" / f"{number}.xyz.xz").touch()
+    systems = sys.modules["deep_systems"]
+    monkeypatch.setenv("NNPKIT_DATA", str(tmp_path))
+    monkeypatch.setattr(systems, "load_dataset", lambda path: pool[20 * int(Path(path).name[0]) :][:20])
+    train, validation, test = systems.load_system("cu72")
+    assert [s.energy for s in train] == [s.energy for s in pool[:16] + pool[20:36]]
+    assert [s.energy for s in validation] == [s.energy for s in pool[16:18] + pool[36:38]]
+    assert [s.energy for s in test] == [s.energy for s in pool[18:20] + pool[38:]]

@@ -37,8 +37,8 @@ DENSITY_PS = 20.0
 """Shortest run in NPT that a density is taken from."""
 PLANS: dict[str, dict[str, Any]] = {
     "quick": {
-        "frames": "::8", "epochs": {"adam": 40, "ekf": 8}, "every": {"adam": 4, "ekf": 1}, "members": 3, "others": 1,
-        "steps": 0, "batches": 80, "fisher_frames": 8,
+        "frames": "::16", "epochs": {"adam": 30, "ekf": 6}, "every": {"adam": 3, "ekf": 1}, "members": 1, "others": 1,
+        "steps": 0, "batches": 40, "fisher_frames": 6,
     },
     "full": {
         "frames": ":", "epochs": {"adam": 300, "ekf": 20}, "every": {"adam": 5, "ekf": 1}, "members": 10, "others": 3,
