@@ -12,7 +12,7 @@ from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.prepare import predicted_energies
 
-__all__ = ["set_reference_energies", "settle_energies"]
+__all__ = ["set_reference_energies", "settle_energies", "typical_shift"]
 
 _MOST_STRUCTURES = 1000
 _REWEIGHTINGS = 30
@@ -63,7 +63,7 @@ def settle_energies(
             report.append(f"reference energies are those given: {_words(before, given)}")
     if not labelled:
         return report
-    shift = _typical_shift(_residuals(model, labelled), labelled, model.elements)
+    shift = typical_shift(_residuals(model, labelled), labelled, model.elements)
     if wanted == "fit":
         after = {e: before[e] + shift[e] for e in model.elements}
         set_reference_energies(model, after)
@@ -73,7 +73,7 @@ def settle_energies(
     return [*report, f"biases of the outputs follow the labels: {words} eV"]
 
 
-def _typical_shift(
+def typical_shift(
     residuals: np.ndarray, structures: Sequence[Structure], elements: Sequence[str]
 ) -> dict[str, float]:
     """Energies (eV) of the elements that make the sum of absolute residuals (eV/atom) least.

@@ -13,7 +13,7 @@ from nnpkit.config.active import active_config_from_mapping, make_project
 from nnpkit.config.load import load_config
 from nnpkit.errors import InputError
 
-COMMITTEE = "committee: {members: 2, processes: 1}\n"
+COMMITTEE = "committee: {members: 2}\n"
 
 
 @pytest.fixture
