@@ -128,7 +128,7 @@ void FixNNPKitWatch::init() {
     input->variable->set(2, words);
   }
   if (update->whichflag == 2 && !output->get_dump_by_id(accepted_id)) {
-    std::vector<std::string> words = {accepted_id, "all", "custom", "1", "/dev/null", "c_" + accepted_id};
+    std::vector<std::string> words = {accepted_id, "all", "custom", "1", "/dev/null", "id", "c_" + accepted_id};
     std::vector<char *> arguments;
     for (std::string &word : words) arguments.push_back(&word[0]);
     output->add_dump(static_cast<int>(arguments.size()), arguments.data());

