@@ -176,7 +176,7 @@ def best_rate(runs: dict[int, list[Run]]) -> dict[str, Any]:
     for budget, products in sorted(finals.items()):
         rates = sorted(products)
         best = min(rates, key=lambda rate: statistics.median(products[rate]))
-        edge = len(rates) > 1 and best in (rates[0], rates[-1])
+        edge = best in (rates[0], rates[-1])
         found[f"{budget:g}"] = {"rate": best, "of": rates, "at_the_edge": edge}
     return found
 

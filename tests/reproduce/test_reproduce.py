@@ -345,7 +345,7 @@ def test_adam_counts_for_the_best_of_its_schedules_at_every_time(race):
     assert result["sequential"]["errors_at"] == {5.0: (0.1, 0.5)}
     assert result["sequential"]["adam_there_after"] == {5.0: None}
     assert result["sequential"]["where_adam_ends_after"] == 8.0
-    assert result["adam"]["best_rates"]["10"] == {"rate": 0.02, "of": [0.02], "at_the_edge": False}
+    assert result["adam"]["best_rates"]["10"] == {"rate": 0.02, "of": [0.02], "at_the_edge": True}
 
 
 def test_best_rate_at_the_edge_of_what_was_tried_is_said_to_be_there(race):
