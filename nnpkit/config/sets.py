@@ -27,7 +27,8 @@ class Sets:
     splits : dict
         ``train`` and, if there are any, ``validation`` and ``test``.
     rule : dict
-        JSON-able: ``rule``, ``words``, ``trajectories``, ``groups``, ``cut`` and ``frames`` of each set.
+        JSON-able: ``rule``, ``words``, ``trajectories``, ``groups``, ``cut``, ``spread`` and ``frames`` of each
+        set.
     notes : list of str
         Lines for a person.
     """
@@ -69,9 +70,9 @@ def read_sets(config: Config) -> Sets:
             splits[name] = load_dataset(files, **arguments)
     splits = {name: part for name, part in splits.items() if part}
     sizes = {name: len(splits.get(name, ())) for name in PARTS}
-    counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut")}
+    counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut", "spread")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
-    sets.notes = [_announcement(config, sets), *_seen(splits)]
+    sets.notes = [_announcement(config, sets), *_spread(division, data.split), *_seen(splits)]
     return sets
 
 
@@ -93,6 +94,17 @@ def _announcement(config: Config, sets: Sets) -> str:
     if "test" not in sets.splits:
         line += "; no test: nothing will be tested"
     return line
+
+
+def _spread(division: Division, kind: str) -> list[str]:
+    """That frames of a trajectory are in several sets, if the user asked for a rule that does this."""
+    if not division.spread:
+        return []
+    count = "1 trajectory" if division.spread == 1 else f"{division.spread} trajectories"
+    return [
+        f"Warning: data.split={kind} spreads the sequential frames of {count} over the sets, so that validation and "
+        "test errors are too good; set data.split=auto, which keeps them together or cuts them in sequence"
+    ]
 
 
 def _seen(splits: Mapping[str, Sequence[Structure]]) -> list[str]:

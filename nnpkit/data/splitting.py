@@ -61,6 +61,8 @@ class Division:
         Trajectories recognised; groups that were dealt as wholes, single structures not counted.
     cut : int
         Trajectories of which every set has a part, in sequence, because they are longer than the set.
+    spread : int
+        Trajectories whose frames are in several sets because the rule does not look at them.
     words : str
         The same for a person.
     """
@@ -71,6 +73,7 @@ class Division:
     trajectories: int = 0
     groups: int = 0
     cut: int = 0
+    spread: int = 0
     words: str = ""
 
 
@@ -125,9 +128,10 @@ def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Divis
     InputError
         If the structures cannot be divided in this way.
     """
-    groups, found = _groups(structures, rule, seed)
+    found = [] if rule.kind == "sequential" else trajectories(structures)
+    groups = _groups(structures, rule, seed, found)
     different = sum(len(group.copies) for group in groups)
-    division = Division([], trajectories=found)
+    division = Division([], trajectories=len(found))
     division.groups = sum(len(group.copies) > 1 for group in groups)
     if rule.folds is not None:
         division.test, groups = _take_fold(groups, rule, different)
@@ -138,6 +142,7 @@ def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Divis
         division.validation, groups = _take(groups, rule.validation, len(structures), "validation")
     division.train = sorted(index for group in groups for index in group.indices)
     division.cut = sum(group.is_cut for group in groups)
+    division.spread = 0 if rule.kind == "auto" else _spread(division, found)
     division.words = _words(rule, division, different, len(groups))
     if not division.train:
         raise InputError(
@@ -147,21 +152,28 @@ def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Divis
     return division
 
 
-def _groups(structures: Sequence[Structure], rule: SplitRule, seed: int) -> tuple[list[_Group], int]:
-    """Groups in a random order that depends on seed and content alone; number of trajectories."""
+def _spread(division: Division, found: Sequence[Sequence[int]]) -> int:
+    """How many of these trajectories have frames in more than one set."""
+    parts = (division.train, division.validation, division.test)
+    part_of = {index: number for number, part in enumerate(parts) for index in part}
+    return sum(len({part_of[index] for index in trajectory}) > 1 for trajectory in found)
+
+
+def _groups(
+    structures: Sequence[Structure], rule: SplitRule, seed: int, found: Sequence[Sequence[int]]
+) -> list[_Group]:
+    """Groups in a random order that depends on seed and content alone, given the trajectories that were found."""
     geometries = [structure_sha256(structure, labels=False, state=False) for structure in structures]
     if rule.kind == "sequential":
-        return [_Group([[index] for index in range(len(structures))], whole=False)], 0
+        return [_Group([[index] for index in range(len(structures))], whole=False)]
     if rule.kind == "by_group":
         values = [_value(structure, rule.group) for structure in structures]
         labels = [hashlib.sha256(f"{seed}:{value}".encode()).hexdigest() for value in values]
-        return _gathered(labels, geometries, whole=True), 0
+        return _gathered(labels, geometries, whole=True)
     labels = [hashlib.sha256(f"{seed}:{geometry}".encode()).hexdigest() for geometry in geometries]
     if rule.kind == "random":
-        return _gathered(labels, geometries, whole=True), 0
-    found = trajectories(structures)
-    labels = _joined(labels, found)
-    return _gathered(labels, geometries, whole=False), len(found)
+        return _gathered(labels, geometries, whole=True)
+    return _gathered(_joined(labels, found), geometries, whole=False)
 
 
 def _value(structure: Structure, key: str | None) -> str:

@@ -226,3 +226,20 @@ def test_folds_at_their_limits() -> None:
 def test_real_frames_keep_their_labels_apart() -> None:
     frames = emt_copper(n=12, rattle=0.1)
     require_partition(frames, divide(frames, SplitRule(), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("rule", "spread"),
+    [
+        (SplitRule("random", test=0.2), 2),
+        (SplitRule("by_group", "number", test=0.2), 2),
+        (SplitRule("by_group", "file", test=0.2), 0),
+        (SplitRule("auto", test=0.2), 0),
+        (SplitRule("sequential", test=0.2), 0),
+        (SplitRule("random", folds=4, fold=1), 2),
+    ],
+)
+def test_trajectories_that_a_rule_spreads_are_counted(rule, spread) -> None:
+    frames = [*walk(20), *walk(20, seed=1, file="other.xyz"), *independent(20)]
+    frames = [s.replace(info={"number": k % 10}) for k, s in enumerate(frames)]
+    assert divide(frames, rule, seed=0).spread == spread

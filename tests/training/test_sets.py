@@ -17,6 +17,7 @@ from rich.console import Console
 
 from nnpkit.config.load import load_config
 from nnpkit.config.run import run_training
+from nnpkit.config.sets import read_sets
 from nnpkit.data.formats import read, write
 from nnpkit.data.notes import DataWarning
 from nnpkit.data.structure import Structure
@@ -122,6 +123,26 @@ def test_a_test_that_is_none(config: Path) -> None:
     _, output = train(config, "data.test=train.extxyz")
     assert "9 test structures are in the train data too" in output
     assert "3 test structures are in the validation data too" in output
+
+
+def test_a_trajectory_spread_at_random_is_named(config: Path) -> None:
+    """The same frames 0.02 Å apart: `random` spreads them and says so; `auto` and `sequential` do not."""
+    start = read("train.extxyz")[:2]
+    steps = [0.02 * k * np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]]) for k in range(6)]
+    write("train.extxyz", [s.replace(positions=s.positions + step) for s in start for step in steps])
+
+    def spread(kind: str) -> tuple[list[str], int]:
+        sets = read_sets(load_config(config, [f"data.split={kind}", THREE]))
+        return [note for note in sets.notes if "spreads" in note], sets.rule["spread"]
+
+    assert spread("auto") == spread("sequential") == ([], 0)
+    (note,), number = spread("random")
+    assert number == 2
+    assert note == (
+        "Warning: data.split=random spreads the sequential frames of 2 trajectories over the sets, so that validation "
+        "and test errors are too good; set data.split=auto, which keeps them together or cuts them in sequence"
+    )
+    assert "spreads the sequential frames of 2 trajectories" in train(config, "data.split=random", THREE)[1]
 
 
 @pytest.mark.parametrize(
