@@ -280,7 +280,7 @@ def test_what_overfits_is_said(config: Path) -> None:
     assert summary["overfitting"]["energy_rmse"] == pytest.approx(ratio, abs=0.006)
     assert "Warning: this potential overfits: energy RMSE, eV/atom:" in output
     assert f"9 energies for {weights} weights" in output
-    assert "training.ridge=0.1 (now 0)" in output
+    assert "training.ridge=0.3 (now auto)" in output
 
 
 def test_nothing_is_said_of_a_sound_training(config: Path) -> None:
