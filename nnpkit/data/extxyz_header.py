@@ -138,14 +138,16 @@ def header_units(
             "Stress of LAMMPS' dump extxyz is a pressure in bar with the kinetic part in it, no label",
             where=where, hint="remove stress from labels",
         )  # fmt: skip
-    said = "written by LAMMPS' dump extxyz, taken as units metal"
+    said = "written by LAMMPS' dump extxyz"
+    if (units := take_units(info, where)) is None:
+        said += ", taken as units metal"
     if "Potential_energy" in info and "energy" not in info and "energy" not in (keys or {}):
         info["energy"] = info.pop("Potential_energy")
         said += "; Potential_energy as energy"
     if "Stress" in info:
         info["lammps_pressure_bar"] = info.pop("Stress")
         said += "; its Stress (bar, opposite sign, with the kinetic part) is no label and stays as lammps_pressure_bar"
-    if "vel" in arrays:
+    if "vel" in arrays and units is None:
         arrays["velocities"] = arrays.pop("vel") * 0.001  # Å/fs
     note(said, name)
-    return take_units(info, where)
+    return units

@@ -248,7 +248,7 @@ def _read_own(path: Path, name: str, units: str | None, keys: Mapping[str, str] 
         return entry.read(path, units=system)
     if entry.has_keys:
         return entry.read(path, keys=keys, units=system if units else None)
-    structures = entry.read(path)
+    structures = entry.read(path, may_state_units=not units) if name == "lammps-dump" else entry.read(path)
     return structures if system == ANGSTROM_EV else [_converted(s, system) for s in structures]
 
 

@@ -51,12 +51,12 @@ class _Header(NamedTuple):
     columns: list[str]
 
 
-def read_dump(path: str | Path) -> list[Structure]:
+def read_dump(path: str | Path, may_state_units: bool = True) -> list[Structure]:
     """All frames of a dump; see `iterate_dump`, which needs memory for one only."""
-    return list(iterate_dump(path))
+    return list(iterate_dump(path, may_state_units=may_state_units))
 
 
-def iterate_dump(path: str | Path, every: int = 1) -> Iterator[Structure]:
+def iterate_dump(path: str | Path, every: int = 1, may_state_units: bool = True) -> Iterator[Structure]:
     """Frames of a dump with ids, elements and coordinates, atoms in the order of their ids.
 
     Coordinates are ``xu yu zu``, ``x y z``, ``xsu ysu zsu`` or ``xs ys zs``; the box may be orthogonal, tilted
@@ -71,11 +71,13 @@ def iterate_dump(path: str | Path, every: int = 1) -> Iterator[Structure]:
         Plain or compressed.
     every : int
         Give every such frame only; those between are passed over unparsed.
+    may_state_units : bool
+        False if the user has named units: then a dump that names its own is refused.
 
     Raises
     ------
     InputError
-        If the file is missing, is no such dump, lacks a column or has units that cannot be converted.
+        If the file is missing, is no such dump, lacks a column, has an id twice or units that cannot be converted.
     """
     style = "metal"
     with open_text(path) as stream:
@@ -83,6 +85,11 @@ def iterate_dump(path: str | Path, every: int = 1) -> Iterator[Structure]:
         while True:
             name = f"{path}#{index}"
             items, columns = _items(stream, name)
+            if "UNITS" in items and not may_state_units:
+                raise InputError(
+                    f"units are given, and the dump states its own ({items['UNITS'][0].strip()})", where=name,
+                    hint="leave units out",
+                )  # fmt: skip
             style = _style(items.get("UNITS", [style])[0], name)
             if columns is None:
                 if items.keys() - {"UNITS"}:
@@ -185,6 +192,8 @@ def _frame(name: str, header: _Header, lines: list[str], style: _Style) -> Struc
         )  # fmt: skip
     if len({"fx", "fy", "fz"} & column.keys()) in (1, 2):
         note("not all of fx fy fz are there: no forces", name)
+    if computed := [key for key in header.columns if key.startswith(("c_", "f_", "v_"))]:
+        note(f"columns {', '.join(computed)} are not read", name)
 
     def numbers(*keys: str) -> np.ndarray | None:
         if not set(keys) <= column.keys():
@@ -193,11 +202,14 @@ def _frame(name: str, header: _Header, lines: list[str], style: _Style) -> Struc
 
     try:
         table = np.array([line.split() for line in lines])
-        table = table[np.argsort(table[:, column["id"]].astype(np.int64), kind="stable")]
+        ids = table[:, column["id"]].astype(np.int64)
+        table = table[np.argsort(ids, kind="stable")]
         positions = np.asarray(numbers(*axes))
         velocities, forces, charges = numbers("vx", "vy", "vz"), numbers("fx", "fy", "fz"), numbers("q")
     except (ValueError, IndexError):
         raise InputError("an atom line of this frame is broken", where=name) from None
+    if len(np.unique(ids)) < len(ids):
+        raise InputError("an id stands in more than one line of this frame", where=name, expected="it once")
     positions = positions @ header.cell if axes[0] in ("xs", "xsu") else positions - header.origin
     return Structure(
         symbols=table[:, column["element"]].tolist(), positions=positions * style.length,

@@ -44,7 +44,11 @@ _LOOK_ALIKES = {  # of a label that the frame does not have
 _NOT_MEANT = re.compile(
     r".*(kinetic|unit|cutoff|_std|error|weight|mask|norm|max|method|label|key|lammps_pressure).*"
 )
-_COMMENT_ENERGY = re.compile(r"\b(energy|etot|e)\b\s*[:=]?\s*[-+]?\d+\.\d+", re.IGNORECASE)
+_COMMENT_ENERGY = re.compile(
+    r"\b(energy|etot|e)\b\s*(\(\w+\)|\[\w+\])?\s*[:=]?\s*[-+]?\d+\.\d+"
+    r"|^\s*[-+]?\d+\.\d+\s*(ev|ha|hartree|au|a\.u\.)?\s*$",
+    re.IGNORECASE,
+)
 
 
 def note_taken(taken: Mapping[str, str], keys: Mapping[str, str], name: str) -> None:
@@ -89,6 +93,8 @@ def note_left_over(
     for label, names in aside.items():
         if label in labels and label not in keys:
             note(f"{' and '.join(names)} left aside, which differs from the {label} that is taken", name)
+    if "forces" not in labels and {"fx", "fy", "fz"} <= {key.lower() for key in arrays}:
+        note("columns fx, fy and fz look like the forces but are not used; call them forces:R:3", name)
     for label, pattern in _LOOK_ALIKES.items():
         if label in keys or label in labels or (label == "stress" and "virial" in {**labels, **keys}):
             continue
@@ -132,6 +138,6 @@ def _note_look_alike(label: str, key: str, value: Any, n_atoms: int, name: str) 
 
 
 def note_comment(comment: str, name: str) -> None:
-    """Say that an energy in a comment without ``key=value`` is not read."""
+    """Say that an energy in a comment without ``key=value``, or a number alone, is not read."""
     if _COMMENT_ENERGY.search(comment):
         note("the comment line mentions an energy, which is not read; write it as energy=... (eV)", name)

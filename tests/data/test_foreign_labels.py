@@ -126,6 +126,25 @@ def test_columns_and_comments_without_names_are_named(tmp_path: Path) -> None:
     assert "the comment line mentions an energy, which is not read" in said
 
 
+@pytest.mark.parametrize(
+    ("comment", "is_named"),
+    [("-76.4026", True), (" -76.4 Ha", True), ("Energy (eV): -12.5", True), ("frame 3", False), ("7", False)],
+)
+def test_an_energy_in_a_comment_is_named(tmp_path: Path, comment: str, is_named: bool) -> None:
+    (only,), said = read_with_notes(file(tmp_path, f"2\n{comment}\nO 0 0 0\nH 0 0 1\n"))
+    assert only.energy is None
+    assert ("mentions an energy, which is not read" in said) == is_named
+
+
+@pytest.mark.parametrize(("columns", "is_named"), [("fx:R:1:fy:R:1:fz:R:1", True), ("fx:R:1:fy:R:2", False)])
+def test_components_of_forces_in_columns_of_their_own_are_named(
+    tmp_path: Path, columns: str, is_named: bool
+) -> None:
+    (only,), said = read_with_notes(file(tmp_path, frame("energy=1", columns)))
+    assert only.forces is None
+    assert ("fx, fy and fz look like the forces but are not used" in said) == is_named
+
+
 def test_forces_in_the_header(tmp_path: Path) -> None:
     text = frame(f'energy=1 forces="{" ".join(map(str, FORCES.ravel()))}"', "x:R:3")
     np.testing.assert_allclose(read(file(tmp_path, text))[0].forces, FORCES)
@@ -191,6 +210,15 @@ def test_units_of_the_user_and_of_the_header_must_agree(tmp_path: Path) -> None:
     assert read(file(tmp_path, frame("energy=1")), units="bohr-hartree")[0].cell[0, 0] == pytest.approx(
         4 * BOHR
     )
+
+
+def test_the_header_of_lammps_with_units_is_not_said_to_be_metal(tmp_path: Path) -> None:
+    header = "Timestep=50 Potential_energy=-23.06054783 units=real"
+    (only,), said = read_with_notes(file(tmp_path, frame(header, "vel:R:3")))
+    assert only.energy == pytest.approx(-1.0, rel=1e-6)  # kcal/mol
+    assert "velocities" not in only.arrays
+    assert "LAMMPS' dump extxyz; Potential_energy as energy" in said
+    assert "metal" not in said
 
 
 def test_the_header_of_lammps(tmp_path: Path) -> None:

@@ -211,3 +211,23 @@ def test_other_text_is_refused(path, change, message) -> None:
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(InputError, match=message):
         list(iterate_dump(path))
+
+
+def test_an_id_that_stands_twice_is_refused(path) -> None:
+    path.write_text(frame(0).replace("\n2 H", "\n1 H"))
+    with pytest.raises(InputError, match="#0: an id stands in more than one line"):
+        read(path)
+
+
+def test_computed_columns_are_named(path) -> None:
+    path.write_text(frame(0, "id element xu yu zu c_pe f_mean[1] v_e"))
+    with pytest.warns(DataWarning, match=r"columns c_pe, f_mean\[1\], v_e are not read"):
+        assert read(path)[0].labels == ()
+
+
+def test_units_of_the_user_and_of_the_dump_are_not_both_applied(path) -> None:
+    assert read(path, units="bohr-hartree")[0].cell[0, 0] == pytest.approx(8.0 * 0.529177210903)
+    path.write_text("ITEM: UNITS\nreal\n" + path.read_text())
+    with pytest.raises(InputError, match=r"units are given, and the dump states its own \(real\)"):
+        read(path, units="bohr-hartree")
+    assert read(path)[0].cell[0, 0] == pytest.approx(8.0)
