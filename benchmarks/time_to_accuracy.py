@@ -219,6 +219,7 @@ def _finite(value: float) -> float | None:
 def plot(system: str, curves: Curves, path: Path) -> None:
     """Errors against time: a line for each run, Adam's envelope in bold."""
     import matplotlib
+    import matplotlib.ticker
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -240,6 +241,12 @@ def plot(system: str, curves: Curves, path: Path) -> None:
                     times, [envelope(every, t)[place] for t in times], where="post", color=f"C{color}",
                     linewidth=2.0, label="best of Adam's schedules",
                 )  # fmt: skip
+        longest = max(
+            p.seconds for runs in curves.values() for own in runs.values() for r in own for p in r.points
+        )
+        ticks = [t for t in (FIRST, *TIMES) if t <= longest]
+        axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         axis.set(xlabel="training, processor time (s)", ylabel=label + ", validation")
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(system, fontsize=10)
