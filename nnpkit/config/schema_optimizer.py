@@ -113,11 +113,11 @@ class Ekf(Section):
         description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. By default 0.9987 with R "
         "from `blocks`.",
     )
-    forget: Literal["observed", "all"] = Field(
-        "observed",
-        description="`observed`: what labels have said is forgotten only where others say something new, so that the "
-        "covariance never grows. `all`, as published and by default without `robust`: everything, so that weights "
-        "become uncertain of which the present labels say nothing.",
+    forget: Literal["all", "observed"] = Field(
+        "all",
+        description="`all`, as published: every weight becomes a little less certain with every update. `observed`: what "
+        "labels have said is forgotten only where others say something new, so that the covariance never grows. That is "
+        "safer on data that scatter over many scales and less accurate on others.",
     )
     partition: Literal["global", "layer", "split", "reorganized", "packed"] = Field(
         "reorganized",
@@ -144,8 +144,6 @@ class Ekf(Section):
         noise, reduction = values.get("observation_noise", "given"), values.get("reduction", "none")
         if values.get("learning_rate") is not None or noise == "blocks" or reduction != "none":
             values = {"robust": False, **values}
-        if values.get("robust", True) is False:
-            values = {"forget": "all", **values}
         forgets = values.get("learning_rate") is None and values.get("dtype") != "float32"
         if values.get("observation_noise") == "blocks":
             values = {"forgetting": 0.98, **values}
@@ -161,7 +159,7 @@ class Ekf(Section):
             (self.robust, blocks, "robust", "observation_noise is blocks"),
             (self.robust, rate, "robust", "there is a learning_rate, from which R follows"),
             (self.robust, reduced, "robust", f"the reduction is {self.reduction}"),
-            (self.robust == (self.forget == "all"), self.forgetting == 1, "forget", "forgetting is 1"),
+            (self.forget == "observed", self.forgetting == 1, "forget", "forgetting is 1"),
             (self.noise != Noise(), blocks, "noise", "observation_noise is blocks"),
             (rate, blocks, "learning_rate", "observation_noise is blocks"),
             (self.noise != Noise(), rate, "noise", "there is a learning_rate, from which R follows"),
