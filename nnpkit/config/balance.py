@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnpkit.config.labels import learns_virials, ridge_strength
+from nnpkit.config.labels import contradictory_stresses, learns_virials, ridge_strength
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_schedules import PinnSchedule
 from nnpkit.config.schema_training import Ekf
@@ -39,6 +39,11 @@ def balance(config: Config, structures: Sequence[Structure], n_weights: int) -> 
         name = {"energy": "energies", "force": "forces", "virial": "stresses"}[kind]
         if not learnt[kind] or counts[kind] == 0:
             reason = "there are none" if counts[kind] == 0 else "not learnt"
+            automatic = kind == "virial" and getattr(schedule, "virial", False) == "auto"
+            if automatic and counts[kind] and contradictory_stresses(structures):
+                reason = (
+                    "not learnt, they contradict the energies (training.schedule.virial=true learns them yet)"
+                )
             words.append(f"{name}: {reason}")
         elif isinstance(optimizer, Ekf) and optimizer.learning_rate is None:
             least = "at least " if optimizer.robust else ""

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_schedules import GroupSchedule
 from nnpkit.config.schema_training import Adam, Ekf
+from nnpkit.data.strain_test import strain_tests
 from nnpkit.data.structure import Structure
 from nnpkit.training.ridge import automatic_strength
 
-__all__ = ["count_labels", "learns_virials", "ridge_strength"]
+__all__ = ["contradictory_stresses", "count_labels", "learns_virials", "ridge_strength"]
+
+
+def contradictory_stresses(structures: Sequence[Structure]) -> bool:
+    """Whether stresses have an offset that energies do not have, see `nnpkit.data.strain_test`."""
+    return any(test.contradicts for test in strain_tests(structures))
 
 
 def learns_virials(config: Config, structures: Sequence[Structure]) -> bool:
@@ -29,7 +35,8 @@ def learns_virials(config: Config, structures: Sequence[Structure]) -> bool:
         return False  # all labels of an update become one
     weightless = prefactors is not None and not any(prefactors.virial)
     forces = training.force_training.kind in ("direct", "subset")
-    return forces and not weightless and any(structure.stress is not None for structure in structures)
+    there = any(structure.stress is not None for structure in structures)
+    return forces and not weightless and there and not contradictory_stresses(structures)
 
 
 def count_labels(config: Config, structures: Sequence[Structure]) -> dict[str, int]:

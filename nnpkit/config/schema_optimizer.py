@@ -115,9 +115,9 @@ class Ekf(Section):
     )
     forget: Literal["all", "observed"] = Field(
         "all",
-        description="`all`, as published: every weight becomes a little less certain with every update. `observed`: what "
-        "labels have said is forgotten only where others say something new, so that the covariance never grows. That is "
-        "safer on data that scatter over many scales and less accurate on others.",
+        description="`all`, as published: every weight becomes a little less certain with every update. `observed`: "
+        "what labels have said is forgotten only where others say something new, so that the covariance never grows. "
+        "That is safer on data that scatter over many scales and less accurate on others.",
     )
     partition: Literal["global", "layer", "split", "reorganized", "packed"] = Field(
         "reorganized",

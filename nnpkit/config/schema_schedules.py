@@ -28,8 +28,8 @@ class PinnSchedule(Section):
 
 VIRIAL: Any = Field(
     "auto",
-    description="Use the virial (stress) of structures that have one; `auto`: if any training structure has and "
-    "forces are learnt.",
+    description="Use the virial (stress) of structures that have one; `auto`: if any training structure has, forces "
+    "are learnt and the stresses have no offset against the energies of strained cells.",
 )
 
 

@@ -237,6 +237,15 @@ def _strain_test(structures: Sequence[Structure]) -> Iterator[Finding]:
                 Slope(test.slope, test.correlation), "energies of strained cells", _STRAIN_FACTOR,
                 " and ".join(test.structures),
             )  # fmt: skip
+        if test.contradicts:
+            offset = test.offset * EV_PER_A3_IN_GPA
+            yield Finding(
+                "stress offset", WHOLE_SET, offset,
+                f"stresses contradict energies: {test.n_pairs} pairs of strained cells, "
+                f"{' and '.join(test.structures)} among them, agree only if {offset:+.2g} GPa are added to the "
+                "diagonal of all stresses, as if the basis were too small for them (Pulay stress). A potential cannot "
+                "have both; unless told to, training leaves these stresses out",
+            )  # fmt: skip
 
 
 def _zero_labels(structures: Sequence[Structure]) -> Iterator[Finding]:

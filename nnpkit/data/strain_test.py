@@ -1,4 +1,4 @@
-"""The sign and unit of stresses, from pairs of structures that differ by a strain.
+"""The sign, the unit and an offset of stresses, from pairs of structures that differ by a strain.
 
 Between two structures of the same atoms, with cells ``h' = h (1 + e)`` and almost the same fractional
 coordinates, the energies must differ by
@@ -7,6 +7,10 @@ coordinates, the energies must differ by
 
 where ``u`` is the displacement that the strain does not explain.  This is the definition of the stress (ASE's
 sign) with the trapezoidal rule, and holds for no other sign, unit or factor.
+
+Where it holds but for a pressure that is the same in all structures, the difference grows with the volume. That is the
+Pulay stress of a basis that is too small for stresses: plane waves whose number follows the volume in the energies and
+is fixed in the stress (Francis and Payne, J. Phys.: Condens. Matter 2, 4395 (1990)). No potential can have both.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnpkit.data.structure import Structure
+from nnpkit.units import EV_PER_A3_IN_GPA
 
 __all__ = ["StrainTest", "strain_tests"]
 
@@ -25,6 +30,9 @@ _STRAIN = (2e-4, 0.06)  # smallest and largest component of a strain that is use
 _MAX_GROUP = 1500  # structures of the same atoms that are compared with each other
 _MAX_PAIRS = 300
 _MIN_PAIRS = 3
+_MANY_PAIRS = 10  # from which on an offset is believed
+_SOUND = (0.5, 2.0)  # slopes that are neither another sign nor another unit
+_LARGE_OFFSET = 0.5 / EV_PER_A3_IN_GPA  # eV/Å³: half a gigapascal
 
 
 class StrainTest(NamedTuple):
@@ -34,6 +42,19 @@ class StrainTest(NamedTuple):
     correlation: float
     n_pairs: int
     structures: tuple[str, str]  # the pair with the largest work
+    offset: float = (
+        0.0  # eV/Å³, what all stresses lack of the derivative of the energies: it adds to their diagonal
+    )
+    offset_error: float = 0.0  # eV/Å³, its standard error
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether a constant pressure, that energies know nothing of, is most of what is wrong with these stresses."""
+        sound = self.conclusive and self.n_pairs >= _MANY_PAIRS and _SOUND[0] < self.slope < _SOUND[1]
+        explains = (
+            self.offset**2 > 3.0 * (self.n_pairs - 1) * self.offset_error**2
+        )  # three quarters of the variance
+        return sound and explains and abs(self.offset) > _LARGE_OFFSET
 
     @property
     def conclusive(self) -> bool:
@@ -60,13 +81,26 @@ def _test(group: Sequence[Structure]) -> StrainTest | None:
     pairs = _similar_pairs(group)
     if not pairs:
         return None
-    work, difference = np.array([_terms(first, second) for first, second in pairs]).T
+    work, difference, dilation = np.array([_terms(first, second) for first, second in pairs]).T
     squares, product = float(work @ work), float(work @ difference)
     if squares <= 0.0 or not difference.any():
         return None
     first, second = pairs[int(np.abs(work).argmax())]
     correlation = product / np.sqrt(squares * float(difference @ difference))
-    return StrainTest(product / squares, float(correlation), len(pairs), (first.name, second.name))
+    names = (first.name, second.name)
+    return StrainTest(
+        product / squares, float(correlation), len(pairs), names, *_offset(difference - work, dilation)
+    )
+
+
+def _offset(rest: np.ndarray, dilation: np.ndarray) -> tuple[float, float]:
+    """Least squares factor of the `dilation` (n,) in the `rest` (n,) of the energy differences; its standard error."""
+    squares = float(dilation @ dilation)
+    if squares <= 0.0 or len(rest) < _MIN_PAIRS:
+        return 0.0, 0.0
+    factor = float(rest @ dilation) / squares
+    scatter = rest - factor * dilation
+    return factor, float(np.sqrt(scatter @ scatter / (len(rest) - 1) / squares))
 
 
 def _similar_pairs(group: Sequence[Structure]) -> list[tuple[Structure, Structure]]:
@@ -96,8 +130,8 @@ def _strained(cell: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (size > _STRAIN[0]) & (size < _STRAIN[1]) & (rotation < _STRAIN[1])
 
 
-def _terms(first: Structure, second: Structure) -> tuple[float, float]:
-    """Work of the stress, and energy difference less work of the forces, eV."""
+def _terms(first: Structure, second: Structure) -> tuple[float, float, float]:
+    """Work of the stress, energy difference less work of the forces, eV, and change of the volume, Å³."""
     assert first.virial is not None
     assert second.virial is not None
     change = second.cell - first.cell
@@ -108,7 +142,8 @@ def _terms(first: Structure, second: Structure) -> tuple[float, float]:
         fractional = _fractional(second) - _fractional(first)
         displacement = (fractional - np.round(fractional)) @ (first.cell + second.cell) / 2
         difference += float(np.vdot(first.forces + second.forces, displacement) / 2)
-    return work, difference
+    dilation = (first.volume * float(np.trace(strain)) + second.volume * float(np.trace(back))) / 2
+    return work, difference, dilation
 
 
 def _fractional(structure: Structure) -> np.ndarray:
