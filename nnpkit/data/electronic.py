@@ -202,14 +202,24 @@ def electronic_state(
             )  # fmt: skip
     charge = 0.0 if total_charge is None else float(total_charge)
     n_electrons = _electrons(symbols, charge)
+    if n_electrons is not None and n_electrons < 0:
+        raise InputError(
+            f"a charge of {charge:+g} takes away more electrons than the atoms have", where=where,
+            expected=f"at most {n_electrons + round(charge):+d}",
+        )  # fmt: skip
     lowest = 1 if n_electrons is None else 1 + n_electrons % 2
     spin = lowest if multiplicity is None else round(multiplicity)
     if multiplicity is not None and (
-        multiplicity != spin or spin < 1 or (n_electrons is not None and (spin - lowest) % 2)
+        multiplicity != spin
+        or spin < 1
+        or (n_electrons is not None and ((spin - lowest) % 2 or spin > n_electrons + 1))
     ):
+        highest = lowest + 6 if n_electrons is None else n_electrons + 1
+        possible = [str(m) for m in range(lowest, highest + 1, 2)]
         raise InputError(
-            f"a multiplicity of {multiplicity:g} is impossible with {n_electrons or 'this number of'} electrons",
-            where=where, expected=f"{lowest}, {lowest + 2}, {lowest + 4} ...",
+            f"a multiplicity of {multiplicity:g} is impossible with "
+            f"{'this number of' if n_electrons is None else n_electrons} electrons",
+            where=where, expected=", ".join(possible[:3]) + (" ..." if len(possible) > 3 else ""),
         )  # fmt: skip
     whole = float(round(charge)) if abs(charge - round(charge)) < 1e-6 else charge
     return ElectronicState(whole, spin, total_charge is not None, multiplicity is not None, spin == lowest)
