@@ -100,9 +100,14 @@ def untrained(config: Config, ended: str) -> str:
     return f"this potential is not trained: model.pt has {began} of epoch 0, because {why}"
 
 
-def tested(errors: Mapping[str, Any] | None) -> str:
-    """The errors of the test set in one line, or that there was none."""
+def tested(errors: Mapping[str, Any] | None, elsewhere: int) -> str:
+    """The errors of the test set in one line, or that there was none; `elsewhere`: structures in other sets too."""
     if errors is None:
         return "Nothing was tested: all structures were used in the training, and its errors are no measure of others"
     shown = [f"{METRICS[n]} {errors[n]:.3g}" for n in ("energy_rmse", "force_rmse") if errors[n] is not None]
-    return f"Tested on {errors['n_structures']} structures that decided nothing: {', '.join(shown) or 'no labels'}"
+    if not shown:
+        return "Nothing was tested: no test structure has energies or forces"
+    said = "that decided nothing"
+    if elsewhere:
+        said = f"of which {elsewhere} are in the other sets too, which is no test"
+    return f"Tested on {errors['n_structures']} structures {said}: {', '.join(shown)}"

@@ -344,7 +344,8 @@ def _finish(
         f"force disagreement and error {_shown(report['spearman_atoms'])}: {root.path / 'committee.pt'}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    console.print(tested(summary["test"]), highlight=False, soft_wrap=True)
+    line = tested(summary["test"], data.rule.get("tested_elsewhere", 0))
+    console.print(line, highlight=False, soft_wrap=True)
     return summary
 
 

@@ -372,7 +372,7 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
         f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; {which}: {folder.path / 'model.pt'}"
     ]
     if test or not data.rule.get("frames", {}).get("test"):  # a committee is tested as a whole
-        lines.append(tested(summary["test"]))
+        lines.append(tested(summary["test"], data.rule.get("tested_elsewhere", 0)))
     warnings = [untrained(config, ended)] if summary["untrained"] else [overfits] if overfits else []
     for line in [*lines, *(f"Warning: {words}" for words in warnings)]:
         style = "yellow" if line.startswith("Warning") else None

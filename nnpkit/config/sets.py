@@ -27,8 +27,8 @@ class Sets:
     splits : dict
         ``train`` and, if there are any, ``validation`` and ``test``.
     rule : dict
-        JSON-able: ``rule``, ``words``, ``trajectories``, ``groups``, ``cut``, ``spread`` and ``frames`` of each
-        set.
+        JSON-able: ``rule``, ``words``, ``trajectories``, ``groups``, ``cut``, ``spread``, ``frames`` of each set
+        and ``tested_elsewhere``, how many test structures are in another set too.
     notes : list of str
         Lines for a person.
     """
@@ -72,7 +72,8 @@ def read_sets(config: Config) -> Sets:
     sizes = {name: len(splits.get(name, ())) for name in PARTS}
     counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut", "spread")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
-    sets.notes = [_announcement(config, sets), *_spread(division, data.split), *_seen(splits)]
+    seen, sets.rule["tested_elsewhere"] = _seen(splits)
+    sets.notes = [_announcement(config, sets), *_spread(division, data.split), *seen]
     return sets
 
 
@@ -107,21 +108,23 @@ def _spread(division: Division, kind: str) -> list[str]:
     ]
 
 
-def _seen(splits: Mapping[str, Sequence[Structure]]) -> list[str]:
-    """What is in the test set and elsewhere too: that is no test."""
-    if "test" not in splits:
-        return []
+def _seen(splits: Mapping[str, Sequence[Structure]]) -> tuple[list[str], int]:
+    """What is in two sets, which then decides or tests nothing; number of test structures of which this is true."""
+    hashes = {
+        name: {structure_sha256(s, labels=False, state=False): s.name for s in splits.get(name, ())}
+        for name in PARTS
+    }
     notes = []
-    hashes = {structure_sha256(s, labels=False, state=False): s.name for s in splits["test"]}
-    for name in ("train", "validation"):
-        twice = hashes.keys() & {structure_sha256(s, labels=False, state=False) for s in splits.get(name, ())}
-        if twice:
-            first = min(hashes[key] for key in twice)
+    for name, other, so in (
+        ("validation", "train", "they cannot tell the best epoch"),
+        ("test", "train", "their errors are no test"), ("test", "validation", "their errors are no test"),
+    ):  # fmt: skip
+        if twice := hashes[name].keys() & hashes[other].keys():
+            first = min(hashes[name][key] for key in twice)
             notes.append(
-                f"Warning: {len(twice)} test structures are in the {name} data too, the first: {first}; their errors "
-                "are no test"
+                f"Warning: {len(twice)} {name} structures are in the {other} data too, the first: {first}; {so}"
             )
-    return notes
+    return notes, len(hashes["test"].keys() & (hashes["train"].keys() | hashes["validation"].keys()))
 
 
 def require_trained_elements(splits: Mapping[str, Sequence[Structure]]) -> None:

@@ -123,6 +123,23 @@ def test_a_test_that_is_none(config: Path) -> None:
     _, output = train(config, "data.test=train.extxyz")
     assert "9 test structures are in the train data too" in output
     assert "3 test structures are in the validation data too" in output
+    assert "Tested on 12 structures of which 12 are in the other sets too, which is no test" in output
+    assert "decided nothing" not in output
+
+
+def test_validation_that_was_learnt_is_named(config: Path) -> None:
+    write("own.extxyz", read("train.extxyz")[:3])
+    sets = read_sets(load_config(config, ["data.validation=own.extxyz"]))
+    (note,) = [note for note in sets.notes if "Warning" in note]
+    assert "3 validation structures are in the train data too" in note
+    assert "they cannot tell the best epoch" in note
+    assert sets.rule["tested_elsewhere"] == 0
+
+
+def test_a_test_set_without_labels_tests_nothing(config: Path) -> None:
+    write("own.extxyz", [s.replace(energy=None, forces=None, stress=None) for s in read("train.extxyz")[:3]])
+    _, output = train(config, "data.test=own.extxyz", "training.epochs=1")
+    assert "Nothing was tested: no test structure has energies or forces" in output
 
 
 def test_a_trajectory_spread_at_random_is_named(config: Path) -> None:
