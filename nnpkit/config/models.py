@@ -178,6 +178,11 @@ def _functions(settings: AcsfModel, data: LoadedData) -> tuple[list[SymmetryFunc
     d = settings.descriptor
     if d.functions == "auto":
         chosen, report = generated_functions(d, data)
+        if not chosen:
+            raise InputError(
+                f"no atom of the training structures has a neighbour within {d.cutoff:g} Å: there is nothing to learn",
+                where="data.train", expected="structures whose atoms interact, or a larger model.descriptor.cutoff",
+            )  # fmt: skip
         most = d.functions_per_element or most_functions(len(data.elements))
         kept, dropped = select(
             data.elements, chosen, d.cutoff_function, d.cutoff_inner, data.train, most, d.minimum_range

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from alloy import make_training
 
@@ -9,6 +10,9 @@ from nnpkit.config.assemble import load_data
 from nnpkit.config.load import load_config
 from nnpkit.config.models import make_model
 from nnpkit.config.run import memory_of
+from nnpkit.data.formats import write
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
 
 
 def made(folder, *overrides):
@@ -31,6 +35,14 @@ def test_functions_that_vary_little_are_kept_unless_the_range_is_set(tmp_path):
     _, _, model, report = made(tmp_path, "model.descriptor.minimum_range=0.05")
     assert sum(model.descriptor.n_features) < 36
     assert any("over the data it varies by" in line for line in report)
+
+
+def test_atoms_without_neighbours_teach_nothing(tmp_path):
+    config = load_config(make_training(tmp_path), ["model.descriptor.angular_cutoff=null"])
+    lonely = [Structure(["Cu"], np.zeros((1, 3)), energy=-3.5) for _ in range(3)]
+    write("train.extxyz", lonely)
+    with pytest.raises(InputError, match="no atom of the training structures has a neighbour within 6 Å"):
+        make_model(config, load_data(config))
 
 
 def test_nodes_follow_the_labels_unless_they_are_given(tmp_path):
