@@ -90,7 +90,7 @@ def loss_gradients(
     for labels in batches:
         row = torch.zeros(observer.n_parameters, dtype=torch.float64)
         for kind in kinds_of_labels(labels):
-            residual, jacobian, _ = observer.measure(
+            measured = observer.measure(
                 labels._replace(
                     energy=kind == "energy",
                     components=labels.components if kind == "force" else None,
@@ -98,7 +98,7 @@ def loss_gradients(
                 )
             )
             weight = 1.0 if weights is None else weights[kind]
-            row -= math.sqrt(weight / len(residual)) * (residual.sign() @ jacobian)
+            row -= math.sqrt(weight / len(measured.residual)) * (measured.residual.sign() @ measured.jacobian)
         rows.append(row)
     return torch.stack(rows) if rows else torch.zeros((0, observer.n_parameters), dtype=torch.float64)
 

@@ -90,7 +90,7 @@ def test_the_observations_are_the_penalty_on_average() -> None:
     empty = Measurement(*(torch.zeros(shape, dtype=torch.float64) for shape in ((0,), (0, len(flat)), (0,))))
     terms, draws = [], 4000
     for _ in range(draws):
-        residual, jacobian, noise = ridge.observed(empty)
+        residual, jacobian, noise, _ = ridge.observed(empty)
         torch.testing.assert_close(residual, -jacobian @ flat, rtol=1e-12, atol=0)
         terms.append(float((residual**2 / noise).sum()))
     assert np.mean(terms) == pytest.approx(
@@ -190,6 +190,6 @@ def test_frozen_weights_are_not_drawn() -> None:
     active[:9] = False  # three weights and both biases are left
     update.freeze(active)
     empty = Measurement(*(torch.zeros(shape, dtype=torch.float64) for shape in ((0,), (0, 14), (0,))))
-    _, jacobian, noise = update.ridge.observed(empty)
+    _, jacobian, noise, _ = update.ridge.observed(empty)
     assert sorted(jacobian.argmax(1).tolist()) == [9, 10, 11]
     assert noise.tolist() == pytest.approx([1.0 / strength] * 3)  # all are drawn: each has the whole term
