@@ -118,14 +118,20 @@ class _Watch:
         self.folder, self.task = folder, task
         self.deadline = None if task["walltime"] is None else time.monotonic() + task["walltime"]
         self.stopping = False
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
 
     def run(self) -> tuple[int, str]:
-        """Exit code of the command and, if it is not 0, the reason."""
+        """Exit code of the command and, if it is not 0, the reason; SIGTERM and SIGINT stop it meanwhile."""
+        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            return self._run()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _run(self) -> tuple[int, str]:
         deaths, limit = 0, _DEATHS * (10 if self.task["beat"] is not None else 1)
         while True:
             code, reason = self._once()
