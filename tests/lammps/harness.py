@@ -14,7 +14,7 @@ from toy import ELEMENTS
 
 PROGRAMS = Path(sys.prefix) / "bin"
 MASSES = {"O": 15.999, "H": 1.008, "Ar": 39.948}
-TIMEOUT = 300  # s; ranks that share a core with other tests spin while they wait for each other
+TIMEOUT = 600
 
 # LAMMPS' own constants (src/update.cpp): energy unit per eV, pressure unit per (energy unit / Å³).
 ENERGY_UNIT = {"metal": 1.0, "real": 23.060549}
