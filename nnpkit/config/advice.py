@@ -55,7 +55,7 @@ def few_updates(config: Config, n_updates: int) -> list[str]:
         return []
     return [
         f"{n_updates} updates of the weights are few for a Kalman filter: training.min_updates={2 * _FEW_UPDATES} asks "
-        "for more epochs, and with few structures training.ridge=0.1 keeps the potential smooth between them"
+        "for more epochs"
     ]
 
 
