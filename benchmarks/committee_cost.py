@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from md_speed import Bench
 
-from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
 
 OUTPUTS = """
 compute disagreement all pair nnpkit

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from nnpkit.analysis.dynamics import energy_drift
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.deploy.load import load
 from nnpkit.md.box import data_text
-from nnpkit.md.run import lammps_command
+from nnpkit.md.lammps_run import lammps_command
 
 EVERY = 20  # steps between energies
 BEGIN = "units metal\natom_style atomic\n"

@@ -18,16 +18,17 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 import nnpkit
-from nnpkit.config import assemble
-from nnpkit.config.models import make_model
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import load_dataset
 from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
-from nnpkit.training.memory import keep_freed_memory
-from nnpkit.training.schedules import Labels, Schedule
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.structure_memory import keep_freed_memory
+from nnpkit.training.schedules.random_order import Schedule
 from nnpkit.training.trainer import Split, errors_of
 from nnpkit.training.updates import Update
+from nnpkit.workflow import assemble
+from nnpkit.workflow.new_model import make_model
 
 __all__ = ["OPTIMIZERS", "SYSTEMS", "Session", "load_system", "machine", "open_session", "samples",
     "synthetic_system",

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.deploy.load import load
-from nnpkit.deploy.tabulate import tabulation
+from nnpkit.families.deep_potential.tabulation import tabulation
+from nnpkit.kernels.native import Kernel
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.ops.native import Kernel
 
 
 def forces(graph: Graph, gradient: Tensor) -> np.ndarray:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnpkit.data.dataset import elements_of, load_dataset
-from nnpkit.data.formats import write
+from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 
 __all__ = ["Point", "Settings", "run_deepmd"]

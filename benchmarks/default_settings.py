@@ -24,7 +24,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import nnpkit
-from nnpkit.data.formats import write
+from nnpkit.data.formats.reading import write
 
 PUBLISHED = {
     "Cu": {"energy_rmse": 1.68e-3, "force_rmse": 0.0630},

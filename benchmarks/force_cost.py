@@ -20,12 +20,12 @@ import ase.io
 import torch
 from deep_systems import machine
 
-from nnpkit.config import assemble
-from nnpkit.config.load import config_from_mapping
-from nnpkit.config.models import make_model
+from nnpkit.config.config_file import config_from_mapping
 from nnpkit.data.dataset import load_dataset
+from nnpkit.measure.structure_memory import keep_freed_memory
 from nnpkit.training.full_batch import FullBatchUpdate
-from nnpkit.training.memory import keep_freed_memory
+from nnpkit.workflow import assemble
+from nnpkit.workflow.new_model import make_model
 
 WATER = Path(__file__).resolve().parent.parent / "examples" / "water" / "train.xyz.xz"
 MODELS: dict[str, dict[str, Any]] = {

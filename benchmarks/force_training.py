@@ -73,12 +73,12 @@ def work(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     import yaml
 
-    from nnpkit.config import assemble
-    from nnpkit.config.load import config_from_mapping
-    from nnpkit.config.models import make_model
-    from nnpkit.data.formats import write
-    from nnpkit.training.memory import keep_freed_memory
+    from nnpkit.config.config_file import config_from_mapping
+    from nnpkit.data.formats.reading import write
+    from nnpkit.measure.structure_memory import keep_freed_memory
     from nnpkit.training.trainer import errors_of
+    from nnpkit.workflow import assemble
+    from nnpkit.workflow.new_model import make_model
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -36,13 +36,13 @@ import numpy as np
 import torch
 
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
-from nnpkit.deploy.export import export_model, make_self_test, quiet_torchscript, unoptimized
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.torchscript import export_model, make_self_test, quiet_torchscript, unoptimized
 from nnpkit.errors import InputError
-from nnpkit.models.build import build_model, initialise
-from nnpkit.models.deep_descriptor import DeepDescriptor, EnvironmentStatistics
+from nnpkit.families.build import build_model, initialise
+from nnpkit.families.deep_potential.embedding import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.scaling import FeatureStatistics
 from nnpkit.seal import seal
 

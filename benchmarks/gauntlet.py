@@ -31,9 +31,9 @@ import torch
 import yaml
 
 import nnpkit
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.measure.metrics import ErrorSums
 
 ROOT = Path(__file__).resolve().parents[1]
 HARTREE = 27.211386245988

@@ -25,9 +25,9 @@ from pathlib import Path
 import torch
 from deep_systems import machine
 
-from nnpkit.config import assemble
-from nnpkit.config.load import load_config
-from nnpkit.config.models import make_model
+from nnpkit.config.config_file import load_config
+from nnpkit.workflow import assemble
+from nnpkit.workflow.new_model import make_model
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "examples" / "water" / "quickstart.yaml"
 SCHEDULE = "training.schedule={kind: pinn, energy_probability: 0.5, force_labels: 10}"

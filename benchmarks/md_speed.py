@@ -79,9 +79,9 @@ def published(name: str, path: Path) -> list[str]:
 def drawn(name: str, path: Path, atoms: Atoms) -> list[str]:
     """Write a Deep Potential with drawn weights, standardised on `atoms`; returns its elements."""
     from nnpkit.data.structure import Structure
-    from nnpkit.deploy.export import export_model
-    from nnpkit.models.build import build_model, initialise
-    from nnpkit.models.prepare import environment_statistics
+    from nnpkit.deploy.targets.torchscript import export_model
+    from nnpkit.families.build import build_model, initialise
+    from nnpkit.families.prepare import environment_statistics
 
     elements, embedding, fitting = DEEP[name]
     network = {"hidden": fitting, "activation": "tanh", "timestep": True}

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnpkit.analysis.report_schema import ReportData
-from nnpkit.config.load import config_from_mapping, load_config, write_config
-from nnpkit.config.report import report_of_run
-from nnpkit.config.run import run_training
-from nnpkit.data.formats import read
-from nnpkit.data.formats_extxyz import write_extxyz
+from nnpkit.analysis.report.report_schema import ReportData
+from nnpkit.config.config_file import config_from_mapping, load_config, write_config
+from nnpkit.data.formats.extxyz import write_extxyz
+from nnpkit.data.formats.reading import read
+from nnpkit.workflow.run_report import report_of_run
+from nnpkit.workflow.training_run import run_training
 
 WATER = Path(__file__).parents[1] / "examples" / "water" / "train.xyz.xz"
 

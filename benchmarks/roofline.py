@@ -23,8 +23,8 @@ from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
-from nnpkit.ops.installed import find_compiler
-from nnpkit.ops.native import Kernel
+from nnpkit.install.installed import find_compiler
+from nnpkit.kernels.native import Kernel
 
 PEAKS = r"""
 #include <chrono>

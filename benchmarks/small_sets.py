@@ -24,7 +24,7 @@ import torch
 import yaml
 
 import nnpkit
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 
 WATER = Path(__file__).resolve().parents[1] / "examples" / "water"

@@ -26,7 +26,7 @@ from nnpkit.threads import allowed_processors
 WATER = Path(__file__).parents[1] / "examples" / "water" / "train.xyz.xz"
 _CALCULATOR = """
 import sys, time
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.md.calculator import NnpkitCalculator
 from ase import Atoms
 frame = read(sys.argv[2])[0]

@@ -27,11 +27,11 @@ import yaml
 from nnpkit.active.assess import assess, describe
 from nnpkit.active.selection import Bounds, Selection, select
 from nnpkit.api import train
-from nnpkit.config.posterior import load_posterior
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.training.uncertainty import rank_correlation
+from nnpkit.workflow.run_filter import load_posterior
 
 WATER = Path(__file__).resolve().parents[1] / "examples" / "water"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from nnpkit._version import __version__
+
 __all__ = ["__version__", "load", "read", "train"]
 
 _API = {"train": "nnpkit.api", "load": "nnpkit.api", "read": "nnpkit.api"}

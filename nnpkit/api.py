@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnpkit.config.load import config_from_mapping, load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import config_from_mapping, load_config
 from nnpkit.config.schema import Config
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.deploy.load import load as load_model
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
+from nnpkit.workflow.training_run import run_training
 
 __all__ = ["Model", "load", "read", "train"]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import ase.io
 
 import nnpkit
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.measure.metrics import ErrorSums
 
 HERE = Path(__file__).resolve().parent
 FOLDER = Path("judge")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 
 HERE = Path(__file__).resolve().parent
 

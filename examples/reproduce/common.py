@@ -29,12 +29,12 @@ from rules import judge
 
 import nnpkit
 from nnpkit.analysis import plots
-from nnpkit.config import assemble
-from nnpkit.config.load import config_from_mapping
-from nnpkit.config.models import make_model
-from nnpkit.data.formats import write
+from nnpkit.config.config_file import config_from_mapping
+from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
+from nnpkit.workflow import assemble
+from nnpkit.workflow.new_model import make_model
 
 __all__ = [
     "Claim",

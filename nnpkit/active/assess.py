@@ -14,7 +14,7 @@ from nnpkit.data.distances import shortest_distances
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
-from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
 
 __all__ = ["Assessment", "Extrapolation", "assess", "describe", "function_names"]
 

@@ -11,7 +11,7 @@ from nnpkit.data.dataset import data_sha256
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.files import atomic_write
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.measure.metrics import ErrorSums
 
 __all__ = ["curve"]
 
@@ -19,7 +19,7 @@ _FILE = "curve.json"
 
 
 def curve(store: Store, structures: Sequence[Structure]) -> dict[int, dict[str, Any]]:
-    """Errors of the committee of every round, as of `nnpkit.training.metrics.ErrorSums`.
+    """Errors of the committee of every round, as of `nnpkit.measure.metrics.ErrorSums`.
 
     What was computed is kept in the folder of the project, and nothing there depends on it.
 

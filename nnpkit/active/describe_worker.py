@@ -13,7 +13,7 @@ import numpy as np
 
 from nnpkit.active.assess import describe
 from nnpkit.data.dataset import structure_sha256
-from nnpkit.data.formats_extxyz import read_extxyz
+from nnpkit.data.formats.extxyz import read_extxyz
 from nnpkit.deploy.load import load
 from nnpkit.files import atomic_write
 

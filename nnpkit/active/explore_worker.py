@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from nnpkit.active.assess import Assessment, Extrapolation, assess
-from nnpkit.active.exploration_ase import run_ase
-from nnpkit.data.formats import read
-from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
+from nnpkit.active.explorers.ase_dynamics import run_ase
+from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
+from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.files import atomic_write
-from nnpkit.md.run import lammps_command, run_lammps
+from nnpkit.md.lammps_run import lammps_command, run_lammps
 from nnpkit.md.thermo import ThermoReader
 
 __all__ = ["main", "read_candidates", "write_candidates"]

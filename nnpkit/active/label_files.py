@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnpkit.data.dataset import structure_sha256
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder, atomic_write

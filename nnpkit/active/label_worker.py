@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nnpkit.active.label_files import LabelFiles
-from nnpkit.active.labelling import (
+from nnpkit.active.labellers.reference_calculation import (
     CalculationError,
     Limits,
     ReferenceCalculator,
@@ -29,7 +29,7 @@ from nnpkit.active.labelling import (
 )
 from nnpkit.active.task import DIED, STOPPED
 from nnpkit.data.dataset import structure_sha256
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from nnpkit.active.executor import Executor, ExecutorError
-from nnpkit.active.exploration import prepare_run, strained
 from nnpkit.active.explore_worker import read_candidates
-from nnpkit.active.labeller import Labeller
-from nnpkit.active.labelling import EXPECTED_ENERGY
+from nnpkit.active.explorers.runs import prepare_run, strained
+from nnpkit.active.labellers.reference_calculation import EXPECTED_ENERGY
+from nnpkit.active.labelling_tasks import Labeller
 from nnpkit.active.programs import python
 from nnpkit.active.project import (
     Folders,
@@ -34,7 +34,7 @@ from nnpkit.active.selection import Bounds, count_verdicts, learn_bounds, select
 from nnpkit.active.store import Store
 from nnpkit.active.task import outcome, prepare_task
 from nnpkit.data.dataset import structure_sha256
-from nnpkit.data.formats_extxyz import write_extxyz
+from nnpkit.data.formats.extxyz import write_extxyz
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.files import atomic_write

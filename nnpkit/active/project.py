@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 
 from nnpkit.active.executor import Execution
-from nnpkit.active.exploration import Exploration
-from nnpkit.active.labeller import Labelling
+from nnpkit.active.explorers.runs import Exploration
+from nnpkit.active.labelling_tasks import Labelling
 from nnpkit.active.selection import Selection
-from nnpkit.data.formats_extxyz import read_extxyz, write_extxyz
+from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
 from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write

@@ -17,9 +17,9 @@ import torch
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
 from nnpkit.md.lammps import Simulation
 from nnpkit.md.thermo import ThermoReader
-from nnpkit.models.acsf import SymmetryFunction
 
 __all__ = [
     "FeatureExtrapolation",

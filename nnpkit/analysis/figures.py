@@ -95,7 +95,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> bytes | None:
     ----------
     curves : sequence of mappings
         Lines of ``metrics.jsonl``: ``epoch``, and for ``train`` and ``validation`` the errors of
-        `nnpkit.training.metrics.METRICS`.
+        `nnpkit.measure.metrics.METRICS`.
     """
     kinds = (
         ("energy_rmse", "Energy RMSE (meV/atom)", 1000.0),

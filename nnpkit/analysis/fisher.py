@@ -22,15 +22,16 @@ from torch import Tensor
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.deep_potential.observer import DirectObserver
+from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
+from nnpkit.measure.frames import FrameStore
+from nnpkit.measure.label_choice import Available, Labels
+from nnpkit.measure.observations import LossWeights, Noise, Observer
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.total import TotalModel
-from nnpkit.training.deep_store import MomentStore, Resolution
-from nnpkit.training.direct import DirectObserver
-from nnpkit.training.frames import FrameStore
 from nnpkit.training.health import kinds_of_labels
-from nnpkit.training.observations import LossWeights, Noise, Observer
-from nnpkit.training.schedules import Available, Labels, PinnSchedule
+from nnpkit.training.schedules.random_order import PinnSchedule
 from nnpkit.training.updates import Measures
 
 __all__ = ["Spectrum", "fisher_matrix", "fisher_spectrum", "loss_gradients", "model_spectrum", "observer_of"]
@@ -75,7 +76,7 @@ def loss_gradients(
     Parameters
     ----------
     observer : Measures
-        Measures the labels with the model as it is now, e.g. `nnpkit.training.observations.Observer`.
+        Measures the labels with the model as it is now, e.g. `nnpkit.measure.observations.Observer`.
     batches : iterable of Labels
         One per update t, e.g. ``schedule.epoch()``.
     weights : mapping of str to float, optional
@@ -147,7 +148,7 @@ def model_spectrum(
     batches : int
         Number T of updates averaged over; more resolve more eigenvalues.
     seed, force_labels, energy_probability
-        Of `nnpkit.training.schedules.PinnSchedule`.
+        Of `nnpkit.training.schedules.random_order.PinnSchedule`.
 
     Raises
     ------

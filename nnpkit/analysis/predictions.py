@@ -11,8 +11,8 @@ import numpy as np
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.fused import fused_potential
 from nnpkit.deploy.load import LoadedModel
-from nnpkit.ops.native import NoKernelError
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.kernels.native import NoKernelError
+from nnpkit.measure.metrics import ErrorSums
 from nnpkit.units import EV_PER_A3_IN_GPA
 
 __all__ = ["Outlier", "Predictions", "contradictions", "errors_summary", "outliers", "predict_all"]
@@ -120,7 +120,7 @@ def predict_all(
 
 
 def errors_summary(predictions: Predictions) -> dict[str, Any]:
-    """The errors of `nnpkit.training.metrics.METRICS`, and the largest ones; None where there are no labels.
+    """The errors of `nnpkit.measure.metrics.METRICS`, and the largest ones; None where there are no labels.
 
     ``force_rmse`` is over components and ``force_vector_rmse`` over vectors, eqs. 10 and 11 of Tokita and Behler
     (2023), ``energy_mae`` their mean absolute deviation, eq. 9.

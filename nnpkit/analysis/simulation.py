@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from nnpkit import __version__
+from nnpkit._version import __version__
 from nnpkit.analysis import plots
 from nnpkit.analysis.averages import block_average, equilibration, settled
 from nnpkit.analysis.dynamics import energy_drift
 from nnpkit.analysis.extrapolation import extrapolation_verdict
 from nnpkit.analysis.liquid import RadialDistribution, default_range, radial_distribution
-from nnpkit.data.formats import write
-from nnpkit.data.formats_dump import iterate_dump
+from nnpkit.data.formats.lammps_dump import iterate_dump
+from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.md.lammps import FILES, VOLUME_FACTOR, Simulation, input_files
-from nnpkit.md.run import Row, lammps_command, prepare_folder, run_lammps
+from nnpkit.md.lammps_run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.thermo import Thermo, ThermoReader
 
 __all__ = ["instability", "report", "require_whole", "simulate"]
@@ -78,7 +78,7 @@ def simulate(
 ) -> dict[str, Any]:
     """Run LAMMPS in `folder` with `model` from `structure` on, and `report`; the summary.
 
-    Parameters and errors are those of `nnpkit.md.run` and `nnpkit.md.lammps.input_files`.
+    Parameters and errors are those of `nnpkit.md.lammps_run` and `nnpkit.md.lammps.input_files`.
     """
     require_whole(model)
     command = lammps_command(ranks, lmp)

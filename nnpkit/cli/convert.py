@@ -63,7 +63,7 @@ def convert(
             raise InputError("--species is for LAMMPS data files", where=str(source))
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
-    from nnpkit.data.formats import detect_format, read, write
+    from nnpkit.data.formats.reading import detect_format, read, write
 
     if cflength is not None or cfenergy is not None or without_wall:
         raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
@@ -104,9 +104,9 @@ def _convert_potential(
     factors: tuple[float | None, float | None],
     without_wall: bool,
 ) -> None:
-    from nnpkit.cli.models import describe, load_with_notes
-    from nnpkit.deploy.runner_export import write_runner_potential
-    from nnpkit.deploy.runner_format import is_runner_folder
+    from nnpkit.cli.model_argument import describe, load_with_notes
+    from nnpkit.deploy.imports.runner_potential import is_runner_folder
+    from nnpkit.deploy.targets.runner import write_runner_potential
     from nnpkit.errors import InputError
 
     from_runner = is_runner_folder(source)

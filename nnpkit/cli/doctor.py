@@ -21,7 +21,7 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from nnpkit.ops.diagnosis import BROKEN, diagnose
+    from nnpkit.install.diagnosis import BROKEN, diagnose
 
     checks = diagnose()
     broken = [check for check in checks if check.status == BROKEN]

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
-    from nnpkit.training.metrics import ErrorSums
-    from nnpkit.training.progress import Progress
+    from nnpkit.measure.metrics import ErrorSums
+    from nnpkit.progress import Progress
 
 __all__ = ["evaluate"]
 
@@ -50,12 +50,12 @@ def evaluate(
     """
     from rich.console import Console
 
-    from nnpkit.cli.models import load_with_notes
-    from nnpkit.data.checks import find_wrong_units
+    from nnpkit.cli.model_argument import load_with_notes
+    from nnpkit.data.checks.suspicious import find_wrong_units
     from nnpkit.data.dataset import load_dataset
-    from nnpkit.data.formats_extxyz import write_extxyz
-    from nnpkit.training.metrics import ErrorSums
-    from nnpkit.training.progress import Progress
+    from nnpkit.data.formats.extxyz import write_extxyz
+    from nnpkit.measure.metrics import ErrorSums
+    from nnpkit.progress import Progress
 
     potential = load_with_notes(model)
     files = {name: load_dataset(name, format, units) for name in data}
@@ -105,7 +105,7 @@ def _predict(
 def _table(splits: dict[str, dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    from nnpkit.training.metrics import METRICS
+    from nnpkit.measure.metrics import METRICS
 
     table = Table("", title="Errors", title_justify="left")
     for name in splits:

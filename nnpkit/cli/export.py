@@ -43,7 +43,7 @@ def export(
     of its members and their disagreement. In runs, tables stand for the embedding networks of Deep Potentials;
     --tabulate says how exactly.
     """
-    from nnpkit.cli.models import describe, load_with_notes
+    from nnpkit.cli.model_argument import describe, load_with_notes
     from nnpkit.errors import InputError
 
     if len(source) > 1 and not committee:
@@ -54,8 +54,8 @@ def export(
             model.tabulate(tabulate)
             print(f"{model.where}: tables deviate by {model.metadata['tabulation']['bound']:.1e} at most")
     if committee:
-        from nnpkit.deploy.committee import export_committee
         from nnpkit.deploy.load import load
+        from nnpkit.deploy.targets.committee_file import export_committee
 
         output = output or Path("committee.pt")
         export_committee([m.atomic_model() for m in models], [m.metadata for m in models], output)

@@ -41,12 +41,12 @@ def label(
     from rich.console import Console
 
     from nnpkit.active.executor import Execution, Executor
-    from nnpkit.active.labeller import Labeller
-    from nnpkit.config.active import make_execution, make_labelling
+    from nnpkit.active.labelling_tasks import Labeller
     from nnpkit.data.dataset import load_dataset
-    from nnpkit.data.formats import write
+    from nnpkit.data.formats.reading import write
     from nnpkit.lock import FolderLock
-    from nnpkit.training.progress import Progress, stop_on_signals
+    from nnpkit.progress import Progress, stop_on_signals
+    from nnpkit.workflow.active_project import make_execution, make_labelling
 
     section, execution = _reference(reference, calculator)
     settings = make_execution(execution)
@@ -87,9 +87,9 @@ def label(
 
 def _reference(path: Path | None, calculator: str | None) -> tuple[Any, Any]:
     """Sections `reference` and `execution`."""
-    from nnpkit.config.active import load_reference
     from nnpkit.config.schema_active import AseReference, Execution
     from nnpkit.errors import InputError
+    from nnpkit.workflow.active_project import load_reference
 
     if path is not None and calculator is not None:
         raise InputError("both --reference and --calculator", expected="one of them")

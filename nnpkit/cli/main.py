@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nnpkit import __version__
+from nnpkit._version import __version__
 from nnpkit.errors import NnpkitError
 from nnpkit.threads import set_defaults
 

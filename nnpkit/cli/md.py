@@ -77,10 +77,10 @@ def md(
     code is not 0 if LAMMPS fails or the run is not stable.
     """
     from nnpkit.analysis.simulation import simulate
-    from nnpkit.cli.models import read_start
+    from nnpkit.cli.model_argument import read_start
     from nnpkit.md.lammps import Simulation
-    from nnpkit.md.progress import SimulationProgress
-    from nnpkit.md.run import SimulationError
+    from nnpkit.md.lammps_run import SimulationError
+    from nnpkit.md.simulation_progress import SimulationProgress
 
     start = read_start(structure, replicate, species.split() if species else None)
     if timestep is None:
@@ -113,7 +113,7 @@ def _write(
     """Only the folder, for a run by hand."""
     from nnpkit.analysis.simulation import require_whole
     from nnpkit.md.lammps import FILES, input_files
-    from nnpkit.md.run import lammps_command, prepare_folder
+    from nnpkit.md.lammps_run import lammps_command, prepare_folder
 
     require_whole(potential)
     lammps_command(ranks, lmp)

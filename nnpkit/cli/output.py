@@ -11,7 +11,7 @@ __all__ = ["print_table", "print_values", "write_figure", "write_json"]
 
 def print_values(rows: Sequence[tuple[str, object]]) -> None:
     """One line for each name and value."""
-    from nnpkit.analysis.page import cell
+    from nnpkit.analysis.report.page import cell
 
     for title, value in rows:
         print(f"{title:<40} {cell(value)}")
@@ -22,7 +22,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nnpkit.analysis.page import cell
+    from nnpkit.analysis.report.page import cell
 
     table = Table(*head)
     for row in rows:

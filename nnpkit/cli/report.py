@@ -50,9 +50,9 @@ def report(
     """
     from rich.console import Console
 
-    from nnpkit.analysis.report import Options
-    from nnpkit.cli.models import load_with_notes, read_start
-    from nnpkit.config.report import report_of_run
+    from nnpkit.analysis.report.validation import Options
+    from nnpkit.cli.model_argument import load_with_notes, read_start
+    from nnpkit.workflow.run_report import report_of_run
 
     console = Console(stderr=True)
     options = Options(

@@ -21,7 +21,7 @@ def schema(
     Save it and name it in the first line of a YAML file to get completion and checks while typing:
     `# yaml-language-server: $schema=nnpkit.schema.json`.
     """
-    from nnpkit.analysis.report_schema import ReportData
+    from nnpkit.analysis.report.report_schema import ReportData
     from nnpkit.config.schema import Config
     from nnpkit.config.schema_active import ActiveConfig
 

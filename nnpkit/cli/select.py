@@ -75,9 +75,9 @@ def select(
     from nnpkit.active.assess import assess, describe
     from nnpkit.active.selection import Selection
     from nnpkit.active.selection import select as decide
-    from nnpkit.cli.models import load_with_notes
+    from nnpkit.cli.model_argument import load_with_notes
     from nnpkit.data.dataset import load_dataset, structure_sha256
-    from nnpkit.training.progress import Progress
+    from nnpkit.progress import Progress
 
     rules = Selection(budget=budget, method=method, duplicate=duplicate, seed=seed)
     potential = load_with_notes(model)
@@ -101,7 +101,7 @@ def select(
 def _write(output: Path, reasons: Path | None, assessed: list[Assessment], decisions: list[Decision]) -> None:
     """Write the frames taken and the reasons, and say how many there are."""
     from nnpkit.active.selection import count_verdicts
-    from nnpkit.data.formats import write
+    from nnpkit.data.formats.reading import write
 
     for verdict, number in count_verdicts(decisions).items():
         print(f"{number:6d} {verdict}")

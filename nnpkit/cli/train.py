@@ -60,13 +60,13 @@ def train(
     Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
     as if it had not been interrupted.
     """
-    from nnpkit.config.folds import run_folds
-    from nnpkit.config.load import load_config
-    from nnpkit.config.run import run_training
+    from nnpkit.config.config_file import load_config
+    from nnpkit.workflow.cross_validation import run_folds
+    from nnpkit.workflow.training_run import run_training
 
     settings = load_config(config, overrides or [])
     if plan:
-        from nnpkit.config.plan import plan_training
+        from nnpkit.workflow.plan import plan_training
 
         if resume or overwrite or folds is not None:
             raise InputError("--plan writes nothing: it goes without --resume, --overwrite and --folds")

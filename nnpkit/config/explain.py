@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from nnpkit.config.document import Document, Key, dotted
+from nnpkit.config.yaml_values import Document, Key, dotted
 from nnpkit.errors import InputError
 
 __all__ = ["explain"]

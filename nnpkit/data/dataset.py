@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.outliers import inliers
 from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
@@ -34,7 +34,7 @@ def load_dataset(
     paths : path or sequence of paths
         Files and folders; patterns like ``data/*.xyz`` stand for the files they match, sorted.
     format, units, frames, keys
-        As for `nnpkit.data.formats.read`; they apply to each file.
+        As for `nnpkit.data.formats.reading.read`; they apply to each file.
 
     Raises
     ------

@@ -10,8 +10,8 @@ import zlib
 import torch
 from torch import nn
 
-from nnpkit.deploy.export import quiet_torchscript, self_test_deviation
 from nnpkit.deploy.metadata import METADATA_FILE
+from nnpkit.deploy.targets.torchscript import quiet_torchscript, self_test_deviation
 from nnpkit.errors import InputError
 
 __all__ = ["KINDS", "check_numbers", "read_metadata", "scripted_module"]

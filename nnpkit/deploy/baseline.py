@@ -15,7 +15,7 @@ from nnpkit.data.calculators import ase_calculator
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.measure.metrics import ErrorSums
 from nnpkit.units import BOHR, HARTREE
 
 __all__ = ["AseBaseline", "BaselineLabels", "D3Baseline", "ModelBaseline", "make_baseline", "subtract"]

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnpkit.deploy.export import SelfTest, make_self_test, scale_of_gradients, unoptimized
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.deploy.targets.torchscript import SelfTest, make_self_test, scale_of_gradients, unoptimized
+from nnpkit.kernels.native import Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
-from nnpkit.ops.native import Kernel, NoKernelError
 
 __all__ = ["FusedPotential", "fused_potential", "kernel_of"]
 
@@ -22,7 +22,7 @@ _TOLERANCE = {"float64": (1e-10, 1e-8), "mixed": (1e-3, 1e-3), "float32": (1e-3,
 
 
 def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = None) -> Kernel:
-    """The fused kernel of a model or committee; see `nnpkit.ops.native.Kernel` for arguments and errors."""
+    """The fused kernel of a model or committee; see `nnpkit.kernels.native.Kernel` for arguments and errors."""
     state = model.module.state_dict()
     if "members" in model.metadata:
         parts = {f"member_{m}.": member for m, member in enumerate(model.metadata["members"])}

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata, scripted_module
-from nnpkit.deploy.committee import Disagreement, disagreement
-from nnpkit.deploy.deepmd_format import is_deepmd_file, read_deepmd_potential
-from nnpkit.deploy.export import export_model, unoptimized
+from nnpkit.deploy.imports.deepmd_potential import is_deepmd_file, read_deepmd_potential
+from nnpkit.deploy.imports.runner_potential import is_runner_folder, read_runner_potential
 from nnpkit.deploy.metadata import check_metadata, model_metadata
-from nnpkit.deploy.runner_format import is_runner_folder, read_runner_potential
-from nnpkit.deploy.tabulate import tabulation
+from nnpkit.deploy.targets.committee_file import Disagreement, disagreement
+from nnpkit.deploy.targets.torchscript import export_model, unoptimized
 from nnpkit.errors import InputError
+from nnpkit.families.build import build_model
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.deep_potential.tabulation import tabulation
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model
-from nnpkit.models.deep_descriptor import DeepDescriptor
 from nnpkit.models.potential import Potential
 from nnpkit.models.total import TotalModel
 from nnpkit.seal import check_seal
@@ -226,7 +226,7 @@ class LoadedModel:
         ------
         InputError
             If there are no such networks, or the tables cannot keep the tolerance; see
-            `nnpkit.deploy.tabulate.tabulation`.
+            `nnpkit.families.deep_potential.tabulation.tabulation`.
         """
         model = self.atomic_model()
         if not isinstance(model.descriptor, DeepDescriptor):
@@ -243,7 +243,7 @@ class LoadedModel:
     def save(self, path: str | Path, frame: Structure | None = None) -> None:
         """Write the model as a model.pt, atomically: the very file it came from, or exported.
 
-        `frame` is for the self-test; see `nnpkit.deploy.export.export_model`.
+        `frame` is for the self-test; see `nnpkit.deploy.targets.torchscript.export_model`.
         """
         if not isinstance(self.module, AtomicModel) and self._content is not None:
             with atomic_write(path, "wb") as stream:
@@ -273,7 +273,7 @@ def load(
         A model.pt, a run folder, a checkpoint folder, a folder of RuNNer or n2p2 with ``input.nn``, or a serialised
         model of DeePMD-kit (``model.yaml``).
     units, cflength, cfenergy : optional
-        Units of a RuNNer potential; see `nnpkit.deploy.runner_units.given_units`.
+        Units of a RuNNer potential; see `nnpkit.deploy.imports.runner_units.given_units`.
 
     Raises
     ------

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from nnpkit import __version__
-from nnpkit.deploy.tabulate import tabulation
+from nnpkit._version import __version__
 from nnpkit.errors import InputError
+from nnpkit.families.build import count_parameters
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.deep_potential.tabulation import tabulation
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import count_parameters
-from nnpkit.models.deep_descriptor import DeepDescriptor
 
 __all__ = [
     "FORMAT",
@@ -38,8 +38,8 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
 
     ``feature_ranges`` holds the smallest and largest raw feature of each element in the training data, in the
     order of ``features()``; None if they are not known, as of imported potentials. ``tabulation`` tells the fast
-    kernels where to tabulate embedding networks (`nnpkit.deploy.tabulate`), None for models without them; unless
-    it is among `extra`, it is that of the default tolerance.
+    kernels where to tabulate embedding networks (`nnpkit.families.deep_potential.tabulation`), None for models
+    without them; unless it is among `extra`, it is that of the default tolerance.
     """
     n_features = dict(zip(model.elements, model.descriptor.n_features, strict=True))
     minimum, maximum = model.scaling.minimum, model.scaling.maximum

@@ -14,8 +14,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from nnpkit.deploy.fused import fused_potential
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
+from nnpkit.kernels.native import NoKernelError
 from nnpkit.models.potential import Potential
-from nnpkit.ops.native import NoKernelError
 
 __all__ = ["NnpkitCalculator"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnpkit import __version__
+from nnpkit._version import __version__
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.atoms import atom_types, fixed_atoms, group_commands

@@ -34,10 +34,10 @@ from torch import Tensor
 from nnpkit.errors import DivergedError, InputError
 from nnpkit.optim import blas
 from nnpkit.optim.covariance import Covariance
+from nnpkit.optim.covariance_memory import require_memory
 from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
 from nnpkit.optim.kalman_settings import WHERE, KalmanSettings
 from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
-from nnpkit.optim.memory import require_memory
 from nnpkit.optim.partition import Layer, Partition, make_partition
 from nnpkit.optim.robust import RobustNoise
 

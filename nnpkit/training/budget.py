@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnpkit.training.schedules import Labels, Schedule
+    from nnpkit.measure.label_choice import Labels
+    from nnpkit.training.schedules.random_order import Schedule
 
 __all__ = ["EVALUATED_ATOMS", "PARTS", "Budget", "part_seconds", "some_structures"]
 

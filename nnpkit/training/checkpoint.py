@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nnpkit import __version__
+from nnpkit._version import __version__
 from nnpkit.errors import InputError
+from nnpkit.families.build import build_model
 from nnpkit.files import atomic_folder, sha256_of_file
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model
 
 __all__ = [
     "CHECKPOINTS", "Checkpoint", "checkpoint_of_epoch", "first_difference", "is_checkpoint", "latest_checkpoint",

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from nnpkit.measure.label_choice import Available, Labels
+from nnpkit.measure.observations import LossWeights
 from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.training.health import EpochReport, average
-from nnpkit.training.observations import LossWeights
 from nnpkit.training.ridge import Ridge
-from nnpkit.training.schedules import Available, EpochSchedule, Labels
+from nnpkit.training.schedules.random_order import EpochSchedule
 from nnpkit.training.updates import Measures, restore_observer, with_observer
 
 __all__ = ["FullBatchUpdate", "FullSchedule"]

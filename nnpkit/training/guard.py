@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from nnpkit.data.structure import Structure
+from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.training.errors import monitored
-from nnpkit.training.metrics import ErrorSums
+from nnpkit.training.model_errors import monitored
 
 __all__ = ["RETREATS", "Guard", "errors_of_nothing", "silence", "without_learning"]
 
@@ -33,7 +33,7 @@ _WORSE = 2.0
 
 
 def errors_of_nothing(model: AtomicModel, structures: Sequence[Structure]) -> dict[str, Any]:
-    """Errors of the reference energies of `model` and no forces, as `nnpkit.training.metrics.ErrorSums` has them."""
+    """Errors of the reference energies of `model` and no forces, as `nnpkit.measure.metrics.ErrorSums` has them."""
     reference = dict(zip(model.elements, model.reference_energies, strict=True))
     sums = ErrorSums()
     for structure in structures:
@@ -45,7 +45,7 @@ def errors_of_nothing(model: AtomicModel, structures: Sequence[Structure]) -> di
 def without_learning(
     model: AtomicModel, structures: Sequence[Structure], monitor: str, counting: set[str]
 ) -> tuple[set[str], float]:
-    """Which errors decide and what their monitored value is for nothing learnt; see `nnpkit.training.errors`.
+    """Which errors decide and what their monitored value is for nothing learnt; see `nnpkit.training.model_errors`.
 
     Energies that those of the elements alone give exactly, as of a single structure, leave nothing to judge by.
     """

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
+from nnpkit.measure.observations import Noise
 from nnpkit.optim.kalman import KalmanOptimizer
-from nnpkit.training.observations import Noise
 
 if TYPE_CHECKING:
-    from nnpkit.training.schedules import Labels
+    from nnpkit.measure.label_choice import Labels
 
 __all__ = ["EpochReport", "average", "innovation_warnings", "kalman_health", "kinds_of_labels"]
 

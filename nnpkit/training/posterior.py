@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from nnpkit.data.structure import Structure
+from nnpkit.measure.frames import FrameStore
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.observations import LossWeights, Noise, Observer
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.kalman import KalmanOptimizer
-from nnpkit.training.frames import FrameStore
-from nnpkit.training.observations import LossWeights, Noise, Observer
-from nnpkit.training.schedules import Labels
 
 __all__ = ["KalmanPosterior", "PosteriorStd"]
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from nnpkit.errors import DivergedError, InputError
+from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.budget import Budget, some_structures
 from nnpkit.training.checkpoint import (
     Checkpoint,
@@ -22,12 +24,11 @@ from nnpkit.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from nnpkit.training.errors import Predicts, Split, deciding, errors_of, monitored
 from nnpkit.training.guard import RETREATS, Guard, errors_of_nothing, silence, without_learning
 from nnpkit.training.health import EpochReport, kinds_of_labels
-from nnpkit.training.progress import Progress, StopRequest, stop_on_signals
-from nnpkit.training.run import LearningCurve, MetricsFile, RunFolder, TensorBoard
-from nnpkit.training.schedules import Labels, Schedule
+from nnpkit.training.model_errors import Predicts, Split, deciding, errors_of, monitored
+from nnpkit.training.run_folder import LearningCurve, MetricsFile, RunFolder, TensorBoard
+from nnpkit.training.schedules.random_order import Schedule
 from nnpkit.training.state import RunState, TrainerSettings
 from nnpkit.training.updates import Update
 

@@ -11,10 +11,10 @@ from scipy.stats import spearmanr
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
+from nnpkit.measure.frames import FrameStore
+from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
-from nnpkit.training.frames import FrameStore
-from nnpkit.training.metrics import ErrorSums
 from nnpkit.units import stress_from_virial
 
 __all__ = ["rank_correlation", "validation_report"]
@@ -44,7 +44,7 @@ def validation_report(
     Returns
     -------
     report : dict
-        ``errors`` (as of `nnpkit.training.metrics.ErrorSums`), ``spearman_atoms``, ``spearman_frames`` and
+        ``errors`` (as of `nnpkit.measure.metrics.ErrorSums`), ``spearman_atoms``, ``spearman_frames`` and
         ``spearman_energy``: rank correlations of disagreement and error, None where they cannot be formed.
     arrays : dict
         Of all frames: ``n_atoms``, ``energy_error`` and ``energy_std`` (eV/atom), ``force_error`` and ``force_std``

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from nnpkit.errors import DivergedError
+from nnpkit.measure.observations import LossWeights, Noise, Prefactors
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.optim.measurement import KINDS, Measurement
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
-from nnpkit.training.observations import LossWeights, Noise, Prefactors
 from nnpkit.training.ridge import Ridge
 
 if TYPE_CHECKING:
-    from nnpkit.training.schedules import Labels
+    from nnpkit.measure.label_choice import Labels
 
 __all__ = [
     "RIDGE",
@@ -34,7 +34,7 @@ RIDGE = "ridge."
 
 
 class Measures(Protocol):
-    """What turns labels into vectors: `nnpkit.training.observations.Observer` and its like."""
+    """What turns labels into vectors: `nnpkit.measure.observations.Observer` and its like."""
 
     parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
     n_parameters: int

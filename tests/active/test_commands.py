@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import nnpkit
 from nnpkit.cli import main
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 
 
 def run(*arguments: object):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from nnpkit.active.labelling import CalculationError, Limits, compute_label
-from nnpkit.active.labelling_cp2k import Cp2kReference, cp2k_input, parse_cp2k
+from nnpkit.active.labellers.cp2k import Cp2kReference, cp2k_input, parse_cp2k
+from nnpkit.active.labellers.reference_calculation import CalculationError, Limits, compute_label
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE

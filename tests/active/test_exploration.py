@@ -12,14 +12,14 @@ from active_tools import shaken_copper
 from ase.calculators.calculator import all_changes
 from ase.calculators.emt import EMT
 
-from nnpkit.active import exploration_ase
 from nnpkit.active.assess import Assessment, Extrapolation
-from nnpkit.active.exploration import Condition, Exploration, exploration_input, prepare_run, strained
 from nnpkit.active.explore_worker import _complete_frames, read_candidates, write_candidates
+from nnpkit.active.explorers import ase_dynamics as exploration_ase
+from nnpkit.active.explorers.runs import Condition, Exploration, exploration_input, prepare_run, strained
 from nnpkit.active.selection import Bounds
-from nnpkit.config.active import active_config_from_mapping
-from nnpkit.data.formats_extxyz import write_extxyz
+from nnpkit.data.formats.extxyz import write_extxyz
 from nnpkit.errors import InputError
+from nnpkit.workflow.active_project import active_config_from_mapping
 
 
 def prepared(folder: Path, condition: Condition, exploration: Exploration | None = None) -> str:

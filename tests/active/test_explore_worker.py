@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from small_models import small_model
 
-from nnpkit.active.exploration import Condition, Exploration, prepare_run
 from nnpkit.active.explore_worker import main, read_candidates
+from nnpkit.active.explorers.runs import Condition, Exploration, prepare_run
 from nnpkit.active.selection import Bounds, Selection, select
 from nnpkit.active.task import outcome, start_watcher
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.metadata import model_metadata
-from nnpkit.ops.lammps_entry_point import PLUGIN, plugin_path
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.install.entry_point import PLUGIN, plugin_path
 
 
 @pytest.fixture(scope="module")

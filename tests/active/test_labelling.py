@@ -17,12 +17,18 @@ from ase.calculators.emt import EMT
 
 from nnpkit.active.label_files import LabelFiles, settings_id
 from nnpkit.active.label_worker import label_all
-from nnpkit.active.labelling import CalculationError, Limits, check_label, compute_label, make_reference
-from nnpkit.active.labelling_ase import AseReference
+from nnpkit.active.labellers.ase_calculator import AseReference
+from nnpkit.active.labellers.reference_calculation import (
+    CalculationError,
+    Limits,
+    check_label,
+    compute_label,
+    make_reference,
+)
 from nnpkit.active.programs import python
 from nnpkit.active.task import outcome, prepare_task, run_task
 from nnpkit.data.dataset import structure_sha256
-from nnpkit.data.formats import write
+from nnpkit.data.formats.reading import write
 from nnpkit.errors import InputError
 
 EMT_REFERENCE = {"kind": "ase", "calculator": "emt"}

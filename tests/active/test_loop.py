@@ -21,13 +21,13 @@ from typer.testing import CliRunner
 from nnpkit.active.curve import curve
 from nnpkit.active.label_files import LabelFiles
 from nnpkit.active.label_worker import label_all
-from nnpkit.active.labelling import Limits
+from nnpkit.active.labellers.reference_calculation import Limits
 from nnpkit.active.random_structures import random_structures
 from nnpkit.active.store import DATABASE, Store
 from nnpkit.cli import main
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.distances import shortest_distances
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.lock import FolderLock

@@ -9,10 +9,10 @@ from active_tools import shaken_copper
 from ase.calculators.emt import EMT
 
 import nnpkit
-from nnpkit.config.posterior import load_posterior
-from nnpkit.data.formats import write
+from nnpkit.data.formats.reading import write
 from nnpkit.errors import InputError
-from nnpkit.training.frames import FrameStore
+from nnpkit.measure.frames import FrameStore
+from nnpkit.workflow.run_filter import load_posterior
 
 CONFIG = {
     "data": {"train": "copper.xyz", "test_fraction": 0.2},

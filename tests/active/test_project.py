@@ -9,9 +9,9 @@ import yaml
 from alloy import CONFIG, write_alloy
 
 from nnpkit.active.project import Folders, training_yaml, write_first_data
-from nnpkit.config.active import active_config_from_mapping, make_project
-from nnpkit.config.load import load_config
+from nnpkit.config.config_file import load_config
 from nnpkit.errors import InputError
+from nnpkit.workflow.active_project import active_config_from_mapping, make_project
 
 COMMITTEE = "committee: {members: 2}\n"
 

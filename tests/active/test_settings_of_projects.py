@@ -24,10 +24,10 @@ from nnpkit.active.executor import _provider
 from nnpkit.active.loop import Loop
 from nnpkit.active.project import training_yaml, write_first_data, write_new_data
 from nnpkit.active.selection import Bounds, select
-from nnpkit.config.active import load_active_config, make_project
 from nnpkit.config.schema_active import ActiveConfig
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.errors import InputError
+from nnpkit.workflow.active_project import load_active_config, make_project
 
 YAML = """\
 training: train.yaml

@@ -10,12 +10,18 @@ import pytest
 from active_tools import program
 from ase import Atoms
 
-from nnpkit.active.labeller import Labeller, Labelling
-from nnpkit.active.labelling import CalculationError, Limits, compute_label, make_reference, require_state
-from nnpkit.active.labelling_cp2k import Cp2kReference
+from nnpkit.active.labellers.cp2k import Cp2kReference
+from nnpkit.active.labellers.reference_calculation import (
+    CalculationError,
+    Limits,
+    compute_label,
+    make_reference,
+    require_state,
+)
+from nnpkit.active.labelling_tasks import Labeller, Labelling
 from nnpkit.active.store import Store
 from nnpkit.cli.main import app
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 

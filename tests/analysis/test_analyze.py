@@ -87,8 +87,8 @@ def test_extrapolation(here) -> None:
 
 def test_a_study_is_continued_and_nested(here) -> None:
     """Smaller sets are parts of larger ones, and complete trainings are not repeated."""
-    from nnpkit.config.studies import learning_curve
-    from nnpkit.data.formats import read
+    from nnpkit.data.formats.reading import read
+    from nnpkit.workflow.studies import learning_curve
 
     rows = learning_curve("train.yaml", [0.3, 1.0], "nested", overrides=["training.epochs=0"])
     small, large = ({s.energy for s in read(f"nested/data/train-{r['n_train']}-seed-5.xyz")} for r in rows)

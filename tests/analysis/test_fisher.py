@@ -16,9 +16,9 @@ from nnpkit.analysis.fisher import (
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.models.build import build_model, initialise
+from nnpkit.families.build import build_model, initialise
+from nnpkit.measure.label_choice import Labels
 from nnpkit.models.potential import Potential
-from nnpkit.training.schedules import Labels
 
 FUNCTIONS = [
     {"kind": "G2", "center": "Cu", "neighbors": ["Cu"], "cutoff": 4.0, "eta": eta} for eta in (0.0, 0.4, 1.5)

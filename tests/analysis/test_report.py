@@ -90,7 +90,7 @@ def test_the_page_needs_nothing_else(here) -> None:
 
 
 def test_an_outlier_is_saved_with_what_was_predicted(here) -> None:
-    from nnpkit.data.formats_extxyz import read_extxyz
+    from nnpkit.data.formats.extxyz import read_extxyz
 
     text = (here / "run" / "report.html").read_text()
     file, content = re.search(r'<a download="([^"]+)" href="data:text/plain;base64,([^"]+)"', text).groups()

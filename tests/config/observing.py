@@ -16,10 +16,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from nnpkit.config import committee, report, run
-from nnpkit.config.load import load_config
+from nnpkit.config.config_file import load_config
 from nnpkit.training import trainer
 from nnpkit.training.checkpoint import read_checkpoint
+from nnpkit.workflow import committee_training as committee
+from nnpkit.workflow import run_report as report
+from nnpkit.workflow import training_run as run
 
 __all__ = ["digest", "observe_committee", "observe_training", "quick"]
 

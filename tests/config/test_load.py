@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnpkit.config.load import config_from_mapping, load_config, write_config
+from nnpkit.config.config_file import config_from_mapping, load_config, write_config
 from nnpkit.config.schema import Config
 from nnpkit.errors import InputError
 

@@ -77,7 +77,7 @@ _BUILD = "compiles the plugin; tests/lammps/test_lammps_build.py"
 _RUNS = "runs LAMMPS; tests/md/test_cli_md.py"
 _COMMITTEE = "needs a committee; tests/active/test_commands.py"
 EXCUSED: dict[str, str] = {
-    "train --folds": "trains several times; tests/training/test_selection_of_models.py",
+    "train --folds": "trains several times; tests/workflow/test_selection_of_models.py",
     **{f"analyze learning-curve {o}": _STUDIES for o in ("--output", "--fractions", "--seeds", "--set")},
     **{f"analyze sensitivity {o}": _STUDIES for o in ("--output", "--key", "--seeds", "--set")},
     **{f"analyze {c} {o}": _STUDIES for c in ("learning-curve", "sensitivity") for o in ("--json", "--figure")},
@@ -88,7 +88,7 @@ EXCUSED: dict[str, str] = {
         "--output", "--other", "--md", "--steps", "--temperature", "--pressure", "--start", "--solid", "--fisher",
     )},
     "export --committee": "needs several runs; tests/deploy/test_committee.py",
-    "export --tabulate": "needs a Deep Potential; tests/ops/test_deep_kernel.py",
+    "export --tabulate": "needs a Deep Potential; tests/kernels/test_deep_kernel.py",
     "convert --species": "of dumps; tests/data/test_lammpsdata.py",
     **{f"convert {o}": "of potentials; tests/deploy/test_convert.py" for o in (
         "--cflength", "--cfenergy", "--without-wall",
@@ -114,9 +114,9 @@ def folder(tmp_path_factory):
     os.chdir(folder)
     write_alloy(folder / "train.extxyz")
     write_alloy(folder / "more.extxyz", 6, seed=9, lattice=3.5)
-    frames = nnpkit.data.formats.read("train.extxyz")
-    nnpkit.data.formats.write("first.extxyz", frames[:1])
-    nnpkit.data.formats.write(
+    frames = nnpkit.data.formats.reading.read("train.extxyz")
+    nnpkit.data.formats.reading.write("first.extxyz", frames[:1])
+    nnpkit.data.formats.reading.write(
         "bare.extxyz", [f.replace(energy=None, forces=None, stress=None) for f in frames[:2]]
     )
     (folder / "train.yaml").write_text(CONFIG)

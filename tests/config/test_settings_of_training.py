@@ -16,12 +16,12 @@ from settings_of_training import BASES, EXCUSED, PROBES, REFUSED, YAML
 from walk import keys_of, plain_key, without_sections
 
 import nnpkit
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.config.schema import Config
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.errors import InputError
 from nnpkit.training import trainer
+from nnpkit.workflow.training_run import run_training
 
 INPUT = """\
 number_of_elements 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.notes import DataWarning
 from nnpkit.data.structure import Structure
 

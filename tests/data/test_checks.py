@@ -11,10 +11,10 @@ import pytest
 from data_tools import emt_copper, real_data, water
 from rich.console import Console
 
-from nnpkit.data.checks import WHOLE_SET, Finding, find_suspicious, findings_table
-from nnpkit.data.formats import read
-from nnpkit.data.pair_test import pair_potential_test
-from nnpkit.data.strain_test import strain_tests
+from nnpkit.data.checks.pair_potential import pair_potential_test
+from nnpkit.data.checks.strain import strain_tests
+from nnpkit.data.checks.suspicious import WHOLE_SET, Finding, find_suspicious, findings_table
+from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
 from nnpkit.units import BOHR, EV_PER_A3_IN_GPA, HARTREE
 

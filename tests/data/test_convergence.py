@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from foreign_tools import file, frame, read_with_notes
 
-from nnpkit.data.convergence import unconverged_images
-from nnpkit.data.formats import read
+from nnpkit.data.formats.convergence import unconverged_images
+from nnpkit.data.formats.reading import read
 from nnpkit.errors import InputError
 
 HEAD = """ vasp.6.4.2 18Apr23

@@ -19,7 +19,7 @@ from nnpkit.data.dataset import (
     reference_energy_note,
     structure_sha256,
 )
-from nnpkit.data.formats import write
+from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 

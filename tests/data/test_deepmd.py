@@ -11,7 +11,7 @@ from foreign_tools import read_with_notes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnpkit.data.formats import detect_format, read, write
+from nnpkit.data.formats.reading import detect_format, read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 

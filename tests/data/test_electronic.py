@@ -7,10 +7,10 @@ import pytest
 from ase import Atoms
 from data_tools import assert_same
 
-from nnpkit.data.checks import find_suspicious
+from nnpkit.data.checks.suspicious import find_suspicious
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.electronic import electronic_state
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError

@@ -15,8 +15,8 @@ from data_tools import assert_same, emt_copper, real_data, structures, water
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnpkit.data.extxyz_header import parse_key_values
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.extxyz_header import parse_key_values
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
@@ -189,7 +189,7 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path) -> Non
         yield water()
         raise RuntimeError("disk full")
 
-    from nnpkit.data.formats_extxyz import write_extxyz
+    from nnpkit.data.formats.extxyz import write_extxyz
 
     write_extxyz(tmp_path / "a.xyz.xz", [water()])
     before = (tmp_path / "a.xyz.xz").read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from data_tools import emt_copper, water
 from foreign_tools import FORCES, STRESS, file, frame, read_with_notes
 
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.labels import choose_names
 from nnpkit.errors import InputError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from foreign_tools import FORCES, file, frame
 
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.errors import InputError
 
 

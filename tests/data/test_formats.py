@@ -11,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from data_tools import assert_same, emt_copper, water
 
-from nnpkit.data.formats import FORMATS, detect_format, parse_frames, read, write
+from nnpkit.data.formats.reading import FORMATS, detect_format, parse_frames, read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE

@@ -12,7 +12,7 @@ from data_tools import water
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.errors import InputError
 
 AENET = "# total energy = -1.5 eV\nCRYSTAL\nPRIMVEC\n 5 0 0\n 0 5 0\n 0 0 5\nPRIMCOORD\n1 1\nO 0 0 0 0 0 1\n"

@@ -9,8 +9,8 @@ from ase.calculators.lammps import convert
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.cli.models import read_start
-from nnpkit.data.formats import detect_format, read, write
+from nnpkit.cli.model_argument import read_start
+from nnpkit.data.formats.reading import detect_format, read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.box import data_text

@@ -12,7 +12,7 @@ from data_tools import assert_same, real_data, structures, water
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE

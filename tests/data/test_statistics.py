@@ -13,7 +13,7 @@ from data_tools import emt_copper, real_data, water
 from rich.console import Console
 
 from nnpkit.data.distances import shortest_distances
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.statistics import data_statistics, statistics_table
 from nnpkit.data.structure import Structure
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from data_tools import emt_copper, water
 
-from nnpkit.data.checks import find_suspicious
+from nnpkit.data.checks.surroundings import surroundings
+from nnpkit.data.checks.suspicious import find_suspicious
 from nnpkit.data.structure import Structure
-from nnpkit.data.surroundings import surroundings
 
 ROTATION = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
 

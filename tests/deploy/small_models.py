@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from nnpkit.data.structure import Structure
+from nnpkit.families.build import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model, initialise
 from nnpkit.models.scaling import FeatureStatistics
 
 ELEMENTS = ["O", "H"]  # not in the order of atomic numbers

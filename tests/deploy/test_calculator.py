@@ -16,9 +16,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from small_models import cluster, small_model
 
 import nnpkit
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
 

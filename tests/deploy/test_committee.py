@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
+from nnpkit.families.build import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model, initialise
 
 SEEDS = (3, 4, 5)
 

@@ -12,9 +12,9 @@ from small_models import cluster, small_model
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.data.formats import read, write
-from nnpkit.deploy.export import export_model
+from nnpkit.data.formats.reading import read, write
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.torchscript import export_model
 
 
 def run(*arguments: object):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from runner_by_hand import HandPotential
 from small_models import cluster, small_model
 
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 
 WORDS = [b" ", b"\n", b"nan", b"1e999", b"-1", b"0", b"#", b"\x00", b"\xff", b"9" * 25, b"1.0D-3"]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from nnpkit.cli.main import app
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.deepmd_format import deepmd_model, read_deepmd_potential
+from nnpkit.deploy.imports.deepmd_potential import deepmd_model, read_deepmd_potential
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential

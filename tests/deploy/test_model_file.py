@@ -15,9 +15,9 @@ import torch
 from small_models import CUTOFF, ELEMENTS, cluster, small_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
-from nnpkit.deploy.export import SelfTest, export_model, make_self_test, quiet_torchscript
 from nnpkit.deploy.load import LoadedModel, load, load_checkpoint
 from nnpkit.deploy.metadata import METADATA_FILE
+from nnpkit.deploy.targets.torchscript import SelfTest, export_model, make_self_test, quiet_torchscript
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
 from nnpkit.seal import seal

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from nnpkit.data.formats import read
+from nnpkit.data.formats.reading import read
 from nnpkit.data.graph import build_graph, edge_centers, edge_vectors
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.imports.runner_potential import RunnerPotential, read_runner_potential
 from nnpkit.deploy.load import load
-from nnpkit.deploy.runner_export import write_runner_potential
-from nnpkit.deploy.runner_format import RunnerPotential, read_runner_potential
+from nnpkit.deploy.targets.runner import write_runner_potential
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential, Prediction, forces_from_edges
 from nnpkit.units import BOHR, HARTREE

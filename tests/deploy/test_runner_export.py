@@ -12,10 +12,10 @@ from small_models import CUTOFF, cluster, small_model, small_spec
 
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.metadata import model_metadata
-from nnpkit.deploy.runner_export import write_runner_potential
+from nnpkit.deploy.targets.runner import write_runner_potential
 from nnpkit.errors import InputError
+from nnpkit.families.build import build_model
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model
 
 UNITS = ("bohr-hartree", "angstrom-ev")
 

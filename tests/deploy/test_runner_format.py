@@ -10,9 +10,9 @@ from runner_by_hand import FUNCTIONS, HandPotential
 from small_models import cluster
 
 from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.deploy.imports.runner_potential import read_runner_potential
+from nnpkit.deploy.imports.runner_settings import read_settings, symmetry_functions
 from nnpkit.deploy.load import load
-from nnpkit.deploy.runner_format import read_runner_potential
-from nnpkit.deploy.runner_settings import read_settings, symmetry_functions
 from nnpkit.errors import InputError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnpkit.deploy.runner_settings import RunnerSettings
-from nnpkit.deploy.runner_units import find_units, given_units
+from nnpkit.deploy.imports.runner_settings import RunnerSettings
+from nnpkit.deploy.imports.runner_units import find_units, given_units
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR
 

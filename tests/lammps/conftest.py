@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nnpkit.ops.lammps_entry_point import PLUGIN, plugin_path
+from nnpkit.install.entry_point import PLUGIN, plugin_path
 
 
 def missing() -> str:
@@ -44,8 +44,8 @@ def committee_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three potentials with the same functions, and ranges that a random structure leaves."""
     from small_models import small_model
 
-    from nnpkit.deploy.committee import export_committee
     from nnpkit.deploy.metadata import model_metadata
+    from nnpkit.deploy.targets.committee_file import export_committee
 
     members = [small_model(seed=seed) for seed in (3, 4, 5)]
     path = tmp_path_factory.mktemp("committee") / "committee.pt"

@@ -11,8 +11,8 @@ import pytest
 from ase.io import read
 from harness import lmp, setup, write_data
 
-from nnpkit.deploy.committee import export_committee
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.committee_file import export_committee
 
 ORACLE = "oracles/cnnp_revPBE0-D3_water"
 BOHR, HARTREE = 0.529177210903, 27.211386245988

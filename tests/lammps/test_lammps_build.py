@@ -12,8 +12,8 @@ import pytest
 from harness import environment, lmp, potential, random_structure, run, setup, write_data
 
 from nnpkit.errors import InputError
-from nnpkit.ops import build, diagnosis, installed
-from nnpkit.ops.lammps_entry_point import MODEL_LIBRARY, PLUGIN, RECORD, candidate_folders, plugin_path
+from nnpkit.install import build, diagnosis, installed
+from nnpkit.install.entry_point import MODEL_LIBRARY, PLUGIN, RECORD, candidate_folders, plugin_path
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def replace_in(path: Path, old: str, new: str) -> None:
 
 def test_the_entry_point_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from nnpkit.ops.lammps_entry_point import plugin_path; plugin_path();"
+        "import sys; from nnpkit.install.entry_point import plugin_path; plugin_path();"
         "print([m for m in ('torch', 'numpy', 'ase', 'typer', 'json') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ from harness import (
 )
 from small_models import small_model
 
-from nnpkit.deploy.export import export_model
+from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.models.atomic_model import AtomicModel
 
 CELL = [[9.5, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]

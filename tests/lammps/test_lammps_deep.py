@@ -12,15 +12,15 @@ from harness import MEASURE, SIX, lmp, measured, potential, random_structure, se
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
-from nnpkit.deploy.tabulate import tabulation
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.torchscript import export_model
+from nnpkit.families.build import build_model, initialise
+from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
+from nnpkit.families.deep_potential.tabulation import tabulation
 from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model, initialise
-from nnpkit.models.deep_descriptor import EnvironmentStatistics
 from nnpkit.models.potential import Potential
 
 CELL = [13.0, 14.0, 12.5]

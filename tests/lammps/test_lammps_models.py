@@ -16,11 +16,11 @@ from harness import SIX, lmp, measure, random_structure, setup, write_data
 
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.export import export_model
-from nnpkit.models.acsf import SymmetryFunction
+from nnpkit.deploy.targets.torchscript import export_model
+from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
+from nnpkit.families.build import build_model, initialise
+from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.build import build_model, initialise
-from nnpkit.models.deep_descriptor import EnvironmentStatistics
 from nnpkit.models.potential import Potential
 from nnpkit.seal import seal
 

@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 
 from nnpkit.analysis.simulation import report
-from nnpkit.cli.models import read_start
-from nnpkit.data.formats import read, write
+from nnpkit.cli.model_argument import read_start
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.atoms import atom_types, fixed_atoms
 from nnpkit.md.lammps import Simulation, input_files
-from nnpkit.md.run import lammps_command, prepare_folder, run_lammps
+from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
 
 
 def heavy_and_light() -> Structure:

@@ -14,11 +14,11 @@ from small_models import small_model
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.data.formats import read, write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import load
-from nnpkit.ops.lammps_entry_point import PLUGIN, candidate_folders
+from nnpkit.deploy.targets.torchscript import export_model
+from nnpkit.install.entry_point import PLUGIN, candidate_folders
 
 
 def run(*arguments: object):
@@ -151,8 +151,8 @@ def test_a_run_that_is_not_stable_fails_in_words(inputs: Path) -> None:
 
 
 def test_a_committee_runs_watched(inputs: Path) -> None:
-    from nnpkit.deploy.committee import export_committee
     from nnpkit.deploy.metadata import model_metadata
+    from nnpkit.deploy.targets.committee_file import export_committee
 
     members = [small_model(seed=seed) for seed in (3, 4)]
     export_committee(members, [model_metadata(m) for m in members], "committee.pt")

@@ -7,8 +7,8 @@ import lzma
 import numpy as np
 import pytest
 
-from nnpkit.data.formats import detect_format, read
-from nnpkit.data.formats_dump import iterate_dump
+from nnpkit.data.formats.lammps_dump import iterate_dump
+from nnpkit.data.formats.reading import detect_format, read
 from nnpkit.data.notes import DataWarning
 from nnpkit.errors import InputError
 

@@ -13,10 +13,10 @@ from small_models import small_model
 from test_cli_md import needs_plugin, run, water
 
 from nnpkit.analysis.extrapolation import excess, extrapolation_verdict, raw_features
-from nnpkit.analysis.report_physics import _simulation
-from nnpkit.data.formats import write
-from nnpkit.deploy.export import export_model
+from nnpkit.analysis.report.physics_sections import _simulation
+from nnpkit.data.formats.reading import write
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.md.lammps import Simulation
 from nnpkit.md.thermo import ThermoReader
 from nnpkit.models.scaling import FeatureStatistics

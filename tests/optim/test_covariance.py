@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
 from nnpkit.optim.covariance import Covariance
-from nnpkit.optim.memory import available_memory, covariance_bytes, fitting_block_size, require_memory
+from nnpkit.optim.covariance_memory import (
+    available_memory,
+    covariance_bytes,
+    fitting_block_size,
+    require_memory,
+)
 from nnpkit.optim.partition import Layer, make_partition
 
 SIZES = (5, 7, 4)

@@ -9,17 +9,21 @@ from tree import PACKAGE, parsed
 
 # From the foundation to the surface; modules of one group may import each other.
 LAYERS = [
-    {"units", "errors", "files", "lock", "seal", "threads"},
+    {"_version"},
+    {"units", "errors", "files", "lock", "seal", "threads", "progress"},
     {"data"},
-    {"ops"},
+    {"kernels", "install"},
     {"models"},
     {"optim"},
+    {"measure"},
+    {"families"},
     {"training"},
     {"deploy"},
     {"md"},
     {"analysis"},
     {"active"},
     {"config"},
+    {"workflow"},
     {"api"},
     {"cli", "__main__"},
 ]

@@ -55,7 +55,7 @@ def clusters(tmp_path: Path) -> dict[str, str]:
     files = {}
     for part, frames in (("train", pool[:6]), ("validation", pool[-3:])):
         files[part] = str(tmp_path / f"{part}.xyz")
-        from nnpkit.data.formats import write
+        from nnpkit.data.formats.reading import write
 
         write(files[part], frames)
     return files
@@ -95,7 +95,7 @@ def test_settings_are_merged_and_kinds_replaced():
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_what_is_trained_is_what_the_schema_knows(paper: str, tmp_path: Path):
-    from nnpkit.config.load import config_from_mapping
+    from nnpkit.config.config_file import config_from_mapping
 
     values = study(paper, tmp_path).settings()
     config = config_from_mapping(values, HOME / paper)
@@ -267,7 +267,7 @@ def test_rlekf_gives_adam_the_best_of_its_schedules_and_trains_from_given_shortc
 
 
 def test_rlekf_trains_as_the_program_and_as_printed(tmp_path: Path):
-    from nnpkit.config.load import config_from_mapping
+    from nnpkit.config.config_file import config_from_mapping
 
     module = script("rlekf2023")
     own = study("rlekf2023", tmp_path)

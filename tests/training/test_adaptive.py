@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.errors import InputError
-from nnpkit.training.adaptive import AdaptiveSchedule, Selection
-from nnpkit.training.schedules import Available, LabelErrors
+from nnpkit.measure.label_choice import Available, LabelErrors
+from nnpkit.training.schedules.adaptive import AdaptiveSchedule, Selection
+from nnpkit.workflow.training_run import run_training
 
 SIX = [Available(n != 4, 0 if n == 5 else 6, False) for n in range(6)]
 ONE = Selection(1.0)

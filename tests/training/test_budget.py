@@ -13,16 +13,17 @@ import torch
 from alloy import make_training
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.plan import plan_training
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.config.section import seconds
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
+from nnpkit.measure.label_choice import Available
 from nnpkit.training.budget import Budget, part_seconds, some_structures
 from nnpkit.training.checkpoint import latest_checkpoint
-from nnpkit.training.schedules import Available, EpochSchedule
+from nnpkit.training.schedules.random_order import EpochSchedule
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
+from nnpkit.workflow.plan import plan_training
+from nnpkit.workflow.training_run import run_training
 
 
 class Clock:
@@ -222,6 +223,6 @@ def test_a_run_goes_on_with_as_many_threads_as_before(config, monkeypatch):
     train(config, "training.epochs=1", "training.threads=1")
     state = json.loads((latest_checkpoint(Path("run")) / "state.json").read_text())
     assert state["threads"] == 1
-    monkeypatch.setattr("nnpkit.config.run.torch.set_num_threads", told.append)
+    monkeypatch.setattr("nnpkit.workflow.training_run.torch.set_num_threads", told.append)
     train(config, "training.epochs=2", "training.threads=null", resume=True)
     assert told[0] == 1

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
-from nnpkit.models.acsf import SymmetryFunction
-from nnpkit.models.build import build_model, initialise
+from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
+from nnpkit.families.build import build_model, initialise
 from nnpkit.training.checkpoint import (
     Checkpoint,
     first_difference,

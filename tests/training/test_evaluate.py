@@ -17,11 +17,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.data.dataset import load_dataset
-from nnpkit.data.formats import write
-from nnpkit.training.metrics import METRICS
+from nnpkit.data.formats.reading import write
+from nnpkit.measure.metrics import METRICS
+from nnpkit.workflow.training_run import run_training
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from alloy import make_training
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from nnpkit.config.assemble import connect, load_data, make_schedule, make_splits
-from nnpkit.config.load import load_config
-from nnpkit.config.models import make_model
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.errors import InputError
+from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_splits
+from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.training_run import run_training
 
 TAYLOR = "training.force_training={kind: taylor, multiple: 3, displacement: {Cu: 0.02, Au: 0.03}}"
 DEEP = (

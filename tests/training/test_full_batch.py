@@ -17,13 +17,13 @@ from alloy import make_training
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from nnpkit.config.assemble import load_data, make_schedule, make_splits, make_update
-from nnpkit.config.load import load_config
-from nnpkit.config.models import make_model
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.errors import InputError
+from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
-from nnpkit.training.schedules import Available, Labels
+from nnpkit.workflow.assemble import load_data, make_schedule, make_splits, make_update
+from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.training_run import run_training
 
 LBFGS = "training.optimizer={kind: lbfgs}"
 QUICK = "training.schedule={kind: full, steps_per_epoch: 3, virial: true}"

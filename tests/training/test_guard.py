@@ -13,12 +13,12 @@ import torch
 from alloy import make_training
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import DivergedError
 from nnpkit.training.guard import RETREATS, Guard
 from nnpkit.training.updates import KalmanUpdate
+from nnpkit.workflow.training_run import run_training
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_training_that_cannot_be_saved_ends_with_the_energies_of_the_elements(
 
 
 def run_structures():
-    from nnpkit.data.formats import read
+    from nnpkit.data.formats.reading import read
 
     return read("train.extxyz")
 

@@ -13,13 +13,13 @@ import torch
 from alloy import make_training
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.observations import Noise
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
+from nnpkit.progress import Progress
 from nnpkit.training.health import innovation_warnings, kalman_health, kinds_of_labels
-from nnpkit.training.observations import Noise
-from nnpkit.training.progress import Progress
-from nnpkit.training.schedules import Labels
+from nnpkit.workflow.training_run import run_training
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_advice(kind, values, share, noise, epoch, expected):
 
 
 def test_progress_shows_a_short_form(monkeypatch):
-    monkeypatch.setattr("nnpkit.training.progress._SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr("nnpkit.progress._SECONDS_BETWEEN_LINES", -1.0)
     out = io.StringIO()
     with Progress("updates", 10, Console(file=out, width=200)) as bar:
         bar.advance()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnpkit.training.observations import LossWeights, Prefactors
+from nnpkit.measure.observations import LossWeights, Prefactors
 from nnpkit.training.updates import GradientUpdate
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
-from nnpkit.training.group_schedule import GroupSchedule
-from nnpkit.training.schedules import Available, EpochSchedule, Labels, PinnSchedule
+from nnpkit.measure.label_choice import Available, Labels
+from nnpkit.training.schedules.groups import GroupSchedule
+from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule
 
 WATER = [Available(True, 9 * (1 + n % 3), n % 2 == 0) for n in range(7)]
 

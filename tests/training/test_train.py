@@ -21,12 +21,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
-from nnpkit.training.metrics import METRICS
+from nnpkit.measure.metrics import METRICS
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
+from nnpkit.workflow.training_run import run_training
 
 ADAM = "training.optimizer={kind: adam, learning_rate: 0.01}"
 PINN = "training.schedule={kind: pinn, force_labels: 5}"
@@ -149,7 +149,7 @@ def test_data_report(config: Path) -> None:
 
 def test_the_model_file_is_that_of_the_best_epoch(config: Path) -> None:
     from nnpkit.data.dataset import load_dataset
-    from nnpkit.training.metrics import ErrorSums
+    from nnpkit.measure.metrics import ErrorSums
 
     summary = train(
         config, ADAM, "training.epochs=3", "data.validation=train.extxyz", "data.test=train.extxyz"

@@ -13,12 +13,12 @@ from alloy import make_training
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from nnpkit.config import run
-from nnpkit.config.assemble import covariance_partition
-from nnpkit.config.load import load_config
+from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.training.checkpoint import read_checkpoint, write_checkpoint
+from nnpkit.workflow import training_run as run
+from nnpkit.workflow.assemble import covariance_partition
 
 
 @pytest.fixture

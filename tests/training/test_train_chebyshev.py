@@ -10,10 +10,10 @@ import pytest
 from alloy import make_training
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
+from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
+from nnpkit.workflow.training_run import run_training
 
 CHEBYSHEV = "model={kind: chebyshev, descriptor: {radial_order: 6, angular_order: 2}, network: {hidden: [4]}}"
 

@@ -13,11 +13,11 @@ import pytest
 from alloy import make_training
 from rich.console import Console
 
-from nnpkit.config.load import load_config
-from nnpkit.config.run import run_training
-from nnpkit.data.formats import read
+from nnpkit.config.config_file import load_config
+from nnpkit.data.formats.reading import read
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
+from nnpkit.workflow.training_run import run_training
 
 CONFIG = """\
 seed: 5

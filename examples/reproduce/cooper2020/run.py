@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent))
 from common import ADAM, KALMAN, OTHER, WATER, Simulation, Study, Training, compare_bars, panels  # noqa: E402
 
 import nnpkit  # noqa: E402
-from nnpkit.data.formats import write  # noqa: E402
+from nnpkit.data.formats.reading import write  # noqa: E402
 from nnpkit.data.structure import Structure  # noqa: E402
 
 PLANS: dict[str, dict[str, Any]] = {

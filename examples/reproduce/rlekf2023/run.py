@@ -26,11 +26,11 @@ sys.path.insert(0, str(HERE.parent))
 
 from common import ADAM, KALMAN, OTHER, WATER, Study, Training, compare_bars, panels  # noqa: E402
 
-from nnpkit.config import assemble  # noqa: E402
-from nnpkit.config.load import config_from_mapping  # noqa: E402
-from nnpkit.config.models import make_model  # noqa: E402
+from nnpkit.config.config_file import config_from_mapping  # noqa: E402
 from nnpkit.data.structure import Structure  # noqa: E402
 from nnpkit.training.trainer import errors_of  # noqa: E402
+from nnpkit.workflow import assemble  # noqa: E402
+from nnpkit.workflow.new_model import make_model  # noqa: E402
 
 FACTOR = 1.2
 SMALL = {"descriptor": {"embedding": [8, 8, 8], "axis_neurons": 4}, "network": {"hidden": [16, 16, 16]}}

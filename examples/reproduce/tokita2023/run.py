@@ -28,10 +28,10 @@ from scipy.optimize import brentq  # noqa: E402
 import nnpkit  # noqa: E402
 from nnpkit.active.assess import assess, describe  # noqa: E402
 from nnpkit.active.selection import Bounds, Selection, select  # noqa: E402
-from nnpkit.config.load import config_from_mapping  # noqa: E402
-from nnpkit.data.formats import write  # noqa: E402
+from nnpkit.config.config_file import config_from_mapping  # noqa: E402
+from nnpkit.data.formats.reading import write  # noqa: E402
 from nnpkit.data.structure import Structure  # noqa: E402
-from nnpkit.models.acsf_defaults import radial_etas  # noqa: E402
+from nnpkit.families.acsf.default_functions import radial_etas  # noqa: E402
 from nnpkit.units import BOHR  # noqa: E402
 
 PLANS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,210 @@
+"""Runs that look for what a committee does not know: what is run, and the LAMMPS input of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnpkit.active.programs import python
+from nnpkit.active.selection import Bounds
+from nnpkit.active.task import prepare_task
+from nnpkit.data.formats.extxyz import write_extxyz
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.files import atomic_folder
+from nnpkit.md.box import data_text
+
+__all__ = ["Condition", "Exploration", "exploration_input", "prepare_run", "strained"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Conditions of a run: temperatures (K) and pressures (bar) at its beginning and end; see the YAML reference.
+
+    ``starts`` are the structures that these runs start from, if others than those of all runs.
+    """
+
+    ensemble: str = "nvt"
+    temperature: tuple[float, float] = (300.0, 300.0)
+    pressure: tuple[float, float] = (1.0, 1.0)
+    steps: int = 2000
+    runs: int = 1
+    strain: float = 0.0
+    deformation: tuple[float, float, float] | None = None
+    starts: tuple[Structure, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """How the runs are made and watched; see the YAML reference.
+
+    Attributes
+    ----------
+    engine : {'lammps', 'ase'}
+    conditions : tuple of Condition
+    timestep : float
+        fs.
+    every, interval, max_frames : int
+        Steps between looks, least steps between collected frames, most frames of a run.
+    min_distance : float
+        In units of the shortest distance of the training data; closer ends the run.
+    max_force : float
+        eV/Å; larger ends the run.
+    extrapolation : bool
+        Whether frames are also collected where features are outside their range.
+    input : str or None
+        Text of a LAMMPS input of the user.
+    ranks : int
+        MPI ranks of a run.
+    """
+
+    engine: str = "lammps"
+    conditions: tuple[Condition, ...] = (Condition(),)
+    timestep: float = 0.5
+    every: int = 10
+    interval: int = 50
+    max_frames: int = 50
+    min_distance: float = 0.7
+    max_force: float = 50.0
+    extrapolation: bool = True
+    input: str | None = None
+    ranks: int = 1
+
+
+def strained(structure: Structure, largest: float, random: np.random.Generator) -> Structure:
+    """The structure with a random symmetric strain of its cell, each component at most `largest`."""
+    if largest <= 0.0 or not structure.pbc.all():
+        return structure
+    strain = random.uniform(-largest, largest, (3, 3))
+    deformation = np.eye(3) + (strain + strain.T) / 2
+    return structure.replace(positions=structure.positions @ deformation, cell=structure.cell @ deformation)
+
+
+def prepare_run(
+    folder: Path,
+    start: Structure,
+    condition: Condition,
+    exploration: Exploration,
+    model: Path,
+    bounds: Bounds,
+    shortest: Mapping[str, float] | None,
+    seed: int,
+) -> None:
+    """Write the folder of one run and its task; a folder that exists is left as it is.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    start : Structure
+        Where it starts; its labels are ignored.
+    condition, exploration
+        What is run and how.
+    model : path
+        The committee.
+    bounds : Bounds
+        Of the disagreement, for collecting frames and for ending the run.
+    shortest : mapping, optional
+        Shortest distance of each pair of elements in the training data, Å.
+    seed : int
+        Of the velocities.
+    """
+    if (folder / "task.json").exists():
+        return
+    bare = start.replace(energy=None, forces=None, stress=None, charges=None, info={}, arrays={})
+    nearest = exploration.min_distance * min(shortest.values(), default=0.0) if shortest else 0.0
+    job: dict[str, Any] = {
+        "model": os.path.relpath(model, folder), "condition": _without_starts(condition), "seed": seed,
+        "lower": bounds.lower, "upper": bounds.upper, "min_distance": nearest,
+        **{name: getattr(exploration, name) for name in (
+            "engine", "timestep", "every", "interval", "max_frames", "max_force", "extrapolation", "ranks"
+        )},
+    }  # fmt: skip
+    with atomic_folder(folder) as new:
+        (new / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+        write_extxyz(new / "start.xyz", [bare])
+        if exploration.engine == "lammps":
+            elements = sorted(set(start.symbols))
+            text = exploration_input(bare, elements, job, exploration.input)
+            (new / "in.lammps").write_text(text, encoding="utf-8")
+            (new / "structure.data").write_text(data_text(bare, elements), encoding="utf-8")
+        environment = {"OMP_NUM_THREADS": "1", "HYDRA_LAUNCHER": "fork"}
+        prepare_task(new, python("nnpkit.active.explore_worker", folder.absolute()), environment=environment)
+
+
+def _without_starts(condition: Condition) -> dict[str, Any]:
+    return asdict(replace(condition, starts=None))
+
+
+def exploration_input(
+    structure: Structure, elements: Sequence[str], job: Mapping[str, Any], own: str | None = None
+) -> str:
+    """LAMMPS input of a run: variables for everything, then the commands, or the user's `own`."""
+    condition = job["condition"]
+    (t0, t1), (p0, p1) = condition["temperature"], condition["pressure"]
+    watch = f"every {job['every']} watch force_std_max {job['lower']:.8g} {job['upper']:.8g}"
+    watch += " watch extrapolations 1 INF" if job["extrapolation"] else ""
+    watch += f" min_distance {job['min_distance']:.6g} max_force {job['max_force']:.8g} frames watch.xyz"
+    watch += f" interval {job['interval']} limit {job['max_frames']} restart NULL"
+    variables = {
+        "seed": job["seed"], "steps": condition["steps"], "timestep": f"{job['timestep'] / 1000:g}",
+        "temperature_start": f"{t0:g}", "temperature_stop": f"{t1:g}", "pressure_start": f"{p0:g}",
+        "pressure_stop": f"{p1:g}", "every": job["every"],
+    }  # fmt: skip
+    lines = [f"variable {name} index {value}" for name, value in variables.items()]
+    lines += [
+        f'variable watch string "{watch}"',
+        f'variable model string "{job["model"]}"',
+        f'variable elements string "{" ".join(elements)}"',
+        "",
+    ]
+    if own is not None:
+        return "\n".join(lines) + "\n" + own
+    if condition["ensemble"] == "npt" and not structure.pbc.all():
+        raise InputError("npt needs a periodic structure", where=structure.name, hint="use nvt")
+    boundary = " ".join("p" if p else "m" for p in structure.pbc)
+    fix = "nvt temp ${temperature_start} ${temperature_stop} 0.1"
+    if condition["ensemble"] == "npt":
+        fix = "npt temp ${temperature_start} ${temperature_stop} 0.1 aniso ${pressure_start} ${pressure_stop} 1.0"
+    hottest = (
+        "5*ternary(v_temperature_start > v_temperature_stop, v_temperature_start, v_temperature_stop) + 1000"
+    )
+    lines += [
+        "units           metal",
+        "atom_style      atomic",
+        "newton          on",
+        f"boundary        {boundary}",
+        "read_data       structure.data",
+        "pair_style      nnpkit ${watch}",
+        "pair_coeff      * * ${model} ${elements}",
+        "neighbor        1.0 bin",
+        "neigh_modify    every 1 delay 0 check yes",
+        "compute         u all pair nnpkit",
+        "thermo_style    custom step temp pe press vol c_u[1] c_u[5]",
+        "thermo_modify   flush yes lost error",
+        "thermo          ${every}",
+        "velocity        all create ${temperature_start} ${seed} mom yes dist gaussian",
+        "timestep        ${timestep}",
+        f"fix             integrate all {fix}",
+        *_deform(structure, condition["deformation"]),
+        f'variable        too_hot equal "!(c_thermo_temp < {hottest})"',
+        "fix             halt all halt 10 v_too_hot != 0 error soft message yes",
+        "run             ${steps}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _deform(structure: Structure, factors: Sequence[float] | None) -> list[str]:
+    """The command that changes the lengths of the cell during the run, if there is anything to change."""
+    if factors is None:
+        return []
+    words = [
+        f"{x} scale {f:g}" for x, f, p in zip("xyz", factors, structure.pbc, strict=True) if p and f != 1.0
+    ]
+    return [f"fix             deform all deform 10 {' '.join(words)} remap x"] if words else []

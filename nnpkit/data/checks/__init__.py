@@ -1,0 +1,1 @@
+"""Checks of data sets: what is suspicious about their structures and labels."""

@@ -1,0 +1,1 @@
+"""File formats of reference data, one module each."""

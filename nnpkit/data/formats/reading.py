@@ -1,0 +1,377 @@
+"""Reading and writing reference data: one registry of formats, found by name or by looking at the file.
+
+    read(path)                         # format detected
+    read(path, "runner", units="angstrom-ev")
+    write(path, structures)            # format by the name of the file
+
+Formats of our own are listed in `FORMATS`; any other name is taken as one of ASE's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from nnpkit.data.formats.aenet_xsf import ENERGY_COMMENT, read_aenet
+from nnpkit.data.formats.convergence import converged_only, unconverged_images
+from nnpkit.data.formats.deepmd_npy import find_systems, read_deepmd, write_deepmd
+from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
+from nnpkit.data.formats.lammps_data import is_lammps_data, read_lammps_data
+from nnpkit.data.formats.lammps_dump import read_dump
+from nnpkit.data.formats.runner_data import read_runner, write_runner
+from nnpkit.data.formats.text_files import bare_name, decompressed, first_line, read_text, require_path
+from nnpkit.data.labels import choose_names, extra_names
+from nnpkit.data.notes import gathered_notes, note
+from nnpkit.data.structure import Structure
+from nnpkit.data.validation import require_valid
+from nnpkit.errors import InputError
+from nnpkit.units import ANGSTROM_EV, BOHR_HARTREE, UnitSystem, unit_system
+
+__all__ = ["FORMATS", "DataFormat", "detect_format", "parse_frames", "read", "write"]
+
+
+class DataFormat(NamedTuple):
+    """How a kind of file is read and written."""
+
+    description: str
+    read: Callable[..., list[Structure]]
+    write: Callable[..., None] | None = None
+    units: UnitSystem = ANGSTROM_EV  # of a file that does not say; the user may name others
+    has_keys: bool = False  # whether `read` takes names of labels
+    is_folder: bool = False
+
+
+FORMATS: dict[str, DataFormat] = {
+    "extxyz": DataFormat("extended or plain XYZ", read_extxyz, write_extxyz, has_keys=True),
+    "runner": DataFormat("RuNNer and n2p2 input.data", read_runner, write_runner, units=BOHR_HARTREE),
+    "deepmd": DataFormat("DeePMD-kit npy folder, mixed types too", read_deepmd, write_deepmd, is_folder=True),
+    "aenet": DataFormat("ænet XSF file, or folder of them", read_aenet),
+    "lammps-data": DataFormat("LAMMPS data file of read_data", read_lammps_data),
+    "lammps-dump": DataFormat("LAMMPS dump with element names", read_dump),
+}
+"""Formats with a reader of their own; ASE's come on top."""
+
+_ALIASES = {
+    "xyz": "extxyz", "n2p2": "runner", "runnerdata": "runner", "input.data": "runner", "deepmd/npy": "deepmd",
+    "deepmd-npy": "deepmd", "deepmd/npy/mixed": "deepmd", "deepmd-mixed": "deepmd", "aenet-xsf": "aenet",
+}  # fmt: skip
+_REFUSED_FROM_ASE = ("mysql", "postgresql", "bundletrajectory")
+
+
+def _ase_formats(mode: str) -> list[str]:
+    from ase.io.formats import ioformats
+
+    return sorted(name for name, f in ioformats.items() if mode in f.modes and name not in _REFUSED_FROM_ASE)
+
+
+def _resolve(name: str, mode: str = "r") -> str:
+    """Canonical name of a format given by the user."""
+    name = _ALIASES.get(name.lower(), name)
+    ase_formats = _ase_formats(mode)
+    if name in FORMATS or name in ase_formats:
+        return name
+    near = get_close_matches(name, [*FORMATS, *_ALIASES, *ase_formats], n=1)
+    raise InputError(
+        f"unknown format {name!r}",
+        expected=f"{', '.join(FORMATS)} or one of ASE's ({', '.join(ase_formats)})",
+        hint=f"did you mean {near[0]}?" if near else None,
+    )  # fmt: skip
+
+
+def detect_format(path: str | Path) -> str:
+    """Format of a file or folder that exists, by its name and first lines.
+
+    Raises
+    ------
+    InputError
+        If nothing is there or nothing recognises it; the message lists the formats.
+    """
+    path = require_path(path)
+    if path.is_dir():
+        return _detect_folder(path)
+    name = bare_name(path).lower()
+    if name.endswith((".xyz", ".extxyz")):
+        return "extxyz"
+    head = first_line(path)
+    if head.split()[:1] == ["begin"] or name.startswith("input.data"):
+        return "runner"
+    if head.startswith("ITEM: "):
+        return "lammps-dump"
+    if name.endswith((".vasp", ".poscar", ".contcar")) or name.startswith(("poscar", "contcar")):
+        return "vasp"
+    if is_lammps_data(path):
+        return "lammps-data"
+    if name.endswith(".xsf"):
+        return "aenet" if any(map(ENERGY_COMMENT.match, read_text(path).splitlines())) else "xsf"
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    if path.stat().st_size == 0:
+        raise InputError("the file is empty", where=str(path), expected="at least one frame")
+    try:
+        found = filetype(str(path), guess=False)
+    except (UnknownFileTypeError, OSError, EOFError):
+        raise _unknown(path) from None
+    return "extxyz" if found == "xyz" else found
+
+
+def _detect_folder(path: Path) -> str:
+    if find_systems(path):
+        return "deepmd"
+    if any(path.glob("*.xsf*")):
+        return "aenet"
+    if any(path.glob("input.data*")):
+        return "runner"
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> InputError:
+    return InputError(
+        "the format is not recognised", where=str(path), hint="name the format",
+        expected=f"{', '.join(FORMATS)} or one that ASE reads",
+    )  # fmt: skip
+
+
+def parse_frames(frames: str | int | slice | None) -> slice:
+    """Slice of ``"start:stop:step"``, one number (that frame alone) or None (all frames).
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if frames is None:
+        return slice(None)
+    if isinstance(frames, slice):
+        return frames
+    try:
+        parts = [int(part) if part.strip() else None for part in str(frames).split(":")]
+        if len(parts) == 1 and parts[0] is not None:
+            return slice(parts[0], parts[0] + 1 or None)
+        return slice(*parts) if 2 <= len(parts) <= 3 else _refuse_frames(frames)
+    except ValueError:
+        return _refuse_frames(frames)
+
+
+def _refuse_frames(frames: Any) -> Any:
+    raise InputError(f"frames {frames!r} is not understood", expected="start:stop:step like 0:100, ::10 or 5")
+
+
+def read(
+    path: str | Path,
+    format: str | None = None,
+    units: str | None = None,
+    frames: str | int | slice | None = None,
+    keys: Mapping[str, str] | None = None,
+    species: Sequence[str] | None = None,
+) -> list[Structure]:
+    """Structures of a file or folder, checked, in Å and eV.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    format : str, optional
+        Name from `FORMATS` or of ASE; detected if not given.
+    units : {"angstrom-ev", "bohr-hartree"}, optional
+        Units of a file that does not say (extxyz, runner, deepmd, aenet); default as in `FORMATS`. Of a LAMMPS data
+        file: ``metal``, ``real`` and so on, as LAMMPS calls them.
+    frames : str, int or slice, optional
+        Which frames: ``"0:100"``, ``"::10"``, ``5``.  Names keep the number of the frame in the file.
+    keys : mapping, optional
+        Names of labels other than those of `nnpkit.data.labels`, e.g. ``{"energy": "my_energy"}``.
+    species : sequence of str, optional
+        Elements of the atom types of a LAMMPS data file, if it does not say them.
+
+    Raises
+    ------
+    InputError
+        One message with file and line or frame: missing, empty or truncated file, unknown format or units,
+        a label that is not finite or has the wrong shape, a degenerate cell.
+    """
+    with gathered_notes(str(path)):
+        return _read(require_path(path), format, units, frames, keys, species)
+
+
+def _read(
+    path: Path,
+    format: str | None,
+    units: str | None,
+    frames: str | int | slice | None,
+    keys: Mapping[str, str] | None,
+    species: Sequence[str] | None,
+) -> list[Structure]:
+    name = _resolve(format) if format else detect_format(path)
+    selected = parse_frames(frames)
+    if species and name != "lammps-data":
+        raise InputError("species do not apply", where=str(path), expected="them for a LAMMPS data file")
+    if name == "lammps-data" and not keys:
+        structures = read_lammps_data(path, species, units)
+    else:
+        structures = (
+            _read_own(path, name, units, keys) if name in FORMATS else _read_ase(path, name, units, keys)
+        )
+    if not structures:
+        raise InputError("no frame in this file", where=str(path), expected=f"{name} with at least one frame")
+    n = len(structures)
+    structures = structures[selected]
+    if not structures:
+        raise InputError(f"frames {frames} selects none of {n} frames", where=str(path))
+    structures = converged_only(structures, path)
+    for structure in structures:
+        require_valid(structure)
+    for label, key in (keys or {}).items():
+        attribute = "stress" if label == "virial" else label
+        if all(getattr(structure, attribute) is None for structure in structures):
+            raise InputError(f"no frame has {key!r}", where=str(path), expected=f"it to be the {label}")
+        for structure in structures:
+            if getattr(structure, attribute) is None:
+                note(f"no {key!r} to be the {label}", structure.name)
+    return structures
+
+
+def _read_own(path: Path, name: str, units: str | None, keys: Mapping[str, str] | None) -> list[Structure]:
+    entry = FORMATS[name]
+    if name == "runner" and path.is_dir():
+        path = next(iter(sorted(path.glob("input.data*"))), path)
+    if path.is_dir() != entry.is_folder and name != "aenet":
+        raise InputError(f"{name} is a {'folder' if entry.is_folder else 'file'}", where=str(path))
+    if keys and not entry.has_keys:
+        raise InputError(
+            f"keys do not apply to {name}", where=str(path), expected="them for extxyz or ASE's formats"
+        )
+    system = _units(units) if units else entry.units
+    if name == "runner":
+        return entry.read(path, units=system)
+    if entry.has_keys:
+        return entry.read(path, keys=keys, units=system if units else None)
+    structures = entry.read(path, may_state_units=not units) if name == "lammps-dump" else entry.read(path)
+    return structures if system == ANGSTROM_EV else [_converted(s, system) for s in structures]
+
+
+def _units(name: str) -> UnitSystem:
+    try:
+        return unit_system(name)
+    except KeyError:
+        raise InputError(f"unknown units {name!r}", expected="angstrom-ev or bohr-hartree") from None
+
+
+def _converted(structure: Structure, units: UnitSystem) -> Structure:
+    """The structure with its numbers taken as being in `units`."""
+
+    def scaled(value: Any, factor: float) -> Any:
+        return None if value is None else value * factor
+
+    return structure.replace(
+        positions=structure.positions * units.length, cell=structure.cell * units.length,
+        energy=scaled(structure.energy, units.energy), forces=scaled(structure.forces, units.force),
+        stress=scaled(structure.stress, units.stress),
+    )  # fmt: skip
+
+
+def _read_ase(path: Path, name: str, units: str | None, keys: Mapping[str, str] | None) -> list[Structure]:
+    if units and units != "angstrom-ev":
+        raise InputError(f"units do not apply to {name}, which ASE converts itself", where=str(path))
+    import ase.io
+
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError("the file is empty", where=str(path), expected="at least one frame")
+    with decompressed(path) as plain:
+        try:
+            images = ase.io.read(plain, index=":", format=name)
+        except Exception as error:  # ASE's parsers raise whatever the line at hand makes them raise
+            raise InputError(
+                f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+                where=str(path), hint="the file may be truncated or of another format",
+            ) from error  # fmt: skip
+        names = choose_names([extra_names(atoms) for atoms in images], keys, str(path))
+        structures = [
+            Structure.from_atoms(atoms, f"{path}#{k}", keys, names) for k, atoms in enumerate(images)
+        ]
+        if not plain.is_file():
+            return structures
+        try:
+            unconverged = unconverged_images(plain, name, [s.energy is not None for s in structures])
+        except InputError as error:
+            raise InputError(error.what, where=str(path), hint=error.hint) from None
+    for k in unconverged & set(range(len(structures))):
+        structures[k].info["scf_converged"] = False
+    return structures
+
+
+def write(
+    path: str | Path,
+    structures: Iterable[Structure],
+    format: str | None = None,
+    units: str | None = None,
+) -> None:
+    """Write structures; the file appears only once it is complete.
+
+    The format is that of the name (``.xyz``, ``.extxyz``, ``.data``, each also with .xz, .gz or .bz2, others
+    as ASE knows them) unless given; a name without suffix becomes a DeePMD folder.
+
+    Raises
+    ------
+    InputError
+        Unknown format, no structures, or something the format cannot say.
+    """
+    structures = list(structures)
+    if not structures:
+        raise InputError("no structures to write", where=str(path))
+    name = _resolve(format, "w") if format else _format_for_writing(Path(path))
+    entry = FORMATS.get(name)
+    if entry is None or name == "lammps-data":
+        _write_ase(Path(path), structures, name, units)
+    elif entry.write is None:
+        raise InputError(
+            f"{name} can be read but not written", where=str(path), expected="extxyz, runner or deepmd"
+        )
+    elif name == "runner":
+        entry.write(path, structures, units=_units(units) if units else entry.units)
+    elif units and _units(units) != ANGSTROM_EV:
+        raise InputError(f"{name} is written in Å and eV only", where=str(path))
+    else:
+        entry.write(path, structures)
+
+
+def _format_for_writing(path: Path) -> str:
+    name = bare_name(path).lower()
+    if name.endswith((".xyz", ".extxyz")):
+        return "extxyz"
+    if name.endswith(".data") or name.startswith("input.data"):
+        return "runner"
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    try:
+        return _resolve(filetype(str(path), read=False), "w")
+    except (UnknownFileTypeError, InputError):
+        if "." not in name:
+            return "deepmd"
+        raise _unknown(path) from None
+
+
+def _write_ase(path: Path, structures: list[Structure], name: str, units: str | None) -> None:
+    import ase.io
+
+    if units and units != "angstrom-ev":
+        raise InputError(f"units do not apply to {name}, which ASE converts itself", where=str(path))
+    if len(structures) > 1 and ase.io.formats.ioformats[name].single:
+        raise InputError(
+            f"{name} holds one structure, not {len(structures)}", where=str(path), hint="write extxyz instead"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".write-") as folder:
+        temporary = Path(folder) / path.name  # under its own name, which ASE may look at
+        try:
+            options: dict[str, Any] = (
+                {"masses": True} if name == "lammps-data" else {}
+            )  # else types have no element
+            ase.io.write(temporary, [s.to_atoms() for s in structures], format=name, **options)
+            os.replace(temporary, path)
+        except Exception as error:  # as for reading
+            raise InputError(
+                f"ASE cannot write it as {name}: {type(error).__name__}: {error}", where=str(path)
+            ) from error

@@ -1,0 +1,1 @@
+"""The Deep Potential: embedding descriptor, its measurements in closed form, its tables."""

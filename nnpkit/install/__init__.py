@@ -1,0 +1,1 @@
+"""Building, finding and diagnosing what is compiled for this machine."""

@@ -1,0 +1,1 @@
+"""From structures, a model and labels to residuals, Jacobians and losses."""

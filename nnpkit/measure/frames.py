@@ -1,0 +1,246 @@
+"""Structures prepared for training: scaled features, their derivatives, and labels.
+
+Symmetry functions have no trainable parameters, so features x and derivatives dx/d(edge vector) of a structure
+never change during training. They are computed once and kept if they fit the memory budget; otherwise the
+derivatives are computed anew at each use. Structures of which only the energy is wanted need no derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
+from nnpkit.data.structure import Structure
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
+
+__all__ = ["Frame", "FrameStore", "wall_prediction"]
+
+_ATOMS_PER_CHUNK = 128
+
+
+@dataclass
+class Frame:
+    """One structure as the observations see it. N atoms, E edges, D features; labels in eV and Å.
+
+    A structure of which only the energy is wanted has no edges here.
+    """
+
+    name: str
+    types: Tensor  # (N,)
+    center: Tensor  # (E,)
+    neighbor: Tensor  # (E,)
+    incoming: Tensor  # (E,) edges ordered by their neighbour ...
+    incoming_offsets: Tensor  # (N + 1,) ... and where those of each neighbour start
+    edge_vec: Tensor  # (E, 3)
+    features: Tensor  # (N, D) scaled
+    jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
+    wall: Prediction | None  # constant part of the prediction (B = 1)
+    energy: float | None
+    forces: Tensor | None  # (N, 3)
+    virial: Tensor | None  # (3, 3)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.types)
+
+
+def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
+    """Energy, forces and virial of the short-range wall, which no training changes."""
+    if model.wall is None:
+        return None
+    vectors = edge_vec.clone().requires_grad_(True)
+    energy = model.wall(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
+    (gradient,) = torch.autograd.grad(energy.sum(), vectors)
+    return Prediction(
+        energy.detach().sum().reshape(1),
+        energy.detach(),
+        forces_from_edges(gradient, center, graph.neighbor, len(graph.types)),
+        virial_from_edges(gradient, edge_vec, torch.zeros_like(center), 1),
+    )
+
+
+class FrameStore:
+    """The prepared structures of one data set.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        A model with a descriptor that has a `jacobian`, its scaling already set.
+    structures : sequence of Structure
+        Structures with labels; any label may be missing.
+    memory_budget : float
+        Bytes that kept derivatives may take; beyond it they are recomputed at each use.
+    progress : callable, optional
+        Called after each prepared structure.
+    energies : sequence of Structure
+        More structures, behind the others, of which only the energy will be asked.
+    """
+
+    def __init__(
+        self,
+        model: AtomicModel,
+        structures: Sequence[Structure],
+        memory_budget: float,
+        progress: Callable[[], None] | None = None,
+        energies: Sequence[Structure] = (),
+    ) -> None:
+        self.model = model
+        self.descriptor = model.descriptor.fast()
+        self.memory_budget = memory_budget
+        self.kept_bytes = 0
+        self.frames: list[Frame] = []
+        self.structures = [*structures, *energies]
+        for number, structure in enumerate(self.structures):
+            complete = number < len(structures)
+            self.frames.append(self._prepare(structure) if complete else self._prepare_energy(structure))
+            if progress is not None:
+                progress()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[index]
+
+    @property
+    def n_kept(self) -> int:
+        """Number of structures whose derivatives are kept."""
+        return sum(frame.jacobian is not None for frame in self.frames)
+
+    @torch.no_grad()
+    def _prepare(self, structure: Structure) -> Frame:
+        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        edge_vec = edge_vectors(graph)
+        size = len(edge_vec) * max(self.descriptor.n_features) * 3 * 8
+        keep = self.kept_bytes + size <= self.memory_budget
+        if keep:
+            features, jacobian = self._describe(graph.types, graph.neighbor, graph.offsets, edge_vec)
+            self.kept_bytes += size
+        else:
+            features, jacobian = self._features(graph, edge_vec), None
+        center = edge_centers(graph.offsets)
+        incoming = torch.argsort(graph.neighbor, stable=True)
+        counts = torch.bincount(graph.neighbor, minlength=len(graph.types))
+        with torch.enable_grad():
+            wall = wall_prediction(self.model, graph, center, edge_vec)
+        return Frame(
+            name=structure.name,
+            types=graph.types,
+            center=center,
+            neighbor=graph.neighbor,
+            incoming=incoming,
+            incoming_offsets=torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]),
+            edge_vec=edge_vec,
+            features=features,
+            jacobian=jacobian,
+            wall=wall,
+            energy=structure.energy,
+            forces=None if structure.forces is None else torch.as_tensor(structure.forces),
+            virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+        )
+
+    @torch.no_grad()
+    def _prepare_energy(self, structure: Structure) -> Frame:
+        """A frame without edges."""
+        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        edge_vec = edge_vectors(graph)
+        no_edges, none = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64)
+        n_atoms, wall = len(graph.types), None
+        if self.model.wall is not None:
+            energy = self.model.wall(edge_vec, graph.types[graph.neighbor], graph.offsets, graph.types)
+            zero = torch.zeros(n_atoms, 3, dtype=torch.float64)
+            wall = Prediction(energy.sum().reshape(1), energy, zero, zero.new_zeros(1, 3, 3))
+        return Frame(
+            structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros(n_atoms + 1, dtype=torch.int64),
+            none, self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), wall,
+            structure.energy, None, None,
+        )  # fmt: skip
+
+    def _features(self, graph: Graph, edge_vec: Tensor) -> Tensor:
+        """Scaled features (N, D), a few atoms at a time."""
+        parts = [
+            self.model.scaling(self.descriptor(*arguments), arguments[3])
+            for arguments in _chunks(graph.types, graph.neighbor, graph.offsets, edge_vec)
+        ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _describe(
+        self, types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled features and their derivatives, a few atoms at a time."""
+        features, scaling, first = [], self.model.scaling, 0
+        jacobian = edge_vec.new_empty(len(edge_vec), scaling.factor.shape[1], 3)
+        for arguments in _chunks(types, neighbor, offsets, edge_vec):
+            own, last = arguments[3], first + len(arguments[0])
+            raw, derivative = self.descriptor.jacobian(*arguments)
+            features.append(scaling(raw, own))
+            factor = scaling.factor[own[derivative.center]].unsqueeze(2)
+            torch.mul(derivative.values, factor, out=jacobian[first:last])
+            first = last
+        return torch.cat(features), jacobian
+
+    def jacobian(self, frame: Frame) -> Tensor:
+        """Derivatives (E, D, 3) of a frame's scaled features, kept or computed now."""
+        if frame.jacobian is not None:
+            return frame.jacobian
+        return self._describe(frame.types, frame.neighbor, _offsets(frame), frame.edge_vec)[1]
+
+    def energy_of(self, frame: Frame, features: Tensor) -> Tensor:
+        """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, wall included."""
+        output = self.model.networks(features, frame.types).sum() * self.model.energy_scale
+        reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
+        return output + reference + (0.0 if frame.wall is None else float(frame.wall.energy))
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure (B = 1; atomic energies without parts).
+
+        Of a structure of which only the energy is wanted, forces and virial are zero.
+        """
+        frame = self.frames[index]
+        features = frame.features.clone().requires_grad_(True)
+        energy = self.energy_of(frame, features)
+        (slope,) = torch.autograd.grad(energy, features)
+        edge_gradient = self.edge_gradient(frame, slope)
+        forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
+        virial = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)
+        if frame.wall is not None:
+            forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
+        return Prediction(energy.detach().reshape(1), slope.new_zeros(0), forces, virial)
+
+    def edge_gradient(self, frame: Frame, slope: Tensor) -> Tensor:
+        """Derivative (E, 3) of a frame's energy by the edge vectors, from that (N, D) by the scaled features.
+
+        Differentiable with respect to `slope`.
+        """
+        if frame.jacobian is not None:
+            return torch.einsum("ed,edx->ex", slope[frame.center], frame.jacobian)
+        raw, gradients, first = slope * self.model.scaling.factor[frame.types], [slope.new_zeros(0, 3)], 0
+        for arguments in _chunks(frame.types, frame.neighbor, _offsets(frame), frame.edge_vec):
+            last = first + len(arguments[3])
+            gradients.append(self.descriptor.vjp(raw[first:last], *arguments))
+            first = last
+        return torch.cat(gradients)
+
+
+def _offsets(frame: Frame) -> Tensor:
+    """Where the edges of each centre start, (N + 1,)."""
+    counts = torch.bincount(frame.center, minlength=frame.n_atoms)
+    return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+
+
+def _chunks(
+    types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Arguments of a descriptor for a few atoms at a time."""
+    for start in range(0, len(types), _ATOMS_PER_CHUNK):
+        stop = min(start + _ATOMS_PER_CHUNK, len(types))
+        first, last = int(offsets[start]), int(offsets[stop])
+        own = offsets[start : stop + 1] - first
+        yield edge_vec[first:last], types[neighbor[first:last]], own, types[start:stop]

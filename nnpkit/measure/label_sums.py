@@ -1,0 +1,67 @@
+"""Labels of a fixed descriptor as sums over atoms: of derivatives of atomic energies along directions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nnpkit.measure.frames import Frame
+
+__all__ = ["VIRIAL_COMPONENTS", "Samples", "force_samples", "virial_samples"]
+
+VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""Components of the virial that are labels, in the order in which they are observed."""
+
+
+class Samples(NamedTuple):
+    """Terms of sums: S of them, each a direction in the feature space of one atom, belonging to a row."""
+
+    atom: Tensor  # (S,) index of the atom in its frame
+    direction: Tensor  # (S, D)
+    row: Tensor  # (S,) ascending; an atom occurs once in a row
+
+
+def force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> Samples:
+    """Terms of force components (flat indices into (N, 3)): ``F_k = sum_out g - sum_in g``, g = dE/d edge.
+
+    Edges of one centre are added up: in a small periodic cell an atom has many images of a neighbour.
+    """
+    atom, axis = components // 3, components % 3
+    n = frame.n_atoms
+    row_in, edges_in = _edges_of(atom, frame.incoming_offsets)
+    edges_in = frame.incoming[edges_in]
+    outgoing = torch.bincount(frame.center, minlength=n).cumsum(0)
+    row_out, edges_out = _edges_of(atom, torch.cat([outgoing.new_zeros(1), outgoing]))
+    place = torch.cat([row_in * n + frame.center[edges_in], row_out * n + atom[row_out]])
+    own = torch.arange(len(components)) * n + atom  # so that no row is without a sample
+    present = torch.zeros(len(components) * n, dtype=torch.bool)
+    present[place] = present[own] = True
+    number = torch.cumsum(present, 0) - 1
+    found = torch.nonzero(present).squeeze(1)
+    direction = jacobian.new_zeros(len(found), jacobian.shape[1])
+    direction.index_add_(0, number[place[: len(row_in)]], jacobian[edges_in, :, axis[row_in]], alpha=-1)
+    direction.index_add_(0, number[place[len(row_in) :]], jacobian[edges_out, :, axis[row_out]])
+    return Samples(found % n, direction, found // n)
+
+
+def _edges_of(atoms: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Position in `atoms`, and number from ``offsets[atom]`` on, of all that belongs to each of the `atoms`."""
+    first = offsets[atoms]
+    counts = offsets[atoms + 1] - first
+    row = torch.repeat_interleave(torch.arange(len(atoms)), counts)
+    within = torch.arange(len(row)) - torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    return row, first[row] + within
+
+
+def virial_samples(frame: Frame, jacobian: Tensor) -> Samples:
+    """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
+    directions = []
+    for a, b in VIRIAL_COMPONENTS:
+        term = -0.5 * (
+            frame.edge_vec[:, a, None] * jacobian[:, :, b] + frame.edge_vec[:, b, None] * jacobian[:, :, a]
+        )
+        directions.append(torch.zeros_like(frame.features).index_add(0, frame.center, term))
+    n = frame.n_atoms
+    return Samples(torch.arange(n).repeat(6), torch.cat(directions), torch.arange(6).repeat_interleave(n))

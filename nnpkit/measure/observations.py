@@ -1,0 +1,368 @@
+"""Labels turned into vectors: residuals, their Jacobian with respect to the weights, and their noise.
+
+For a fixed descriptor every label is a sum over atoms s of either an atomic energy ``E_s`` or of its derivative
+along a direction in feature space, ``v_s . dE_s/dx_s`` (a force component or a virial component). The rows of
+the Jacobian are therefore gradients of such sums, written out in closed form for all rows at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from nnpkit.errors import InputError
+from nnpkit.measure.closed_form import Tape, plain
+from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.label_sums import (
+    VIRIAL_COMPONENTS,
+    Samples,
+    force_samples,
+    virial_samples,
+)
+from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
+from nnpkit.models.potential import forces_from_edges, virial_from_edges
+from nnpkit.optim.measurement import Measurement, reduced_variance
+
+if TYPE_CHECKING:
+    from nnpkit.measure.label_choice import Labels
+
+__all__ = [
+    "VIRIAL_COMPONENTS",
+    "LossWeights",
+    "Noise",
+    "Observer",
+    "Prefactors",
+    "require_label",
+    "signed_weights",
+]
+
+_COMPONENT = (
+    25_000  # entries of the Jacobian of the features whose use costs what one force component by itself does
+)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of the observation noise R of each kind of label.
+
+    Either the accuracy aimed at (standard deviations in eV/atom for energies and virials, eV/Å for force
+    components), or, with `learning_rate` set, the convention of Shao et al. (2021): a label of a group of n
+    labels with weight c enters as ``sqrt(c/n) (label - prediction)`` with ``R = 1/learning_rate``, which is the
+    same as a variance ``n / (learning_rate c)``; energies are then total energies.
+
+    Everything about labels of a kind is multiplied by its factor and, with `divide_by_atoms`, divided by the number of
+    atoms. That is nothing but other units, and matters only to a filter that does not take R from here
+    (`KalmanSettings.rlekf`).
+    """
+
+    energy: float = 1e-3
+    force: float = 0.05
+    virial: float = 5e-3
+    learning_rate: float | None = None
+    energy_weight: float = 1.0
+    force_weight: float = 1.0
+    virial_weight: float = 1.0
+    divide_by_atoms: bool = False
+    energy_factor: float = 1.0
+    force_factor: float = 1.0
+    virial_factor: float = 1.0
+
+    def scaled(self, measurement: Measurement, kind: str, n_atoms: int) -> Measurement:
+        """The `measurement` of labels of one kind of one structure, in the units that are asked for."""
+        factor = getattr(self, f"{kind}_factor") / (n_atoms if self.divide_by_atoms else 1)
+        if factor == 1.0:
+            return measurement
+        residual, jacobian, variance, origin = measurement
+        if origin is not None:
+            origin = origin._replace(unit=factor * origin.unit)
+        return Measurement(factor * residual, factor * jacobian, factor**2 * variance, origin)
+
+    def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
+        """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
+        if self.learning_rate is not None:
+            return n_labels / (self.learning_rate * getattr(self, f"{kind}_weight"))
+        sigma = getattr(self, kind)
+        return float(sigma * (1.0 if kind == "force" else n_atoms)) ** 2
+
+    def of_forces(self, n_components: int, group: int | None, n_atoms: int) -> Tensor:
+        """Variance of each of so many force components, or of the signed mean of every `group` of them.
+
+        The latter is `nnpkit.optim.measurement.reduced_variance`; with a `learning_rate` the means are the labels.
+        """
+        sizes = (
+            [1] * n_components if group is None else [len(s) for s in torch.arange(n_components).split(group)]
+        )
+        variance = torch.full((len(sizes),), self.variance("force", len(sizes), n_atoms), dtype=torch.float64)
+        if group is None or self.learning_rate is not None:
+            return variance
+        parts = [torch.ones(size, dtype=torch.float64) for size in sizes]
+        return variance * torch.stack([reduced_variance(part / len(part), part) for part in parts])
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``.
+
+    `per_atom` divides errors of energies and virials by the number of atoms n, ``"square"`` divides their squares
+    by n, which weights large and small structures like DeePMD-kit does.
+    """
+
+    energy: float = 1.0
+    force: float = 1.0
+    virial: float = 0.0
+    per_atom: bool | Literal["square"] = True
+
+    def divisor(self, n_atoms: int) -> float:
+        """What errors of energies and virials of a structure are divided by."""
+        return math.sqrt(n_atoms) if self.per_atom == "square" else n_atoms if self.per_atom else 1.0
+
+
+@dataclass(frozen=True)
+class Prefactors:
+    """Loss weights that follow the learning rate, as DeePMD-kit's ``start_pref`` and ``limit_pref``.
+
+    Each is ``limit + (start - limit) * ratio`` with the ratio of the present learning rate to the first one.
+    """
+
+    energy: tuple[float, float] = (0.02, 1.0)  # start, limit
+    force: tuple[float, float] = (1000.0, 1.0)
+    virial: tuple[float, float] = (0.0, 0.0)
+
+    def at(self, ratio: float) -> LossWeights:
+        """Weights when the learning rate has fallen to `ratio` of the first one."""
+
+        def value(pair: tuple[float, float]) -> float:
+            start, limit = pair
+            return limit * (1.0 - ratio) + start * ratio
+
+        return LossWeights(value(self.energy), value(self.force), value(self.virial), per_atom="square")
+
+
+class Observer:
+    """Measures the labels of a `FrameStore` with the model as it is now.
+
+    Parameters
+    ----------
+    store : FrameStore
+        Prepared structures.
+    noise : Noise
+        For `measure` (Kalman filters).
+    weights : LossWeights
+        For `loss` (gradient optimizers).
+    """
+
+    energies_at_once = 512
+    """Structures of which only the energy is used that are best evaluated together."""
+    atoms_at_once = 256
+    """Atoms of structures of which forces or virials are used that are best evaluated together."""
+
+    def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
+        self.store, self.noise, self.weights = store, noise, weights
+        self.model = store.model
+        self.parameters: list[Tensor] = list(self.model.networks.parameters())
+        self.n_parameters = sum(p.numel() for p in self.parameters)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: measurements depend on the weights alone."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+
+    def measure(self, labels: Labels) -> Measurement:
+        """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.
+
+        Raises
+        ------
+        InputError
+            If a structure lacks a label that is asked for.
+        """
+        parts = []
+        for position, index in enumerate(labels.structures):
+            frame = self.store[index]
+            if labels.energy:
+                parts.append(self.noise.scaled(self._energy(frame, index), "energy", frame.n_atoms))
+            if labels.components is not None and len(labels.components[position]) > 0:
+                forces = self._forces(frame, index, labels.components[position], labels.group)
+                parts.append(self.noise.scaled(forces, "force", frame.n_atoms))
+            if labels.virial:
+                parts.append(self.noise.scaled(self._virial(frame, index), "virial", frame.n_atoms))
+        return Measurement.joined(parts)
+
+    def _energy(self, frame: Frame, index: int) -> Measurement:
+        target = require_label(frame, "energy")
+        value, jacobian = self._energy_rows(frame)
+        reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
+        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+        variance = self.noise.variance("energy", 1, frame.n_atoms)
+        origin = energy_origin(target - reference, frame.n_atoms, index)
+        return Measurement(
+            target - reference - wall - value,
+            jacobian,
+            torch.full((1,), variance, dtype=torch.float64),
+            origin,
+        )
+
+    def _forces(self, frame: Frame, index: int, components: Tensor, group: int | None) -> Measurement:
+        target = require_label(frame, "forces").reshape(-1)[components]
+        samples = force_samples(frame, self.store.jacobian(frame), components)
+        value, jacobian = self._rows(frame, samples, len(components))
+        wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
+        residual = target - wall - value
+        if group is not None:
+            index = torch.arange(len(components)) // group
+            weights = residual.new_zeros((int(index[-1]) + 1, len(components)))
+            weights[index, torch.arange(len(components))] = signed_weights(residual, group)
+            residual, jacobian = weights @ residual, weights @ jacobian
+        vectors = require_label(frame, "forces")[components // 3]
+        origin = None if group is not None else force_origin(vectors, index)
+        noise = self.noise.of_forces(len(components), group, frame.n_atoms)
+        return Measurement(residual, jacobian, noise, origin)
+
+    def _virial(self, frame: Frame, structure: int) -> Measurement:
+        index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+        target = require_label(frame, "virial")[index]
+        value, jacobian = self._rows(frame, virial_samples(frame, self.store.jacobian(frame)), 6)
+        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+        variance = self.noise.variance("virial", 6, frame.n_atoms)
+        origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
+        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance), origin)
+
+    @torch.no_grad()
+    def _energy_rows(self, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Sum (1,) of the outputs of the networks over the atoms, and its derivatives (1, P)."""
+        value, parts = torch.zeros(1, dtype=torch.float64), []
+        for t, network in enumerate(self.model.networks.networks):
+            own = frame.features[frame.types == t, : network.n_inputs]
+            tape = Tape(plain(network), own)
+            value += tape.outputs.sum()
+            parts += tape.gradients(torch.ones(1, len(own), 1, dtype=torch.float64))
+        scale = self.model.energy_scale
+        return value * scale, torch.cat([part.reshape(1, -1) for part in parts], dim=1) * scale
+
+    @torch.no_grad()
+    def _rows(self, frame: Frame, samples: Samples, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
+        values, parts = torch.zeros(n_rows, dtype=torch.float64), []
+        types = frame.types[samples.atom]
+        for t, network in enumerate(self.model.networks.networks):
+            atoms = torch.nonzero(frame.types == t).squeeze(1)
+            number = torch.zeros(frame.n_atoms, dtype=torch.int64)
+            number[atoms] = torch.arange(len(atoms))
+            mine = torch.nonzero(types == t).squeeze(1)
+            row = samples.row[mine]
+            counts = torch.bincount(row, minlength=n_rows)
+            slot = torch.arange(len(mine)) - (torch.cumsum(counts, 0) - counts)[row]
+            # Rows are filled up with the first atom, moved by nothing.
+            shape = (n_rows, int(counts.max()))
+            where = torch.zeros(shape, dtype=torch.int64)
+            where[row, slot] = number[samples.atom[mine]]
+            direction = torch.zeros(*shape, network.n_inputs, dtype=torch.float64)
+            direction[row, slot] = samples.direction[mine, : network.n_inputs]
+            tape = Tape(plain(network), frame.features[atoms, : network.n_inputs])
+            tape.backward(torch.ones(len(atoms), 1, dtype=torch.float64))
+            tangents = tape.tangents(where, direction.unsqueeze(2))
+            values += tangents.outputs.sum((1, 2, 3))
+            parts += tangents.gradients
+        scale = self.model.energy_scale
+        return values * scale, torch.cat([part.reshape(n_rows, -1) for part in parts], dim=1) * scale
+
+    def loss(self, labels: Labels) -> Tensor:
+        """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`.
+
+        All structures go through the networks in one pass.
+        """
+        frames = [self.store[index] for index in labels.structures]
+        components = labels.components or [None] * len(frames)
+        some = [c is not None and len(c) > 0 for c in components]
+        features = torch.cat([frame.features for frame in frames])
+        if labels.virial or any(some):
+            features.requires_grad_(True)
+        types = torch.cat([frame.types for frame in frames])
+        output = self.model.networks(features, types) * self.model.energy_scale
+        errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
+        if labels.energy:
+            errors["energy"].append(self._energy_errors(frames, output, types))
+        if features.requires_grad:
+            (slopes,) = torch.autograd.grad(output.sum(), features, create_graph=True)
+            parts = slopes.split([frame.n_atoms for frame in frames])
+            for frame, own, slope, there in zip(frames, components, parts, some, strict=True):
+                if labels.virial or there:
+                    self._derivative_errors(frame, slope, own if there else None, labels.virial, errors)
+        terms = [
+            getattr(self.weights, kind) * torch.cat(parts).square().mean()
+            for kind, parts in errors.items()
+            if parts
+        ]
+        return torch.stack(terms).sum()
+
+    def _energy_errors(self, frames: Sequence[Frame], output: Tensor, types: Tensor) -> Tensor:
+        """Errors (B,) of energies, prediction minus label, from the `output` (N,) of the networks in eV."""
+        reference = torch.tensor(self.model.reference_energies, dtype=torch.float64)[types]
+        sizes = torch.tensor([frame.n_atoms for frame in frames])
+        row = torch.repeat_interleave(torch.arange(len(frames)), sizes)
+        labels = [
+            require_label(f, "energy") - (0.0 if f.wall is None else float(f.wall.energy)) for f in frames
+        ]
+        errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, output + reference)
+        errors = errors - torch.tensor(labels, dtype=torch.float64)
+        divisors = [self.weights.divisor(frame.n_atoms) for frame in frames]
+        return errors / torch.tensor(divisors, dtype=torch.float64)
+
+    def _derivative_errors(
+        self,
+        frame: Frame,
+        slope: Tensor,
+        components: Tensor | None,
+        virial: bool,
+        errors: dict[str, list[Tensor]],
+    ) -> None:
+        """Append errors of forces and virial of one frame; `slope` (N, D) is dE by its features."""
+        kept = frame.jacobian
+        many = components is not None and (kept is None or kept.numel() < _COMPONENT * len(components))
+        if virial or many:
+            edge_gradient = self.store.edge_gradient(frame, slope)
+        if components is not None:
+            if many:
+                forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
+                force = forces.reshape(-1)[components]
+            else:
+                samples = force_samples(frame, self.store.jacobian(frame), components)
+                terms = (slope[samples.atom] * samples.direction).sum(1)
+                force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
+            wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
+            errors["force"].append(force + wall - require_label(frame, "forces").reshape(-1)[components])
+        if virial:
+            index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+            whole = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
+            value = 0.5 * (whole + whole.T)[index]
+            wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+            error = value + wall - require_label(frame, "virial")[index]
+            errors["virial"].append(error / self.weights.divisor(frame.n_atoms))
+
+
+def signed_weights(residual: Tensor, group: int) -> Tensor:
+    """Weights (M,) with which every `group` consecutive labels become one, the mean of the absolute `residual`.
+
+    Predictions larger than their labels are taken with the opposite sign (Hu et al., AAAI 2023, algorithm 2). For the
+    noise of the reduced labels see `Noise.of_forces`.
+    """
+    sizes = [len(part) for part in residual.split(group)]
+    counts = torch.repeat_interleave(torch.tensor(sizes), torch.tensor(sizes))
+    return torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
+
+
+def require_label(frame: Any, label: str) -> Any:
+    """Label of a prepared structure, or an error that says what to do about its absence."""
+    value = getattr(frame, label)
+    if value is None:
+        raise InputError(
+            f"the frame has no {'stress' if label == 'virial' else label}", where=frame.name,
+            hint="remove the frame or choose a schedule that does not use this label",
+        )  # fmt: skip
+    return value

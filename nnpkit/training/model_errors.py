@@ -1,0 +1,70 @@
+"""Errors of a model in training, and which of them decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from nnpkit.data.structure import Structure
+from nnpkit.measure.metrics import ErrorSums
+from nnpkit.models.potential import Prediction
+from nnpkit.units import stress_from_virial
+
+__all__ = ["Predicts", "Split", "deciding", "errors_of", "monitored"]
+
+NO_FORCE = 1e-5
+"""eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
+
+
+class Predicts(Protocol):
+    """Structures prepared for training."""
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure."""
+        ...
+
+
+class Split(NamedTuple):
+    """A set of structures and the same structures prepared for training."""
+
+    structures: list[Structure]
+    store: Predicts
+
+
+def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any]:
+    """Summary (keys of `nnpkit.measure.metrics.METRICS`) of the errors of the model now, of all or `which`."""
+    sums = ErrorSums()
+    for index in range(len(split.structures)) if which is None else which:
+        structure = split.structures[index]
+        prediction = split.store.predict(index)
+        stress = None
+        if structure.stress is not None:
+            stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)
+        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress)
+    return sums.summary()
+
+
+def deciding(structures: Sequence[Structure]) -> set[str]:
+    """Which errors may choose the best epoch: ``energy_rmse``, ``force_rmse``.
+
+    Those of labels that the structures have. Forces that are zero by symmetry, as in a volume scan of a crystal, do not
+    count: any potential gets them right up to rounding, and the noise of that must not choose.
+    """
+    forces = [s.forces for s in structures if s.forces is not None]
+    size = math.sqrt(sum(float((f**2).sum()) for f in forces) / max(1, sum(f.size for f in forces)))
+    found = {"energy_rmse"} if any(s.energy is not None for s in structures) else set()
+    return found | ({"force_rmse"} if size > NO_FORCE else set())
+
+
+def monitored(errors: Mapping[str, Any], monitor: str, counting: Collection[str] | None = None) -> float:
+    """The number that makes one epoch better than another.
+
+    ``energy_rmse``, ``force_rmse``, or ``energy_force``: their geometric mean, for which halving either error
+    is worth the same whatever their units. A kind of label that the data lack, or that is not in `counting` (see
+    `deciding`), does not count; without any the result is not a number.
+    """
+    names = ("energy_rmse", "force_rmse") if monitor == "energy_force" else (monitor,)
+    counted = [n for n in names if errors[n] is not None and (counting is None or n in counting)]
+    values = [float(errors[name]) for name in counted]
+    return math.prod(values) ** (1.0 / len(values)) if values else math.nan

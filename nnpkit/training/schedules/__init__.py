@@ -1,0 +1,1 @@
+"""Which labels each update uses, in which order."""

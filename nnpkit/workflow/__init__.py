@@ -1,0 +1,1 @@
+"""From a configuration to trainings, committees, folds and studies."""

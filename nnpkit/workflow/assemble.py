@@ -1,0 +1,298 @@
+"""From a configuration to the objects of a training: data, model, schedule, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_forces import SubsetForces, TaylorForces
+from nnpkit.config.schema_schedules import AdaptiveSchedule as AdaptiveSettings
+from nnpkit.config.schema_schedules import EpochSchedule as EpochSettings
+from nnpkit.config.schema_schedules import FullSchedule as FullSettings
+from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
+from nnpkit.config.schema_training import Ekf
+from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
+from nnpkit.data.checks.suspicious import Finding, find_suspicious
+from nnpkit.data.dataset import elements_of
+from nnpkit.data.statistics import data_statistics
+from nnpkit.data.structure import Structure
+from nnpkit.data.taylor import TaylorRules, taylor_structures
+from nnpkit.data.validation import require_elements
+from nnpkit.deploy.baseline import make_baseline, subtract
+from nnpkit.errors import InputError
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.deep_potential.observer import DirectObserver
+from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
+from nnpkit.measure.frames import FrameStore
+from nnpkit.measure.label_choice import Available
+from nnpkit.measure.observations import LossWeights, Noise, Observer, Prefactors
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.optim.adam import Adam
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.lbfgs import Lbfgs
+from nnpkit.optim.partition import Layer, Partition, layers_of, make_partition
+from nnpkit.optim.robust import RobustNoise
+from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
+from nnpkit.training.model_errors import Predicts, Split
+from nnpkit.training.ridge import Ridge
+from nnpkit.training.schedules.adaptive import AdaptiveSchedule, Selection
+from nnpkit.training.schedules.current_errors import StoreJudge
+from nnpkit.training.schedules.groups import GroupSchedule
+from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, Schedule
+from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
+from nnpkit.workflow.data_sets import read_sets, require_trained_elements
+from nnpkit.workflow.learned_labels import learns_virials, ridge_strength
+
+__all__ = [
+    "LoadedData",
+    "connect",
+    "covariance_partition",
+    "load_data",
+    "make_schedule",
+    "make_splits",
+    "make_update",
+]
+
+_GROUP_ATOMS = 6
+
+
+@dataclass
+class LoadedData:
+    """Structures of a training and what is known about them."""
+
+    splits: dict[str, list[Structure]]  # train and perhaps validation and test
+    elements: list[str]
+    statistics: dict[str, dict[str, Any]]  # of each split
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+    additional: list[Structure] = field(default_factory=list)  # of which only the energy is learnt
+    parents: list[int] = field(default_factory=list)  # index of the training structure of each of these
+    baseline: Any = None  # what the labels are less of, see `nnpkit.deploy.baseline`
+    rule: dict[str, Any] = field(
+        default_factory=dict
+    )  # how the sets came about, see `nnpkit.workflow.data_sets`
+
+    @property
+    def train(self) -> list[Structure]:
+        """Training structures."""
+        return self.splits["train"]
+
+    @property
+    def watched(self) -> dict[str, list[Structure]]:
+        """What a training sees: all but the test structures."""
+        return {name: part for name, part in self.splits.items() if name != "test"}
+
+    @property
+    def learnt(self) -> list[Structure]:
+        """Training structures and, behind them, the additional ones."""
+        return [*self.train, *self.additional]
+
+    @property
+    def min_distance(self) -> dict[str, float]:
+        """Shortest distance, Å, of every pair of elements in the training structures."""
+        return {pair: d["distance"] for pair, d in self.statistics["train"]["min_distance"].items()}
+
+
+def load_data(config: Config) -> LoadedData:
+    """Read, split and look at the data.
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be used, and for suspicious frames if the configuration says so.
+    """
+    data, sets = config.data, read_sets(config)
+    splits, notes = sets.splits, sets.notes
+    baseline = None
+    if data.baseline is not None:
+        if config.committee is not None and data.baseline.kind == "model":
+            raise InputError("a committee has no potential as its baseline", where="data.baseline")
+        baseline = make_baseline(data.baseline.model_dump())
+        for name, part in splits.items():
+            splits[name], found = subtract(part, baseline)
+            notes += [f"{name}: {note}" for note in found]
+    structures = [structure for part in splits.values() for structure in part]
+    require_trained_elements(splits)
+    elements = config.model.elements or elements_of(splits["train"])
+    require_elements(structures, elements)
+    findings = [] if data.suspicious == "ignore" else find_suspicious(structures, largest_cutoff(config))
+    if findings and data.suspicious == "error":
+        raise InputError(
+            f"{len(findings)} suspicious findings, the first: {findings[0].message}", where=findings[0].structure,
+            hint="repair or remove these frames, or set data.suspicious=warn",
+        )  # fmt: skip
+    if n_charged := sum(s.charges is not None for s in structures):
+        notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
+    statistics = {name: data_statistics(part) for name, part in splits.items()}
+    loaded = LoadedData(
+        splits, list(elements), statistics, findings, notes, baseline=baseline, rule=sets.rule
+    )
+    if isinstance(config.training.force_training, TaylorForces):
+        _expand(loaded, config.training.force_training, config.seed)
+    return loaded
+
+
+def largest_cutoff(config: Config) -> float:
+    """Radius, Å, beyond which an atom sees nothing."""
+    names = ("cutoff", "radial_cutoff", "angular_cutoff")
+    settings = getattr(config.model, "descriptor", config.model)
+    return max(getattr(settings, name, None) or 0.0 for name in names)
+
+
+def _expand(data: LoadedData, settings: TaylorForces, seed: int) -> None:
+    """Add displaced copies of the training structures."""
+    usual = {"cartesian": 0.03, "random": 0.01}[settings.strategy]
+    length = usual if settings.displacement is None else settings.displacement
+    rules = TaylorRules(settings.strategy, settings.multiple, length, settings.min_force)
+    own_seed = int(np.random.SeedSequence([seed, 4]).generate_state(1)[0])
+    found = taylor_structures(data.train, rules, own_seed)
+    data.additional, data.parents = found.structures, found.parents
+    data.notes += found.report
+
+
+def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
+    """Schedule of the training structures, additional ones included."""
+    settings, forces = config.training.schedule, config.training.force_training
+    without = forces.kind in ("taylor", "none")
+    available = [a._replace(components=0) if without else a for a in _available(structures)]
+    seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
+    virial = learns_virials(config, structures)
+    if isinstance(settings, EpochSettings | FullSettings):
+        wanted: int | float | None = None if settings.forces == "all" else int(settings.forces)
+        if isinstance(forces, SubsetForces):
+            wanted = float(forces.fraction)
+        labels = (settings.energy, 0 if without else wanted, virial)
+        if isinstance(settings, FullSettings):
+            return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
+        largest = isinstance(forces, SubsetForces) and forces.select == "error"
+        return EpochSchedule(available, seed, settings.batch_size, *labels, largest)
+    if isinstance(settings, AdaptiveSettings):
+        return _adaptive_schedule(settings, available, seed, without)
+    if isinstance(settings, GroupSettings):
+        smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
+        return GroupSchedule(
+            available, seed, settings.batch_size, settings.energy, virial,
+            settings.group_atoms or min(_GROUP_ATOMS, smallest),
+            None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
+            settings.joint_from, settings.energy_first,
+        )  # fmt: skip
+    probability = 1.0 if without else settings.energy_probability
+    return PinnSchedule(available, seed, probability, settings.force_labels, settings.steps_per_epoch)
+
+
+def _adaptive_schedule(
+    settings: AdaptiveSettings, available: Sequence[Available], seed: int, without: bool
+) -> AdaptiveSchedule:
+    energy, force = settings.energy_threshold, None if without else settings.force_threshold
+    return AdaptiveSchedule(
+        available, seed,
+        None if energy is None else Selection(energy, settings.energy_group),
+        None if force is None else Selection(force, settings.force_group),
+        settings.force_fraction, settings.trials, settings.repeat_energy,
+    )  # fmt: skip
+
+
+def connect(schedule: Schedule, store: Predicts) -> None:
+    """Let a schedule that looks at errors before it chooses see those of the structures in `store`."""
+    if isinstance(schedule, EpochSchedule | AdaptiveSchedule) and isinstance(store, FrameStore | MomentStore):
+        schedule.judge = StoreJudge(store, store.structures)
+
+
+def _available(structures: Sequence[Structure]) -> list[Available]:
+    return [
+        Available(
+            s.energy is not None,
+            0 if s.forces is None else 3 * s.n_atoms,
+            s.stress is not None,
+            s.name,
+            s.n_atoms,
+        )
+        for s in structures
+    ]
+
+
+def make_splits(
+    model: AtomicModel,
+    parts: Mapping[str, Sequence[Structure]],
+    budget: float,
+    progress: Callable[[], None] | None = None,
+    additional: Sequence[Structure] = (),
+) -> dict[str, Split]:
+    """Prepared structures of every part, which share `budget` bytes; the first has the first call on them.
+
+    Behind those of the part ``train`` its store has the `additional` ones, of which only the energy is learnt.
+    """
+    splits: dict[str, Split] = {}
+    everything = [*(structure for part in parts.values() for structure in part), *additional]
+    resolution = Resolution(model, everything) if isinstance(model.descriptor, DeepDescriptor) else None
+    for name, part in parts.items():
+        structures, more = list(part), list(additional) if name == "train" else []
+        if resolution is None:
+            store: FrameStore | MomentStore = FrameStore(model, structures, budget, progress, more)
+        else:
+            store = MomentStore(resolution, [*structures, *more], budget, progress)
+        budget -= store.kept_bytes
+        splits[name] = Split(structures, store)
+    return splits
+
+
+def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
+    """Blocks of the covariance of the weights of `model`."""
+    parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
+    layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
+    return make_partition(optimizer.partition, layers, optimizer.block_size)
+
+
+def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
+    """Update of the model of `store` for a training of `n_updates`."""
+    weights, optimizer = config.training.weights, config.training.optimizer
+    loss = LossWeights(**weights.model_dump())
+    noise = Noise()
+    if isinstance(optimizer, Ekf):
+        noise = Noise(
+            **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
+            energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
+            divide_by_atoms=optimizer.divide_by_atoms, energy_factor=optimizer.prefactors.energy,
+            force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
+        )  # fmt: skip
+    if isinstance(store, MomentStore):
+        observer: Measures = DirectObserver(store, noise, loss)
+    elif isinstance(store, FrameStore):
+        observer = Observer(store, noise, loss)
+    else:
+        raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
+    ridge = None
+    strength = ridge_strength(config, store.structures, observer.n_parameters)
+    if strength > 0.0:
+        seed = int(np.random.SeedSequence([config.seed, 5]).generate_state(1)[0])
+        ridge = Ridge(strength, observer.parameters, seed)
+    if isinstance(optimizer, Ekf):
+        settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
+        robust = RobustNoise(len(store.structures)) if optimizer.robust else None
+        filter_ = KalmanOptimizer(covariance_partition(optimizer, store.model), settings, robust=robust)
+        return KalmanUpdate(filter_, observer, ridge)
+    if isinstance(optimizer, LbfgsSettings):
+        lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)
+        return FullBatchUpdate(lbfgs, observer, _available(store.structures), ridge)
+    import torch
+
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}
+    adam = kinds[optimizer.epsilon_convention](
+        observer.parameters,
+        lr=optimizer.learning_rate, betas=tuple(optimizer.betas), eps=optimizer.epsilon,
+    )  # fmt: skip
+    decay, steps, last = optimizer.decay_factor, optimizer.decay_steps, optimizer.final_learning_rate
+    if last is not None:
+        steps = min(steps, max(1, n_updates // 100))  # at least a hundred steps down
+        decay = (last / optimizer.learning_rate) ** (steps / max(1, n_updates))
+    given = optimizer.prefactors
+    prefactors = None
+    if given is not None:
+        energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
+        prefactors = Prefactors(energy, force, virial)
+    ratio = 0.01 if last is None else last / optimizer.learning_rate
+    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors, ridge, ratio)

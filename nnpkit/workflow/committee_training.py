@@ -1,0 +1,353 @@
+"""`nnpkit train` with a committee: members that share the data and all that does not change in training."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from nnpkit.config.config_file import write_config
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_committee import Committee
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import LoadedModel, load
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.errors import InputError
+from nnpkit.families.build import count_parameters, initialise
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.prepare import precondition
+from nnpkit.measure.frames import FrameStore
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
+from nnpkit.training.frozen import freeze
+from nnpkit.training.model_errors import Split
+from nnpkit.training.run_folder import RunFolder
+from nnpkit.training.trainer import Trainer
+from nnpkit.training.uncertainty import validation_report
+from nnpkit.workflow import training_run as run
+from nnpkit.workflow.advice import few_labels, few_updates, tested
+from nnpkit.workflow.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
+from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
+from nnpkit.workflow.duration import planned
+from nnpkit.workflow.interim_model import write_interim_model
+from nnpkit.workflow.new_model import make_model
+
+__all__ = ["run_committee"]
+
+_PR_SET_PDEATHSIG = 1
+_NOTHING: Any = None
+
+
+def run_committee(config: Config, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Train the members, each in a process of its own, and write ``committee.pt`` and what it knows of itself.
+
+    Parameters and errors are those of `nnpkit.workflow.training_run.run_training`. Members that are complete are
+    not trained again when `resume` is set.
+    """
+    assert config.committee is not None
+    root = RunFolder(config.output)
+    names = [f"member-{m:02d}" for m in range(config.committee.members)]
+    folders = [RunFolder(root.path / name) for name in names]
+    last = [path for folder in folders if (path := folder.require_free(resume, overwrite)) is not None]
+    if config.start is not None:
+        config = with_model_of(
+            config, read_checkpoint(last[0]) if last else earlier_checkpoint(config.start, 0)
+        )
+    data = load_data(config)
+    run._require_judge(config, data)
+    parts = [_resampled(data, config, m) for m in range(len(names))]
+    members = [_member_config(config, name, m) for m, name in enumerate(names)]
+    identities = [
+        {"config": c.model_dump(mode="json"), "data": run._ordered_sha256(part), "seed": c.seed}
+        for c, (part, _) in zip(members, parts, strict=True)
+    ]
+    began = time.monotonic()
+    model, report, warm = _base_model(config, data)
+    memory = run.memory_of(members[0], model, data)
+    schedule = make_schedule(members[0], parts[0][0].learnt)
+    advice = [
+        *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
+        *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
+    ]  # fmt: skip
+    run.announce_memory(
+        console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
+    )
+    if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
+        shared = {name: Split(part, _NOTHING) for name, part in data.watched.items()}
+    else:
+        shared = run.prepare(model, data, memory["budget"], console)
+    if not resume or overwrite:
+        for folder in folders:
+            folder.clear()
+    root.path.mkdir(parents=True, exist_ok=True)
+    root.write_json("data.json", run._data_report(config, data, model, report, memory))
+    write_config(config, root.path / "config.yaml")
+    jobs = [
+        _Member(m, c, folder, part, indices, identity, warm)
+        for m, (c, folder, (part, indices), identity) in enumerate(
+            zip(members, folders, parts, identities, strict=True)
+        )
+    ]
+    ended = _train_all(jobs, model, shared, config.committee, memory, console)
+    if ended in signal.Signals.__members__:
+        return {"ended": ended}
+    return _finish(
+        config, root, [load(folder.path) for folder in folders], shared, data, ended, began, console
+    )
+
+
+def _member_config(config: Config, name: str, member: int) -> Config:
+    """Configuration of one member: a run by itself."""
+    seed = int(np.random.SeedSequence([config.seed, 2, member]).generate_state(1)[0])
+    output = str(Path(config.output) / name)
+    return config.model_copy(update={"committee": None, "seed": seed, "output": output}, deep=True)
+
+
+def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedData, list[int]]:
+    """Data of a member, and which of the training structures, and the additional ones behind them, these are."""
+    assert config.committee is not None
+    n, kind = len(data.train), config.committee.resample
+    random = np.random.default_rng([config.seed, 3, member])
+    indices = np.arange(n)
+    if kind == "bootstrap":
+        indices = np.sort(random.integers(0, n, n))
+    elif kind == "splits":
+        left_out = max(1, round((config.data.validation_fraction or 0.1) * n))
+        indices = np.sort(random.permutation(n)[: max(1, n - left_out)])
+    train = [data.train[i] for i in indices]
+    used = [k for k, parent in enumerate(data.parents) if parent in set(indices.tolist())]
+    own = replace(  # the test structures are for the committee, not for its members
+        data, splits={**data.watched, "train": train}, additional=[data.additional[k] for k in used],
+        parents=[data.parents[k] for k in used],
+    )  # fmt: skip
+    return own, [*(int(i) for i in indices), *(n + k for k in used)]
+
+
+def _base_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str], bool]:
+    """Descriptor and scaling of all members, a report, and whether weights of an earlier run suit them."""
+    if config.start is not None:
+        beginning = begin(config, data, earlier_checkpoint(config.start, 0))
+        return beginning.model, beginning.report, beginning.warm
+    return *make_model(config, data), False
+
+
+class _Member:
+    """What one process trains."""
+
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        folder: RunFolder,
+        data: LoadedData,
+        indices: list[int],
+        identity: Mapping[str, Any],
+        warm: bool,
+    ) -> None:
+        self.number, self.config, self.folder = number, config, folder
+        self.data, self.indices, self.identity, self.warm = data, indices, identity, warm
+
+    def complete(self) -> bool:
+        """Whether an earlier call trained it to the end, with the same settings."""
+        last = latest_checkpoint(self.folder.path)
+        if last is not None:
+            run._matching_checkpoint(last, self.identity)
+        summary = self.folder.path / "summary.json"
+        return last is not None and summary.exists() and (self.folder.path / "model.pt").exists()
+
+    def begin(self, base: AtomicModel) -> Beginning:
+        """The member before its training."""
+        start = self.config.start
+        if start is not None and self.warm:
+            return begin(self.config, self.data, earlier_checkpoint(start, self.number), base)
+        model = copy.deepcopy(base)
+        initialise(model, self.config.model.network.initialisation, self.config.seed)
+        labelled = [s for s in self.data.train if s.energy is not None]
+        sample = labelled[:: max(1, len(labelled) // 200)]
+        deep = isinstance(model.descriptor, DeepDescriptor)
+        if sample and (deep or getattr(self.config.model, "precondition", False)):
+            energies = [float(s.energy) for s in sample if s.energy is not None]
+            precondition(model, sample, energies, stretch=not deep)
+        return Beginning(model, [])
+
+    def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
+        """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
+        if not all(isinstance(split.store, FrameStore) for split in shared.values()):
+            return make_splits(model, self.data.watched, budget, additional=self.data.additional)
+        views = {}
+        for name, split in shared.items():
+            store = copy.copy(split.store)
+            assert isinstance(store, FrameStore)
+            store.model = model
+            if name == "train":
+                store.frames = [store.frames[i] for i in self.indices]
+                store.structures = [store.structures[i] for i in self.indices]
+            views[name] = Split(self.data.splits[name], store)
+        return views
+
+    def train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int) -> None:
+        """Train in this process and leave the process with an exit code."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        torch.set_num_threads(1)  # the pools of the parent's threads did not survive the fork
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        failure = self.folder.path / "error.txt"
+        failure.unlink(missing_ok=True)
+        try:
+            with open(self.folder.path / "train.log", "a", encoding="utf-8") as log:
+                ended = self._train(base, shared, budget, Console(file=log, width=160))
+        except (InputError, OSError) as error:
+            failure.write_text(str(error), encoding="utf-8")
+            os._exit(1)
+        os._exit(128 + signal.Signals[ended].value if ended in signal.Signals.__members__ else 0)
+
+    def _train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int, console: Console) -> str:
+        config, last = self.config, latest_checkpoint(self.folder.path)
+        checkpoint = None if last is None else run._matching_checkpoint(last, self.identity)
+        beginning = (
+            self.begin(base) if checkpoint is None else Beginning(model_from(checkpoint, str(last)), [])
+        )
+        model = beginning.model
+        for line in beginning.report:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        schedule = make_schedule(config, self.data.learnt)
+        splits = self.splits(model, shared, budget)
+        connect(schedule, splits["train"].store)
+        epochs, n_updates = planned(config, schedule, self.warm)
+        settings = run._settings(config, epochs, self.warm)
+        update = make_update(config, splits["train"].store, n_updates)
+        if config.start is not None:
+            freeze(update, model, config.start.freeze)
+        if note := beginning.continue_update(update, config.start):
+            console.print(f"  {note}", highlight=False, soft_wrap=True)
+        write_config(config, self.folder.path / "config.yaml")
+        trainer = Trainer(model, update, schedule, splits, settings, self.folder, self.identity, console)
+        trainer.publish = partial(write_interim_model, trainer, self.data)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        ended = trainer.fit()
+        run._finish(config, trainer, self.data, ended)
+        return ended
+
+
+def _train_all(
+    jobs: list[_Member],
+    base: AtomicModel,
+    shared: Mapping[str, Split],
+    settings: Committee,
+    memory: Mapping[str, int],
+    console: Console,
+) -> str:
+    """Train the members that are not complete, some at a time; how the last one ended."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    room = settings.processes or cores
+    if memory["covariance"]:
+        room = max(1, min(room, (memory["covariance"] + 2 * memory["budget"]) // memory["covariance"]))
+    waiting = [job for job in jobs if not job.complete()]
+    context = multiprocessing.get_context("fork")
+    running: dict[Any, tuple[Any, _Member]] = {}
+    stopped: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        for process, _job in running.values():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGTERM)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while waiting or running:
+            while waiting and len(running) < room and not stopped:
+                job = waiting.pop(0)
+                process = context.Process(target=job.train, args=(base, shared, memory["budget"] // room))
+                process.start()
+                running[process.sentinel] = (process, job)
+            if stopped and not running:
+                break
+            for sentinel in wait(list(running), timeout=0.5):
+                process, job = running.pop(sentinel)
+                process.join()
+                _report(job, process.exitcode, bool(stopped), console)
+    finally:
+        for process, _job in running.values():
+            process.kill()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return signal.Signals(stopped[0]).name if stopped else "epochs"
+
+
+def _report(job: _Member, code: int | None, stopped: bool, console: Console) -> None:
+    """Say how a member ended.
+
+    Raises
+    ------
+    InputError
+        If it failed.
+    """
+    failure = job.folder.path / "error.txt"
+    if code == 0:
+        console.print(f"member {job.number}: {job.folder.path / 'model.pt'}", highlight=False, soft_wrap=True)
+    elif failure.exists():
+        raise InputError(f"member {job.number}: {failure.read_text(encoding='utf-8').rstrip('.')}")
+    elif not stopped:
+        raise InputError(
+            f"the process of member {job.number} ended with code {code}", where=str(job.folder.path),
+            hint="look at train.log there; continue with --resume",
+        )  # fmt: skip
+
+
+def _finish(
+    config: Config,
+    root: RunFolder,
+    loaded: list[LoadedModel],
+    shared: Mapping[str, Split],
+    data: LoadedData,
+    ended: str,
+    began: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Write ``committee.pt``, ``validation.npz`` and ``summary.json``; the summary."""
+    models = [m.atomic_model() for m in loaded]
+    frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
+    export_committee(models, [m.metadata for m in loaded], root.path / "committee.pt", frame)
+    judge = "validation" if "validation" in shared else "train"
+    split, test = shared[judge], data.splits.get("test")
+    report, arrays = validation_report(models, split.structures, split.store)
+    partial = root.path / ".validation.npz.part"
+    with open(partial, "wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    partial.replace(root.path / "validation.npz")
+    summary = {
+        judge: report.pop("errors"), "test": validation_report(models, test, None)[0]["errors"] if test else None,
+        "disagreement": report, "members": len(models), "ended": ended, "seconds": round(time.monotonic() - began, 3),
+        "seed": config.seed, "versions": run.versions(), "n_train": len(data.train),
+    }  # fmt: skip
+    root.write_json("summary.json", summary)
+    errors = summary[judge]
+    console.print(
+        f"committee of {len(models)} on {len(split.structures)} {judge} structures: energy RMSE "
+        f"{_shown(errors['energy_rmse'])} eV/atom, force RMSE {_shown(errors['force_rmse'])} eV/Å; rank correlation of "
+        f"force disagreement and error {_shown(report['spearman_atoms'])}: {root.path / 'committee.pt'}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    line = tested(summary["test"], data.rule.get("tested_elsewhere", 0))
+    console.print(line, highlight=False, soft_wrap=True)
+    return summary
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

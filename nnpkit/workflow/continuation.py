@@ -1,0 +1,336 @@
+"""A training that begins where another ended.
+
+What follows from the data (functions, scaling, wall, reference energies) is that of the new data, as in a training
+from scratch. The weights are carried over so that the networks stay the same functions, and the covariance of a
+Kalman filter with them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_committee import Start
+from nnpkit.config.schema_model import AcsfModel
+from nnpkit.deploy.load import load
+from nnpkit.errors import InputError
+from nnpkit.families.acsf.default_functions import narrow_functions
+from nnpkit.families.acsf.symmetry_functions import Acsf, SymmetryFunction
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.feature_selection import sample_features, unexplained
+from nnpkit.families.prepare import data_statistics
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
+from nnpkit.models.sizes import most_functions
+from nnpkit.models.total import TotalModel
+from nnpkit.training.checkpoint import (
+    CHECKPOINTS,
+    Checkpoint,
+    first_difference,
+    is_checkpoint,
+    latest_checkpoint,
+    model_from,
+    read_checkpoint,
+)
+from nnpkit.training.updates import KalmanUpdate, Update
+from nnpkit.workflow.assemble import LoadedData
+from nnpkit.workflow.new_model import (
+    describe_networks,
+    generated_functions,
+    make_model,
+    scaled_model,
+    wall_of,
+)
+from nnpkit.workflow.reference_energies import set_reference_energies, settle_energies
+
+__all__ = ["Beginning", "begin", "earlier_checkpoint", "with_model_of"]
+
+_ETA_TOLERANCE = 0.1
+"""Relative difference of exponents that is the same function: 5 % of a distance."""
+_TOLD = 0.05  # part of the variance of a function that others may leave unexplained
+_CLEARLY = 10.0
+"""A function that the earlier potential lacks is missed if its range is so many times `minimum_range`."""
+
+
+@dataclass
+class Beginning:
+    """Model before the first update, and what came with it.
+
+    Attributes
+    ----------
+    model : AtomicModel
+    report : list of str
+        What was carried over and what was not.
+    checkpoint : Checkpoint or None
+        Where the weights come from; None: from scratch, they could not be carried over.
+    change : WeightChange or None
+        What became of the weights; None: they are the same numbers.
+    """
+
+    model: AtomicModel
+    report: list[str]
+    checkpoint: Checkpoint | None = None
+    change: WeightChange | None = None
+
+    @property
+    def warm(self) -> bool:
+        """Whether the weights are those of another run."""
+        return self.checkpoint is not None
+
+    def continue_update(self, update: Update, start: Start | None) -> str | None:
+        """Give a Kalman filter the covariance of the weights, if `start` says so; what to know if there is none.
+
+        Raises
+        ------
+        InputError
+            If the covariance is of another partition of the weights.
+        """
+        wanted = start is not None and start.covariance
+        if self.checkpoint is None or not wanted or not isinstance(update, KalmanUpdate):
+            return None
+        tensors = self.checkpoint.tensors["update"]
+        if "forgetting" not in tensors:
+            return "no covariance belongs to these weights: the Kalman filter begins anew"
+        covariance = update.optimizer.covariance
+        active = covariance.active
+        update.load_state_dict(tensors)
+        if self.change is not None:
+            covariance.transform(self.change)
+        covariance.freeze(active)  # the earlier run may have frozen others
+        return None
+
+
+def earlier_checkpoint(start: Start, member: int | None = None) -> Checkpoint:
+    """Checkpoint of the best epoch of the run to begin with: weights and the covariance that belongs to them.
+
+    Where there is none of that epoch (epoch 0, or somebody removed it) it has the weights alone.
+
+    Raises
+    ------
+    InputError
+        If that run has no checkpoint.
+    """
+    if Path(start.run).is_file():
+        return _of_file(start.run)
+    run = Path(start.run) if member is None else Path(start.run) / f"member-{member:02d}"
+    path = latest_checkpoint(run)
+    if path is None:
+        raise InputError("no run to begin with: there is no checkpoint", where=f"start.run: {run}")
+    latest = read_checkpoint(path)
+    best = latest.tensors["best"] or latest.tensors["model"]
+    if _same(latest.tensors["model"], best):
+        return latest
+    epoch = (latest.state.get("progress") or {}).get("best_epoch") or 0
+    folder = run / CHECKPOINTS / f"epoch-{epoch:06d}"
+    if is_checkpoint(folder):
+        found = read_checkpoint(folder)
+        if _same(found.tensors["model"], best):
+            return found
+    return Checkpoint({**latest.tensors, "model": best, "update": {}}, latest.state)
+
+
+def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _of_file(file: str) -> Checkpoint:
+    """What a model.pt knows of its training: the weights."""
+    loaded = load(file)
+    model, baseline = loaded.atomic_model(), loaded.metadata.get("baseline")
+    model = model.correction if isinstance(model, TotalModel) else model
+    weights = model.state_dict()
+    data = {"baseline": None if baseline is None else baseline["spec"]}
+    state = {"epoch": 0, "spec": model.spec, "config": {"data": data}}
+    return Checkpoint({"model": weights, "best": weights, "update": {}, "schedule": {}}, state)
+
+
+def with_model_of(config: Config, checkpoint: Checkpoint) -> Config:
+    """The configuration with the section `model` of the run of `checkpoint`, if it has none of its own."""
+    model = (checkpoint.state.get("config") or {}).get("model")
+    if "model" in config.model_fields_set or model is None:
+        return config
+    given = config.model_dump(exclude_unset=True)
+    return Config.model_validate({**given, "model": model})
+
+
+def begin(
+    config: Config, data: LoadedData, checkpoint: Checkpoint, base: AtomicModel | None = None
+) -> Beginning:
+    """Model to begin with: that of `checkpoint` where its functions suit the data, else a new one.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Of the earlier run, see `earlier_checkpoint`.
+    base : AtomicModel, optional
+        Has the functions, the scaling and the wall to use: a model of this committee whose functions suit.
+
+    Raises
+    ------
+    InputError
+        If the earlier potential is of other elements or labels, or of another model than `config` asks for; or if
+        weights are to be frozen that cannot be carried over.
+    """
+    assert config.start is not None
+    where = config.start.run
+    _require_same_baseline(checkpoint, config)
+    old = model_from(checkpoint, where)
+    if old.elements != data.elements:
+        raise InputError(
+            f"the run to begin with knows {' '.join(old.elements)}, the data have {' '.join(data.elements)}",
+            where=f"start.run: {where}", expected="the same elements", hint="begin from scratch",
+        )  # fmt: skip
+    if "model" not in config.model_fields_set and old.spec["kind"] != config.model.kind:
+        raise InputError(
+            f"the file to begin with is a {old.spec['kind']} model and does not say its settings",
+            where=f"start.run: {where}", expected=f"a section model of kind {old.spec['kind']}",
+        )  # fmt: skip
+    if "model" in config.model_fields_set:
+        _require_same_model(config, checkpoint, old)
+        if base is None and (reason := _unsuitable(config, data, old)):
+            if config.start.freeze:
+                raise InputError(
+                    f"{reason}: the weights to freeze cannot be carried over", where="start.freeze",
+                    hint="begin with a model.pt and without a section model: its functions are kept",
+                )  # fmt: skip
+            model, report = make_model(config, data)
+            return Beginning(model, [f"{reason}: trained from scratch, not from {where}", *report])
+    return _carried(config, data, checkpoint, old, base)
+
+
+def _require_same_baseline(checkpoint: Checkpoint, config: Config) -> None:
+    """Refuse to go on with weights that learnt something else."""
+    before = (checkpoint.state.get("config") or {}).get("data", {}).get("baseline")
+    now = None if config.data.baseline is None else config.data.baseline.model_dump(mode="json")
+    if before != now:
+        raise InputError(
+            f"the potential to begin with corrects {before or 'nothing'}, the labels are less {now or 'nothing'}",
+            where="start.run", expected="the same data.baseline",
+        )  # fmt: skip
+
+
+def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel) -> None:
+    """Refuse settings of another model than that of the earlier run."""
+    before = (checkpoint.state.get("config") or {}).get("model")
+    now = config.model.model_dump(mode="json")
+    difference: tuple[str, Any, Any] | None = None
+    if before is not None:
+        difference = first_difference(_comparable(before), _comparable(now), "model")
+    elif old.spec["kind"] != config.model.kind:
+        difference = ("model.kind", old.spec["kind"], config.model.kind)
+    else:
+        hidden = {element: old.spec["networks"][element]["hidden"] for element in old.elements}
+        networks = describe_networks(config.model, hidden)
+        difference = first_difference(old.spec["networks"], networks, "model.network")
+    if difference is not None:
+        key, then, wanted = difference
+        raise InputError(
+            f"the potential to begin with has {key}: {then}, not {wanted}", where=f"start.run: {config.start.run}"
+            if config.start else None, expected="the same section model", hint="leave the section model out to take "
+            "that of the earlier run, or begin from scratch",
+        )  # fmt: skip
+
+
+def _comparable(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that make the weights of one model those of another; the others follow the new data."""
+    rest = {k: v for k, v in model.items() if k not in ("elements", "precondition", "scaling", "wall")}
+    rest["network"] = {k: v for k, v in model["network"].items() if k != "initialisation"}
+    rest["descriptor"] = {k: v for k, v in model["descriptor"].items() if k != "minimum_range"}
+    if isinstance(functions := rest["descriptor"].get("functions"), dict):
+        rest["descriptor"]["functions"] = {"file": Path(functions["file"]).name}
+    return rest
+
+
+def _unsuitable(config: Config, data: LoadedData, old: AtomicModel) -> str | None:
+    """Why the functions of the earlier potential do not suit the data, None if they do."""
+    settings = config.model
+    if not isinstance(settings, AcsfModel) or settings.descriptor.functions != "auto":
+        return None
+    descriptor = settings.descriptor
+    wanted, _ = generated_functions(descriptor, data)
+    acsf = Acsf(data.elements, wanted, descriptor.cutoff_function, descriptor.cutoff_inner)
+    found = data_statistics(acsf, data.elements, data.train)
+    needed, _ = narrow_functions(
+        wanted, data.elements, found.minimum, found.maximum, max(_CLEARLY * descriptor.minimum_range, 1e-3)
+    )
+    known = [SymmetryFunction(**f) for f in old.spec["functions"]]
+    missing = [f for f in needed if not any(_alike(f, k) for k in known)]
+    most = descriptor.functions_per_element or most_functions(len(data.elements))
+    missing = _not_told_by(known, missing, most, data, old) if missing else []
+    if not missing:
+        return None
+    return (
+        f"for these data {len(missing)} of {len(needed)} symmetry functions are others, the first: {missing[0]} "
+        "(shorter distances, or features that did not vary before)"
+    )
+
+
+def _not_told_by(
+    known: Sequence[SymmetryFunction],
+    missing: Sequence[SymmetryFunction],
+    most: int,
+    data: LoadedData,
+    old: AtomicModel,
+) -> list[SymmetryFunction]:
+    """Those of the `missing` functions that do not follow from the `known` ones where these were chosen from more."""
+    kind, inner = old.spec["cutoff_kind"], old.spec.get("cutoff_inner", 0.0)
+    found: list[SymmetryFunction] = []
+    for element in data.elements:
+        lacking = [f for f in missing if f.center == element]
+        own = [f for f in known if f.center == element]
+        if lacking and len(own) >= most:
+            others = [f for f in known if f.center != element]
+            samples = sample_features(
+                Acsf(data.elements, [*own, *lacking, *others], kind, inner), data.elements, data.train
+            )
+            values = samples[data.elements.index(element)]
+            left = unexplained(values[:, : len(own)], values[:, len(own) : len(own) + len(lacking)])
+            lacking = [f for f, part in zip(lacking, left, strict=True) if part > _TOLD]
+        found += lacking
+    return found
+
+
+def _alike(a: SymmetryFunction, b: SymmetryFunction) -> bool:
+    """Whether two functions are the same but for a small difference in width."""
+    return replace(a, eta=b.eta) == b and abs(a.eta - b.eta) <= _ETA_TOLERANCE * max(a.eta, b.eta)
+
+
+def _carried(
+    config: Config, data: LoadedData, checkpoint: Checkpoint, old: AtomicModel, base: AtomicModel | None
+) -> Beginning:
+    """The networks of the earlier potential with scaling, wall and reference energies of the new data."""
+    wall = wall_of(config.model, data) if base is None else base.spec["wall"]
+    if base is None:
+        model, _ = scaled_model(config.model, {**old.spec, "wall": wall}, data)
+    else:
+        model = copy.deepcopy(base)
+    set_reference_energies(model, dict(zip(old.elements, old.reference_energies, strict=True)))
+    report, change = [f"begins with the potential of {config.start.run if config.start else ''}"], None
+    if isinstance(model.descriptor, DeepDescriptor):
+        report.append("statistics of the environments are those of that potential")
+        model.load_state_dict(old.state_dict())
+    else:
+        model.load_state_dict({**model.state_dict(), **dict(old.named_parameters())})
+        keep_varying(old.scaling, model.scaling)
+        change = weight_change(model, old.scaling, model.scaling)
+        if change is not None:
+            _change_weights(model, change)
+            report.append("scaling follows the new data; first layers are changed to keep the same functions")
+    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
+    report.append(f"short-range repulsion: {ends or 'none'}")
+    report += settle_energies(model, config.data.reference_energies, data.train)
+    return Beginning(model, report, checkpoint, change)
+
+
+@torch.no_grad()
+def _change_weights(model: AtomicModel, change: WeightChange) -> None:
+    parameters: Sequence[Tensor] = list(model.parameters())
+    vector = torch.nn.utils.parameters_to_vector(parameters)
+    torch.nn.utils.vector_to_parameters(change(vector[None])[0], parameters)

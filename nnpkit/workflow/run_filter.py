@@ -1,0 +1,44 @@
+"""The Kalman filter of a finished run, for the uncertainty of its predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from nnpkit.config.schema import Config
+from nnpkit.config.schema_training import Ekf
+from nnpkit.errors import InputError
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
+from nnpkit.training.posterior import KalmanPosterior
+from nnpkit.training.updates import RIDGE
+from nnpkit.workflow.assemble import covariance_partition
+
+__all__ = ["load_posterior"]
+
+
+def load_posterior(run: str | Path) -> KalmanPosterior:
+    """Posterior of the last checkpoint of a run.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, the run was not trained by a Kalman filter, or its descriptor is trained too.
+    """
+    path = latest_checkpoint(run)
+    if path is None:
+        raise InputError("no checkpoint in this folder", where=str(run), expected="the folder of a run")
+    checkpoint = read_checkpoint(path)
+    model = model_from(checkpoint, str(path))
+    optimizer = Config.model_validate(checkpoint.state["config"]).training.optimizer
+    if not isinstance(optimizer, Ekf) or isinstance(model.descriptor, DeepDescriptor):
+        raise InputError(
+            "no covariance of its weights is known", where=str(run),
+            expected="a potential with symmetry functions trained by `optimizer: {kind: ekf}`",
+        )  # fmt: skip
+    settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
+    kalman = KalmanOptimizer(covariance_partition(optimizer, model), settings)
+    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
+    kalman.load_state_dict(state)
+    return KalmanPosterior(model, kalman)
