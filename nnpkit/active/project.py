@@ -146,12 +146,15 @@ def write_first_data(project: Project, labelled: Sequence[Structure]) -> tuple[i
     for path, part in zip(files, (train, validation, project.test), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         if part:
-            write_extxyz(path, [_bare(s) for s in part])
+            write_extxyz(path, [_bare(project, s) for s in part])
     return len(train), len(validation)
 
 
-def _bare(structure: Structure) -> Structure:
-    return structure.replace(info={}, arrays={})
+def _bare(project: Project, structure: Structure) -> Structure:
+    """The structure with its labels and its group; what the loop has labelled itself is the group ``new``."""
+    key = project.training["data"].get("groups", "none")
+    named = any(key in s.info for s in project.train)
+    return structure.replace(info={key: structure.info.get(key, "new")} if named else {}, arrays={})
 
 
 def write_new_data(project: Project, number: int, labels: Mapping[str, Structure]) -> tuple[int, int]:
@@ -163,7 +166,7 @@ def write_new_data(project: Project, number: int, labels: Mapping[str, Structure
     validation: list[Structure] = []
     for key in sorted(labels):
         chosen = int(key[:12], 16) / 16**12 < project.validation_fraction
-        (validation if chosen else train).append(_bare(labels[key]))
+        (validation if chosen else train).append(_bare(project, labels[key]))
     if not train:
         train, validation = validation, []
     for path, part in zip(Folders(project.folder).new_data(number), (train, validation), strict=True):
@@ -185,7 +188,7 @@ def training_yaml(project: Project, number: int, warm: Path | None) -> Path:
     config = {**project.training}
     config["output"] = "model"
     config["data"] = {
-        **{key: config["data"][key] for key in ("reference_energies", "suspicious") if key in config["data"]},
+        **{key: config["data"][key] for key in ("reference_energies", "suspicious", "groups") if key in config["data"]},
         "train": [str(p.absolute()) for p in train],
         "validation": [str(p.absolute()) for p in validation] or None,
         "test": [str(p.absolute()) for p in test] or None, "test_fraction": 0.0,

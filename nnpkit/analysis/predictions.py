@@ -71,7 +71,10 @@ class Predictions:
 
 
 def predict_all(
-    model: LoadedModel, structures: Sequence[Structure], progress: Callable[[], None] | None = None
+    model: LoadedModel,
+    structures: Sequence[Structure],
+    progress: Callable[[], None] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Predictions:
     """Predict all `structures` with `model`, by its kernel where there is one.
 
@@ -83,6 +86,8 @@ def predict_all(
         Labels may be missing.
     progress : callable, optional
         Called after every structure.
+    groups : sequence of str, optional
+        Group of each structure.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def predict_all(
             stress_label[n] = np.nan if s.stress is None else s.stress * EV_PER_A3_IN_GPA
         if found.disagreement is not None:
             energy_std[n], force_std[atoms] = found.disagreement.energy_std, found.disagreement.forces_std
-        sums.add(s, found.energy, found.forces, found.stress)
+        sums.add(s, found.energy, found.forces, found.stress, None if groups is None else groups[n])
         if progress is not None:
             progress()
     label = np.array([np.nan if s.energy is None else s.energy / s.n_atoms for s in structures])

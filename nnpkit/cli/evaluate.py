@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from nnpkit.data.groups import Grouping
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
     from nnpkit.measure.metrics import ErrorSums
@@ -40,8 +41,18 @@ def evaluate(
     units: Annotated[
         str | None, typer.Option("--units", help="Units of the data: angstrom-ev or bohr-hartree.")
     ] = None,
+    groups: Annotated[
+        str,
+        typer.Option(
+            "--groups",
+            metavar="KEY",
+            help="Key of the frames that names groups with errors of their own; auto, file or none.",
+        ),
+    ] = "auto",
 ) -> None:
     """Compare a potential with reference data: errors per file, predictions on request.
+
+    Groups of frames have their own errors; a key of the frames names them, by default config_type or group.
 
     Structures without labels are predicted too; errors are over the labels that there are. The predictions
     are the structures in their order with `energy`, `forces`, `stress` (if periodic in three directions) and
@@ -54,15 +65,18 @@ def evaluate(
     from nnpkit.data.checks.suspicious import find_wrong_units
     from nnpkit.data.dataset import load_dataset
     from nnpkit.data.formats.extxyz import write_extxyz
+    from nnpkit.data.groups import find_grouping
     from nnpkit.measure.metrics import ErrorSums
     from nnpkit.progress import Progress
+    from nnpkit.training.group_errors import table_of_groups
 
     potential = load_with_notes(model)
     files = {name: load_dataset(name, format, units) for name in data}
+    grouping = find_grouping(files, groups, "--groups")
     sums = {name: ErrorSums() for name in files}
     console = Console()
     with Progress("structures", sum(map(len, files.values())), console) as bar:
-        predicted = _predict(potential, files, sums, bar)
+        predicted = _predict(potential, files, sums, bar, grouping)
         if predictions is None:
             for _ in predicted:
                 pass
@@ -74,6 +88,8 @@ def evaluate(
     splits = {name: part.summary() for name, part in sums.items()}
     shown = {**splits, "all": total.summary()} if len(splits) > 1 else splits
     console.print(_table(shown))
+    if (table := table_of_groups(total.summary(), "all files" if len(splits) > 1 else data[0])) is not None:
+        console.print(table)
     for name, part in sums.items():
         units = [f"{finding.structure}: {finding.message}" for finding in find_wrong_units(files[name])]
         for suspicion in [*part.suspicions(), *units]:
@@ -83,13 +99,18 @@ def evaluate(
 
 
 def _predict(
-    potential: LoadedModel, files: dict[str, list[Structure]], sums: dict[str, ErrorSums], bar: Progress
+    potential: LoadedModel,
+    files: dict[str, list[Structure]],
+    sums: dict[str, ErrorSums],
+    bar: Progress,
+    grouping: Grouping | None,
 ) -> Iterator[Structure]:
     """Every structure with predicted labels; the errors go to `sums`."""
     for name, structures in files.items():
         for structure in structures:
             result = potential.predict(structure)
-            sums[name].add(structure, result.energy, result.forces, result.stress)
+            group = None if grouping is None else grouping.of(structure)
+            sums[name].add(structure, result.energy, result.forces, result.stress, group)
             info: dict[str, Any] = {} if structure.energy is None else {"ref_energy": structure.energy}
             info |= {} if structure.stress is None else {"ref_stress": structure.stress.ravel()}
             columns = {"ref_forces": structure.forces, "ref_charges": structure.charges}

@@ -68,6 +68,13 @@ class Data(Section):
         None,
         description="For `split: by_group`: a key of the frames, such as `config_type` or `trajectory`, or `file`.",
     )
+    groups: str = Field(
+        "auto",
+        description="What names the groups of frames, such as bulk, surfaces and defects, whose errors are told one by "
+        "one and among which `training.sampling` and `training.group_weights` choose: a key of the frames, `file`, "
+        "`auto` or `none`. `auto`: `config_type`, `group` or, of several files, `file`, the first of them by which "
+        "there are 2 to 50 groups of two frames on average, or more.",
+    )
     folds: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="Cross-validation instead of `test_fraction`: the structures of `train` are dealt into so many "

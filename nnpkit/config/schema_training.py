@@ -105,6 +105,18 @@ class Training(Section):
         "from compiled kernels. By default kept if forces are learnt (`direct`, `subset`).",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
+    sampling: Literal["proportional", "balanced"] = Field(
+        "proportional",
+        description="How often frames of the groups of `data.groups` come in an epoch. `proportional`: every frame "
+        "once. `balanced`: groups in proportion to the square root of the numbers of their frames, no frame more than "
+        "ten times; an epoch has as many updates as before, frames of large groups take turns.",
+    )
+    group_weights: dict[str, Positive] = Field(
+        default_factory=dict,
+        description="Weights of groups of `data.groups`, e.g. `{surface: 4}`, 1 where none is given: of the squared "
+        "errors of their labels in the loss or, for the Kalman filter, of what is divided by the variance of their "
+        "noise.",
+    )
     ridge: Literal["auto"] | NonNegative = Field(
         "auto",
         description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
@@ -201,6 +213,28 @@ class Training(Section):
             raise ValueError(
                 "a weight of 0 is an infinite noise: leave the kind of label out of the schedule instead"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_have_an_effect(self) -> Training:
+        own = (getattr(section, "reduction", "none") for section in (self.optimizer, self.schedule))
+        reduction = next((kind for kind in own if kind != "none"), "none")
+        refuse_unused(
+            [
+                (
+                    self.sampling == "balanced",
+                    isinstance(self.schedule, FullSchedule),
+                    "sampling: balanced",
+                    "every update uses all frames; group_weights weigh them",
+                ),
+                (
+                    bool(self.group_weights),
+                    reduction != "none",
+                    "group_weights",
+                    f"reduction: {reduction} makes one number of many labels",
+                ),
+            ]
+        )
         return self
 
     @model_validator(mode="after")

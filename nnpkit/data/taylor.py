@@ -162,6 +162,7 @@ def _displaced(structure: Structure, moves: np.ndarray, number: int) -> Structur
         structure.symbols, structure.positions + moves, structure.cell, structure.pbc,
         energy=structure.energy - float(np.sum(structure.forces * moves)),
         total_charge=structure.total_charge, multiplicity=structure.multiplicity, name=f"{structure.name}+{number}",
+        info=structure.info,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,8 @@ class ErrorSums:
 
     Energy errors are per atom and every structure counts alike; force errors are per component and every atom
     counts alike; ``force_vector_rmse`` is the root of the mean squared length of the error vector. The stress
-    error is over the nine components, so it does not depend on the orientation of the axes.
+    error is over the nine components, so it does not depend on the orientation of the axes. `groups` has the same of
+    the structures that were added with the name of a group.
     """
 
     def __init__(self) -> None:
@@ -47,9 +49,15 @@ class ErrorSums:
         self.energy_square = self.energy_absolute = self.force_square = self.force_absolute = 0.0
         self.stress_square = self.force_product = self.force_label_square = self.force_prediction_square = 0.0
         self.energy_pairs: list[tuple[float, float]] = []  # prediction and label, eV/atom
+        self.groups: dict[str, ErrorSums] = {}
 
     def add(
-        self, structure: Structure, energy: float, forces: np.ndarray, stress: np.ndarray | None = None
+        self,
+        structure: Structure,
+        energy: float,
+        forces: np.ndarray,
+        stress: np.ndarray | None = None,
+        group: str | None = None,
     ) -> None:
         """Compare one structure's labels, as far as it has them, with a prediction.
 
@@ -63,7 +71,11 @@ class ErrorSums:
             (N, 3), eV/Å.
         stress : array, optional
             (3, 3), eV/Å³, ASE's sign.
+        group : str, optional
+            Name of the group of the structure.
         """
+        if group is not None:
+            self.groups.setdefault(group, ErrorSums()).add(structure, energy, forces, stress)
         self.n_structures += 1
         self.n_atoms += structure.n_atoms
         if structure.energy is not None:
@@ -88,11 +100,19 @@ class ErrorSums:
     def merge(self, other: ErrorSums) -> None:
         """Add the structures that `other` has seen."""
         for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+            if name != "groups":
+                setattr(self, name, getattr(self, name) + value)
+        for name, part in other.groups.items():
+            self.groups.setdefault(name, ErrorSums()).merge(part)
 
-    def summary(self) -> dict[str, float | int | None]:
-        """Counts and errors with the keys of `METRICS`; None where there are no labels."""
+    def summary(self) -> dict[str, Any]:
+        """Counts and errors with the keys of `METRICS`, None where there are no labels; ``groups``: those of each.
+
+        The latter only if structures were added with the names of their groups.
+        """
+        groups = {name: self.groups[name].summary() for name in sorted(self.groups)}
         return {
+            **({"groups": groups} if groups else {}),
             "n_structures": self.n_structures,
             "n_atoms": self.n_atoms,
             "energy_rmse": _root(self.energy_square, self.energies),

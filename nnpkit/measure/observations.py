@@ -154,6 +154,8 @@ class Observer:
         For `measure` (Kalman filters).
     weights : LossWeights
         For `loss` (gradient optimizers).
+    structure_weights : sequence of float, optional
+        Of the squared errors of each structure in `loss`; 1 by default.
     """
 
     energies_at_once = 512
@@ -161,8 +163,15 @@ class Observer:
     atoms_at_once = 256
     """Atoms of structures of which forces or virials are used that are best evaluated together."""
 
-    def __init__(self, store: FrameStore, noise: Noise, weights: LossWeights) -> None:
+    def __init__(
+        self,
+        store: FrameStore,
+        noise: Noise,
+        weights: LossWeights,
+        structure_weights: Sequence[float] | None = None,
+    ) -> None:
         self.store, self.noise, self.weights = store, noise, weights
+        self.structure_weights = structure_weights
         self.model = store.model
         self.parameters: list[Tensor] = list(self.model.networks.parameters())
         self.n_parameters = sum(p.numel() for p in self.parameters)
@@ -278,6 +287,8 @@ class Observer:
         All structures go through the networks in one pass.
         """
         frames = [self.store[index] for index in labels.structures]
+        given = self.structure_weights
+        roots = [1.0 if given is None else math.sqrt(given[index]) for index in labels.structures]
         components = labels.components or [None] * len(frames)
         some = [c is not None and len(c) > 0 for c in components]
         features = torch.cat([frame.features for frame in frames])
@@ -287,13 +298,13 @@ class Observer:
         output = self.model.networks(features, types) * self.model.energy_scale
         errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
         if labels.energy:
-            errors["energy"].append(self._energy_errors(frames, output, types))
+            errors["energy"].append(self._energy_errors(frames, roots, output, types))
         if features.requires_grad:
             (slopes,) = torch.autograd.grad(output.sum(), features, create_graph=True)
             parts = slopes.split([frame.n_atoms for frame in frames])
-            for frame, own, slope, there in zip(frames, components, parts, some, strict=True):
+            for frame, root, own, slope, there in zip(frames, roots, components, parts, some, strict=True):
                 if labels.virial or there:
-                    self._derivative_errors(frame, slope, own if there else None, labels.virial, errors)
+                    self._derivative_errors(frame, root, slope, own if there else None, labels.virial, errors)
         terms = [
             getattr(self.weights, kind) * torch.cat(parts).square().mean()
             for kind, parts in errors.items()
@@ -301,8 +312,10 @@ class Observer:
         ]
         return torch.stack(terms).sum()
 
-    def _energy_errors(self, frames: Sequence[Frame], output: Tensor, types: Tensor) -> Tensor:
-        """Errors (B,) of energies, prediction minus label, from the `output` (N,) of the networks in eV."""
+    def _energy_errors(
+        self, frames: Sequence[Frame], roots: Sequence[float], output: Tensor, types: Tensor
+    ) -> Tensor:
+        """Errors (B,) of energies times `roots`, prediction minus label, from the `output` (N,) of the networks, eV."""
         reference = torch.tensor(self.model.reference_energies, dtype=torch.float64)[types]
         sizes = torch.tensor([frame.n_atoms for frame in frames])
         row = torch.repeat_interleave(torch.arange(len(frames)), sizes)
@@ -311,18 +324,19 @@ class Observer:
         ]
         errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, output + reference)
         errors = errors - torch.tensor(labels, dtype=torch.float64)
-        divisors = [self.weights.divisor(frame.n_atoms) for frame in frames]
+        divisors = [self.weights.divisor(f.n_atoms) / root for f, root in zip(frames, roots, strict=True)]
         return errors / torch.tensor(divisors, dtype=torch.float64)
 
     def _derivative_errors(
         self,
         frame: Frame,
+        root: float,
         slope: Tensor,
         components: Tensor | None,
         virial: bool,
         errors: dict[str, list[Tensor]],
     ) -> None:
-        """Append errors of forces and virial of one frame; `slope` (N, D) is dE by its features."""
+        """Append errors of forces and virial of one frame times `root`; `slope` (N, D) is dE by its features."""
         kept = frame.jacobian
         many = components is not None and (kept is None or kept.numel() < _COMPONENT * len(components))
         if virial or many:
@@ -336,14 +350,15 @@ class Observer:
                 terms = (slope[samples.atom] * samples.direction).sum(1)
                 force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
-            errors["force"].append(force + wall - require_label(frame, "forces").reshape(-1)[components])
+            error = force + wall - require_label(frame, "forces").reshape(-1)[components]
+            errors["force"].append(root * error)
         if virial:
             index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
             whole = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
             value = 0.5 * (whole + whole.T)[index]
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
             error = value + wall - require_label(frame, "virial")[index]
-            errors["virial"].append(error / self.weights.divisor(frame.n_atoms))
+            errors["virial"].append(root * error / self.weights.divisor(frame.n_atoms))
 
 
 def signed_weights(residual: Tensor, group: int) -> Tensor:

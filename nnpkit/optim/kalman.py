@@ -99,6 +99,8 @@ class KalmanOptimizer:
         Bytes that the covariance may take; by default that is not checked.
     robust : RobustNoise, optional
         Lets the noise follow the errors and damps outliers, where the origin of labels is known.
+    weights : Tensor, optional
+        Of structures (S,): what the variance of the noise of their labels is divided by, whatever it follows.
 
     Raises
     ------
@@ -115,11 +117,12 @@ class KalmanOptimizer:
         ranks: Ranks | None = None,
         available: int | None = None,
         robust: RobustNoise | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         if isinstance(partition, int):
             partition = make_partition("global", [Layer("all weights", partition)])
         self.partition, self.settings, self.ranks = partition, settings, ranks or Ranks()
-        self.robust = robust
+        self.robust, self.weights = robust, weights
         owners = partition.owners(self.ranks.size)
         owned = [index for index, owner in enumerate(owners) if owner == self.ranks.rank]
         triangles = torch.device(device).type == "cpu"
@@ -209,6 +212,10 @@ class KalmanOptimizer:
             variance = self.robust.observed(residual.cpu(), expected, variance.cpu(), measurement.origin).to(
                 residual
             )
+        if self.weights is not None and measurement.origin is not None:
+            structure = measurement.origin.structure
+            weight = torch.where(structure >= 0, self.weights[structure.clamp(min=0)], 1.0)
+            variance = variance / weight.to(variance)
         if self.settings.forget == "observed":
             solution = self._forget_observed(predicted, innovation_covariance, variance, residual)
         else:

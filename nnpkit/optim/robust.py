@@ -19,6 +19,9 @@ where what speaks for less noise counts only as far as R is part of S: innovatio
 are uncertain say nothing of the noise. That is Mehra's adaptive filtering (IEEE Trans. Autom. Control 17, 693 (1972))
 in a form that keeps variances positive.
 
+Where structures have groups, m and alpha are estimated for each group as well, from its innovations alone. They are
+those of all structures until the group has been seen often enough, and go on from there.
+
 In the first updates it is P that is made larger by the median of ``(xi_i^2 - R_i) / (H P H^T)_ii``, if that is above 1:
 P_0 is a guess that depends on the units of the features and the depth of the networks.
 
@@ -30,6 +33,8 @@ again like that of Student's t distribution, so that what is entirely wrong does
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +65,8 @@ class RobustSettings:
         Updates in which P becomes larger, by up to `settling_factor` in each, where it does not explain the errors.
     slope, slope_maximum : float
         First and largest alpha.
+    few : int
+        Updates with labels of a kind below which a group has no estimates of its own.
     """
 
     rate: float = 0.05
@@ -71,6 +78,7 @@ class RobustSettings:
     settling_factor: float = 10.0
     slope: float = 0.05
     slope_maximum: float = 1.0
+    few: int = 50
 
 
 class RobustNoise:
@@ -82,22 +90,36 @@ class RobustNoise:
         Of which labels may come.
     settings : RobustSettings, optional
         Constants.
+    groups : sequence of str, optional
+        Group of each structure.
     """
 
-    def __init__(self, n_structures: int, settings: RobustSettings | None = None) -> None:
+    def __init__(
+        self,
+        n_structures: int,
+        settings: RobustSettings | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> None:
         self.settings = settings or RobustSettings()
         self.scale = torch.full((len(KINDS),), self.settings.start**2, dtype=torch.float64)  # m
         self.slope = torch.full((len(KINDS),), self.settings.slope**2, dtype=torch.float64)  # alpha^2
         self.updates = 0  # those of the settling
         # Of each structure and kind: measurements, those that were outliers, and the sum of their root mean squares.
         self.record = torch.zeros(n_structures, len(KINDS), 3, dtype=torch.float64)
+        self.names = sorted(set(groups or ()))
+        self.group_of = torch.tensor([self.names.index(name) for name in groups or ()], dtype=torch.int64)
+        # Of each group and kind: m, alpha^2 and updates with such labels.
+        self.own = torch.zeros(len(self.names), len(KINDS), 3, dtype=torch.float64)
 
     def variance(self, given: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
         """R (M,) without outliers for the variances aimed at, and the part of it that is m R_0."""
-        kind, label = origin.kind.clamp(min=0), origin.kind >= 0
-        constant = torch.where(label, self.scale[kind], 1.0) * given
-        sloping = torch.where(label, self.slope[kind] * (origin.size * origin.unit).square(), 0.0)
-        return constant + sloping, constant
+        kind = origin.kind.clamp(min=0)
+        scale, slope = self.scale[kind], self.slope[kind]
+        if self.names:
+            own = self.own[self.group_of[origin.structure.clamp(min=0)], kind]
+            known = own[:, 2] >= self.settings.few
+            scale, slope = torch.where(known, own[:, 0], scale), torch.where(known, own[:, 1], slope)
+        return _variance(given, origin, scale, slope)
 
     def uncertainty(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> float:
         """Factor on P, at least 1: in the beginning, large innovations speak of the weights and not of noise."""
@@ -110,10 +132,10 @@ class RobustNoise:
 
     def observed(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> Tensor:
         """R (M,) for innovations `residual` (M,) of which H P H^T explains `expected` (M,); the estimates follow."""
-        variance, constant = self.variance(given, origin)
+        variance = self.variance(given, origin)[0]
         total = expected + variance
         square = residual.square() / total
-        self._learn(square, constant / variance, variance / total, origin)
+        self._learn(residual, expected, given, origin)
         limit, half = self.settings.limit, self.settings.power / 2.0
         label = origin.kind >= 0
         factor = torch.where(label, (square / limit**2).clamp(min=1.0) ** half, 1.0)
@@ -137,38 +159,77 @@ class RobustNoise:
         self.record[structure, kind] += torch.tensor([1.0, outlying, float(error.square().mean().sqrt())])
         return max(1.0, float(left.mean()) / limit) ** (self.settings.power / 2.0)
 
-    def _learn(self, square: Tensor, share: Tensor, noise_share: Tensor, origin: Origin) -> None:
-        """Move the estimates, given squared innovations in units of S, and the shares of m R_0 in R and of R in S."""
-        excess = square.clamp(max=self.settings.limit**2) - 1.0
-        excess = torch.where(excess < 0.0, excess * noise_share, excess)
+    def _learn(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> None:
+        """Move the estimates of the kinds of labels, and of their groups, that are there."""
+        rows = (residual, expected, given)
+        group = self.group_of[origin.structure.clamp(min=0)] if self.names else origin.structure
         for kind in range(len(KINDS)):
-            own = origin.kind == kind
-            if not bool(own.any()):
+            mine = origin.kind == kind
+            if not bool(mine.any()):
                 continue
-            for estimate, weight in ((self.scale, share[own]), (self.slope, 1.0 - share[own])):
-                total = float(weight.sum())
-                if total > 1e-3:
-                    trust = min(1.0, 3.0 * float(weight.mean()))
-                    step = self.settings.rate * trust * float((weight * excess[own]).sum()) / total
-                    estimate[kind] *= torch.exp(torch.tensor(step, dtype=torch.float64))
-        self.scale.clamp_(min=1.0)
-        self.slope.clamp_(min=1e-6, max=self.settings.slope_maximum**2)
+            some = (*(part[mine] for part in rows), Origin(*(part[mine] for part in origin)))
+            self.scale[kind], self.slope[kind] = self._moved(self.scale[kind], self.slope[kind], *some)
+            for g in group[mine].unique().tolist() if self.names else ():
+                own, here = self.own[g, kind], mine & (group == g)
+                if own[2] < self.settings.few:
+                    own[0], own[1] = self.scale[kind], self.slope[kind]
+                else:
+                    some = (*(part[here] for part in rows), Origin(*(part[here] for part in origin)))
+                    own[0], own[1] = self._moved(own[0], own[1], *some)
+                own[2] += 1.0
+
+    def _moved(
+        self, scale: Tensor, slope: Tensor, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin
+    ) -> tuple[Tensor, Tensor]:
+        """m and alpha^2 (0-dim) after innovations of labels of one kind."""
+        variance, constant = _variance(given, origin, scale, slope)
+        total, share = expected + variance, constant / variance
+        excess = (residual.square() / total).clamp(max=self.settings.limit**2) - 1.0
+        excess = torch.where(excess < 0.0, excess * variance / total, excess)
+        moved = []
+        for estimate, weight in ((scale, share), (slope, 1.0 - share)):
+            whole, step = float(weight.sum()), 0.0
+            if whole > 1e-3:
+                trust = min(1.0, 3.0 * float(weight.mean()))
+                step = self.settings.rate * trust * float((weight * excess).sum()) / whole
+            moved.append(estimate * torch.exp(torch.tensor(step, dtype=torch.float64)))
+        return moved[0].clamp(min=1.0), moved[1].clamp(min=1e-6, max=self.settings.slope_maximum**2)
 
     def restart(self) -> None:
         """Estimates as in the beginning; the record stays."""
         self.updates = 0
+        self.own.zero_()
         self.scale.fill_(self.settings.start**2)
         self.slope.fill_(self.settings.slope**2)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that later variances depend on, and the record."""
         updates = torch.tensor(self.updates)
-        return {"scale": self.scale, "slope": self.slope, "record": self.record, "updates": updates}
+        names = torch.tensor([zlib.crc32(name.encode()) for name in self.names], dtype=torch.int64)
+        return {
+            "scale": self.scale, "slope": self.slope, "record": self.record, "updates": updates,
+            "own": self.own, "names": names,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore `state_dict`; a record of other structures is left behind."""
+        """Restore `state_dict`; a record of other structures and estimates of other groups are left behind."""
         self.scale.copy_(state["scale"])
         self.slope.copy_(state["slope"])
         self.updates = int(state["updates"])
         if state["record"].shape == self.record.shape:
             self.record.copy_(state["record"])
+        self.own.zero_()
+        known = {
+            int(name): own for name, own in zip(state.get("names", ()), state.get("own", ()), strict=True)
+        }
+        for g, name in enumerate(self.names):
+            if (own := known.get(zlib.crc32(name.encode()))) is not None:
+                self.own[g].copy_(own)
+
+
+def _variance(given: Tensor, origin: Origin, scale: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """R (M,) for m and alpha^2, and the part of it that is m R_0; rows that are no labels have the given one."""
+    label = origin.kind >= 0
+    constant = torch.where(label, scale, 1.0) * given
+    sloping = torch.where(label, slope * (origin.size * origin.unit).square(), 0.0)
+    return constant + sloping, constant

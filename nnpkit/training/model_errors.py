@@ -30,6 +30,7 @@ class Split(NamedTuple):
 
     structures: list[Structure]
     store: Predicts
+    groups: list[str] | None = None  # of each structure
 
 
 def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any
         stress = None
         if structure.stress is not None:
             stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)
-        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress)
+        group = None if split.groups is None else split.groups[index]
+        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress, group)
     return sums.summary()
 
 

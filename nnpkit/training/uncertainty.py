@@ -28,7 +28,10 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def validation_report(
-    models: Sequence[AtomicModel], structures: Sequence[Structure], store: Any
+    models: Sequence[AtomicModel],
+    structures: Sequence[Structure],
+    store: Any,
+    groups: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Errors of the mean of a committee on labelled structures, and how its disagreement goes with them.
 
@@ -40,6 +43,8 @@ def validation_report(
         With labels.
     store : FrameStore or None
         The same structures prepared, if the members have the same descriptor without weights.
+    groups : sequence of str, optional
+        Group of each structure.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def validation_report(
         energy, forces, virial = _members(models, store, index, structure)
         mean, spread = forces.mean(0), np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0))
         stress = None if structure.stress is None else stress_from_virial(virial, structure.volume)
-        sums.add(structure, float(energy.mean()), mean, stress)
+        group = None if groups is None else groups[index]
+        sums.add(structure, float(energy.mean()), mean, stress, group)
         n, error = structure.n_atoms, np.array([np.nan])
         if structure.forces is not None:
             error = np.linalg.norm(mean - structure.forces, axis=1)

@@ -32,6 +32,7 @@ from nnpkit.config.schema_active import Selection as SelectionSettings
 from nnpkit.config.schema_committee import Committee
 from nnpkit.config.yaml_values import Document, Key, apply_override, dotted, read_document
 from nnpkit.data.dataset import data_sha256, load_dataset
+from nnpkit.data.groups import FILE, find_grouping
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
@@ -180,12 +181,16 @@ def make_project(config: ActiveConfig) -> Project:
     text = None if exploration.input is None else Path(exploration.input).read_text(encoding="utf-8")
     validation = load_dataset(data.validation, **arguments) if data.validation else []
     test = load_dataset(data.test, **arguments) if data.test else []
+    written = {**training.model_dump(mode="json"), "start": _start(training)}
+    written["data"]["groups"], (train, validation, test) = _with_groups(
+        data.groups, labelled, validation, test
+    )
     return Project(
         folder=Path(config.output).absolute(),
         seed=config.seed,
-        training={**training.model_dump(mode="json"), "start": _start(training)},
+        training=written,
         labelling=make_labelling(config.reference),
-        train=labelled,
+        train=train,
         validation=validation,
         test=test,
         unlabelled=unlabelled,
@@ -213,6 +218,18 @@ def make_project(config: ActiveConfig) -> Project:
             config, training, {"known": known, "validation": validation, "test": test, "first": unlabelled}
         ),
     )
+
+
+def _with_groups(wanted: str, *parts: list[Structure]) -> tuple[str, list[list[Structure]]]:
+    """Key that names the groups of the first data in the files of the loop, and these data with it.
+
+    Files have other names there, so that a group by files becomes a key.
+    """
+    grouping = find_grouping({str(number): part for number, part in enumerate(parts)}, wanted)
+    if grouping is None or grouping.key != FILE:
+        return wanted if grouping is None else grouping.key, list(parts)
+    key = "data_file"
+    return key, [[s.replace(info={**s.info, key: grouping.of(s)}) for s in part] for part in parts]
 
 
 def _require_used(training: Config) -> None:

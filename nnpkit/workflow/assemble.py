@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_forces import SubsetForces, TaylorForces
@@ -18,6 +19,7 @@ from nnpkit.config.schema_training import Ekf
 from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
 from nnpkit.data.checks.suspicious import Finding, find_suspicious
 from nnpkit.data.dataset import elements_of
+from nnpkit.data.groups import Grouping
 from nnpkit.data.statistics import data_statistics
 from nnpkit.data.structure import Structure
 from nnpkit.data.taylor import TaylorRules, taylor_structures
@@ -43,8 +45,10 @@ from nnpkit.training.schedules.adaptive import AdaptiveSchedule, Selection
 from nnpkit.training.schedules.current_errors import StoreJudge
 from nnpkit.training.schedules.groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, Schedule
+from nnpkit.training.schedules.sampling import Sampler
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
 from nnpkit.workflow.data_sets import read_sets, require_trained_elements
+from nnpkit.workflow.groups import groups_of, make_sampler, weights_of_groups
 from nnpkit.workflow.learned_labels import learns_virials, ridge_strength
 
 __all__ = [
@@ -75,6 +79,7 @@ class LoadedData:
     rule: dict[str, Any] = field(
         default_factory=dict
     )  # how the sets came about, see `nnpkit.workflow.data_sets`
+    grouping: Grouping | None = None  # what names the groups of structures
 
     @property
     def train(self) -> list[Structure]:
@@ -90,6 +95,15 @@ class LoadedData:
     def learnt(self) -> list[Structure]:
         """Training structures and, behind them, the additional ones."""
         return [*self.train, *self.additional]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Group of each learnt structure; None without groups."""
+        return self.names(self.learnt)
+
+    def names(self, structures: Sequence[Structure]) -> list[str] | None:
+        """Group of each of these structures; None without groups."""
+        return None if self.grouping is None else self.grouping.names(structures)
 
     @property
     def min_distance(self) -> dict[str, float]:
@@ -127,10 +141,12 @@ def load_data(config: Config) -> LoadedData:
         )  # fmt: skip
     if n_charged := sum(s.charges is not None for s in structures):
         notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
+    grouping, said = groups_of(config, splits)
     statistics = {name: data_statistics(part) for name, part in splits.items()}
     loaded = LoadedData(
-        splits, list(elements), statistics, findings, notes, baseline=baseline, rule=sets.rule
-    )
+        splits, list(elements), statistics, findings, [*notes, *said], baseline=baseline, rule=sets.rule,
+        grouping=grouping,
+    )  # fmt: skip
     if isinstance(config.training.force_training, TaylorForces):
         _expand(loaded, config.training.force_training, config.seed)
     return loaded
@@ -154,13 +170,16 @@ def _expand(data: LoadedData, settings: TaylorForces, seed: int) -> None:
     data.notes += found.report
 
 
-def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
-    """Schedule of the training structures, additional ones included."""
+def make_schedule(
+    config: Config, structures: Sequence[Structure], groups: Sequence[str] | None = None
+) -> Schedule:
+    """Schedule of the training structures, additional ones included, and of the group of each where there are any."""
     settings, forces = config.training.schedule, config.training.force_training
     without = forces.kind in ("taylor", "none")
     available = [a._replace(components=0) if without else a for a in _available(structures)]
     seed = int(np.random.SeedSequence([config.seed, 1]).generate_state(1)[0])
     virial = learns_virials(config, structures)
+    sampler = make_sampler(config, groups)
     if isinstance(settings, EpochSettings | FullSettings):
         wanted: int | float | None = None if settings.forces == "all" else int(settings.forces)
         if isinstance(forces, SubsetForces):
@@ -169,30 +188,35 @@ def make_schedule(config: Config, structures: Sequence[Structure]) -> Schedule:
         if isinstance(settings, FullSettings):
             return FullSchedule(available, seed, *labels, settings.steps_per_epoch)
         largest = isinstance(forces, SubsetForces) and forces.select == "error"
-        return EpochSchedule(available, seed, settings.batch_size, *labels, largest)
+        return EpochSchedule(available, seed, settings.batch_size, *labels, largest, sampler)
     if isinstance(settings, AdaptiveSettings):
-        return _adaptive_schedule(settings, available, seed, without)
+        return _adaptive_schedule(settings, available, seed, without, sampler)
     if isinstance(settings, GroupSettings):
         smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
             available, seed, settings.batch_size, settings.energy, virial,
             settings.group_atoms or min(_GROUP_ATOMS, smallest),
             None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
-            settings.joint_from, settings.energy_first,
+            settings.joint_from, settings.energy_first, sampler,
         )  # fmt: skip
     probability = 1.0 if without else settings.energy_probability
-    return PinnSchedule(available, seed, probability, settings.force_labels, settings.steps_per_epoch)
+    steps = settings.steps_per_epoch
+    return PinnSchedule(available, seed, probability, settings.force_labels, steps, sampler)
 
 
 def _adaptive_schedule(
-    settings: AdaptiveSettings, available: Sequence[Available], seed: int, without: bool
+    settings: AdaptiveSettings,
+    available: Sequence[Available],
+    seed: int,
+    without: bool,
+    sampler: Sampler | None,
 ) -> AdaptiveSchedule:
     energy, force = settings.energy_threshold, None if without else settings.force_threshold
     return AdaptiveSchedule(
         available, seed,
         None if energy is None else Selection(energy, settings.energy_group),
         None if force is None else Selection(force, settings.force_group),
-        settings.force_fraction, settings.trials, settings.repeat_energy,
+        settings.force_fraction, settings.trials, settings.repeat_energy, sampler,
     )  # fmt: skip
 
 
@@ -221,10 +245,12 @@ def make_splits(
     budget: float,
     progress: Callable[[], None] | None = None,
     additional: Sequence[Structure] = (),
+    grouping: Grouping | None = None,
 ) -> dict[str, Split]:
     """Prepared structures of every part, which share `budget` bytes; the first has the first call on them.
 
     Behind those of the part ``train`` its store has the `additional` ones, of which only the energy is learnt.
+    `grouping` names the group of each.
     """
     splits: dict[str, Split] = {}
     everything = [*(structure for part in parts.values() for structure in part), *additional]
@@ -236,7 +262,7 @@ def make_splits(
         else:
             store = MomentStore(resolution, [*structures, *more], budget, progress)
         budget -= store.kept_bytes
-        splits[name] = Split(structures, store)
+        splits[name] = Split(structures, store, None if grouping is None else grouping.names(structures))
     return splits
 
 
@@ -247,8 +273,10 @@ def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     return make_partition(optimizer.partition, layers, optimizer.block_size)
 
 
-def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
-    """Update of the model of `store` for a training of `n_updates`."""
+def make_update(
+    config: Config, store: Predicts, n_updates: int, groups: Sequence[str] | None = None
+) -> Update:
+    """Update of the model of `store` for a training of `n_updates`; `groups` of its structures, where there are any."""
     weights, optimizer = config.training.weights, config.training.optimizer
     loss = LossWeights(**weights.model_dump())
     noise = Noise()
@@ -259,10 +287,11 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
             divide_by_atoms=optimizer.divide_by_atoms, energy_factor=optimizer.prefactors.energy,
             force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
         )  # fmt: skip
+    own = weights_of_groups(config, groups)
     if isinstance(store, MomentStore):
-        observer: Measures = DirectObserver(store, noise, loss)
+        observer: Measures = DirectObserver(store, noise, loss, own)
     elif isinstance(store, FrameStore):
-        observer = Observer(store, noise, loss)
+        observer = Observer(store, noise, loss, own)
     else:
         raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
     ridge = None
@@ -272,14 +301,15 @@ def make_update(config: Config, store: Predicts, n_updates: int) -> Update:
         ridge = Ridge(strength, observer.parameters, seed)
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        robust = RobustNoise(len(store.structures)) if optimizer.robust else None
-        filter_ = KalmanOptimizer(covariance_partition(optimizer, store.model), settings, robust=robust)
+        robust = RobustNoise(len(store.structures), groups=groups) if optimizer.robust else None
+        filter_ = KalmanOptimizer(
+            covariance_partition(optimizer, store.model), settings, robust=robust,
+            weights=None if own is None else torch.tensor(own, dtype=torch.float64),
+        )  # fmt: skip
         return KalmanUpdate(filter_, observer, ridge)
     if isinstance(optimizer, LbfgsSettings):
         lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)
         return FullBatchUpdate(lbfgs, observer, _available(store.structures), ridge)
-    import torch
-
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}
     adam = kinds[optimizer.epsilon_convention](
         observer.parameters,

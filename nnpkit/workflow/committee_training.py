@@ -43,6 +43,7 @@ from nnpkit.workflow.advice import few_labels, few_updates, tested
 from nnpkit.workflow.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
 from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.workflow.duration import planned
+from nnpkit.workflow.group_errors import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
 
@@ -78,7 +79,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     began = time.monotonic()
     model, report, warm = _base_model(config, data)
     memory = run.memory_of(members[0], model, data)
-    schedule = make_schedule(members[0], parts[0][0].learnt)
+    schedule = make_schedule(members[0], parts[0][0].learnt, parts[0][0].groups)
     advice = [
         *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
         *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
@@ -87,7 +88,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
         console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
     )
     if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
-        shared = {name: Split(part, _NOTHING) for name, part in data.watched.items()}
+        shared = {name: Split(part, _NOTHING, data.names(part)) for name, part in data.watched.items()}
     else:
         shared = run.prepare(model, data, memory["budget"], console)
     if not resume or overwrite:
@@ -187,7 +188,9 @@ class _Member:
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
         if not all(isinstance(split.store, FrameStore) for split in shared.values()):
-            return make_splits(model, self.data.watched, budget, additional=self.data.additional)
+            return make_splits(
+                model, self.data.watched, budget, None, self.data.additional, self.data.grouping
+            )
         views = {}
         for name, split in shared.items():
             store = copy.copy(split.store)
@@ -196,7 +199,9 @@ class _Member:
             if name == "train":
                 store.frames = [store.frames[i] for i in self.indices]
                 store.structures = [store.structures[i] for i in self.indices]
-            views[name] = Split(self.data.splits[name], store)
+            views[name] = split._replace(store=store)
+            if name == "train":
+                views[name] = Split(self.data.train, store, self.data.names(self.data.train))
         return views
 
     def train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int) -> None:
@@ -224,12 +229,12 @@ class _Member:
         model = beginning.model
         for line in beginning.report:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-        schedule = make_schedule(config, self.data.learnt)
+        schedule = make_schedule(config, self.data.learnt, self.data.groups)
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
         epochs, n_updates = planned(config, schedule, self.warm)
         settings = run._settings(config, epochs, self.warm)
-        update = make_update(config, splits["train"].store, n_updates)
+        update = make_update(config, splits["train"].store, n_updates, self.data.groups)
         if config.start is not None:
             freeze(update, model, config.start.freeze)
         if note := beginning.continue_update(update, config.start):
@@ -325,18 +330,19 @@ def _finish(
     frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
     export_committee(models, [m.metadata for m in loaded], root.path / "committee.pt", frame)
     judge = "validation" if "validation" in shared else "train"
-    split, test = shared[judge], data.splits.get("test")
-    report, arrays = validation_report(models, split.structures, split.store)
+    split = shared[judge]
+    report, arrays = validation_report(models, split.structures, split.store, split.groups)
     partial = root.path / ".validation.npz.part"
     with open(partial, "wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     partial.replace(root.path / "validation.npz")
     summary = {
-        judge: report.pop("errors"), "test": validation_report(models, test, None)[0]["errors"] if test else None,
+        judge: report.pop("errors"), "test": test_errors(models, data),
         "disagreement": report, "members": len(models), "ended": ended, "seconds": round(time.monotonic() - began, 3),
         "seed": config.seed, "versions": run.versions(), "n_train": len(data.train),
     }  # fmt: skip
     root.write_json("summary.json", summary)
+    print_groups(summary, data, console)
     errors = summary[judge]
     console.print(
         f"committee of {len(models)} on {len(split.structures)} {judge} structures: energy RMSE "

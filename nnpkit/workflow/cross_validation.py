@@ -12,6 +12,7 @@ from rich.console import Console
 from nnpkit.config.schema import Config
 from nnpkit.errors import InputError
 from nnpkit.measure.metrics import METRICS
+from nnpkit.training.group_errors import table_of_groups
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.workflow.training_run import run_training
 
@@ -35,7 +36,7 @@ def run_folds(
     -------
     dict
         The content of ``folds.json``: ``folds`` (test errors of each), ``mean`` and ``std`` of each error over the
-        folds, and ``ended``.
+        folds, ``groups`` (the same of each group), and ``ended``.
 
     Raises
     ------
@@ -60,13 +61,33 @@ def run_folds(
             return {"ended": ended}
         errors.append(summary["test"])
     mean, std = _statistics(errors)
-    result = {"folds": errors, "mean": mean, "std": std, "ended": ended}
+    groups = _of_groups(errors)
+    result = {"folds": errors, "mean": mean, "std": std, "groups": groups, "ended": ended}
     root.write_json("folds.json", result)
     for name in ("energy_rmse", "force_rmse"):
         if mean[name] is not None:
             console.print(
                 f"{METRICS[name]} over {folds} folds: {mean[name]:.4g} ± {std[name]:.2g}", highlight=False
             )
+    table = table_of_groups(
+        {"groups": {n: own["mean"] for n, own in groups.items()}}, f"mean of {folds} folds"
+    )
+    if table is not None:
+        console.print(table)
+    return result
+
+
+def _of_groups(errors: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and standard deviation over the folds that have test structures of a group, of each; without groups none."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for fold in errors:
+        for name, own in (fold.get("groups") or {}).items():
+            parts.setdefault(name, []).append(own)
+    result = {}
+    for name, own in sorted(parts.items()):
+        mean, std = _statistics(own)
+        count = {"n_structures": sum(part["n_structures"] for part in own)}
+        result[name] = {"folds": len(own), "mean": {**count, **mean}, "std": std}
     return result
 
 
@@ -76,4 +97,5 @@ def _statistics(errors: list[dict[str, Any]]) -> tuple[dict[str, float | None], 
     values = {name: [e[name] for e in errors] for name in names}
     known = {name: None not in own for name, own in values.items()}
     mean = {name: fmean(own) if known[name] else None for name, own in values.items()}
-    return mean, {name: stdev(own) if known[name] else None for name, own in values.items()}
+    several = len(errors) > 1
+    return mean, {name: stdev(own) if several and known[name] else None for name, own in values.items()}

@@ -16,6 +16,7 @@ from nnpkit.config.config_file import load_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_report import ReportSettings
 from nnpkit.data.dataset import data_sha256
+from nnpkit.data.groups import find_grouping
 from nnpkit.data.statistics import data_statistics
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError, NnpkitError
@@ -108,6 +109,9 @@ def read_run(run: str | Path) -> RunContents:
     if config is not None:
         try:
             contents.splits = read_splits(config)
+            grouping = find_grouping(contents.splits, config.data.groups)
+            if grouping is not None:
+                contents.groups = {part: grouping.names(own) for part, own in contents.splits.items()}
         except InputError as error:
             notes.append(f"The data cannot be read, so there are no predictions: {error}")
     if config is not None and config.data.baseline is not None:  # what it says is of labels less the baseline

@@ -37,7 +37,6 @@ from nnpkit.training.model_errors import Split, deciding
 from nnpkit.training.outlying_structures import lines_of_outliers, named_outliers
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer, TrainerSettings
-from nnpkit.training.uncertainty import validation_report
 from nnpkit.workflow.advice import few_labels, few_updates, overfitting, tested, untrained
 from nnpkit.workflow.assemble import (
     LoadedData,
@@ -52,6 +51,7 @@ from nnpkit.workflow.balance import balance, learns_stress
 from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.workflow.data_sets import PARTS
 from nnpkit.workflow.duration import planned, time_budget
+from nnpkit.workflow.group_errors import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
 from nnpkit.workflow.run_report import report_at_end
@@ -119,7 +119,7 @@ def run_training(
     else:
         beginning = Beginning(*make_model(config, data))
     model, report = beginning.model, beginning.report
-    schedule = make_schedule(config, data.learnt)
+    schedule = make_schedule(config, data.learnt, data.groups)
     warm = beginning.warm if checkpoint is None else bool(checkpoint.state["progress"].get("warm"))
     epochs, n_updates = planned(config, schedule, warm)
     memory = memory_of(config, model, data)
@@ -131,7 +131,7 @@ def run_training(
     announce_memory(console, model, notes, memory)
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
-    update = make_update(config, splits["train"].store, n_updates)
+    update = make_update(config, splits["train"].store, n_updates, data.groups)
     if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
     if (note := beginning.continue_update(update, config.start)) is not None:
@@ -295,7 +295,7 @@ def prepare(model: AtomicModel, data: LoadedData, budget: int, console: Console)
     """Structures with all that does not change in training; the first set has the first call on the memory."""
     total = sum(map(len, data.watched.values())) + len(data.additional)
     with Progress("preparing structures", total, console) as bar:
-        return make_splits(model, data.watched, budget, bar.advance, data.additional)
+        return make_splits(model, data.watched, budget, bar.advance, data.additional, data.grouping)
 
 
 def _data_report(
@@ -334,11 +334,10 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
     if isinstance(trainer.model.descriptor, DeepDescriptor):  # its features changed in training
         statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
         trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
-    test = data.splits.get("test")
     outliers = _outliers(trainer)
     summary: dict[str, Any] = {
         **errors,
-        "test": validation_report([trainer.model], test, None)[0]["errors"] if test else None,
+        "test": test_errors([trainer.model], data),
         "seconds": round(state.seconds, 3),
         "epochs": state.epoch,
         "updates": state.updates,
@@ -367,10 +366,11 @@ def _finish(config: Config, trainer: Trainer, data: LoadedData, ended: str) -> d
     export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None)
     folder.write_json("summary.json", summary)
     which = f"the best epoch was {state.best_epoch}" if last is None else "the last weights are the best"
+    print_groups(summary, data, console)
     lines = [
         f"Ended ({ended}) after {state.epoch} epochs and {state.seconds:.0f} s; {which}: {folder.path / 'model.pt'}"
     ]
-    if test or not data.rule.get("frames", {}).get("test"):  # a committee is tested as a whole
+    if summary["test"] or not data.rule.get("frames", {}).get("test"):  # a committee is tested as a whole
         lines.append(tested(summary["test"], data.rule.get("tested_elsewhere", 0)))
     warnings = [untrained(config, ended)] if summary["untrained"] else [overfits] if overfits else []
     for line in [*lines, *(f"Warning: {words}" for words in warnings)]:

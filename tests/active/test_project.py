@@ -8,8 +8,9 @@ import pytest
 import yaml
 from alloy import CONFIG, write_alloy
 
-from nnpkit.active.project import Folders, training_yaml, write_first_data
+from nnpkit.active.project import Folders, training_yaml, write_first_data, write_new_data
 from nnpkit.config.config_file import load_config
+from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
 from nnpkit.errors import InputError
 from nnpkit.workflow.active_project import active_config_from_mapping, make_project
 
@@ -70,3 +71,29 @@ def test_there_must_be_a_run_for_every_member(folder) -> None:
 def test_warm_epochs_are_of_warm_trainings(folder) -> None:
     with pytest.raises(InputError, match="warm_epochs is of trainings that begin warm"):
         project(warm_start=False, warm_epochs=3)
+
+
+@pytest.mark.parametrize("by", ["config_type", "file"])
+def test_groups_of_the_first_data_stay_groups(folder, by: str) -> None:
+    """Files have other names in the loop, and their frames lose all other keys; new frames are a group."""
+    structures = read_extxyz(folder / "train.extxyz")
+    for name, part in (("bulk", structures[:9]), ("surface", structures[9:])):
+        info = {"config_type": name, "other": 1} if by == "config_type" else {}
+        write_extxyz(folder / f"{name}.xyz", [s.replace(info=info) for s in part])
+    files = "  train: [bulk.xyz, surface.xyz]\n"
+    (folder / "train.yaml").write_text(CONFIG.replace("  train: train.extxyz\n", files) + COMMITTEE)
+    described = project()
+    config = training(described, 1, None)
+    write_new_data(described, 0, {"f" * 32: structures[0]})
+    first = [s for p in Folders(described.folder).first_data() for s in read_extxyz(p)]
+    key = config["data"]["groups"]
+    names = ["bulk", "surface"] if by == "config_type" else ["bulk.xyz", "surface.xyz"]
+    assert sorted(s.info[key] for s in first) == [names[0]] * 9 + [names[1]] * 3
+    assert [s.info for s in read_extxyz(Folders(described.folder).new_data(0)[0])] == [{key: "new"}]
+    assert all(set(s.info) == {key} for s in first)
+
+
+def test_first_data_without_groups_are_groups_by_round(folder) -> None:
+    (folder / "train.yaml").write_text(CONFIG + COMMITTEE)
+    config = training(project(), 0, None)
+    assert config["data"]["groups"] == "auto"

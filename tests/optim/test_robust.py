@@ -157,3 +157,74 @@ def test_a_covariance_that_is_far_too_small_is_found_out_and_not_taken_for_noise
     later = optimizer.robust.updates
     learn(optimizer, 5)
     assert optimizer.robust.updates == later  # only in the beginning
+
+
+def grouped(sigmas, rounds, generator, groups=None) -> KalmanOptimizer:
+    """A filter after updates whose structure k, in turn, has labels with a noise of sigmas[k]."""
+    robust = RobustNoise(len(sigmas), groups=groups)
+    optimizer = KalmanOptimizer(N, KalmanSettings(), robust=robust)
+    truth = torch.randn(N, generator=generator, dtype=torch.float64)
+    weights = torch.zeros(N, dtype=torch.float64)
+    for _ in range(rounds):
+        for structure, sigma in enumerate(sigmas):
+            some = forces(weights, truth, generator, aimed=0.05, sigma=sigma, structure=structure)
+            weights = weights + optimizer.step(some)[0]
+    return optimizer
+
+
+def test_a_group_has_the_noise_of_its_own_errors():
+    """Exact labels of one group and poor ones of another: pooled, both would be believed alike."""
+    optimizer = grouped([0.05, 0.5], 800, torch.Generator().manual_seed(5), ["clean", "noisy"])
+    robust = optimizer.robust
+    own = dict(zip(robust.names, robust.own[:, 1, 0].sqrt().tolist(), strict=True))
+    assert 0.05 * own["noisy"] == pytest.approx(0.5, rel=0.25)
+    assert 0.05 * own["clean"] < 0.1
+    origin = Origin.joined([Origin.of("force", 1, 1.0, torch.zeros(1), k) for k in range(2)])
+    clean, noisy = robust.variance(torch.full((2,), 0.05**2, dtype=torch.float64), origin)[0].sqrt().tolist()
+    assert noisy > 4.0 * clean
+
+
+def test_a_group_that_was_hardly_seen_has_the_noise_of_all():
+    generator = torch.Generator().manual_seed(5)
+    optimizer = grouped([0.3, 0.3], 600, generator, ["seen", "rare"])
+    robust = optimizer.robust
+    robust.own[robust.names.index("rare"), 1, 2] = robust.settings.few - 1
+    robust.own[robust.names.index("rare"), 1, 0] = 1e4
+    origin = Origin.of("force", 1, 1.0, torch.zeros(1), 1)
+    given = torch.full((1,), 0.05**2, dtype=torch.float64)
+    assert float(robust.variance(given, origin)[0]) == pytest.approx(float(robust.scale[1]) * 0.05**2)
+
+
+def test_estimates_of_groups_are_kept_by_their_names():
+    robust = grouped([0.05, 0.5], 200, torch.Generator().manual_seed(5), ["b", "a"]).robust
+    state = {name: value.clone() for name, value in robust.state_dict().items()}
+    same, other = RobustNoise(2, groups=["b", "a"]), RobustNoise(3, groups=["b", "c", "a"])
+    same.load_state_dict(state)
+    other.load_state_dict(state)
+    assert torch.equal(same.own, robust.own)
+    assert torch.equal(other.own[[0, 1]], robust.own)
+    assert float(other.own[2].abs().sum()) == 0.0
+    robust.restart()
+    assert float(robust.own.abs().sum()) == 0.0
+
+
+def test_a_weight_divides_the_noise_of_the_labels_of_its_structures():
+    """A weight of four is a noise half as large, whatever the noise follows; rows that are no labels have none."""
+    generator = torch.Generator().manual_seed(3)
+    truth, weights = torch.ones(N, dtype=torch.float64), torch.zeros(N, dtype=torch.float64)
+    some = forces(weights, truth, generator, structure=1)
+    given = torch.tensor([1.0, 4.0], dtype=torch.float64)
+    weighed = KalmanOptimizer(N, KalmanSettings(), weights=given).step(some)[0]
+    by_hand = KalmanOptimizer(N, KalmanSettings()).step(some._replace(noise=some.noise / 4.0))[0]
+    assert torch.equal(weighed, by_hand)
+    ridge = some._replace(
+        origin=some.origin._replace(structure=torch.full((6,), -1), kind=torch.full((6,), -1))
+    )
+    unweighed = KalmanOptimizer(N, KalmanSettings()).step(some)[0]
+    assert torch.equal(KalmanOptimizer(N, KalmanSettings(), weights=given).step(ridge)[0], unweighed)
+    robust = [
+        KalmanOptimizer(N, KalmanSettings(), robust=RobustNoise(2), weights=own) for own in (None, given)
+    ]
+    steps = [optimizer.step(some)[0] for optimizer in robust]
+    assert not torch.allclose(*steps)
+    assert torch.equal(robust[0].robust.scale, robust[1].robust.scale)

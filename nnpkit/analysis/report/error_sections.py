@@ -33,6 +33,7 @@ from nnpkit.analysis.report.validation import Report, guarded, short_name
 from nnpkit.data.formats.extxyz import extxyz_text
 from nnpkit.data.structure import Structure
 from nnpkit.measure.metrics import METRICS
+from nnpkit.training.group_errors import COLUMNS, ordered_groups
 from nnpkit.training.uncertainty import rank_correlation
 
 __all__ = ["SECTIONS"]
@@ -62,6 +63,7 @@ def _errors(report: Report) -> None:
         note="RMSE: root mean square error, MAE: mean absolute error. The force RMSE is over components; over "
         "vectors it is larger by the square root of three. Both definitions are called force RMSE in the literature.",
     )  # fmt: skip
+    _groups(report)
     shift = _reference(report)
     energy = {
         n: (p.energy - shift(p.structures), p.energy_label - shift(p.structures))
@@ -79,6 +81,23 @@ def _errors(report: Report) -> None:
     ]  # fmt: skip
     shown = [f"<h3>{title}</h3>{image(png, about)}" for title, png, about in parts if png is not None]
     report.page.section("Parity", *shown)
+
+
+def _groups(report: Report) -> None:
+    """Table of the errors of every group, in every part the worst first."""
+    keys = [k for k in COLUMNS if any(getattr(e, k) is not None for e in report.data.errors.values())]
+    rows = []
+    for part, errors in report.data.errors.items():
+        groups = {name: own.model_dump() for name, own in errors.groups.items()}
+        for name in ordered_groups(groups):
+            rows.append((part, name, groups[name]["n_structures"], *(groups[name][key] for key in keys)))
+    if rows:
+        head = ["Part", "Group", METRICS["n_structures"], *(METRICS[key] for key in keys)]
+        report.page.section(
+            "Errors by group", table(head, rows, [0, 1]),
+            note="Groups as data.groups names them. The errors of all structures together are those of the largest "
+            "groups; what they hide is here.",
+        )  # fmt: skip
 
 
 def _reference(report: Report) -> Callable[[list[Structure]], np.ndarray]:

@@ -25,19 +25,27 @@ class Status(_Part):
     ended: str | None = Field(None, description="What ended the training.")
 
 
-class Errors(_Part):
-    """Errors of one part of the data; null where there are no labels."""
+class GroupErrors(_Part):
+    """Errors of some structures; null where there are no labels."""
 
     n_structures: int
     n_atoms: int
     energy_rmse: float | None = Field(description="eV/atom.")
     energy_mae: float | None = Field(description="eV/atom; the mean absolute deviation.")
-    energy_max: float | None = Field(description="eV/atom.")
     force_rmse: float | None = Field(description="eV/Å, over components.")
     force_mae: float | None = Field(description="eV/Å, over components.")
     force_vector_rmse: float | None = Field(description="eV/Å, over vectors.")
-    force_max: float | None = Field(description="eV/Å, length of the largest error vector.")
     stress_rmse: float | None = Field(description="GPa, over the nine components.")
+
+
+class Errors(GroupErrors):
+    """Errors of one part of the data, and of its groups."""
+
+    energy_max: float | None = Field(description="eV/atom.")
+    force_max: float | None = Field(description="eV/Å, length of the largest error vector.")
+    groups: dict[str, GroupErrors] = Field(
+        default_factory=dict, description="By group of structures, where there are groups."
+    )
 
 
 class ForceErrors(_Part):

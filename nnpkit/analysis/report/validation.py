@@ -40,6 +40,8 @@ class RunContents:
         Potential or committee; None if there is none yet.
     splits : dict
         Labelled structures: ``train`` and perhaps ``validation`` and ``test``; empty if they cannot be read any more.
+    groups : mapping
+        Names of the groups of the structures of each set; empty without groups.
     settings : mapping
         The YAML of the run.
     statistics : mapping
@@ -56,6 +58,7 @@ class RunContents:
     status: Status
     model: LoadedModel | None = None
     splits: Mapping[str, Sequence[Structure]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     data_files: Mapping[str, Any] = field(default_factory=dict)
@@ -165,7 +168,7 @@ def write_report(
         for part, structures in run.splits.items():
             if structures:
                 say(f"predicting {len(structures)} {part} structures")
-                report.predictions[part] = predict_all(run.model, structures)
+                report.predictions[part] = predict_all(run.model, structures, groups=run.groups.get(part))
     if run.splits and not run.splits.get("test"):
         report.note(
             "There is no test set: "

@@ -40,12 +40,21 @@ class DirectObserver:
         For `measure` (Kalman filters).
     weights : LossWeights
         For `loss` (gradient optimizers).
+    structure_weights : sequence of float, optional
+        Of the squared errors of each structure in `loss`; 1 by default.
     """
 
     energies_at_once = atoms_at_once = 1  # structure by structure
 
-    def __init__(self, store: MomentStore, noise: Noise, weights: LossWeights) -> None:
+    def __init__(
+        self,
+        store: MomentStore,
+        noise: Noise,
+        weights: LossWeights,
+        structure_weights: Sequence[float] | None = None,
+    ) -> None:
         self.store, self.noise, self.weights = store, noise, weights
+        self.structure_weights = structure_weights
         self.model = store.model
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.n_parameters = sum(p.numel() for p in self.parameters)
@@ -154,14 +163,16 @@ class DirectObserver:
             evaluation = self._evaluate(index)
             frame = evaluation.frame
             divisor = self.weights.divisor(frame.n_atoms)
+            weight = 1.0 if self.structure_weights is None else self.structure_weights[index]
             if labels.energy:
                 wall = 0.0 if frame.wall is None else float(frame.wall.energy)
                 error = (evaluation.energy + wall - require_label(frame, "energy")) / divisor
-                terms.append(self.weights.energy / n * error.square())
+                terms.append(weight * self.weights.energy / n * error.square())
             if len(own) > 0:
-                terms.append(self._force_loss(frame, evaluation, own, self.weights.force / n_forces))
+                scale = weight * self.weights.force / n_forces
+                terms.append(self._force_loss(frame, evaluation, own, scale))
             if labels.virial:
-                scale = self.weights.virial / (6 * n * divisor**2)
+                scale = weight * self.weights.virial / (6 * n * divisor**2)
                 terms.append(self._virial_loss(frame, evaluation, scale))
         return torch.stack(terms).sum()
 

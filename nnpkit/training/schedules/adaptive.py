@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nnpkit.measure.label_choice import Available, Judge, LabelErrors, Labels
 from nnpkit.training.schedules.random_order import require_labels
+from nnpkit.training.schedules.sampling import Sampler, draw
 
 __all__ = ["AdaptiveSchedule", "Selection"]
 
@@ -100,6 +101,8 @@ class AdaptiveSchedule:
         After so many labels that were passed over, the one of them with the largest error is selected.
     repeat_energy : bool
         Look at the energy of a structure once more after its forces.
+    sampler : Sampler, optional
+        How often structures are looked at; all once by default.
 
     Attributes
     ----------
@@ -121,9 +124,15 @@ class AdaptiveSchedule:
         force_fraction: float = 1.0,
         trials: int | None = None,
         repeat_energy: bool = False,
+        sampler: Sampler | None = None,
     ) -> None:
         require_labels(available, energy=energy is not None, forces=force is not None, virial=False)
         self.available = list(available)
+        self.strata = [([index], 1) for index in range(len(self.available))]
+        if sampler is not None:
+            kinds = [(a.energy, a.components) for a in self.available]
+            self.strata = sampler.strata(range(len(kinds)), kinds)
+        self.balanced = sampler is not None
         self.lots = {k: _Lot(rule) for k, rule in ((_ENERGY, energy), (_FORCE, force)) if rule is not None}
         self.force_fraction, self.trials, self.repeat_energy = force_fraction, trials, repeat_energy
         self.generator = torch.Generator().manual_seed(seed)
@@ -141,7 +150,7 @@ class AdaptiveSchedule:
         """Number of updates in an epoch if everything is selected: at most so many are made."""
         total = 0
         for kind, lot in self.lots.items():
-            counts = [self._count(a, kind) for a in self.available]
+            counts = [number * self._count(self.available[own[0]], kind) for own, number in self.strata]
             total += -(-sum(counts) // lot.rule.group)
         return total
 
@@ -155,12 +164,17 @@ class AdaptiveSchedule:
     def _points(self) -> list[tuple[int, int]]:
         """Everything that is looked at in an epoch, in its order: structure and component, -1 for the energy."""
         points: list[tuple[int, int]] = []
-        for index in torch.randperm(len(self.available), generator=self.generator).tolist():
+        order = (
+            draw(self.strata, self.generator)
+            if self.balanced
+            else torch.randperm(len(self.available), generator=self.generator).tolist()
+        )
+        for index in order:
             has = self.available[index]
             components: list[int] = []
             if _FORCE in self.lots and has.components:
-                order = torch.randperm(has.components, generator=self.generator)
-                components = order[: self._count(has, _FORCE)].tolist()
+                some = torch.randperm(has.components, generator=self.generator)
+                components = some[: self._count(has, _FORCE)].tolist()
             energy = [(index, -1)] if _ENERGY in self.lots and has.energy else []
             points += [*energy, *((index, c) for c in components)]
             points += energy if self.repeat_energy and components else []

@@ -10,6 +10,7 @@ from torch import Tensor
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.training.schedules.random_order import BatchedSchedule, require_labels
+from nnpkit.training.schedules.sampling import Sampler
 
 __all__ = ["GroupSchedule"]
 
@@ -43,6 +44,8 @@ class GroupSchedule(BatchedSchedule):
         group is its own update in every epoch.
     energy_first : bool
         Whether the update with the energy comes before those with forces, as published, or after them.
+    sampler : Sampler, optional
+        How often structures come; all once by default.
 
     Raises
     ------
@@ -62,9 +65,10 @@ class GroupSchedule(BatchedSchedule):
         reduce: bool = True,
         joint_from: int | None = None,
         energy_first: bool = False,
+        sampler: Sampler | None = None,
     ) -> None:
         used = [Available(a.energy and energy, a.components, a.virial and virial) for a in available]
-        super().__init__(used, seed, batch_size)
+        super().__init__(used, seed, batch_size, sampler)
         self.group_atoms, self.groups = group_atoms, groups
         self.reduce_to = 3 * group_atoms if reduce else None
         self.joint_from, self.energy_first = joint_from, energy_first
@@ -78,7 +82,7 @@ class GroupSchedule(BatchedSchedule):
 
     def epoch_length(self, epoch: int = 0) -> int:
         """Number of updates in `epoch`, counted from 0."""
-        return sum(self._n_updates(batch, self._joint(epoch)) for batch in self._batches(self.indices))
+        return sum(self._n_updates(batch, self._joint(epoch)) for batch in self._planned_batches())
 
     def _joint(self, epoch: int) -> bool:
         return self.joint_from is not None and epoch >= self.joint_from

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available, Judge, Labels
+from nnpkit.training.schedules.sampling import Sampler, draw
 
 __all__ = [
     "BatchedSchedule",
@@ -102,6 +103,8 @@ class PinnSchedule(_SeededSchedule):
         fewer.
     steps_per_epoch : int or None
         Updates that count as an epoch; None: as many as there are structures.
+    sampler : Sampler, optional
+        How probable structures are; all the same by default.
 
     Raises
     ------
@@ -116,8 +119,10 @@ class PinnSchedule(_SeededSchedule):
         energy_probability: float = 0.5,
         force_labels: int = 10,
         steps_per_epoch: int | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         super().__init__(seed)
+        self.sampler = sampler
         self.components = [a.components for a in available]
         self.with_energy = [n for n, a in enumerate(available) if a.energy]
         self.with_forces = [n for n, a in enumerate(available) if a.components > 0]
@@ -138,22 +143,32 @@ class PinnSchedule(_SeededSchedule):
         for _ in range(self.steps):
             use_energy = float(torch.rand((), generator=self.generator)) < self.energy_probability
             candidates = self.with_energy if use_energy else self.with_forces
-            index = candidates[int(torch.randint(len(candidates), (), generator=self.generator))]
+            index = self._one_of(candidates)
             if use_energy:
                 yield Labels([index], True, None, False)
             else:
                 some = _some(self.components[index], self.force_labels, self.generator)
                 yield Labels([index], False, [some], False)
 
+    def _one_of(self, candidates: list[int]) -> int:
+        if self.sampler is None:
+            return candidates[int(torch.randint(len(candidates), (), generator=self.generator))]
+        chosen = torch.multinomial(self.sampler.weights(candidates), 1, generator=self.generator)
+        return candidates[int(chosen)]
+
 
 class BatchedSchedule(_SeededSchedule):
     """Every structure once per epoch, in random order, in batches of structures with the same kinds of labels.
 
-    Subclasses say which updates a batch makes. `used` holds the labels that each structure takes part with.
+    With a `sampler` those of some groups come several times and as many of others not at all. Subclasses say which
+    updates a batch makes. `used` holds the labels that each structure takes part with.
     """
 
-    def __init__(self, used: Sequence[Available], seed: int, batch_size: int) -> None:
+    def __init__(
+        self, used: Sequence[Available], seed: int, batch_size: int, sampler: Sampler | None = None
+    ) -> None:
         super().__init__(seed)
+        self.sampler = sampler
         self.used, self.batch_size = list(used), batch_size
         self.indices = [n for n, u in enumerate(self.used) if u.energy or u.components or u.virial]
 
@@ -177,9 +192,23 @@ class BatchedSchedule(_SeededSchedule):
         yield from batches.values()
 
     def _draw_epoch(self) -> Iterator[Labels]:
-        order = torch.randperm(len(self.indices), generator=self.generator).tolist()
-        for batch in self._batches(self.indices[position] for position in order):
+        if self.sampler is None:
+            order = torch.randperm(len(self.indices), generator=self.generator).tolist()
+            drawn = [self.indices[position] for position in order]
+        else:
+            drawn = draw(self._strata(), self.generator)
+        for batch in self._batches(drawn):
             yield from self._updates(batch)
+
+    def _strata(self) -> list[tuple[list[int], int]]:
+        """Structures that an epoch treats alike, and how many of them it has."""
+        if self.sampler is None:
+            return [([index], 1) for index in self.indices]
+        return self.sampler.strata(self.indices, [self._kind(index) for index in self.indices])
+
+    def _planned_batches(self) -> Iterator[list[int]]:
+        """Batches like those of an epoch, of structures that stand for others of their kind."""
+        return self._batches(members[0] for members, number in self._strata() for _ in range(number))
 
 
 class EpochSchedule(BatchedSchedule):
@@ -200,6 +229,8 @@ class EpochSchedule(BatchedSchedule):
         None: all, 0: none.
     largest : bool
         Take the components with the largest errors instead, as the `judge` sees them just before the update.
+    sampler : Sampler, optional
+        How often structures come; all once by default.
 
     Attributes
     ----------
@@ -221,19 +252,20 @@ class EpochSchedule(BatchedSchedule):
         forces: int | float | None = None,
         virial: bool = False,
         largest: bool = False,
+        sampler: Sampler | None = None,
     ) -> None:
         used = [
             Available(a.energy and energy, 0 if forces == 0 else a.components, a.virial and virial)
             for a in available
         ]
-        super().__init__(used, seed, batch_size)
+        super().__init__(used, seed, batch_size, sampler)
         self.forces, self.largest = forces, largest
         self.judge: Judge | None = None
         require_labels(available, energy=energy, forces=forces != 0, virial=virial)
 
     def epoch_length(self, epoch: int = 0) -> int:
         """Number of updates in an epoch."""
-        return sum(1 for _ in self._batches(self.indices))
+        return sum(1 for _ in self._planned_batches())
 
     def _updates(self, batch: list[int]) -> Iterator[Labels]:
         energy, forces, virial = self._kind(batch[0])
