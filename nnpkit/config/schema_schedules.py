@@ -46,9 +46,11 @@ class EpochSchedule(Section):
     kind: Literal["epoch"] = Field("epoch", description="Kind of the schedule.")
     batch_size: PositiveInt = Field(1, description="Structures per update.")
     energy: bool = Field(True, description="Use energies.")
-    forces: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
-        30,
-        description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0.",
+    forces: Literal["auto", "all"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0. `auto`: 30, or "
+        "100 where derivatives of more than 4 GB would have to be kept, as computing them again then takes longer than "
+        "learning from them, or 0 without forces.",
     )
     virial: bool | Literal["auto"] = VIRIAL
 

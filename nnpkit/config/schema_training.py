@@ -122,7 +122,7 @@ class Training(Section):
         description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
         "every update minimises, the loss or, for the Kalman filter, squared residuals in units of their noise. About "
         "1e-6 to 1e-3 for a loss; 0.02 to 0.1 for the Kalman filter if there are no more than some hundred structures. "
-        "`auto`: for the Kalman filter with a `noise`, by the numbers of weights and labels, 0.3 times their ratio but "
+        "`auto`: for the Kalman filter with a `noise`, by the numbers of weights and labels, 0.1 times their ratio but "
         "at most 0.1, and none below 0.01; none for others.",
     )
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(

@@ -22,13 +22,20 @@ in a form that keeps variances positive.
 Where structures have groups, m and alpha are estimated for each group as well, from its innovations alone. They are
 those of all structures until the group has been seen often enough, and go on from there.
 
-In the first updates it is P that is made larger by the median of ``(xi_i^2 - R_i) / (H P H^T)_ii``, if that is above 1:
-P_0 is a guess that depends on the units of the features and the depth of the networks.
+In the first updates it is P that is made larger by the median of ``(xi_i^2 - R_i) / (H P H^T)_ii``, if that is above 1,
+and of at least a tenth of ``xi_i^2 / (H P H^T)_ii``: P_0 is a guess that depends on the units of the features and the
+depth of the networks.
+
+Maximum likelihood alone has a second answer, that everything is noise and nothing can be learnt: the more a kind of
+label is disbelieved, the larger its errors stay. So alpha has a limit for each kind, and m of energies and virials is
+at most `balance` times that of forces, where there are any: the ratios of what is aimed at hold within that.
 
 An innovation beyond c of its standard deviations is an outlier: its variance S_i is multiplied by the ratio of
 ``xi_i^2`` to ``c^2 S_i``, to the power p/2, and so is that of all labels of this kind of a structure by their mean.
 With p = 1 that is the M-estimator of Huber (Robust Statistics, 1981), whose influence is bounded; with p = 2 it falls
-again like that of Student's t distribution, so that what is entirely wrong does not move the weights at all.
+again like that of Student's t distribution, so that what is entirely wrong does not move the weights at all. What is
+rare looks like what is wrong, until it has been learnt. So a structure's first `trusted` updates are no outliers, then
+p is 1, and 2 for what has been an outlier `persistent` times while few others are, or is far larger than other labels.
 """
 
 from __future__ import annotations
@@ -44,6 +51,9 @@ from nnpkit.optim.measurement import KINDS, Origin
 
 __all__ = ["RobustNoise", "RobustSettings"]
 
+_FORCE = KINDS.index("force")
+_SHARE = 0.1  # of an innovation that the weights explain at least, in the beginning
+
 
 @dataclass(frozen=True)
 class RobustSettings:
@@ -56,15 +66,25 @@ class RobustSettings:
     limit : float
         c, in standard deviations.
     power : float
-        p.
+        p of what is taken for wrong.
     group_limit : float
         c for the root mean square of all labels of a kind of a structure.
     start : float
         Square root of the first m: large, as linearisations are poor in the beginning.
     settling : int
         Updates in which P becomes larger, by up to `settling_factor` in each, where it does not explain the errors.
-    slope, slope_maximum : float
-        First and largest alpha.
+    slope : float
+        First alpha.
+    slope_maximum : tuple of float
+        Largest alpha of energies, forces and virials.
+    balance : float
+        Largest m of energies and virials in units of that of forces.
+    trusted, persistent : int
+        Updates with a structure in which nothing is an outlier; outliers after which it is taken for wrong.
+    few_of : float
+        Share of all updates of a kind up to which its outliers may be wrong labels; more of them are a poor model.
+    gross : tuple of float
+        Sizes of each kind, in units of what is ordinary, that are wrong at first sight.
     few : int
         Updates with labels of a kind below which a group has no estimates of its own.
     """
@@ -73,11 +93,16 @@ class RobustSettings:
     limit: float = 3.0
     power: float = 2.0
     group_limit: float = 2.0
-    start: float = 5.0
+    start: float = 15.0
     settling: int = 16
     settling_factor: float = 10.0
     slope: float = 0.05
-    slope_maximum: float = 1.0
+    slope_maximum: tuple[float, ...] = (0.02, 0.15, 0.05)
+    balance: float = 4.0
+    trusted: int = 4
+    persistent: int = 3
+    few_of: float = 0.15
+    gross: tuple[float, ...] = (100.0, 30.0, 30.0)
     few: int = 50
 
 
@@ -92,6 +117,8 @@ class RobustNoise:
         Constants.
     groups : sequence of str, optional
         Group of each structure.
+    ordinary : Tensor, optional
+        Size (3,) of an ordinary label of each kind, see `Origin.size`; without it nothing is trusted.
     """
 
     def __init__(
@@ -99,10 +126,12 @@ class RobustNoise:
         n_structures: int,
         settings: RobustSettings | None = None,
         groups: Sequence[str] | None = None,
+        ordinary: Tensor | None = None,
     ) -> None:
         self.settings = settings or RobustSettings()
         self.scale = torch.full((len(KINDS),), self.settings.start**2, dtype=torch.float64)  # m
         self.slope = torch.full((len(KINDS),), self.settings.slope**2, dtype=torch.float64)  # alpha^2
+        self.ordinary = ordinary
         self.updates = 0  # those of the settling
         # Of each structure and kind: measurements, those that were outliers, and the sum of their root mean squares.
         self.record = torch.zeros(n_structures, len(KINDS), 3, dtype=torch.float64)
@@ -127,7 +156,8 @@ class RobustNoise:
             return 1.0
         self.updates += 1
         label, variance = origin.kind >= 0, self.variance(given, origin)[0]
-        needed = (residual.square() - variance).clamp(min=0.0) / expected.clamp(min=1e-300)
+        unexplained = torch.maximum(residual.square() - variance, _SHARE * residual.square())
+        needed = unexplained / expected.clamp(min=1e-300)
         return min(max(1.0, float(needed[label].median())), self.settings.settling_factor)
 
     def observed(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> Tensor:
@@ -136,28 +166,41 @@ class RobustNoise:
         total = expected + variance
         square = residual.square() / total
         self._learn(residual, expected, given, origin)
-        limit, half = self.settings.limit, self.settings.power / 2.0
-        label = origin.kind >= 0
-        factor = torch.where(label, (square / limit**2).clamp(min=1.0) ** half, 1.0)
-        for structure in origin.structure[label].unique().tolist():
+        factor = torch.ones_like(square)
+        for structure in origin.structure[origin.kind >= 0].unique().tolist():
             for kind in range(len(KINDS)):
                 own = (origin.structure == structure) & (origin.kind == kind)
                 if bool(own.any()):
-                    factor[own] *= self._group(
-                        structure,
-                        kind,
-                        square[own],
-                        square[own] / factor[own],
-                        residual[own] / origin.unit[own],
-                    )
+                    gross = self._is_gross(kind, origin.size[own])
+                    error = residual[own] / origin.unit[own]
+                    factor[own] = self._damping(structure, kind, gross, square[own], error)
         return total * factor - expected
 
-    def _group(self, structure: int, kind: int, square: Tensor, left: Tensor, error: Tensor) -> float:
-        """Factor on the variances of all labels of a kind of a structure; what happened is recorded."""
-        limit = self.settings.group_limit**2
-        outlying = float(square.mean()) > limit * 4.0
-        self.record[structure, kind] += torch.tensor([1.0, outlying, float(error.square().mean().sqrt())])
-        return max(1.0, float(left.mean()) / limit) ** (self.settings.power / 2.0)
+    def inflation(self, given: Tensor, origin: Origin) -> float:
+        """How many times larger R is than the variances `given` (M,), without outliers: the geometric mean."""
+        label = origin.kind >= 0
+        return float((self.variance(given, origin)[0] / given)[label].log().mean().exp())
+
+    def _is_gross(self, kind: int, size: Tensor) -> bool:
+        """Whether labels of these sizes (M,) are wrong at first sight."""
+        return self.ordinary is not None and bool(
+            size.max() > self.settings.gross[kind] * self.ordinary[kind]
+        )
+
+    def _damping(self, structure: int, kind: int, gross: bool, square: Tensor, error: Tensor) -> Tensor:
+        """Factors (M,) on the variances of the labels of a kind of a structure; what happened is recorded."""
+        s, record = self.settings, self.record[structure, kind]
+        trusted = self.ordinary is not None and not gross and bool(record[0] < s.trusted)
+        outlying = not trusted and float(square.mean()) > 4.0 * s.group_limit**2
+        all_of_kind = self.record[:, kind].sum(0)
+        few = bool(all_of_kind[1] <= s.few_of * all_of_kind[0])
+        wrong = gross or (few and bool(record[1] >= s.persistent))
+        record += torch.tensor([1.0, outlying, float(error.square().mean().sqrt())])
+        if trusted:
+            return torch.ones_like(square)
+        half = (s.power if wrong else 1.0) / 2.0
+        each = (square / s.limit**2).clamp(min=1.0) ** half
+        return each * max(1.0, float((square / each).mean()) / s.group_limit**2) ** half
 
     def _learn(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> None:
         """Move the estimates of the kinds of labels, and of their groups, that are there."""
@@ -168,18 +211,34 @@ class RobustNoise:
             if not bool(mine.any()):
                 continue
             some = (*(part[mine] for part in rows), Origin(*(part[mine] for part in origin)))
-            self.scale[kind], self.slope[kind] = self._moved(self.scale[kind], self.slope[kind], *some)
+            self.scale[kind], self.slope[kind] = self._moved(kind, self.scale[kind], self.slope[kind], *some)
             for g in group[mine].unique().tolist() if self.names else ():
                 own, here = self.own[g, kind], mine & (group == g)
                 if own[2] < self.settings.few:
                     own[0], own[1] = self.scale[kind], self.slope[kind]
                 else:
                     some = (*(part[here] for part in rows), Origin(*(part[here] for part in origin)))
-                    own[0], own[1] = self._moved(own[0], own[1], *some)
+                    own[0], own[1] = self._moved(kind, own[0], own[1], *some)
                 own[2] += 1.0
+        if bool(self.record[:, _FORCE, 0].any()):
+            self._keep_balance(self.scale)
+        for own in self.own:
+            if bool(own[_FORCE, 2] > 0.0):
+                self._keep_balance(own[:, 0])
+
+    def _keep_balance(self, scale: Tensor) -> None:
+        """Hold m (3,) of energies and virials to that of forces."""
+        scale.clamp_(max=max(self.settings.balance, 1.0) * float(scale[_FORCE]))
 
     def _moved(
-        self, scale: Tensor, slope: Tensor, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin
+        self,
+        kind: int,
+        scale: Tensor,
+        slope: Tensor,
+        residual: Tensor,
+        expected: Tensor,
+        given: Tensor,
+        origin: Origin,
     ) -> tuple[Tensor, Tensor]:
         """m and alpha^2 (0-dim) after innovations of labels of one kind."""
         variance, constant = _variance(given, origin, scale, slope)
@@ -193,7 +252,7 @@ class RobustNoise:
                 trust = min(1.0, 3.0 * float(weight.mean()))
                 step = self.settings.rate * trust * float((weight * excess).sum()) / whole
             moved.append(estimate * torch.exp(torch.tensor(step, dtype=torch.float64)))
-        return moved[0].clamp(min=1.0), moved[1].clamp(min=1e-6, max=self.settings.slope_maximum**2)
+        return moved[0].clamp(min=1.0), moved[1].clamp(min=1e-6, max=self.settings.slope_maximum[kind] ** 2)
 
     def restart(self) -> None:
         """Estimates as in the beginning; the record stays."""

@@ -11,7 +11,7 @@ from nnpkit.optim.kalman import Measurement
 
 __all__ = ["Ridge", "automatic_strength"]
 
-_SHARE, _MOST, _LEAST = 0.3, 0.1, 0.01
+_SHARE, _MOST, _LEAST = 0.1, 0.1, 0.01
 
 
 _AT_ONCE = 8
@@ -21,7 +21,7 @@ _AT_ONCE = 8
 def automatic_strength(n_weights: int, n_labels: int) -> float:
     """Strength of the ridge of a Kalman filter for so many weights and labels (energies, force and stress components).
 
-    ``0.3 n_weights / n_labels``, at most 0.1: in units of the noise of the labels it weighs most where few structures
+    ``0.1 n_weights / n_labels``, at most 0.1: in units of the noise of the labels it weighs most where few structures
     determine many weights. None where it would be less than 0.01, which costs more than it gives.
     """
     strength = _SHARE * n_weights / max(1, n_labels)
@@ -55,8 +55,8 @@ class Ridge:
         squares = [p.square().sum() for p in self.parameters if p.ndim > 1]
         return self.strength * torch.stack(squares).sum()
 
-    def observed(self, measurement: Measurement) -> Measurement:
-        """The measurement with observations of some weights more.
+    def observed(self, measurement: Measurement, inflation: float = 1.0) -> Measurement:
+        """The measurement with observations of some weights more; its noise is going to be multiplied by `inflation`.
 
         One by one: a row that sums over all weights would push the least known ones about to make up for the others.
         """
@@ -65,7 +65,7 @@ class Ridge:
         weights = torch.cat([p.detach().reshape(-1) for p in self.parameters]).to(measurement.residual)
         rows = measurement.jacobian.new_zeros(len(drawn), measurement.jacobian.shape[1])
         rows[torch.arange(len(drawn)), drawn] = 1.0
-        variance = len(drawn) / (len(concerned) * self.strength)
+        variance = inflation * len(drawn) / (len(concerned) * self.strength)
         return Measurement(
             torch.cat([measurement.residual, -weights[drawn]]),
             torch.cat([measurement.jacobian, rows]),

@@ -113,7 +113,11 @@ class KalmanUpdate:
         """Measure, filter, move the weights."""
         measurement = self.observer.measure(labels)
         if self.ridge is not None:
-            measurement = self.ridge.observed(measurement)
+            robust, origin = self.optimizer.robust, measurement.origin
+            known = robust is not None and origin is not None
+            measurement = self.ridge.observed(
+                measurement, robust.inflation(measurement.noise, origin) if known else 1.0
+            )
         change, report = self.optimizer.step(measurement)
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)

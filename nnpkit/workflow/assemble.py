@@ -32,6 +32,7 @@ from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_choice import Available
 from nnpkit.measure.observations import LossWeights, Noise, Observer, Prefactors
+from nnpkit.measure.origins import ordinary_sizes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.adam import Adam
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
@@ -47,9 +48,9 @@ from nnpkit.training.schedules.groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.schedules.sampling import Sampler
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
-from nnpkit.workflow.data_sets import read_sets, require_trained_elements
+from nnpkit.workflow.data_sets import read_sets, require_trained_elements, without_outliers
 from nnpkit.workflow.groups import groups_of, make_sampler, weights_of_groups
-from nnpkit.workflow.learned_labels import learns_virials, ridge_strength
+from nnpkit.workflow.learned_labels import force_components, largest_cutoff, learns_virials, ridge_strength
 
 __all__ = [
     "LoadedData",
@@ -80,6 +81,9 @@ class LoadedData:
         default_factory=dict
     )  # how the sets came about, see `nnpkit.workflow.data_sets`
     grouping: Grouping | None = None  # what names the groups of structures
+    undecided: frozenset[str] = (
+        frozenset()
+    )  # names of validation structures that do not choose the best epoch
 
     @property
     def train(self) -> list[Structure]:
@@ -88,8 +92,9 @@ class LoadedData:
 
     @property
     def watched(self) -> dict[str, list[Structure]]:
-        """What a training sees: all but the test structures."""
-        return {name: part for name, part in self.splits.items() if name != "test"}
+        """What a training sees: all but the test structures, and those of `undecided`."""
+        some = [s for s in self.splits.get("validation", ()) if s.name not in self.undecided]
+        return {"train": self.train, **({"validation": some} if some else {})}
 
     @property
     def learnt(self) -> list[Structure]:
@@ -141,22 +146,17 @@ def load_data(config: Config) -> LoadedData:
         )  # fmt: skip
     if n_charged := sum(s.charges is not None for s in structures):
         notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
+    undecided, warnings = without_outliers(splits.get("validation", []), structures, findings)
+    notes += warnings
     grouping, said = groups_of(config, splits)
     statistics = {name: data_statistics(part) for name, part in splits.items()}
     loaded = LoadedData(
         splits, list(elements), statistics, findings, [*notes, *said], baseline=baseline, rule=sets.rule,
-        grouping=grouping,
+        grouping=grouping, undecided=undecided,
     )  # fmt: skip
     if isinstance(config.training.force_training, TaylorForces):
         _expand(loaded, config.training.force_training, config.seed)
     return loaded
-
-
-def largest_cutoff(config: Config) -> float:
-    """Radius, Å, beyond which an atom sees nothing."""
-    names = ("cutoff", "radial_cutoff", "angular_cutoff")
-    settings = getattr(config.model, "descriptor", config.model)
-    return max(getattr(settings, name, None) or 0.0 for name in names)
 
 
 def _expand(data: LoadedData, settings: TaylorForces, seed: int) -> None:
@@ -181,7 +181,7 @@ def make_schedule(
     virial = learns_virials(config, structures)
     sampler = make_sampler(config, groups)
     if isinstance(settings, EpochSettings | FullSettings):
-        wanted: int | float | None = None if settings.forces == "all" else int(settings.forces)
+        wanted: int | float | None = force_components(config, structures)
         if isinstance(forces, SubsetForces):
             wanted = float(forces.fraction)
         labels = (settings.energy, 0 if without else wanted, virial)
@@ -301,7 +301,12 @@ def make_update(
         ridge = Ridge(strength, observer.parameters, seed)
     if isinstance(optimizer, Ekf):
         settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        robust = RobustNoise(len(store.structures), groups=groups) if optimizer.robust else None
+        robust = None
+        if optimizer.robust:
+            model = store.model
+            reference = dict(zip(model.elements, model.reference_energies, strict=True))
+            ordinary = ordinary_sizes(store.structures, reference)
+            robust = RobustNoise(len(store.structures), groups=groups, ordinary=ordinary)
         filter_ = KalmanOptimizer(
             covariance_partition(optimizer, store.model), settings, robust=robust,
             weights=None if own is None else torch.tensor(own, dtype=torch.float64),

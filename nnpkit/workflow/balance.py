@@ -8,7 +8,12 @@ from nnpkit.config.schema import Config
 from nnpkit.config.schema_schedules import PinnSchedule
 from nnpkit.config.schema_training import Ekf
 from nnpkit.data.structure import Structure
-from nnpkit.workflow.learned_labels import contradictory_stresses, learns_virials, ridge_strength
+from nnpkit.workflow.learned_labels import (
+    contradictory_stresses,
+    force_components,
+    learns_virials,
+    ridge_strength,
+)
 
 __all__ = ["balance", "learns_stress"]
 
@@ -24,7 +29,8 @@ def balance(config: Config, structures: Sequence[Structure], n_weights: int) -> 
     optimizer, schedule = training.optimizer, training.schedule
     learnt = {
         "energy": getattr(schedule, "energy", True) is not False,
-        "force": training.force_training.kind in ("direct", "subset") and getattr(schedule, "forces", 1) != 0,
+        "force": training.force_training.kind in ("direct", "subset")
+        and force_components(config, structures) != 0,
         "virial": learns_virials(config, structures),
     }
     if isinstance(schedule, PinnSchedule) and schedule.energy_probability == 1.0:

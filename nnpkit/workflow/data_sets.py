@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nnpkit.config.schema import Config
+from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.dataset import elements_of, load_dataset, structure_sha256
 from nnpkit.data.splitting import Division, SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["PARTS", "Sets", "read_sets", "read_splits", "require_trained_elements"]
+__all__ = ["PARTS", "Sets", "read_sets", "read_splits", "require_trained_elements", "without_outliers"]
 
+_FAR_FORCE = 50.0  # in units of the median of the largest forces
 PARTS = ("train", "validation", "test")
 """Names of the sets: what is learnt, what decides, what is only reported."""
 
@@ -146,3 +151,35 @@ def require_trained_elements(splits: Mapping[str, Sequence[Structure]]) -> None:
                         hint=f"add frames with {element} to data.train, or remove this frame; if chance put it into "
                         "this set, choose another seed or name the files of each set",
                     )  # fmt: skip
+
+
+def without_outliers(
+    validation: Sequence[Structure], structures: Sequence[Structure], findings: Sequence[Finding]
+) -> tuple[frozenset[str], list[str]]:
+    """Names of validation structures with labels that are far from all others, and a line that says so.
+
+    One wrong label a thousand times larger than the others would choose the epoch whose error of it happens to be the
+    smallest. None if these are half of the structures or more: then they are what the data are.
+
+    Parameters
+    ----------
+    validation : sequence of Structure
+        That choose the best epoch.
+    structures : sequence of Structure
+        Of all sets.
+    findings : sequence of Finding
+        What is suspicious about them; energies far from all others are.
+    """
+    largest = {
+        s.name: float(np.linalg.norm(s.forces, axis=1).max()) for s in structures if s.forces is not None
+    }
+    limit = _FAR_FORCE * max(1.0, float(np.median(list(largest.values())))) if largest else math.inf
+    energies = {finding.structure for finding in findings if finding.kind == "energy"}
+    found = [s.name for s in validation if s.name in energies or largest.get(s.name, 0.0) > limit]
+    if not found or 2 * len(found) >= len(validation):
+        return frozenset(), []
+    what = "1 validation structure does" if len(found) == 1 else f"{len(found)} validation structures do"
+    return frozenset(found), [
+        f"Warning: {what} not choose the best epoch and count in no validation error, as energy or forces are far from "
+        f"all others: {', '.join(found[:3])}"
+    ]

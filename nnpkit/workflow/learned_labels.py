@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnpkit.config.schema import Config
+from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_schedules import GroupSchedule
 from nnpkit.config.schema_training import Adam, Ekf
 from nnpkit.data.checks.strain import strain_tests
 from nnpkit.data.structure import Structure
+from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.training.ridge import automatic_strength
 
-__all__ = ["contradictory_stresses", "count_labels", "learns_virials", "ridge_strength"]
+__all__ = [
+    "contradictory_stresses",
+    "count_labels",
+    "force_components",
+    "largest_cutoff",
+    "learns_virials",
+    "ridge_strength",
+]
+
+_FEW_FORCES, _MANY_FORCES = 30, 100
+_LARGE_DATA, _FEATURES = 4e9, 32  # bytes of the derivatives of so many features
 
 
 def contradictory_stresses(structures: Sequence[Structure]) -> bool:
@@ -37,6 +49,28 @@ def learns_virials(config: Config, structures: Sequence[Structure]) -> bool:
     forces = training.force_training.kind in ("direct", "subset")
     there = any(structure.stress is not None for structure in structures)
     return forces and not weightless and there and not contradictory_stresses(structures)
+
+
+def largest_cutoff(config: Config) -> float:
+    """Radius, Å, beyond which an atom sees nothing."""
+    names = ("cutoff", "radial_cutoff", "angular_cutoff")
+    settings = getattr(config.model, "descriptor", config.model)
+    return max(getattr(settings, name, None) or 0.0 for name in names)
+
+
+def force_components(config: Config, structures: Sequence[Structure]) -> int | None:
+    """Force components of a structure that an update learns from, as `schedule.forces` says; None: all."""
+    wanted = getattr(config.training.schedule, "forces", "all")
+    if wanted == "all":
+        return None
+    if wanted != "auto":
+        return int(wanted)
+    if not any(structure.forces is not None for structure in structures):
+        return 0
+    if isinstance(config.model, DeepPotentialModel):
+        return _FEW_FORCES
+    large = derivative_bytes(structures, largest_cutoff(config), _FEATURES) > _LARGE_DATA
+    return _MANY_FORCES if large else _FEW_FORCES
 
 
 def count_labels(config: Config, structures: Sequence[Structure]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from nnpkit.errors import DivergedError
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.optim.measurement import Measurement, Origin
-from nnpkit.optim.robust import RobustNoise
+from nnpkit.optim.robust import RobustNoise, RobustSettings
 
 N = 6
 
@@ -39,22 +39,79 @@ def learn(optimizer: KalmanOptimizer, updates: int, **noise) -> tuple[torch.Tens
     return weights, truth
 
 
-@pytest.mark.parametrize("robust", [True, False])
-def test_an_outlier_does_not_move_the_weights(robust):
-    optimizer = filter_of(robust)
+def wrong_by(error, weights, truth, structure=0, seed=4) -> Measurement:
+    some = forces(weights, truth, torch.Generator().manual_seed(seed), structure=structure)
+    return some._replace(residual=some.residual + error)
+
+
+def test_an_outlier_moves_the_weights_by_a_bounded_step_and_a_repeated_one_not_at_all():
+    optimizer, plain = filter_of(True), filter_of(False)
+    (weights, truth), _ = learn(optimizer, 100), learn(plain, 100)
+    steps = [float(optimizer.step(wrong_by(1e3, weights, truth))[0].norm()) for _ in range(5)]
+    without = float(plain.step(wrong_by(1e3, weights, truth))[0].norm())
+    assert steps[0] < 0.05 * without
+    assert all(step < 1e-3 for step in steps[3:])
+    larger, same = filter_of(True), filter_of(True)
+    for filter_, error in ((larger, 1e5), (same, 1e3)):
+        learn(filter_, 100)
+        filter_.step(wrong_by(error, weights, truth))
+    assert torch.allclose(larger.covariance.diagonal(), same.covariance.diagonal(), rtol=0.2)
+
+
+def test_many_outliers_are_a_poor_model_and_go_on_to_teach():
+    optimizer = filter_of(True)
     weights, truth = learn(optimizer, 100)
-    wrong = forces(weights, truth, torch.Generator().manual_seed(4))
-    change, _ = optimizer.step(wrong._replace(residual=wrong.residual + 1e3))
-    assert float(change.norm()) < 1e-3 if robust else float(change.norm()) > 0.1
-    before = (weights - truth).norm()
-    assert not robust or (weights + change - truth).norm() < 1.05 * before
+    optimizer.robust.record[:, 1, 1] = 0.5 * optimizer.robust.record[:, 1, 0]
+    optimizer.robust.record[0, 1, 1] = 5.0
+    many = float(optimizer.step(wrong_by(1e3, weights, truth))[0].norm())
+    optimizer.robust.record[1:, 1, 1] = 0.0
+    few = float(optimizer.step(wrong_by(1e3, weights, truth, seed=5))[0].norm())
+    assert many > 10.0 * few
+
+
+def test_the_first_updates_with_a_structure_are_full_steps_unless_its_labels_are_gross():
+    ordinary = torch.full((3,), 2.0, dtype=torch.float64)
+    optimizer = KalmanOptimizer(N, KalmanSettings(), robust=RobustNoise(41, ordinary=ordinary))
+    weights, truth = learn(optimizer, 400)
+    new = wrong_by(20.0, weights, truth, structure=40)
+    gross = new._replace(origin=new.origin._replace(size=torch.full((6,), 61.0, dtype=torch.float64)))
+    optimizer.robust.slope.zero_()  # so that the size of the labels matters for this alone
+    state = {name: tensor.clone() for name, tensor in optimizer.state_dict().items()}
+    steps = []
+    for some in (new, gross):
+        optimizer.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
+        steps.append(float(optimizer.step(some)[0].norm()))
+        assert optimizer.robust.record[40, 1, 1] == float(some is gross)
+    assert steps[0] > 10.0 * steps[1]
+    optimizer.load_state_dict(state)
+    for _ in range(5):
+        optimizer.step(new)
+    assert optimizer.robust.record[40, 1, 1] == 1.0  # the fifth
+
+
+def test_energies_are_not_disbelieved_much_more_than_forces():
+    optimizer = filter_of(True)
+    generator = torch.Generator().manual_seed(3)
+    truth, weights = torch.ones(N, dtype=torch.float64), torch.zeros(N, dtype=torch.float64)
+    for number in range(300):
+        some = forces(weights, truth, generator, aimed=0.1, sigma=0.2, structure=number % 40)
+        energy = forces(weights, truth, generator, aimed=0.1, sigma=5.0, structure=number % 40, rows=1)
+        energy = energy._replace(origin=energy.origin._replace(kind=torch.zeros(1, dtype=torch.int64)))
+        weights = weights + optimizer.step(Measurement.joined([some, energy]))[0]
+    energy, force, _ = optimizer.robust.scale.tolist()
+    assert energy == pytest.approx(4.0 * force)
+    assert force < 10.0
 
 
 def test_the_noise_follows_errors_that_are_larger_than_was_aimed_at():
-    optimizer = filter_of(True)
+    robust = RobustNoise(40, RobustSettings(slope_maximum=(1.0, 1.0, 1.0)))
+    optimizer = KalmanOptimizer(N, KalmanSettings(), robust=robust)
     learn(optimizer, 3000, aimed=0.05, sigma=0.3, slope=0.2)
     assert 0.05 * math.sqrt(float(optimizer.robust.scale[1])) == pytest.approx(0.3, rel=0.15)
     assert math.sqrt(float(optimizer.robust.slope[1])) == pytest.approx(0.2, rel=0.25)
+    limited = KalmanOptimizer(N, KalmanSettings(), robust=RobustNoise(40, RobustSettings(start=1.0)))
+    learn(limited, 200, aimed=0.05, sigma=0.05, slope=1.0)
+    assert math.sqrt(float(limited.robust.slope[1])) == pytest.approx(0.15)
 
 
 def test_the_noise_is_what_was_aimed_at_where_that_is_reached():
@@ -67,9 +124,8 @@ def test_the_noise_is_what_was_aimed_at_where_that_is_reached():
 def test_structures_with_outliers_are_counted():
     optimizer = filter_of(True)
     weights, truth = learn(optimizer, 100)
-    wrong = forces(weights, truth, torch.Generator().manual_seed(4), structure=7)
     before = optimizer.robust.record[7, 1].clone()
-    optimizer.step(wrong._replace(residual=wrong.residual + 50.0))
+    optimizer.step(wrong_by(50.0, weights, truth, structure=7))
     times, outlying, error = (optimizer.robust.record[7, 1] - before).tolist()
     assert (times, outlying) == (1.0, 1.0)
     assert error == pytest.approx(50.0, rel=0.1)

@@ -16,6 +16,7 @@ from ase.build import bulk
 from rich.console import Console
 
 from nnpkit.config.config_file import load_config
+from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.notes import DataWarning
 from nnpkit.data.structure import Structure
@@ -23,7 +24,7 @@ from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.training.model_errors import deciding, monitored
 from nnpkit.training.updates import KalmanUpdate
-from nnpkit.workflow.data_sets import read_sets
+from nnpkit.workflow.data_sets import read_sets, without_outliers
 from nnpkit.workflow.training_run import run_training
 
 THREE = "data.test_fraction=0.25"
@@ -305,3 +306,18 @@ def test_nothing_is_said_of_a_sound_training(config: Path) -> None:
     assert summary["overfitting"] == {}
     assert "overfits" not in output
     assert "weights are to be found" not in output
+
+
+def test_a_label_that_is_far_from_all_others_does_not_choose_the_epoch(config: Path) -> None:
+    write_alloy(config.parent / "twenty.extxyz", frames=20)
+    frames = read(config.parent / "twenty.extxyz")
+    frames = [frame.replace(name=f"frame-{k}") for k, frame in enumerate(frames)]
+    wrong = frames[3].replace(forces=1e4 * (1.0 + frames[3].forces), name="wrong")
+    validation = [*frames[:3], wrong]
+    names, notes = without_outliers(validation, [*validation, *frames[4:]], [])
+    assert names == {"wrong"}
+    assert "1 validation structure does not choose the best epoch" in notes[0]
+    far = [Finding("energy", "frame-1", 5.0, ""), Finding("short distance", "frame-2", 5.0, "")]
+    assert without_outliers(validation, [*validation, *frames[4:]], far) == (frozenset(), [])  # half of them
+    assert without_outliers(frames[:5], frames, far)[0] == {"frame-1"}
+    assert without_outliers(frames[:5], frames, []) == (frozenset(), [])
