@@ -24,9 +24,10 @@ from nnpkit.analysis.simulation import report
 from nnpkit.data.formats.reading import read
 from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.committee_file import export_committee
-from nnpkit.md.lammps import FILES, Simulation, input_files
+from nnpkit.md.lammps import FILES, input_files
 from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
 from nnpkit.md.simulation_progress import SimulationProgress
+from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo, read_log
 
 MEMBERS = "oracles/cnnp_revPBE0-D3_water/generation-4/c-nnp-model"

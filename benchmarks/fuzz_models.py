@@ -41,8 +41,8 @@ from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.torchscript import export_model, make_self_test, quiet_torchscript, unoptimized
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model, initialise
 from nnpkit.families.deep_potential.embedding import DeepDescriptor, EnvironmentStatistics
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.scaling import FeatureStatistics
 from nnpkit.seal import seal
 

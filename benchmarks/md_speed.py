@@ -80,8 +80,8 @@ def drawn(name: str, path: Path, atoms: Atoms) -> list[str]:
     """Write a Deep Potential with drawn weights, standardised on `atoms`; returns its elements."""
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.targets.torchscript import export_model
-    from nnpkit.families.build import build_model, initialise
-    from nnpkit.families.prepare import environment_statistics
+    from nnpkit.families.deep_potential.environment import environment_statistics
+    from nnpkit.families.factory import build_model, initialise
 
     elements, embedding, fitting = DEEP[name]
     network = {"hidden": fitting, "activation": "tanh", "timestep": True}

@@ -58,7 +58,7 @@ def load(
     loaded = load_model(path, units, cflength, cfenergy)
     for note in loaded.notes:
         warnings.warn(note, stacklevel=2)
-    return Model(loaded.module, loaded.metadata, loaded.where, loaded.notes, _content=loaded._content)
+    return Model(loaded.module, loaded.metadata, loaded.where, loaded.notes, content=loaded.content)
 
 
 def train(

@@ -14,9 +14,9 @@ from nnpkit.data.distances import shortest_distances
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
-from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
+from nnpkit.families.registered import function_names
 
-__all__ = ["Assessment", "Extrapolation", "assess", "describe", "function_names"]
+__all__ = ["Assessment", "Extrapolation", "assess", "describe"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def assess(model: LoadedModel, structures: Iterable[Structure]) -> Iterator[Asse
     InputError
         If the potential lacks an element of a structure.
     """
-    names = function_names(model)
+    names = function_names(_first_spec(model), model.elements)
     for structure in structures:
         result = model.predict(structure, members=model.n_members > 1)
         spread = result.disagreement
@@ -153,8 +153,7 @@ def _vector(model: LoadedModel, features: np.ndarray, types: np.ndarray) -> np.n
     return np.concatenate(parts)
 
 
-def function_names(model: LoadedModel) -> dict[str, list[str]]:
-    """Symmetry functions of each element in words, in the order of the features; empty where there are none."""
-    members = model.metadata.get("members") or [model.metadata]
-    functions = [SymmetryFunction(**f) for f in members[0]["spec"].get("functions", ())]
-    return {element: [str(f) for f in functions if f.center == element] for element in model.elements}
+def _first_spec(model: LoadedModel) -> Mapping[str, Any]:
+    """Description of a potential, or of the first member of a committee."""
+    spec: Mapping[str, Any] = (model.metadata.get("members") or [model.metadata])[0]["spec"]
+    return spec

@@ -25,8 +25,8 @@ from nnpkit.active.labellers.reference_calculation import (
     Limits,
     ReferenceCalculator,
     compute_label,
-    make_reference,
 )
+from nnpkit.active.labellers.registered import make_reference
 from nnpkit.active.task import DIED, STOPPED
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.formats.reading import read

@@ -11,7 +11,8 @@ from typing import Any
 
 from nnpkit.active.executor import Executor
 from nnpkit.active.label_files import LabelFiles, settings_id
-from nnpkit.active.labellers.reference_calculation import Limits, make_reference, require_state
+from nnpkit.active.labellers.reference_calculation import Limits, require_state
+from nnpkit.active.labellers.registered import make_reference
 from nnpkit.active.programs import python
 from nnpkit.active.task import prepare_task
 from nnpkit.data.dataset import structure_sha256
@@ -29,7 +30,7 @@ class Labelling:
     Attributes
     ----------
     reference : mapping
-        Of `nnpkit.active.labellers.reference_calculation.make_reference`.
+        Of `nnpkit.active.labellers.registered.make_reference`.
     limits : Limits
         What a label must satisfy.
     retries : tuple of mapping

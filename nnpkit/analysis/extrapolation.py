@@ -17,8 +17,8 @@ import torch
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
-from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
-from nnpkit.md.lammps import Simulation
+from nnpkit.families.registered import function_names
+from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import ThermoReader
 
 __all__ = [
@@ -58,11 +58,11 @@ def raw_features(model: LoadedModel, structure: Structure) -> tuple[np.ndarray, 
 def feature_names(model: LoadedModel) -> dict[str, list[str]]:
     """Features of each element in words, in their order; symmetry functions by their parameters."""
     members = model.metadata.get("members") or [model.metadata]
-    functions = [SymmetryFunction(**f) for f in members[0]["spec"].get("functions", ())]
+    functions = function_names(members[0]["spec"], model.elements)
     ranges: Mapping[str, Any] = model.metadata.get("feature_ranges") or {}
     names = {}
     for element in model.elements:
-        known = [str(f) for f in functions if f.center == element]
+        known = functions[element]
         number = len(ranges.get(element, {"min": known})["min"])
         names[element] = known + [f"feature {n + 1}" for n in range(len(known), number)]
     return names

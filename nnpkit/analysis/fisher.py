@@ -22,17 +22,14 @@ from torch import Tensor
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.deep_potential.observer import DirectObserver
-from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
-from nnpkit.measure.frames import FrameStore
+from nnpkit.families.registered import family_of
+from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Available, Labels
-from nnpkit.measure.observations import LossWeights, Noise, Observer
+from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.total import TotalModel
 from nnpkit.training.health import kinds_of_labels
 from nnpkit.training.schedules.random_order import PinnSchedule
-from nnpkit.training.updates import Measures
 
 __all__ = ["Spectrum", "fisher_matrix", "fisher_spectrum", "loss_gradients", "model_spectrum", "observer_of"]
 
@@ -119,10 +116,9 @@ def fisher_spectrum(gradients: Tensor) -> Spectrum:
 
 def observer_of(model: AtomicModel, structures: Sequence[Structure], budget: float = 1e9) -> Measures:
     """What measures the labels of `structures` with `model`, keeping up to `budget` bytes of derivatives."""
-    if isinstance(model.descriptor, DeepDescriptor):
-        store = MomentStore(Resolution(model, list(structures)), list(structures), budget)
-        return DirectObserver(store, Noise(), LossWeights())
-    return Observer(FrameStore(model, structures, budget), Noise(), LossWeights())
+    family = family_of(model.spec)
+    store = family.preparation(model, list(structures))(list(structures), budget)
+    return family.observer(store, Noise(), LossWeights())
 
 
 def model_spectrum(

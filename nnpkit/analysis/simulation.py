@@ -22,8 +22,9 @@ from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
-from nnpkit.md.lammps import FILES, VOLUME_FACTOR, Simulation, input_files
+from nnpkit.md.lammps import FILES, VOLUME_FACTOR, input_files
 from nnpkit.md.lammps_run import Row, lammps_command, prepare_folder, run_lammps
+from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo, ThermoReader
 
 __all__ = ["instability", "report", "require_whole", "simulate"]

@@ -91,8 +91,8 @@ def evaluate(
     if (table := table_of_groups(total.summary(), "all files" if len(splits) > 1 else data[0])) is not None:
         console.print(table)
     for name, part in sums.items():
-        units = [f"{finding.structure}: {finding.message}" for finding in find_wrong_units(files[name])]
-        for suspicion in [*part.suspicions(), *units]:
+        wrong = [f"{finding.structure}: {finding.message}" for finding in find_wrong_units(files[name])]
+        for suspicion in [*part.suspicions(), *wrong]:
             typer.echo(f"nnpkit: warning: {name}: {suspicion}", err=True)
     if json is not None:
         _write_json(json, {"model": str(model), **total.summary(), "splits": splits})

@@ -56,12 +56,14 @@ def _fail(message: object) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
     """Print a warning as one line on stderr, without the place in the code that it comes from."""
     if category.__module__.partition(".")[0] == "nnpkit":
         print("nnpkit: note: " + " ".join(str(message).split()), file=sys.stderr)
     else:
-        print(warnings.formatwarning(message, category, *place[:2]), end="", file=sys.stderr)
+        print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
 
 
 class _LazyGroup(TyperGroup):

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
-    from nnpkit.md.lammps import Simulation
+    from nnpkit.md.simulation_settings import Simulation
 
 __all__ = ["md"]
 
@@ -78,9 +78,9 @@ def md(
     """
     from nnpkit.analysis.simulation import simulate
     from nnpkit.cli.model_argument import read_start
-    from nnpkit.md.lammps import Simulation
     from nnpkit.md.lammps_run import SimulationError
     from nnpkit.md.simulation_progress import SimulationProgress
+    from nnpkit.md.simulation_settings import Simulation
 
     start = read_start(structure, replicate, species.split() if species else None)
     if timestep is None:

@@ -50,7 +50,7 @@ def report(
     """
     from rich.console import Console
 
-    from nnpkit.analysis.report.validation import Options
+    from nnpkit.analysis.report.report_contents import Options
     from nnpkit.cli.model_argument import load_with_notes, read_start
     from nnpkit.workflow.run_report import report_of_run
 

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from nnpkit.config.explain import explain
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_model import AcsfModel, ChebyshevModel, FunctionFile
 from nnpkit.config.yaml_values import Document, Key, apply_override, dotted, read_document
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
@@ -70,15 +69,7 @@ def _check_elements(config: Config, document: Document) -> None:
         named += [(("model", "wall", pair), e) for pair in model.wall for e in _pair(pair, document)]
     if isinstance(config.data.reference_energies, dict):
         named += [(("data", "reference_energies", e), e) for e in config.data.reference_energies]
-    if isinstance(model, AcsfModel) and isinstance(model.descriptor.functions, list):
-        for n, function in enumerate(model.descriptor.functions):
-            if not isinstance(function, str):
-                elements = [function.center, *function.neighbors]
-                named += [(("model", "descriptor", "functions", n), e) for e in elements]
-    if isinstance(model, ChebyshevModel):
-        named += [
-            (("model", "descriptor", "species_weights", e), e) for e in model.descriptor.species_weights or ()
-        ]
+    named += [(("model", *key), e) for key, e in model.named_elements()]
     for key, element in named:
         if element not in atomic_numbers or element == "X":
             raise InputError(
@@ -117,6 +108,4 @@ def _resolve_paths(config: Config, document: Document) -> None:
         config.data.validation = [resolved(p, ("data", "validation", n)) for n, p in named]
     if config.data.test is not None:
         config.data.test = [resolved(p, ("data", "test", n)) for n, p in enumerate(config.data.test)]
-    functions = config.model.descriptor.functions if isinstance(config.model, AcsfModel) else None
-    if isinstance(functions, FunctionFile):
-        functions.file = resolved(functions.file, ("model", "descriptor", "functions", "file"))
+    config.model.resolve_files(lambda path, key: resolved(path, ("model", *key)))

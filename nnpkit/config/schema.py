@@ -6,17 +6,19 @@ from them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from nnpkit.config.schema_baseline import Baseline
 from nnpkit.config.schema_committee import Committee, Start
-from nnpkit.config.schema_deep import DeepPotentialModel
-from nnpkit.config.schema_model import AcsfModel, ChebyshevModel
 from nnpkit.config.schema_report import ReportSettings
 from nnpkit.config.schema_training import Training
-from nnpkit.config.section import Fraction, PathList, Section, default_kind, refuse_unused
+from nnpkit.families.registered import DEFAULT_FAMILY, model_settings
+from nnpkit.section import Fraction, PathList, Section, default_kind, refuse_unused
+
+if TYPE_CHECKING:
+    from nnpkit.families.shared_settings import ModelSettings
 
 __all__ = ["Config", "Data"]
 
@@ -145,6 +147,12 @@ class Data(Section):
         return self
 
 
+if TYPE_CHECKING:
+    AnyModel = ModelSettings
+else:
+    AnyModel = Union[tuple(model_settings())]  # noqa: UP007
+
+
 class Config(Section):
     """Everything that defines a training run."""
 
@@ -155,10 +163,9 @@ class Config(Section):
     )
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")
-    model: Annotated[
-        AcsfModel | ChebyshevModel | DeepPotentialModel, Field(discriminator="kind"), default_kind("acsf")
-    ] = Field(
-        AcsfModel(), description="The potential: `kind: acsf`, `kind: chebyshev` or `kind: deep_potential`."
+    model: Annotated[AnyModel, Field(discriminator="kind"), default_kind(DEFAULT_FAMILY)] = Field(
+        model_settings()[0](),
+        description="The potential: `kind: acsf`, `kind: chebyshev` or `kind: deep_potential`.",
     )
     training: Training = Field(Training(), description="How the potential is trained.")
     committee: Committee | None = Field(
@@ -174,35 +181,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _derivatives_are_kept(self) -> Config:
-        given, deep = self.training.feature_derivatives is not None, self.model.kind == "deep_potential"
-        why = "the descriptor of a deep_potential is trained"
-        refuse_unused([(given, deep, "training.feature_derivatives", why)])
+        given = self.training.feature_derivatives is not None
+        why = f"the descriptor of a {self.model.kind} is trained"
+        refuse_unused([(given, self.model.trained_descriptor, "training.feature_derivatives", why)])
         return self
 
     @model_validator(mode="before")
     @classmethod
-    def _deep_potentials_learn_from_groups(cls, values: Any) -> Any:
-        """Choose the schedule and the forgetting of a Deep Potential's Kalman filter, where none is given."""
+    def _families_have_defaults(cls, values: Any) -> Any:
+        """Let the family of the model choose settings of the training that are not given."""
         model, training = (
             (values.get(key) or {} for key in ("model", "training")) if isinstance(values, dict) else ({}, {})
         )
-        if (
-            not (isinstance(model, dict) and isinstance(training, dict))
-            or model.get("kind") != "deep_potential"
-        ):
+        if not (isinstance(model, dict) and isinstance(training, dict)):
             return values
-        optimizer = training.get("optimizer") or {}
-        if not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
-            return values
-        published = optimizer.get("preset") is not None or optimizer.get("observation_noise") == "blocks"
-        if not published:
-            optimizer = {"forgetting": 1.0, **optimizer}
-        training = {**training, "optimizer": optimizer}
-        values = {**values, "training": training}
-        forces = training.get("force_training", "direct")
-        forces = forces.get("kind", "direct") if isinstance(forces, dict) else forces
-        if forces in ("subset", "taylor", "none", None):
-            return values
-        if "schedule" in training:
-            return values
-        return {**values, "training": {**training, "schedule": {"kind": "groups"}}}
+        kinds = {s.model_fields["kind"].default: s for s in model_settings()}
+        family = kinds.get(model.get("kind", DEFAULT_FAMILY))
+        completed = training if family is None else family.complete(training)
+        return values if completed is training else {**values, "training": completed}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import (
+from nnpkit.active.labellers.labeller_settings import LabellerSettings
+from nnpkit.active.labellers.registered import LABELLERS, OWN_LABELLERS
+from nnpkit.section import (
     NonNegative,
     PathList,
     Positive,
@@ -29,32 +32,7 @@ __all__ = [
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Limits(Section):
-    """What a label must satisfy to be believed."""
-
-    net_force: Positive = Field(
-        0.01, description="Largest sum of all forces, eV/Å, divided by the root of the number of atoms."
-    )
-    max_force: Positive = Field(100.0, description="Largest force on an atom, eV/Å.")
-    energy_jump: Positive = Field(
-        2.0, description="Largest difference, eV/atom, from the energy that the potential expects."
-    )
-
-
-class _Reference(Section):
-    limits: Limits = Field(Limits(), description="What a label must satisfy.")
-    retries: list[dict[str, Any]] = Field(
-        default_factory=list,
-        description="Settings that are changed in the second attempt, the third and so on; after the last one the "
-        "structure goes into quarantine.",
-    )
-    walltime: Positive = Field(3600.0, description="Seconds after which one calculation has failed.")
-    per_task: PositiveInt = Field(
-        4, description="Structures that one task labels: more for quick methods, 1 for expensive ones."
-    )
-
-
-class AseReference(_Reference):
+class AseReference(LabellerSettings):
     """Labels from a calculator of ASE."""
 
     kind: Literal["ase"] = Field("ase", description="Kind of the reference calculator.")
@@ -68,7 +46,7 @@ class AseReference(_Reference):
     )
 
 
-class Cp2kReference(_Reference):
+class Cp2kReference(LabellerSettings):
     """Labels from CP2K with an input template."""
 
     kind: Literal["cp2k"] = Field("cp2k", description="Kind of the reference calculator.")
@@ -85,8 +63,12 @@ class Cp2kReference(_Reference):
     data_dir: str | None = Field(None, description="Folder of basis sets and potentials (`CP2K_DATA_DIR`).")
     threads: PositiveInt = Field(1, description="OMP_NUM_THREADS of each process.")
 
+    def resolve_files(self, resolve: Callable[[str, tuple[str | int, ...]], str]) -> None:
+        """The template."""
+        self.template = resolve(self.template, ("template",))
 
-class CommandReference(_Reference):
+
+class CommandReference(LabellerSettings):
     """Labels from any program that reads a structure and writes extended XYZ."""
 
     kind: Literal["command"] = Field("command", description="Kind of the reference calculator.")
@@ -108,9 +90,14 @@ class CommandReference(_Reference):
     )
 
 
-Reference = Annotated[
-    AseReference | Cp2kReference | CommandReference, Field(discriminator="kind"), default_kind("ase")
-]
+if TYPE_CHECKING:
+    AnyReference = LabellerSettings
+else:  # those of this page and those that other packages bring along
+    _OWN = (AseReference, Cp2kReference, CommandReference)
+    _FOREIGN = (LABELLERS.get(name).Settings for name in LABELLERS if name not in OWN_LABELLERS)
+    AnyReference = Union[tuple([*_OWN, *_FOREIGN])]  # noqa: UP007
+
+Reference = Annotated[AnyReference, Field(discriminator="kind"), default_kind("ase")]
 
 
 class Condition(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nnpkit.config.section import Section
+from nnpkit.section import Section
 
 __all__ = ["AseBaselineSettings", "Baseline", "D3BaselineSettings", "ModelBaselineSettings"]
 

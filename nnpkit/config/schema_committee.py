@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nnpkit.config.section import PositiveInt, Section
+from nnpkit.section import PositiveInt, Section
 
 __all__ = ["Committee", "Start"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from nnpkit.config.section import Positive, PositiveInt, Section
+from nnpkit.section import Positive, PositiveInt, Section
 
 __all__ = ["DirectForces", "ForceTraining", "NoForces", "SubsetForces", "TaylorForces"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nnpkit.config.presets import optimizer_of_preset
-from nnpkit.config.section import Fraction, NonNegative, Positive, PositiveInt, Section, refuse_unused
+from nnpkit.section import Fraction, NonNegative, Positive, PositiveInt, Section, refuse_unused
 
 __all__ = ["Adam", "Ekf", "Factors", "Lbfgs", "Noise", "Prefactors"]
 

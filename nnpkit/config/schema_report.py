@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import Positive, Section, refuse_unused
+from nnpkit.section import Positive, Section, refuse_unused
 
 __all__ = ["ReportSettings"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.config.section import NonNegative, PositiveInt, Section, refuse_unused
+from nnpkit.section import NonNegative, PositiveInt, Section, refuse_unused
 
 __all__ = ["AdaptiveSchedule", "EpochSchedule", "FullSchedule", "GroupSchedule", "PinnSchedule"]
 

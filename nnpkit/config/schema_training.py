@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,7 @@ from nnpkit.config.schema_schedules import (
     GroupSchedule,
     PinnSchedule,
 )
-from nnpkit.config.section import (
+from nnpkit.section import (
     Duration,
     NonNegative,
     Positive,
@@ -25,6 +25,7 @@ from nnpkit.config.section import (
     default_kind,
     refuse_unused,
 )
+from nnpkit.training.registered import OPTIMIZERS, OWN_OPTIMIZERS
 
 __all__ = [
     "Adam", "Checkpoint", "EarlyStopping", "Ekf", "Lbfgs", "Noise", "Prefactors", "Training", "Weights",
@@ -65,6 +66,13 @@ class Checkpoint(Section):
     keep: PositiveInt = Field(3, description="The last so many are kept, and the one of the best epoch.")
 
 
+if TYPE_CHECKING:
+    AnyOptimizer = Ekf | Adam | Lbfgs
+else:  # ours and those that other packages bring along
+    _FOREIGN = (OPTIMIZERS.get(name).settings for name in OPTIMIZERS if name not in OWN_OPTIMIZERS)
+    AnyOptimizer = Union[tuple([Ekf, Adam, Lbfgs, *_FOREIGN])]  # noqa: UP007
+
+
 class Training(Section):
     """How the model is trained and how the run is recorded."""
 
@@ -81,7 +89,7 @@ class Training(Section):
         description="Updates of the weights that a training has at least, in more than `epochs` epochs if the data are "
         "few. The filter takes some thousands to find its way, however small the set.",
     )
-    optimizer: Annotated[Ekf | Adam | Lbfgs, Field(discriminator="kind"), default_kind("ekf")] = Field(
+    optimizer: Annotated[AnyOptimizer, Field(discriminator="kind"), default_kind("ekf")] = Field(
         Ekf(), description="What turns labels into new weights: `kind: ekf`, `kind: adam` or `kind: lbfgs`."
     )
     schedule: Annotated[

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnpkit.data.label_notes import LABEL_NAMES, PATTERNS, note_left_over, note_taken
+from nnpkit.data.matrices import symmetric_matrix
 from nnpkit.data.notes import note
-from nnpkit.data.structure import symmetric_matrix
 from nnpkit.errors import InputError
 from nnpkit.units import stress_from_virial
 

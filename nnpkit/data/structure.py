@@ -15,32 +15,12 @@ from nnpkit.units import virial_from_stress
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LABELS", "Structure", "symmetric_matrix"]
+from nnpkit.data.matrices import symmetric_matrix
+
+__all__ = ["LABELS", "Structure"]
 
 LABELS = ("energy", "forces", "stress", "charges")
 """Names of the labels a structure may carry, each optional."""
-
-
-def symmetric_matrix(value: Any, label: str = "matrix", name: str = "") -> np.ndarray:
-    """Symmetric (3, 3) matrix from a matrix, its 9 entries or 6 in Voigt order (xx yy zz yz xz xy).
-
-    Raises
-    ------
-    InputError
-        If `value` has another shape or is not made of numbers.
-    """
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape == (6,):
-        return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
-    if array.size != 9:
-        raise InputError(
-            f"the {label} is not a 3x3 matrix", where=name or None, expected="3x3, 9 or 6 (Voigt) numbers"
-        )
-    array = array.reshape(3, 3)
-    return (array + array.T) / 2
 
 
 @dataclass(eq=False)

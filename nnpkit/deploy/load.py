@@ -18,12 +18,11 @@ from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata, scripted_
 from nnpkit.deploy.imports.deepmd_potential import is_deepmd_file, read_deepmd_potential
 from nnpkit.deploy.imports.runner_potential import is_runner_folder, read_runner_potential
 from nnpkit.deploy.metadata import check_metadata, model_metadata
+from nnpkit.deploy.outside_baselines import outside_baseline
 from nnpkit.deploy.targets.committee_file import Disagreement, disagreement
 from nnpkit.deploy.targets.torchscript import export_model, unoptimized
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.deep_potential.tabulation import tabulation
+from nnpkit.families.factory import build_model
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
@@ -34,6 +33,7 @@ from nnpkit.units import stress_from_virial, virial_from_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
+from nnpkit.families.registered import family_of
 
 __all__ = ["LoadedModel", "Result", "load", "load_checkpoint", "whole_model"]
 
@@ -77,20 +77,20 @@ class LoadedModel:
     where: str
     notes: list[str] = field(default_factory=list)
     _baseline: Any = field(default=None, repr=False, compare=False)
-    _content: bytes | None = field(default=None, repr=False, compare=False)  # of the model.pt it came from
+    content: bytes | None = field(default=None, repr=False, compare=False)  # of the model.pt it came from
 
     def __getstate__(self) -> dict[str, Any]:
         """The model without its scripted module, which the bytes of its file stand for."""
         state = {**self.__dict__, "_baseline": None}
-        if self._content is not None and not isinstance(self.module, AtomicModel):
+        if self.content is not None and not isinstance(self.module, AtomicModel):
             state["module"] = None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the module again from the bytes."""
         self.__dict__.update(state)
-        if self._content is not None and self.module is None:
-            self.module = scripted_module(self._content, self.where)
+        if self.content is not None and self.module is None:
+            self.module = scripted_module(self.content, self.where)
 
     @property
     def elements(self) -> list[str]:
@@ -182,10 +182,8 @@ class LoadedModel:
 
     def _with_baseline(self, structure: Structure, result: Result) -> Result:
         """The result of the correction with that of its baseline; atoms share the energy of the latter evenly."""
-        from nnpkit.deploy.baseline import make_baseline
-
         if self._baseline is None:
-            self._baseline = make_baseline(self.metadata["baseline"]["spec"])
+            self._baseline = outside_baseline(self.metadata["baseline"]["spec"])
         added = self._baseline.evaluate(structure)
         stress, virial = None, np.full((3, 3), np.nan)
         if result.stress is not None and added.stress is not None:
@@ -229,14 +227,13 @@ class LoadedModel:
             `nnpkit.families.deep_potential.tabulation.tabulation`.
         """
         model = self.atomic_model()
-        if not isinstance(model.descriptor, DeepDescriptor):
+        family, shortest = family_of(model.spec), self.metadata.get("min_distance")
+        grids = family.tabulation(model, shortest, tolerance, insist=True)
+        if grids is None:
             raise InputError(
                 "there is nothing to tabulate", where=self.where, expected="a Deep Potential",
                 hint="symmetry functions have no embedding networks",
             )  # fmt: skip
-        grids = tabulation(
-            model.descriptor, model.elements, self.metadata.get("min_distance"), tolerance, insist=True
-        )
         self.module = model.requires_grad_(False)
         self.metadata = {**self.metadata, "tabulation": grids}
 
@@ -245,9 +242,9 @@ class LoadedModel:
 
         `frame` is for the self-test; see `nnpkit.deploy.targets.torchscript.export_model`.
         """
-        if not isinstance(self.module, AtomicModel) and self._content is not None:
+        if not isinstance(self.module, AtomicModel) and self.content is not None:
             with atomic_write(path, "wb") as stream:
-                stream.write(self._content)
+                stream.write(self.content)
         else:
             extra = {key: self.metadata[key] for key in _PROVENANCE if key in self.metadata}
             export_model(self.atomic_model(), path, extra, frame)
@@ -322,7 +319,7 @@ def _load_archive(path: Path) -> LoadedModel:
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
     module = scripted_module(content, str(path))
     check_numbers(module, str(path))
-    return LoadedModel(module, metadata, str(path), _content=content)
+    return LoadedModel(module, metadata, str(path), content=content)
 
 
 def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:
@@ -355,8 +352,6 @@ def whole_model(
     InputError
         If the potential cannot be loaded or lacks an element.
     """
-    from nnpkit.deploy.baseline import make_baseline
-
     if spec is None:
         return model, {}
     if spec["kind"] == "model":
@@ -364,7 +359,7 @@ def whole_model(
         name = f"potential of {' '.join(baseline.elements)}"
         model = TotalModel(model, baseline.atomic_model())
     else:
-        name = make_baseline(spec).name
+        name = outside_baseline(spec).name
     return model, {"baseline": {"name": name, "spec": dict(spec), "included": spec["kind"] == "model"}}
 
 

@@ -11,9 +11,8 @@ import torch
 
 from nnpkit._version import __version__
 from nnpkit.errors import InputError
-from nnpkit.families.build import count_parameters
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.deep_potential.tabulation import tabulation
+from nnpkit.families.factory import count_parameters
+from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 
 __all__ = [
@@ -48,10 +47,8 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         for t, (element, n) in enumerate(n_features.items())
     }
     extra = dict(extra or {})
-    if isinstance(model.descriptor, DeepDescriptor):
-        extra.setdefault(
-            "tabulation", tabulation(model.descriptor, model.elements, extra.get("min_distance"))
-        )
+    if "tabulation" not in extra:
+        extra["tabulation"] = family_of(model.spec).tabulation(model, extra.get("min_distance"))
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -66,7 +63,6 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data_sha256": None,
         "min_distance": None,
-        "tabulation": None,
         **extra,
         "feature_ranges": ranges if bool((maximum > minimum).any()) else None,
         "spec": model.spec,
@@ -137,11 +133,8 @@ def _common_baseline(members: Sequence[Mapping[str, Any]]) -> Any:
 
 def _features(member: Mapping[str, Any]) -> Any:
     """What decides the features of a model: equal for models whose features are the same functions."""
-    spec = member["spec"]
-    if spec["kind"] == "deep_potential":
-        return id(member)  # trained with the potential
-    keys = ("kind", "elements", "functions", "cutoff_kind", "cutoff_inner", "descriptor")
-    return {key: spec.get(key) for key in keys}
+    features = family_of(member["spec"]).same_features(member["spec"])
+    return id(member) if features is None else features
 
 
 def _common_ranges(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ Everything the user chose is a LAMMPS variable at the top of the input, so that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,17 +15,11 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.atoms import atom_types, fixed_atoms, group_commands
 from nnpkit.md.box import data_text
+from nnpkit.md.simulation_settings import ENSEMBLES, HOTTEST, Simulation
 from nnpkit.md.thermo import conserved_commands, thermo_commands
 
-__all__ = ["COUPLINGS", "ENSEMBLES", "FILES", "Simulation", "input_files", "input_text", "pair_commands"]
+__all__ = ["FILES", "input_files", "input_text", "pair_commands"]
 
-ENSEMBLES = {
-    "npt": "Constant pressure and temperature (NPT)",
-    "nvt": "Constant volume and temperature (NVT)",
-    "nve": "Constant volume and energy (NVE)",
-    "minimize": "Energy minimisation at constant cell",
-}
-COUPLINGS = ("iso", "aniso", "tri")
 
 FILES = {
     "input": "in.lammps",
@@ -40,108 +33,9 @@ FILES = {
 """File names inside a simulation folder."""
 
 _HOLD = "fix             hold fixed setforce 0.0 0.0 0.0"
-HOTTEST = (10.0, 1000.0)
-"""A run is stopped above so many times its temperature, and above so many K."""
 
 VOLUME_FACTOR = 3.0
 """A run whose volume grows or shrinks by this factor is stopped."""
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What to simulate and how.
-
-    Parameters
-    ----------
-    ensemble : {'npt', 'nvt', 'nve', 'minimize'}
-    temperature : float
-        K; thermostat target, and temperature of the initial velocities.
-    pressure : float
-        bar; used with npt.
-    timestep : float
-        fs.
-    steps : int
-        Time steps, or the largest number of minimisation steps.
-    seed : int
-        Of the initial velocities.
-    every, dump_every : int
-        Steps between thermo rows, and between frames of the trajectory.
-    tdamp, pdamp : float
-        Relaxation times of thermostat and barostat, fs.
-    coupling : {'iso', 'aniso', 'tri'}
-        Which cell parameters npt changes: the volume, three edges, or edges and angles.
-    relax : bool
-        Minimise the energy a little before the dynamics.
-    committee : bool
-        The model is a committee: its disagreement is part of the thermodynamic output.
-    watch : (float, float), optional
-        Of a committee: frames whose largest force disagreement (eV/Å) is between the two are collected, above the
-        second the run ends.
-
-    Raises
-    ------
-    InputError
-        If a value makes no sense.
-    """
-
-    ensemble: str = "npt"
-    temperature: float = 300.0
-    pressure: float = 1.0
-    timestep: float = 0.5
-    steps: int = 10000
-    seed: int = 1
-    every: int = 10
-    dump_every: int = 100
-    tdamp: float = 100.0
-    pdamp: float = 1000.0
-    coupling: str = "iso"
-    relax: bool = False
-    committee: bool = False
-    watch: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("ensemble", self.ensemble, ENSEMBLES),
-            ("coupling", self.coupling, COUPLINGS),
-        ):
-            if value not in known:
-                raise InputError(f"unknown {name} {value!r}", expected=", ".join(known))
-        for name in ("timestep", "tdamp", "pdamp", "temperature", "steps", "every", "dump_every", "seed"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise InputError(f"{name} is {value}", where=f"--{name.replace('_', '-')}", expected="> 0")
-        if not np.isfinite(self.pressure):
-            raise InputError(f"pressure is {self.pressure}", where="--pressure", expected="a number in bar")
-        if self.watch is not None and not self.committee:
-            raise InputError(
-                "one potential cannot disagree with itself", where="--watch", expected="a committee",
-                hint="make one with nnpkit export --committee",
-            )  # fmt: skip
-        if self.watch is not None and not 0.0 <= self.watch[0] <= self.watch[1]:
-            raise InputError(
-                f"bounds {self.watch}", where="--watch", expected="two numbers, the smaller first"
-            )
-
-    @property
-    def dynamics(self) -> bool:
-        """Whether atoms move in time (not a minimisation)."""
-        return self.ensemble != "minimize"
-
-    @property
-    def own_conserved(self) -> bool:
-        """Whether the input sums up the conserved energy, because LAMMPS' own drifts; see `conserved_commands`."""
-        return self.ensemble == "npt" and self.coupling == "iso"
-
-    @property
-    def hottest(self) -> float:
-        """Temperature (K) above which the run counts as unstable, see `HOTTEST`."""
-        factor, least = HOTTEST
-        return max(factor * self.temperature, least)
-
-    @property
-    def duration(self) -> float:
-        """Length of the run, ps."""
-        return self.steps * self.timestep / 1000.0
 
 
 def pair_commands(model: str, elements: Sequence[str], simulation: Simulation | None = None) -> list[str]:

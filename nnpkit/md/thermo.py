@@ -16,7 +16,7 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 
 if TYPE_CHECKING:
-    from nnpkit.md.lammps import Simulation
+    from nnpkit.md.simulation_settings import Simulation
 
 __all__ = ["Loop", "Thermo", "ThermoReader", "conserved_commands", "read_log", "thermo_commands"]
 

@@ -7,6 +7,7 @@ derivatives are computed anew at each use. Structures of which only the energy i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -107,6 +108,15 @@ class FrameStore:
 
     def __getitem__(self, index: int) -> Frame:
         return self.frames[index]
+
+    def view(self, model: AtomicModel, indices: Sequence[int] | None = None) -> FrameStore:
+        """The same structures, or those with `indices`, for another `model` of this descriptor and scaling."""
+        other = copy.copy(self)
+        other.model = model
+        if indices is not None:
+            other.frames = [self.frames[i] for i in indices]
+            other.structures = [self.structures[i] for i in indices]
+        return other
 
     @property
     def n_kept(self) -> int:

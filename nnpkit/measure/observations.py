@@ -224,9 +224,9 @@ class Observer:
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
         residual = target - wall - value
         if group is not None:
-            index = torch.arange(len(components)) // group
-            weights = residual.new_zeros((int(index[-1]) + 1, len(components)))
-            weights[index, torch.arange(len(components))] = signed_weights(residual, group)
+            row = torch.arange(len(components)) // group
+            weights = residual.new_zeros((int(row[-1]) + 1, len(components)))
+            weights[row, torch.arange(len(components))] = signed_weights(residual, group)
             residual, jacobian = weights @ residual, weights @ jacobian
         vectors = require_label(frame, "forces")[components // 3]
         origin = None if group is not None else force_origin(vectors, index)

@@ -31,7 +31,7 @@ class AtomicModel(nn.Module):
         Energy, eV, added to every atom of each element. Kept in double precision whatever the precision of
         the rest.
     spec : mapping
-        JSON-able description from which `nnpkit.families.build.build_model` makes the same architecture.
+        JSON-able description from which `nnpkit.families.factory.build_model` makes the same architecture.
     """
 
     def __init__(

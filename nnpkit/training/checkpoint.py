@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nnpkit._version import __version__
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model
+from nnpkit.families.factory import build_model
 from nnpkit.files import atomic_folder, sha256_of_file
 from nnpkit.models.atomic_model import AtomicModel
 

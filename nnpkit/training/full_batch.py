@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.measure.observations import LossWeights
 from nnpkit.optim.lbfgs import Lbfgs
 from nnpkit.training.health import EpochReport, average
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules.random_order import EpochSchedule
-from nnpkit.training.updates import Measures, restore_observer, with_observer
+from nnpkit.training.updates import restore_observer, with_observer
 
 __all__ = ["FullBatchUpdate", "FullSchedule"]
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from nnpkit.data.structure import Structure
+from nnpkit.measure.contract import Predicts
 from nnpkit.measure.metrics import ErrorSums
-from nnpkit.models.potential import Prediction
 from nnpkit.units import stress_from_virial
 
-__all__ = ["Predicts", "Split", "deciding", "errors_of", "monitored"]
+__all__ = ["Split", "deciding", "errors_of", "monitored"]
 
 NO_FORCE = 1e-5
 """eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
-
-
-class Predicts(Protocol):
-    """Structures prepared for training."""
-
-    def predict(self, index: int) -> Prediction:
-        """Prediction of the model, as it is now, for one structure."""
-        ...
 
 
 class Split(NamedTuple):

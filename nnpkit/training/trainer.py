@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from nnpkit.errors import DivergedError, InputError
+from nnpkit.measure.contract import Predicts
 from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.progress import Progress, StopRequest, stop_on_signals
@@ -26,7 +27,7 @@ from nnpkit.training.checkpoint import (
 )
 from nnpkit.training.guard import RETREATS, Guard, errors_of_nothing, silence, without_learning
 from nnpkit.training.health import EpochReport, kinds_of_labels
-from nnpkit.training.model_errors import Predicts, Split, deciding, errors_of, monitored
+from nnpkit.training.model_errors import Split, deciding, errors_of, monitored
 from nnpkit.training.run_folder import LearningCurve, MetricsFile, RunFolder, TensorBoard
 from nnpkit.training.schedules.random_order import Schedule
 from nnpkit.training.state import RunState, TrainerSettings

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from nnpkit.errors import DivergedError
-from nnpkit.measure.observations import LossWeights, Noise, Prefactors
+from nnpkit.measure.observations import Prefactors
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.optim.measurement import KINDS, Measurement
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
@@ -19,45 +19,12 @@ from nnpkit.training.ridge import Ridge
 if TYPE_CHECKING:
     from nnpkit.measure.label_choice import Labels
 
-__all__ = [
-    "RIDGE",
-    "GradientUpdate",
-    "KalmanUpdate",
-    "Measures",
-    "Update",
-    "restore_observer",
-    "with_observer",
-]
+from nnpkit.measure.contract import Measures
+
+__all__ = ["RIDGE", "GradientUpdate", "KalmanUpdate", "Update", "restore_observer", "with_observer"]
 
 RIDGE = "ridge."
 """Prefix of what belongs to a ridge in the state of an update."""
-
-
-class Measures(Protocol):
-    """What turns labels into vectors: `nnpkit.measure.observations.Observer` and its like."""
-
-    parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
-    n_parameters: int
-    noise: Noise
-    weights: LossWeights
-    energies_at_once: int  # structures of which only the energy is used that are best evaluated together
-    atoms_at_once: int  # atoms of other structures
-
-    def measure(self, labels: Labels) -> Measurement:
-        """Residuals, Jacobian and noise of all `labels`."""
-        ...
-
-    def loss(self, labels: Labels) -> Tensor:
-        """Squared errors of `labels`, weighted (0-dim), differentiable with respect to the weights."""
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What later measurements depend on beside the weights."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore `state_dict`."""
-        ...
 
 
 class Update(Protocol):
@@ -114,10 +81,10 @@ class KalmanUpdate:
         measurement = self.observer.measure(labels)
         if self.ridge is not None:
             robust, origin = self.optimizer.robust, measurement.origin
-            known = robust is not None and origin is not None
-            measurement = self.ridge.observed(
-                measurement, robust.inflation(measurement.noise, origin) if known else 1.0
-            )
+            growth = 1.0
+            if robust is not None and origin is not None:
+                growth = robust.inflation(measurement.noise, origin)
+            measurement = self.ridge.observed(measurement, growth)
         change, report = self.optimizer.step(measurement)
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from nnpkit.active.executor import Execution
 from nnpkit.active.explorers.runs import Condition, Exploration
+from nnpkit.active.labellers.labeller_settings import LabellerSettings
 from nnpkit.active.labellers.reference_calculation import Limits
 from nnpkit.active.labelling_tasks import Labelling
 from nnpkit.active.project import BoundRules, Project, StopRules
@@ -21,9 +22,6 @@ from nnpkit.config.explain import explain
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_active import (
     ActiveConfig,
-    AseReference,
-    CommandReference,
-    Cp2kReference,
     ReferenceFile,
 )
 from nnpkit.config.schema_active import Condition as ConditionSettings
@@ -90,14 +88,13 @@ def _validate(document: Document) -> ActiveConfig:
             condition.starts = [_resolved(document, (*key, n), p) for n, p in enumerate(condition.starts)]
     if exploration.input is not None:
         exploration.input = _resolved(document, ("exploration", "input"), exploration.input)
-    if isinstance(reference, Cp2kReference):
-        reference.template = _resolved(document, ("reference", "template"), reference.template)
+    reference.resolve_files(lambda path, key: _resolved(document, ("reference", *key), path))
     return config
 
 
 def load_reference(
     path: str | Path,
-) -> tuple[AseReference | Cp2kReference | CommandReference, ExecutionSettings]:
+) -> tuple[LabellerSettings, ExecutionSettings]:
     """Sections ``reference`` and ``execution`` of a YAML file: that of a project, or one of nothing else."""
     document = read_document(path)
     if "training" in document.values:
@@ -107,8 +104,7 @@ def load_reference(
         found = ReferenceFile.model_validate(document.values)
     except ValidationError as error:
         raise explain(error, ReferenceFile, document) from None
-    if isinstance(found.reference, Cp2kReference):
-        found.reference.template = _resolved(document, ("reference", "template"), found.reference.template)
+    found.reference.resolve_files(lambda path, key: _resolved(document, ("reference", *key), path))
     return found.reference, found.execution
 
 
@@ -122,11 +118,10 @@ def _resolved(document: Document, key: Key, path: str) -> str:
     return str(full)
 
 
-def make_labelling(reference: AseReference | Cp2kReference | CommandReference) -> Labelling:
+def make_labelling(reference: LabellerSettings) -> Labelling:
     """How labels are computed."""
-    common = {"limits", "retries", "walltime", "per_task"}
     return Labelling(
-        reference=reference.model_dump(exclude=common),
+        reference=reference.arguments_of_labeller(),
         limits=Limits(**reference.limits.model_dump()),
         retries=tuple(reference.retries),
         walltime=reference.walltime,

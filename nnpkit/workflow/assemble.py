@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_forces import SubsetForces, TaylorForces
@@ -15,8 +14,6 @@ from nnpkit.config.schema_schedules import AdaptiveSchedule as AdaptiveSettings
 from nnpkit.config.schema_schedules import EpochSchedule as EpochSettings
 from nnpkit.config.schema_schedules import FullSchedule as FullSettings
 from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
-from nnpkit.config.schema_training import Ekf
-from nnpkit.config.schema_training import Lbfgs as LbfgsSettings
 from nnpkit.data.checks.suspicious import Finding, find_suspicious
 from nnpkit.data.dataset import elements_of
 from nnpkit.data.groups import Grouping
@@ -26,36 +23,29 @@ from nnpkit.data.taylor import TaylorRules, taylor_structures
 from nnpkit.data.validation import require_elements
 from nnpkit.deploy.baseline import make_baseline, subtract
 from nnpkit.errors import InputError
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.deep_potential.observer import DirectObserver
-from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
-from nnpkit.measure.frames import FrameStore
+from nnpkit.families.registered import family_of
+from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.label_choice import Available
-from nnpkit.measure.observations import LossWeights, Noise, Observer, Prefactors
-from nnpkit.measure.origins import ordinary_sizes
+from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.optim.adam import Adam
-from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
-from nnpkit.optim.lbfgs import Lbfgs
-from nnpkit.optim.partition import Layer, Partition, layers_of, make_partition
-from nnpkit.optim.robust import RobustNoise
-from nnpkit.training.full_batch import FullBatchUpdate, FullSchedule
-from nnpkit.training.model_errors import Predicts, Split
+from nnpkit.training.contract import UpdateTask
+from nnpkit.training.full_batch import FullSchedule
+from nnpkit.training.model_errors import Split
+from nnpkit.training.registered import OPTIMIZERS
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules.adaptive import AdaptiveSchedule, Selection
 from nnpkit.training.schedules.current_errors import StoreJudge
-from nnpkit.training.schedules.groups import GroupSchedule
+from nnpkit.training.schedules.force_groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.schedules.sampling import Sampler
-from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Measures, Update
+from nnpkit.training.updates import Update
 from nnpkit.workflow.data_sets import read_sets, require_trained_elements, without_outliers
-from nnpkit.workflow.groups import groups_of, make_sampler, weights_of_groups
+from nnpkit.workflow.grouping import groups_of, make_sampler, weights_of_groups
 from nnpkit.workflow.learned_labels import force_components, largest_cutoff, learns_virials, ridge_strength
 
 __all__ = [
     "LoadedData",
     "connect",
-    "covariance_partition",
     "load_data",
     "make_schedule",
     "make_splits",
@@ -222,7 +212,7 @@ def _adaptive_schedule(
 
 def connect(schedule: Schedule, store: Predicts) -> None:
     """Let a schedule that looks at errors before it chooses see those of the structures in `store`."""
-    if isinstance(schedule, EpochSchedule | AdaptiveSchedule) and isinstance(store, FrameStore | MomentStore):
+    if isinstance(schedule, EpochSchedule | AdaptiveSchedule):
         schedule.judge = StoreJudge(store, store.structures)
 
 
@@ -254,80 +244,36 @@ def make_splits(
     """
     splits: dict[str, Split] = {}
     everything = [*(structure for part in parts.values() for structure in part), *additional]
-    resolution = Resolution(model, everything) if isinstance(model.descriptor, DeepDescriptor) else None
+    prepare = family_of(model.spec).preparation(model, everything)
     for name, part in parts.items():
         structures, more = list(part), list(additional) if name == "train" else []
-        if resolution is None:
-            store: FrameStore | MomentStore = FrameStore(model, structures, budget, progress, more)
-        else:
-            store = MomentStore(resolution, [*structures, *more], budget, progress)
+        store = prepare(structures, budget, progress, more)
         budget -= store.kept_bytes
         splits[name] = Split(structures, store, None if grouping is None else grouping.names(structures))
     return splits
-
-
-def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
-    """Blocks of the covariance of the weights of `model`."""
-    parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
-    layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
-    return make_partition(optimizer.partition, layers, optimizer.block_size)
 
 
 def make_update(
     config: Config, store: Predicts, n_updates: int, groups: Sequence[str] | None = None
 ) -> Update:
     """Update of the model of `store` for a training of `n_updates`; `groups` of its structures, where there are any."""
-    weights, optimizer = config.training.weights, config.training.optimizer
-    loss = LossWeights(**weights.model_dump())
-    noise = Noise()
-    if isinstance(optimizer, Ekf):
-        noise = Noise(
-            **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
-            energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
-            divide_by_atoms=optimizer.divide_by_atoms, energy_factor=optimizer.prefactors.energy,
-            force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
-        )  # fmt: skip
+    training = config.training
+    loss = LossWeights(**training.weights.model_dump())
+
     own = weights_of_groups(config, groups)
-    if isinstance(store, MomentStore):
-        observer: Measures = DirectObserver(store, noise, loss, own)
-    elif isinstance(store, FrameStore):
-        observer = Observer(store, noise, loss, own)
-    else:
-        raise TypeError(f"nothing measures the labels of a {type(store).__name__}")
-    ridge = None
-    strength = ridge_strength(config, store.structures, observer.n_parameters)
-    if strength > 0.0:
+
+    def observe(noise: Noise) -> Measures:
+        return family_of(store.model.spec).observer(store, noise, loss, own)
+
+    def ridge(observer: Measures) -> Ridge | None:
+        strength = ridge_strength(config, store.structures, observer.n_parameters)
+        if strength <= 0.0:
+            return None
         seed = int(np.random.SeedSequence([config.seed, 5]).generate_state(1)[0])
-        ridge = Ridge(strength, observer.parameters, seed)
-    if isinstance(optimizer, Ekf):
-        settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-        robust = None
-        if optimizer.robust:
-            model = store.model
-            reference = dict(zip(model.elements, model.reference_energies, strict=True))
-            ordinary = ordinary_sizes(store.structures, reference)
-            robust = RobustNoise(len(store.structures), groups=groups, ordinary=ordinary)
-        filter_ = KalmanOptimizer(
-            covariance_partition(optimizer, store.model), settings, robust=robust,
-            weights=None if own is None else torch.tensor(own, dtype=torch.float64),
-        )  # fmt: skip
-        return KalmanUpdate(filter_, observer, ridge)
-    if isinstance(optimizer, LbfgsSettings):
-        lbfgs = Lbfgs(optimizer.history, optimizer.max_evaluations)
-        return FullBatchUpdate(lbfgs, observer, _available(store.structures), ridge)
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {"tensorflow": Adam, "torch": torch.optim.Adam}
-    adam = kinds[optimizer.epsilon_convention](
-        observer.parameters,
-        lr=optimizer.learning_rate, betas=tuple(optimizer.betas), eps=optimizer.epsilon,
-    )  # fmt: skip
-    decay, steps, last = optimizer.decay_factor, optimizer.decay_steps, optimizer.final_learning_rate
-    if last is not None:
-        steps = min(steps, max(1, n_updates // 100))  # at least a hundred steps down
-        decay = (last / optimizer.learning_rate) ** (steps / max(1, n_updates))
-    given = optimizer.prefactors
-    prefactors = None
-    if given is not None:
-        energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
-        prefactors = Prefactors(energy, force, virial)
-    ratio = 0.01 if last is None else last / optimizer.learning_rate
-    return GradientUpdate(adam, observer, optimizer.gradient_clip, decay, steps, prefactors, ridge, ratio)
+        return Ridge(strength, observer.parameters, seed)
+
+    available = _available(store.structures)
+    task = UpdateTask(
+        training.optimizer, training.weights, store, available, n_updates, observe, ridge, groups, own
+    )
+    return OPTIMIZERS.get(training.optimizer.kind).update(task)

@@ -27,10 +27,9 @@ from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
-from nnpkit.families.build import count_parameters, initialise
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.factory import count_parameters, initialise
 from nnpkit.families.prepare import precondition
-from nnpkit.measure.frames import FrameStore
+from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.frozen import freeze
@@ -38,12 +37,12 @@ from nnpkit.training.model_errors import Split
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer
 from nnpkit.training.uncertainty import validation_report
-from nnpkit.workflow import training_run as run
+from nnpkit.workflow import run_steps as steps
 from nnpkit.workflow.advice import few_labels, few_updates, tested
 from nnpkit.workflow.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
 from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.workflow.duration import planned
-from nnpkit.workflow.group_errors import print_groups, test_errors
+from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
 
@@ -59,9 +58,10 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     Parameters and errors are those of `nnpkit.workflow.training_run.run_training`. Members that are complete are
     not trained again when `resume` is set.
     """
-    assert config.committee is not None
+    settings = config.committee
+    assert settings is not None
     root = RunFolder(config.output)
-    names = [f"member-{m:02d}" for m in range(config.committee.members)]
+    names = [f"member-{m:02d}" for m in range(settings.members)]
     folders = [RunFolder(root.path / name) for name in names]
     last = [path for folder in folders if (path := folder.require_free(resume, overwrite)) is not None]
     if config.start is not None:
@@ -69,33 +69,33 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
             config, read_checkpoint(last[0]) if last else earlier_checkpoint(config.start, 0)
         )
     data = load_data(config)
-    run._require_judge(config, data)
+    steps.require_judge(config, data)
     parts = [_resampled(data, config, m) for m in range(len(names))]
     members = [_member_config(config, name, m) for m, name in enumerate(names)]
     identities = [
-        {"config": c.model_dump(mode="json"), "data": run._ordered_sha256(part), "seed": c.seed}
+        {"config": c.model_dump(mode="json"), "data": steps.ordered_sha256(part), "seed": c.seed}
         for c, (part, _) in zip(members, parts, strict=True)
     ]
     began = time.monotonic()
     model, report, warm = _base_model(config, data)
-    memory = run.memory_of(members[0], model, data)
+    memory = steps.memory_of(members[0], model, data)
     schedule = make_schedule(members[0], parts[0][0].learnt, parts[0][0].groups)
     advice = [
         *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
         *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
     ]  # fmt: skip
-    run.announce_memory(
-        console, model, [f"{len(names)} members ({config.committee.resample})", *report, *advice], memory
+    steps.announce_memory(
+        console, model, [f"{len(names)} members ({settings.resample})", *report, *advice], memory
     )
-    if isinstance(model.descriptor, DeepDescriptor):  # trained with the networks: nothing to share
+    if family_of(model.spec).trained_descriptor:  # there is nothing to share
         shared = {name: Split(part, _NOTHING, data.names(part)) for name, part in data.watched.items()}
     else:
-        shared = run.prepare(model, data, memory["budget"], console)
+        shared = steps.prepare(model, data, memory["budget"], console)
     if not resume or overwrite:
         for folder in folders:
             folder.clear()
     root.path.mkdir(parents=True, exist_ok=True)
-    root.write_json("data.json", run._data_report(config, data, model, report, memory))
+    root.write_json("data.json", steps.data_report(config, data, model, report, memory))
     write_config(config, root.path / "config.yaml")
     jobs = [
         _Member(m, c, folder, part, indices, identity, warm)
@@ -103,7 +103,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
             zip(members, folders, parts, identities, strict=True)
         )
     ]
-    ended = _train_all(jobs, model, shared, config.committee, memory, console)
+    ended = _train_all(jobs, model, shared, settings, memory, console)
     if ended in signal.Signals.__members__:
         return {"ended": ended}
     return _finish(
@@ -166,7 +166,7 @@ class _Member:
         """Whether an earlier call trained it to the end, with the same settings."""
         last = latest_checkpoint(self.folder.path)
         if last is not None:
-            run._matching_checkpoint(last, self.identity)
+            steps.matching_checkpoint(last, self.identity)
         summary = self.folder.path / "summary.json"
         return last is not None and summary.exists() and (self.folder.path / "model.pt").exists()
 
@@ -179,29 +179,25 @@ class _Member:
         initialise(model, self.config.model.network.initialisation, self.config.seed)
         labelled = [s for s in self.data.train if s.energy is not None]
         sample = labelled[:: max(1, len(labelled) // 200)]
-        deep = isinstance(model.descriptor, DeepDescriptor)
-        if sample and (deep or getattr(self.config.model, "precondition", False)):
+        if sample and getattr(self.config.model, "precondition", True):
             energies = [float(s.energy) for s in sample if s.energy is not None]
-            precondition(model, sample, energies, stretch=not deep)
+            precondition(model, sample, energies, stretch=not family_of(model.spec).trained_descriptor)
         return Beginning(model, [])
 
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
-        if not all(isinstance(split.store, FrameStore) for split in shared.values()):
+        family = family_of(model.spec)
+        if family.trained_descriptor:
             return make_splits(
                 model, self.data.watched, budget, None, self.data.additional, self.data.grouping
             )
         views = {}
         for name, split in shared.items():
-            store = copy.copy(split.store)
-            assert isinstance(store, FrameStore)
-            store.model = model
             if name == "train":
-                store.frames = [store.frames[i] for i in self.indices]
-                store.structures = [store.structures[i] for i in self.indices]
-            views[name] = split._replace(store=store)
-            if name == "train":
+                store = family.view(split.store, model, self.indices)
                 views[name] = Split(self.data.train, store, self.data.names(self.data.train))
+            else:
+                views[name] = split._replace(store=family.view(split.store, model))
         return views
 
     def train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int) -> None:
@@ -222,7 +218,7 @@ class _Member:
 
     def _train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int, console: Console) -> str:
         config, last = self.config, latest_checkpoint(self.folder.path)
-        checkpoint = None if last is None else run._matching_checkpoint(last, self.identity)
+        checkpoint = None if last is None else steps.matching_checkpoint(last, self.identity)
         beginning = (
             self.begin(base) if checkpoint is None else Beginning(model_from(checkpoint, str(last)), [])
         )
@@ -233,7 +229,7 @@ class _Member:
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
         epochs, n_updates = planned(config, schedule, self.warm)
-        settings = run._settings(config, epochs, self.warm)
+        settings = steps.trainer_settings(config, epochs, self.warm)
         update = make_update(config, splits["train"].store, n_updates, self.data.groups)
         if config.start is not None:
             freeze(update, model, config.start.freeze)
@@ -245,7 +241,7 @@ class _Member:
         if checkpoint is not None:
             trainer.restore(checkpoint)
         ended = trainer.fit()
-        run._finish(config, trainer, self.data, ended)
+        steps.finish_run(config, trainer, self.data, ended)
         return ended
 
 
@@ -339,7 +335,7 @@ def _finish(
     summary = {
         judge: report.pop("errors"), "test": test_errors(models, data),
         "disagreement": report, "members": len(models), "ended": ended, "seconds": round(time.monotonic() - began, 3),
-        "seed": config.seed, "versions": run.versions(), "n_train": len(data.train),
+        "seed": config.seed, "versions": steps.versions(), "n_train": len(data.train),
     }  # fmt: skip
     root.write_json("summary.json", summary)
     print_groups(summary, data, console)

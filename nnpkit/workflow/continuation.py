@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,11 @@ from torch import Tensor
 
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Start
-from nnpkit.config.schema_model import AcsfModel
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
-from nnpkit.families.acsf.default_functions import narrow_functions
-from nnpkit.families.acsf.symmetry_functions import Acsf, SymmetryFunction
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.feature_selection import sample_features, unexplained
-from nnpkit.families.prepare import data_statistics
+from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
-from nnpkit.models.sizes import most_functions
 from nnpkit.models.total import TotalModel
 from nnpkit.training.checkpoint import (
     CHECKPOINTS,
@@ -43,7 +37,6 @@ from nnpkit.training.updates import KalmanUpdate, Update
 from nnpkit.workflow.assemble import LoadedData
 from nnpkit.workflow.new_model import (
     describe_networks,
-    generated_functions,
     make_model,
     scaled_model,
     wall_of,
@@ -51,12 +44,6 @@ from nnpkit.workflow.new_model import (
 from nnpkit.workflow.reference_energies import set_reference_energies, settle_energies
 
 __all__ = ["Beginning", "begin", "earlier_checkpoint", "with_model_of"]
-
-_ETA_TOLERANCE = 0.1
-"""Relative difference of exponents that is the same function: 5 % of a distance."""
-_TOLD = 0.05  # part of the variance of a function that others may leave unexplained
-_CLEARLY = 10.0
-"""A function that the earlier potential lacks is missed if its range is so many times `minimum_range`."""
 
 
 @dataclass
@@ -194,7 +181,7 @@ def begin(
         )  # fmt: skip
     if "model" in config.model_fields_set:
         _require_same_model(config, checkpoint, old)
-        if base is None and (reason := _unsuitable(config, data, old)):
+        if base is None and (reason := family_of(old.spec).unsuitable(config.model, data, old)):
             if config.start.freeze:
                 raise InputError(
                     f"{reason}: the weights to freeze cannot be carried over", where="start.freeze",
@@ -248,60 +235,6 @@ def _comparable(model: Mapping[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def _unsuitable(config: Config, data: LoadedData, old: AtomicModel) -> str | None:
-    """Why the functions of the earlier potential do not suit the data, None if they do."""
-    settings = config.model
-    if not isinstance(settings, AcsfModel) or settings.descriptor.functions != "auto":
-        return None
-    descriptor = settings.descriptor
-    wanted, _ = generated_functions(descriptor, data)
-    acsf = Acsf(data.elements, wanted, descriptor.cutoff_function, descriptor.cutoff_inner)
-    found = data_statistics(acsf, data.elements, data.train)
-    needed, _ = narrow_functions(
-        wanted, data.elements, found.minimum, found.maximum, max(_CLEARLY * descriptor.minimum_range, 1e-3)
-    )
-    known = [SymmetryFunction(**f) for f in old.spec["functions"]]
-    missing = [f for f in needed if not any(_alike(f, k) for k in known)]
-    most = descriptor.functions_per_element or most_functions(len(data.elements))
-    missing = _not_told_by(known, missing, most, data, old) if missing else []
-    if not missing:
-        return None
-    return (
-        f"for these data {len(missing)} of {len(needed)} symmetry functions are others, the first: {missing[0]} "
-        "(shorter distances, or features that did not vary before)"
-    )
-
-
-def _not_told_by(
-    known: Sequence[SymmetryFunction],
-    missing: Sequence[SymmetryFunction],
-    most: int,
-    data: LoadedData,
-    old: AtomicModel,
-) -> list[SymmetryFunction]:
-    """Those of the `missing` functions that do not follow from the `known` ones where these were chosen from more."""
-    kind, inner = old.spec["cutoff_kind"], old.spec.get("cutoff_inner", 0.0)
-    found: list[SymmetryFunction] = []
-    for element in data.elements:
-        lacking = [f for f in missing if f.center == element]
-        own = [f for f in known if f.center == element]
-        if lacking and len(own) >= most:
-            others = [f for f in known if f.center != element]
-            samples = sample_features(
-                Acsf(data.elements, [*own, *lacking, *others], kind, inner), data.elements, data.train
-            )
-            values = samples[data.elements.index(element)]
-            left = unexplained(values[:, : len(own)], values[:, len(own) : len(own) + len(lacking)])
-            lacking = [f for f, part in zip(lacking, left, strict=True) if part > _TOLD]
-        found += lacking
-    return found
-
-
-def _alike(a: SymmetryFunction, b: SymmetryFunction) -> bool:
-    """Whether two functions are the same but for a small difference in width."""
-    return replace(a, eta=b.eta) == b and abs(a.eta - b.eta) <= _ETA_TOLERANCE * max(a.eta, b.eta)
-
-
 def _carried(
     config: Config, data: LoadedData, checkpoint: Checkpoint, old: AtomicModel, base: AtomicModel | None
 ) -> Beginning:
@@ -313,7 +246,7 @@ def _carried(
         model = copy.deepcopy(base)
     set_reference_energies(model, dict(zip(old.elements, old.reference_energies, strict=True)))
     report, change = [f"begins with the potential of {config.start.run if config.start else ''}"], None
-    if isinstance(model.descriptor, DeepDescriptor):
+    if family_of(old.spec).trained_descriptor:
         report.append("statistics of the environments are those of that potential")
         model.load_state_dict(old.state_dict())
     else:

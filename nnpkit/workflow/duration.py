@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnpkit.config.schema import Config
-from nnpkit.config.section import seconds
+from nnpkit.section import seconds
 from nnpkit.training.schedules.random_order import Schedule
 
 __all__ = ["planned", "time_budget"]

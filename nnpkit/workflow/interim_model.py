@@ -10,8 +10,8 @@ from torch import Tensor
 from nnpkit.data.dataset import data_sha256
 from nnpkit.deploy.load import whole_model
 from nnpkit.deploy.targets.torchscript import export_model
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.prepare import data_statistics
+from nnpkit.families.registered import family_of
 from nnpkit.training.trainer import Trainer
 from nnpkit.workflow.assemble import LoadedData
 
@@ -25,7 +25,7 @@ def write_interim_model(trainer: Trainer, data: LoadedData, weights: Mapping[str
     model = copy.deepcopy(trainer.model)
     model.load_state_dict(weights)
     folder, state = trainer.folder.path, trainer.state
-    if isinstance(model.descriptor, DeepDescriptor):  # its features change in training
+    if family_of(model.spec).trained_descriptor:
         some = data.train[:: max(1, len(data.train) // _STRUCTURES)]
         model.scaling.set(data_statistics(model.descriptor, model.elements, some), "none", 0.0, 1.0)
     metadata = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_deep import DeepPotentialModel
 from nnpkit.config.schema_schedules import GroupSchedule
 from nnpkit.config.schema_training import Adam, Ekf
 from nnpkit.data.checks.strain import strain_tests
@@ -67,7 +66,7 @@ def force_components(config: Config, structures: Sequence[Structure]) -> int | N
         return int(wanted)
     if not any(structure.forces is not None for structure in structures):
         return 0
-    if isinstance(config.model, DeepPotentialModel):
+    if config.model.trained_descriptor:
         return _FEW_FORCES
     large = derivative_bytes(structures, largest_cutoff(config), _FEATURES) > _LARGE_DATA
     return _MANY_FORCES if large else _FEW_FORCES

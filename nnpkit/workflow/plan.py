@@ -11,13 +11,14 @@ from rich.console import Console
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_optimizer import Ekf
 from nnpkit.errors import InputError
-from nnpkit.families.build import count_parameters
+from nnpkit.families.factory import count_parameters
 from nnpkit.training.budget import part_seconds, some_structures
 from nnpkit.training.model_errors import errors_of
-from nnpkit.workflow.assemble import connect, covariance_partition, load_data, make_schedule, make_update
+from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
 from nnpkit.workflow.duration import time_budget
 from nnpkit.workflow.new_model import make_model
-from nnpkit.workflow.training_run import announce_memory, memory_of, prepare
+from nnpkit.workflow.run_steps import announce_memory, memory_of, prepare
+from nnpkit.workflow.update_makers import covariance_partition
 
 __all__ = ["plan_training"]
 

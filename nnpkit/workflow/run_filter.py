@@ -8,12 +8,12 @@ from pathlib import Path
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.errors import InputError
-from nnpkit.families.deep_potential.embedding import DeepDescriptor
+from nnpkit.families.registered import family_of
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.posterior import KalmanPosterior
 from nnpkit.training.updates import RIDGE
-from nnpkit.workflow.assemble import covariance_partition
+from nnpkit.workflow.update_makers import covariance_partition
 
 __all__ = ["load_posterior"]
 
@@ -32,7 +32,7 @@ def load_posterior(run: str | Path) -> KalmanPosterior:
     checkpoint = read_checkpoint(path)
     model = model_from(checkpoint, str(path))
     optimizer = Config.model_validate(checkpoint.state["config"]).training.optimizer
-    if not isinstance(optimizer, Ekf) or isinstance(model.descriptor, DeepDescriptor):
+    if not isinstance(optimizer, Ekf) or family_of(model.spec).trained_descriptor:
         raise InputError(
             "no covariance of its weights is known", where=str(run),
             expected="a potential with symmetry functions trained by `optimizer: {kind: ekf}`",

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
+from nnpkit.analysis.report.report_contents import Options, RunContents
 from nnpkit.analysis.report.report_schema import ReportData, Status
-from nnpkit.analysis.report.validation import Options, RunContents, write_report
+from nnpkit.analysis.report.report_writer import write_report
 from nnpkit.config.config_file import load_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_report import ReportSettings
@@ -34,7 +35,7 @@ def report_of_run(
 ) -> tuple[Path, ReportData]:
     """Write the report of the run in folder `run`, by default as ``report.html`` and ``report.json`` there.
 
-    Parameters are those of `nnpkit.analysis.report.validation.write_report`.
+    Parameters are those of `nnpkit.analysis.report.report_writer.write_report`.
 
     Returns
     -------

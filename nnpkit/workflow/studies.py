@@ -105,8 +105,8 @@ def learning_curve(
         )
     folder = Path(output).absolute()
     fixed = {name: folder / "data" / f"{name}.xyz" for name in ("validation", "test") if name in splits}
-    for name, path in fixed.items():
-        write_extxyz(path, splits[name])
+    for part, path in fixed.items():
+        write_extxyz(path, splits[part])
     rows = []
     for seed in range(base.seed, base.seed + seeds):
         order = np.random.default_rng([seed, 7]).permutation(len(train))

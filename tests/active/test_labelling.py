@@ -18,13 +18,8 @@ from ase.calculators.emt import EMT
 from nnpkit.active.label_files import LabelFiles, settings_id
 from nnpkit.active.label_worker import label_all
 from nnpkit.active.labellers.ase_calculator import AseReference
-from nnpkit.active.labellers.reference_calculation import (
-    CalculationError,
-    Limits,
-    check_label,
-    compute_label,
-    make_reference,
-)
+from nnpkit.active.labellers.reference_calculation import CalculationError, Limits, check_label, compute_label
+from nnpkit.active.labellers.registered import make_reference
 from nnpkit.active.programs import python
 from nnpkit.active.task import outcome, prepare_task, run_task
 from nnpkit.data.dataset import structure_sha256
@@ -220,7 +215,7 @@ def test_walltime(tmp_path) -> None:
     [
         ({"kind": "ase", "calculator": "nonsense"}, "there is no calculator 'nonsense'"),
         ({"kind": "ase", "calculator": "os.nothing"}, "there is no calculator"),
-        ({"kind": "oracle"}, "no reference calculator of kind 'oracle'"),
+        ({"kind": "oracle"}, "no labeller is called 'oracle'"),
         ({"kind": "cp2k", "template": "none.inp"}, "cannot read the CP2K template"),
     ],
 )

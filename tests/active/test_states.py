@@ -15,9 +15,9 @@ from nnpkit.active.labellers.reference_calculation import (
     CalculationError,
     Limits,
     compute_label,
-    make_reference,
     require_state,
 )
+from nnpkit.active.labellers.registered import make_reference
 from nnpkit.active.labelling_tasks import Labeller, Labelling
 from nnpkit.active.store import Store
 from nnpkit.cli.main import app

@@ -16,7 +16,7 @@ from nnpkit.analysis.fisher import (
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model, initialise
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.measure.label_choice import Labels
 from nnpkit.models.potential import Potential
 

@@ -21,6 +21,7 @@ from nnpkit.training import trainer
 from nnpkit.training.checkpoint import read_checkpoint
 from nnpkit.workflow import committee_training as committee
 from nnpkit.workflow import run_report as report
+from nnpkit.workflow import run_steps
 from nnpkit.workflow import training_run as run
 
 __all__ = ["digest", "observe_committee", "observe_training", "quick"]
@@ -59,7 +60,7 @@ def quick() -> Iterator[None]:
             def __init__(self, folder: Path, first_epoch: int) -> None:
                 self.add, self.close = (lambda *_: None), (lambda: None)
 
-        patch.setattr(run, "export_model", export)
+        patch.setattr(run_steps, "export_model", export)
         patch.setattr(trainer, "TensorBoard", Nothing)
         yield
 

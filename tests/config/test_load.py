@@ -189,7 +189,7 @@ def test_a_mapping_is_a_configuration_too(folder: Path) -> None:
 
 
 def test_choices_are_those_of_the_code() -> None:
-    from nnpkit.config import schema_model as schema
+    from nnpkit.families import shared_settings as schema
     from nnpkit.models.cutoff import CUTOFF_KINDS
     from nnpkit.models.networks import ACTIVATIONS, INITIALISATIONS
     from nnpkit.models.scaling import SCALING_KINDS

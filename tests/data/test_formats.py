@@ -11,7 +11,8 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from data_tools import assert_same, emt_copper, water
 
-from nnpkit.data.formats.reading import FORMATS, detect_format, parse_frames, read, write
+from nnpkit.data.formats.reading import detect_format, parse_frames, read, write
+from nnpkit.data.formats.registered import FORMATS
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE
@@ -259,6 +260,6 @@ def test_formats_convert_into_each_other(tmp_path: Path) -> None:
 
 
 def test_every_format_is_described() -> None:
-    for name, entry in FORMATS.items():
+    for name in FORMATS:
         assert name == name.lower()
-        assert entry.description
+        assert FORMATS.get(name).description

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from nnpkit.data.structure import Structure
-from nnpkit.families.build import build_model, initialise
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.scaling import FeatureStatistics
 

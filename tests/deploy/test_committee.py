@@ -16,7 +16,7 @@ from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model, initialise
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
 
 SEEDS = (3, 4, 5)

@@ -14,7 +14,7 @@ from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.runner import write_runner_potential
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model
+from nnpkit.families.factory import build_model
 from nnpkit.models.atomic_model import AtomicModel
 
 UNITS = ("bohr-hartree", "angstrom-ev")

@@ -11,9 +11,9 @@ from small_models import cluster
 
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.deploy.imports.runner_potential import read_runner_potential
-from nnpkit.deploy.imports.runner_settings import read_settings, symmetry_functions
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
+from nnpkit.families.acsf.runner_settings import read_settings, symmetry_functions
 
 
 def assert_agreement(hand: HandPotential, folder: Path, **units: object) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nnpkit.deploy.imports.runner_settings import RunnerSettings
 from nnpkit.deploy.imports.runner_units import find_units, given_units
 from nnpkit.errors import InputError
+from nnpkit.families.acsf.runner_settings import RunnerSettings
 from nnpkit.units import BOHR
 
 

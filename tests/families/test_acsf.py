@@ -8,7 +8,7 @@ from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph, edge_centers
 from nnpkit.families.acsf.symmetry_functions import Acsf, SymmetryFunction, integer_power
-from nnpkit.families.build import build_model, count_parameters, initialise
+from nnpkit.families.factory import build_model, count_parameters, initialise
 from nnpkit.kernels.reference import symmetry_function
 from nnpkit.models.cutoff import CUTOFF_KINDS, cutoff_function
 from nnpkit.models.potential import Potential, forces_from_edges

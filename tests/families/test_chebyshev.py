@@ -9,8 +9,8 @@ from numpy.polynomial import chebyshev as series
 from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph, edge_centers
-from nnpkit.families.build import build_model, initialise
 from nnpkit.families.chebyshev.expansion import Chebyshev, species_weights
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.potential import Potential, forces_from_edges
 from nnpkit.models.scaling import feature_statistics
 

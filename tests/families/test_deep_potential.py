@@ -7,9 +7,9 @@ import torch
 from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph
-from nnpkit.families.build import build_model, count_parameters, initialise
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
-from nnpkit.families.prepare import environment_statistics
+from nnpkit.families.deep_potential.environment import environment_statistics
+from nnpkit.families.factory import build_model, count_parameters, initialise
 from nnpkit.kernels.reference import deep_potential_descriptor, residual_network
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.potential import Potential

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.families.acsf.chosen_functions import chosen_functions
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
 from nnpkit.families.feature_selection import choose_columns, unexplained
-from nnpkit.families.prepare import select
 from nnpkit.models.sizes import count_labels, hidden_nodes, most_functions
 
 
@@ -65,21 +65,21 @@ def chain(n=30):
 
 def test_all_functions_stay_if_they_are_not_too_many():
     functions = [SymmetryFunction("G2", "H", ("H",), 6.0, eta=eta) for eta in (0.0, 0.1, 0.4)]
-    kept, report = select(["H"], functions, "cosine", 0.0, chain(), 3, 1e-6)
+    kept, report = chosen_functions(["H"], functions, "cosine", 0.0, chain(), 3, 1e-6)
     assert kept == functions
     assert report == []
-    kept, report = select(["H"], functions, "cosine", 0.0, chain(), 2, 1e-6)
+    kept, report = chosen_functions(["H"], functions, "cosine", 0.0, chain(), 2, 1e-6)
     assert len(kept) == 2
     assert "H: 2 of 3 functions" in report[0]
 
 
 def test_functions_that_do_not_vary_are_dropped_and_an_element_without_any_is_an_error():
     functions = [SymmetryFunction("G2", "H", ("H",), 6.0, eta=eta) for eta in (0.1, 60.0)]
-    kept, report = select(["H"], functions, "cosine", 0.0, chain(), 10, 1e-6)
+    kept, report = chosen_functions(["H"], functions, "cosine", 0.0, chain(), 10, 1e-6)
     assert kept == functions[:1]
     assert "varies by" in report[0]
     with pytest.raises(InputError, match="no symmetry function of H varies by more than 100"):
-        select(["H"], functions, "cosine", 0.0, chain(), 10, 100.0)
+        chosen_functions(["H"], functions, "cosine", 0.0, chain(), 10, 100.0)
 
 
 def test_labels_of_each_element_are_counted():

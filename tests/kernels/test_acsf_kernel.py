@@ -15,7 +15,7 @@ from test_acsf import FUNCTIONS, make_model
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
-from nnpkit.families.build import build_model, initialise
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.kernels.native import ISAS, Evaluation, Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import CUTOFF_KINDS

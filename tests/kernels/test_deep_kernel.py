@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from nnpkit.data.graph import edge_centers
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model, initialise
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
 from nnpkit.families.deep_potential.tabulation import hermite, interpolate, tabulation
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.kernels.native import ISAS, Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import CUTOFF_KINDS

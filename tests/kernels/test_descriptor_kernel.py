@@ -224,10 +224,10 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
 def test_kernels_are_taken_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = HO.fast()
     assert isinstance(fast, CompiledAcsf)
-    assert HO.engine() == f"kernels, {fast.isa}"
+    assert HO.engine() == f"Symmetry functions: kernels, {fast.isa}"
     chebyshev = Chebyshev(["H"], 3, 4.0, 2, 3.0, "cosine", {"H": 1.0})
     assert chebyshev.fast() is chebyshev
-    assert chebyshev.engine() == "PyTorch"
+    assert chebyshev.engine() == ""
     monkeypatch.setenv("NNPKIT_ISA", "abacus")
     with pytest.raises(InputError, match="NNPKIT_ISA=abacus"):
         HO.fast()

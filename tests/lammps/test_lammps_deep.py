@@ -16,9 +16,9 @@ from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.torchscript import export_model
-from nnpkit.families.build import build_model, initialise
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
 from nnpkit.families.deep_potential.tabulation import tabulation
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential

@@ -18,8 +18,8 @@ from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
-from nnpkit.families.build import build_model, initialise
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
 from nnpkit.seal import seal

@@ -16,8 +16,9 @@ from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.atoms import atom_types, fixed_atoms
-from nnpkit.md.lammps import Simulation, input_files
+from nnpkit.md.lammps import input_files
 from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
+from nnpkit.md.simulation_settings import Simulation
 
 
 def heavy_and_light() -> Structure:

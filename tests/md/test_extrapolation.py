@@ -17,7 +17,7 @@ from nnpkit.analysis.report.physics_sections import _simulation
 from nnpkit.data.formats.reading import write
 from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.torchscript import export_model
-from nnpkit.md.lammps import Simulation
+from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import ThermoReader
 from nnpkit.models.scaling import FeatureStatistics
 

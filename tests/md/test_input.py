@@ -9,7 +9,8 @@ import pytest
 
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.md.lammps import Simulation, input_text, pair_commands
+from nnpkit.md.lammps import input_text, pair_commands
+from nnpkit.md.simulation_settings import Simulation
 
 WATER = Structure(["O", "H", "H"], np.eye(3), np.eye(3) * 9, True, name="väter.xyz#0")
 

@@ -16,8 +16,9 @@ from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.box import lammps_box
-from nnpkit.md.lammps import Simulation, input_files
+from nnpkit.md.lammps import input_files
 from nnpkit.md.lammps_run import SimulationError, lammps_command, prepare_folder, run_lammps
+from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo
 
 QUIET = {"timestep": 2.0, "tdamp": 200.0, "pdamp": 2000.0}

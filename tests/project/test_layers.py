@@ -10,7 +10,7 @@ from tree import PACKAGE, parsed
 # From the foundation to the surface; modules of one group may import each other.
 LAYERS = [
     {"_version"},
-    {"units", "errors", "files", "lock", "seal", "threads", "progress"},
+    {"units", "errors", "files", "lock", "seal", "threads", "progress", "registry", "section"},
     {"data"},
     {"kernels", "install"},
     {"models"},

@@ -20,8 +20,9 @@ import nnpkit
 from nnpkit.cli import main
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.baseline import AseBaseline, D3Baseline, make_baseline, subtract
+from nnpkit.deploy.baseline import make_baseline, subtract
 from nnpkit.deploy.load import load, load_checkpoint
+from nnpkit.deploy.outside_baselines import AseBaseline, D3Baseline
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
 from nnpkit.training.checkpoint import latest_checkpoint

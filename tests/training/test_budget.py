@@ -14,10 +14,10 @@ from alloy import make_training
 from rich.console import Console
 
 from nnpkit.config.config_file import load_config
-from nnpkit.config.section import seconds
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available
+from nnpkit.section import seconds
 from nnpkit.training.budget import Budget, part_seconds, some_structures
 from nnpkit.training.checkpoint import latest_checkpoint
 from nnpkit.training.schedules.random_order import EpochSchedule

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
-from nnpkit.families.build import build_model, initialise
+from nnpkit.families.factory import build_model, initialise
 from nnpkit.training.checkpoint import (
     Checkpoint,
     first_difference,

@@ -27,7 +27,7 @@ from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available, LabelErrors, Labels
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.training.schedules.adaptive import AdaptiveSchedule, Selection
-from nnpkit.training.schedules.groups import GroupSchedule
+from nnpkit.training.schedules.force_groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule
 from nnpkit.training.schedules.sampling import MOST_REPEATS, Sampler, balanced_numbers
 from nnpkit.training.updates import KalmanUpdate

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available, Labels
-from nnpkit.training.schedules.groups import GroupSchedule
+from nnpkit.training.schedules.force_groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule
 
 WATER = [Available(True, 9 * (1 + n % 3), n % 2 == 0) for n in range(7)]

@@ -17,8 +17,9 @@ from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.training.checkpoint import read_checkpoint, write_checkpoint
+from nnpkit.workflow import run_steps
 from nnpkit.workflow import training_run as run
-from nnpkit.workflow.assemble import covariance_partition
+from nnpkit.workflow.update_makers import covariance_partition
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_one_reorganized_block_is_the_global_filter(config: Path) -> None:
 def test_a_covariance_beyond_the_memory_is_refused_before_it_is_made(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "available_memory", lambda: 60_000)
+    monkeypatch.setattr(run_steps, "available_memory", lambda: 60_000)
     with pytest.raises(InputError, match=r"covariance of \d+ weights .*block_size: \d+ would fit"):
         train(config)
     assert not Path("run").exists()

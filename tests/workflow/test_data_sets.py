@@ -75,7 +75,7 @@ def test_the_test_set_touches_nothing(config: Path) -> None:
 
 
 def test_the_test_set_is_evaluated_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnpkit.workflow import training_run as run
+    from nnpkit.workflow import errors_of_groups as run
 
     calls: list[int] = []
     original = run.validation_report

@@ -24,7 +24,8 @@ from nnpkit.errors import InputError
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.measure.frames import FrameStore
 from nnpkit.models.potential import Potential
-from nnpkit.workflow.assemble import covariance_partition, make_schedule, make_update
+from nnpkit.workflow.assemble import make_schedule, make_update
+from nnpkit.workflow.update_makers import covariance_partition
 
 N_ATOMS = 6
 

@@ -12,7 +12,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.workflow.assemble import load_data
 from nnpkit.workflow.new_model import make_model
-from nnpkit.workflow.training_run import memory_of
+from nnpkit.workflow.run_steps import memory_of
 
 
 def made(folder, *overrides):
@@ -59,6 +59,6 @@ def test_nodes_follow_the_labels_unless_they_are_given(tmp_path):
     [("seed=1", 1.0e9), ("training.memory_budget_gb=3.5", 3.5e9), ("model={kind: chebyshev}", 32e9)],
 )
 def test_derivatives_that_kernels_compute_fast_take_little_memory(tmp_path, monkeypatch, override, budget):
-    monkeypatch.setattr("nnpkit.workflow.training_run.available_memory", lambda: 64_000_000_000)
+    monkeypatch.setattr("nnpkit.workflow.run_steps.available_memory", lambda: 64_000_000_000)
     config, data, model, _ = made(tmp_path, override)
     assert memory_of(config, model, data)["budget"] == pytest.approx(budget, rel=0.01)

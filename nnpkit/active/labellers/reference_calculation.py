@@ -20,9 +20,14 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError, NnpkitError
 
 __all__ = [
-    "CalculationError", "Limits", "ReferenceCalculator", "check_label", "compute_label", "make_reference",
-    "require_state", "state_of",
-]  # fmt: skip
+    "CalculationError",
+    "Limits",
+    "ReferenceCalculator",
+    "check_label",
+    "compute_label",
+    "require_state",
+    "state_of",
+]
 
 EXPECTED_ENERGY = "expected_energy"
 """Key in `Structure.info` of the energy (eV) that a potential expects; it is no part of the structure."""
@@ -178,23 +183,3 @@ def compute_label(
     label = bare.replace(energy=result.energy, forces=result.forces, stress=result.stress, info=info)
     check_label(label, limits)
     return label
-
-
-def make_reference(description: Mapping[str, Any]) -> ReferenceCalculator:
-    """Calculator of a JSON-able description, ``{"kind": "ase" | "cp2k" | "command", ...}``.
-
-    Raises
-    ------
-    InputError
-        If the description makes no sense or what it names is not installed.
-    """
-    from nnpkit.active.labellers.ase_calculator import AseReference
-    from nnpkit.active.labellers.cp2k import Cp2kReference
-    from nnpkit.active.labellers.external_command import CommandReference
-
-    arguments = dict(description)
-    kinds: dict[str, Any] = {"ase": AseReference, "cp2k": Cp2kReference, "command": CommandReference}
-    kind = arguments.pop("kind", "ase")
-    if kind not in kinds:
-        raise InputError(f"no reference calculator of kind {kind!r}", expected=", ".join(kinds))
-    return kinds[kind](**arguments)

@@ -19,6 +19,7 @@ from nnpkit.analysis.predictions import (
     predict_all,
 )
 from nnpkit.analysis.report.page import image, link_to_file, table, text
+from nnpkit.analysis.report.report_contents import Report, guarded, short_name
 from nnpkit.analysis.report.report_schema import (
     Calibration,
     Contradiction,
@@ -29,7 +30,6 @@ from nnpkit.analysis.report.report_schema import (
     ForceErrors,
 )
 from nnpkit.analysis.report.report_schema import Outlier as OutlierData
-from nnpkit.analysis.report.validation import Report, guarded, short_name
 from nnpkit.data.formats.extxyz import extxyz_text
 from nnpkit.data.structure import Structure
 from nnpkit.measure.metrics import METRICS

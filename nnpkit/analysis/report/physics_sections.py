@@ -13,8 +13,8 @@ import numpy as np
 from nnpkit.analysis.phonons import Phonons, has_phonopy, phonons
 from nnpkit.analysis.plots import COLORS, canvas, format_error, png
 from nnpkit.analysis.report.page import image, table, text
+from nnpkit.analysis.report.report_contents import Report, guarded, short_name
 from nnpkit.analysis.report.report_schema import Crystal, Simulation
-from nnpkit.analysis.report.validation import Report, guarded, short_name
 from nnpkit.analysis.simulation import simulate
 from nnpkit.analysis.solids import (
     EquationOfState,
@@ -25,7 +25,7 @@ from nnpkit.analysis.solids import (
 )
 from nnpkit.data.structure import Structure
 from nnpkit.md.calculator import NnpkitCalculator
-from nnpkit.md.lammps import Simulation as Settings
+from nnpkit.md.simulation_settings import Simulation as Settings
 
 __all__ = ["SECTIONS"]
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnpkit.data.formats.text_files import read_text
+from nnpkit.data.formats.contract import DataFormat
+from nnpkit.data.formats.text_files import bare_name, read_text
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["ENERGY_COMMENT", "read_aenet"]
+__all__ = ["ENERGY_COMMENT", "FORMAT", "read_aenet"]
 
 ENERGY_COMMENT = re.compile(r"#\s*total\s+energy\s*=\s*(\S+)(?:\s+eV)?", re.IGNORECASE)
 
@@ -102,3 +103,21 @@ def _symbol(word: str) -> str:
     from ase.data import chemical_symbols
 
     return chemical_symbols[int(word)] if 0 < int(word) < len(chemical_symbols) else word
+
+
+def _recognises(path: Path) -> bool:
+    """A folder with such files, or a file with the comment that holds the energy."""
+    if path.is_dir():
+        return any(path.glob("*.xsf*"))
+    of_name = bare_name(path).lower().endswith(".xsf")
+    return of_name and any(map(ENERGY_COMMENT.match, read_text(path).splitlines()))
+
+
+FORMAT = DataFormat(
+    "ænet XSF file, or folder of them",
+    read=lambda path, options: read_aenet(path),
+    recognises=_recognises,
+    order=30,
+    aliases=("aenet-xsf",),
+    is_folder=True,
+)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from nnpkit.data.formats.contract import DataFormat
 from nnpkit.data.labels import stress_of_virial
 from nnpkit.data.notes import note
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder
 
-__all__ = ["find_systems", "read_deepmd", "write_deepmd"]
+__all__ = ["FORMAT", "find_systems", "read_deepmd", "write_deepmd"]
 
 _PER_ATOM = ("coord", "force", "charges")
 _OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge", "multiplicity")
@@ -248,3 +249,15 @@ def _write_system(folder: Path, structures: Sequence[Structure]) -> None:
         if getattr(first, attribute) is not None:
             rows = np.array([getattr(structure, attribute) for structure in structures])
             np.save(frames / f"{key}.npy", rows.reshape(len(rows), -1) if rows.ndim > 1 else rows)
+
+
+FORMAT = DataFormat(
+    "DeePMD-kit npy folder, mixed types too",
+    read=lambda path, options: read_deepmd(path),
+    write=lambda path, structures, units: write_deepmd(path, structures),
+    recognises=lambda path: path.is_dir() and bool(find_systems(path)),
+    order=20,
+    aliases=("deepmd/npy", "deepmd-npy", "deepmd/npy/mixed", "deepmd-mixed"),
+    is_folder=True,
+    is_file=False,
+)

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnpkit.data.electronic import take_state
+from nnpkit.data.formats.contract import DataFormat, ReadOptions
 from nnpkit.data.formats.extxyz_header import BOOLEANS, header_units, parse_key_values, take, value_of
 from nnpkit.data.formats.stated_units import StatedUnits, converted
-from nnpkit.data.formats.text_files import open_for_writing, read_text
+from nnpkit.data.formats.text_files import bare_name, open_for_writing, read_text
 from nnpkit.data.label_notes import note_comment
 from nnpkit.data.labels import choose_names, extract_labels
 from nnpkit.data.notes import note
@@ -25,7 +26,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import UnitSystem
 
-__all__ = ["extxyz_text", "read_extxyz", "write_extxyz"]
+__all__ = ["FORMAT", "extxyz_text", "read_extxyz", "write_extxyz"]
 
 _DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 _KINDS = {"R": np.float64, "I": np.int64, "S": object, "L": bool}
@@ -323,3 +324,19 @@ def _quoted(text: str) -> str:
     if text and not re.search(r"""[\s"'{}\[\]=\\]""", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read(path: Path, options: ReadOptions) -> list[Structure]:
+    return read_extxyz(path, options.keys, options.system if options.units else None)
+
+
+FORMAT = DataFormat(
+    "extended or plain XYZ",
+    read=_read,
+    write=lambda path, structures, units: write_extxyz(path, structures),
+    recognises=lambda path: path.is_file() and bare_name(path).lower().endswith((".xyz", ".extxyz")),
+    order=10,
+    aliases=("xyz",),
+    converts=True,
+    has_keys=True,
+)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nnpkit.data.formats.contract import DataFormat
 from nnpkit.data.formats.text_files import read_text
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["is_lammps_data", "read_lammps_data"]
+__all__ = ["FORMAT", "is_lammps_data", "read_lammps_data"]
 
 UNITS = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 _BOX = re.compile(r"^\s*(\S+\s+\S+\s+xlo\s+xhi|\S+\s+\S+\s+\S+\s+avec)\b", re.MULTILINE)
@@ -172,3 +173,13 @@ def _masses(text: str) -> dict[int, tuple[str, str]]:
     number_of = {label: number for number, (label, _) in _table(text, "Atom Type Labels").items()}
     rows = {number_of.get(key, key): row for key, row in _table(text, "Masses").items()}
     return {int(key): row for key, row in rows.items() if key.isdigit()}
+
+
+FORMAT = DataFormat(
+    "LAMMPS data file of read_data",
+    read=lambda path, options: read_lammps_data(path, options.species, options.units),
+    recognises=lambda path: path.is_file() and is_lammps_data(path),
+    order=60,
+    converts=True,
+    has_species=True,
+)

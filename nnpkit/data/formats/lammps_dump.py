@@ -9,13 +9,14 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from nnpkit.data.formats.text_files import open_text
+from nnpkit.data.formats.contract import DataFormat
+from nnpkit.data.formats.text_files import first_line, open_text
 from nnpkit.data.notes import note
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE, KCAL_PER_MOL
 
-__all__ = ["iterate_dump", "read_dump"]
+__all__ = ["FORMAT", "iterate_dump", "read_dump"]
 
 
 class _Style(NamedTuple):
@@ -220,3 +221,11 @@ def _frame(name: str, header: _Header, lines: list[str], style: _Style) -> Struc
         info={"step": header.step} | ({} if header.time is None else {"time_fs": header.time * style.time}),
         arrays={} if velocities is None else {"velocities": velocities * style.velocity},
     )  # fmt: skip
+
+
+FORMAT = DataFormat(
+    "LAMMPS dump with element names",
+    read=lambda path, options: read_dump(path, may_state_units=not options.units),
+    recognises=lambda path: path.is_file() and first_line(path).startswith("ITEM: "),
+    order=50,
+)

@@ -1,64 +1,37 @@
-"""Reading and writing reference data: one registry of formats, found by name or by looking at the file.
+"""Reading and writing reference data: the format is found by its name or by looking at the file.
 
     read(path)                         # format detected
     read(path, "runner", units="angstrom-ev")
     write(path, structures)            # format by the name of the file
 
-Formats of our own are listed in `FORMATS`; any other name is taken as one of ASE's.
+Formats with a reader of their own are those of `nnpkit.data.formats.registered`; any other name is taken as one of
+ASE's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-from nnpkit.data.formats.aenet_xsf import ENERGY_COMMENT, read_aenet
+from nnpkit.data.formats.contract import DataFormat, ReadOptions
 from nnpkit.data.formats.convergence import converged_only, unconverged_images
-from nnpkit.data.formats.deepmd_npy import find_systems, read_deepmd, write_deepmd
-from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
-from nnpkit.data.formats.lammps_data import is_lammps_data, read_lammps_data
-from nnpkit.data.formats.lammps_dump import read_dump
-from nnpkit.data.formats.runner_data import read_runner, write_runner
-from nnpkit.data.formats.text_files import bare_name, decompressed, first_line, read_text, require_path
+from nnpkit.data.formats.registered import FORMATS
+from nnpkit.data.formats.text_files import bare_name, decompressed, require_path
 from nnpkit.data.labels import choose_names, extra_names
 from nnpkit.data.notes import gathered_notes, note
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_valid
 from nnpkit.errors import InputError
-from nnpkit.units import ANGSTROM_EV, BOHR_HARTREE, UnitSystem, unit_system
+from nnpkit.units import ANGSTROM_EV, UnitSystem, unit_system
 
-__all__ = ["FORMATS", "DataFormat", "detect_format", "parse_frames", "read", "write"]
-
-
-class DataFormat(NamedTuple):
-    """How a kind of file is read and written."""
-
-    description: str
-    read: Callable[..., list[Structure]]
-    write: Callable[..., None] | None = None
-    units: UnitSystem = ANGSTROM_EV  # of a file that does not say; the user may name others
-    has_keys: bool = False  # whether `read` takes names of labels
-    is_folder: bool = False
+__all__ = ["detect_format", "parse_frames", "read", "write"]
 
 
-FORMATS: dict[str, DataFormat] = {
-    "extxyz": DataFormat("extended or plain XYZ", read_extxyz, write_extxyz, has_keys=True),
-    "runner": DataFormat("RuNNer and n2p2 input.data", read_runner, write_runner, units=BOHR_HARTREE),
-    "deepmd": DataFormat("DeePMD-kit npy folder, mixed types too", read_deepmd, write_deepmd, is_folder=True),
-    "aenet": DataFormat("ænet XSF file, or folder of them", read_aenet),
-    "lammps-data": DataFormat("LAMMPS data file of read_data", read_lammps_data),
-    "lammps-dump": DataFormat("LAMMPS dump with element names", read_dump),
-}
-"""Formats with a reader of their own; ASE's come on top."""
-
-_ALIASES = {
-    "xyz": "extxyz", "n2p2": "runner", "runnerdata": "runner", "input.data": "runner", "deepmd/npy": "deepmd",
-    "deepmd-npy": "deepmd", "deepmd/npy/mixed": "deepmd", "deepmd-mixed": "deepmd", "aenet-xsf": "aenet",
-}  # fmt: skip
 _REFUSED_FROM_ASE = ("mysql", "postgresql", "bundletrajectory")
 
 
@@ -68,13 +41,19 @@ def _ase_formats(mode: str) -> list[str]:
     return sorted(name for name, f in ioformats.items() if mode in f.modes and name not in _REFUSED_FROM_ASE)
 
 
+def _aliases() -> dict[str, str]:
+    """Other names of the formats."""
+    return {alias: name for name in FORMATS for alias in FORMATS.get(name).aliases}
+
+
 def _resolve(name: str, mode: str = "r") -> str:
     """Canonical name of a format given by the user."""
-    name = _ALIASES.get(name.lower(), name)
+    aliases = _aliases()
+    name = aliases.get(name.lower(), name)
     ase_formats = _ase_formats(mode)
     if name in FORMATS or name in ase_formats:
         return name
-    near = get_close_matches(name, [*FORMATS, *_ALIASES, *ase_formats], n=1)
+    near = get_close_matches(name, [*FORMATS, *aliases, *ase_formats], n=1)
     raise InputError(
         f"unknown format {name!r}",
         expected=f"{', '.join(FORMATS)} or one of ASE's ({', '.join(ase_formats)})",
@@ -91,22 +70,18 @@ def detect_format(path: str | Path) -> str:
         If nothing is there or nothing recognises it; the message lists the formats.
     """
     path = require_path(path)
-    if path.is_dir():
-        return _detect_folder(path)
     name = bare_name(path).lower()
-    if name.endswith((".xyz", ".extxyz")):
-        return "extxyz"
-    head = first_line(path)
-    if head.split()[:1] == ["begin"] or name.startswith("input.data"):
-        return "runner"
-    if head.startswith("ITEM: "):
-        return "lammps-dump"
-    if name.endswith((".vasp", ".poscar", ".contcar")) or name.startswith(("poscar", "contcar")):
+    if path.is_file() and (
+        name.endswith((".vasp", ".poscar", ".contcar")) or name.startswith(("poscar", "contcar"))
+    ):
         return "vasp"
-    if is_lammps_data(path):
-        return "lammps-data"
+    for known in sorted(FORMATS, key=lambda known: FORMATS.get(known).order):
+        if FORMATS.get(known).recognises(path):
+            return known
+    if path.is_dir():
+        raise _unknown(path)
     if name.endswith(".xsf"):
-        return "aenet" if any(map(ENERGY_COMMENT.match, read_text(path).splitlines())) else "xsf"
+        return "xsf"
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if path.stat().st_size == 0:
@@ -116,16 +91,6 @@ def detect_format(path: str | Path) -> str:
     except (UnknownFileTypeError, OSError, EOFError):
         raise _unknown(path) from None
     return "extxyz" if found == "xyz" else found
-
-
-def _detect_folder(path: Path) -> str:
-    if find_systems(path):
-        return "deepmd"
-    if any(path.glob("*.xsf*")):
-        return "aenet"
-    if any(path.glob("input.data*")):
-        return "runner"
-    raise _unknown(path)
 
 
 def _unknown(path: Path) -> InputError:
@@ -206,14 +171,13 @@ def _read(
 ) -> list[Structure]:
     name = _resolve(format) if format else detect_format(path)
     selected = parse_frames(frames)
-    if species and name != "lammps-data":
+    entry = FORMATS.get(name) if name in FORMATS else None
+    if species and not (entry and entry.has_species):
         raise InputError("species do not apply", where=str(path), expected="them for a LAMMPS data file")
-    if name == "lammps-data" and not keys:
-        structures = read_lammps_data(path, species, units)
+    if entry is None:
+        structures = _read_ase(path, name, units, keys)
     else:
-        structures = (
-            _read_own(path, name, units, keys) if name in FORMATS else _read_ase(path, name, units, keys)
-        )
+        structures = _read_own(path, name, entry, ReadOptions(units, keys=keys, species=species))
     if not structures:
         raise InputError("no frame in this file", where=str(path), expected=f"{name} with at least one frame")
     n = len(structures)
@@ -233,23 +197,21 @@ def _read(
     return structures
 
 
-def _read_own(path: Path, name: str, units: str | None, keys: Mapping[str, str] | None) -> list[Structure]:
-    entry = FORMATS[name]
-    if name == "runner" and path.is_dir():
-        path = next(iter(sorted(path.glob("input.data*"))), path)
-    if path.is_dir() != entry.is_folder and name != "aenet":
-        raise InputError(f"{name} is a {'folder' if entry.is_folder else 'file'}", where=str(path))
-    if keys and not entry.has_keys:
+def _read_own(path: Path, name: str, entry: DataFormat, options: ReadOptions) -> list[Structure]:
+    if not (entry.is_folder if path.is_dir() else entry.is_file):
+        raise InputError(f"{name} is a {'file' if path.is_dir() else 'folder'}", where=str(path))
+    if options.keys and not entry.has_keys:
         raise InputError(
             f"keys do not apply to {name}", where=str(path), expected="them for extxyz or ASE's formats"
         )
-    system = _units(units) if units else entry.units
-    if name == "runner":
-        return entry.read(path, units=system)
-    if entry.has_keys:
-        return entry.read(path, keys=keys, units=system if units else None)
-    structures = entry.read(path, may_state_units=not units) if name == "lammps-dump" else entry.read(path)
-    return structures if system == ANGSTROM_EV else [_converted(s, system) for s in structures]
+    known = (
+        not options.units or entry.has_species
+    )  # files with such types have units of their own, read with them
+    system = entry.units if known else _units(str(options.units))
+    structures = entry.read(path, replace(options, system=system))
+    return (
+        structures if entry.converts or system == ANGSTROM_EV else [_converted(s, system) for s in structures]
+    )
 
 
 def _units(name: str) -> UnitSystem:
@@ -322,19 +284,17 @@ def write(
     if not structures:
         raise InputError("no structures to write", where=str(path))
     name = _resolve(format, "w") if format else _format_for_writing(Path(path))
-    entry = FORMATS.get(name)
-    if entry is None or name == "lammps-data":
+    entry = FORMATS.get(name) if name in FORMATS else None
+    if entry is None or (entry.write is None and name in _ase_formats("w")):
         _write_ase(Path(path), structures, name, units)
-    elif entry.write is None:
-        raise InputError(
-            f"{name} can be read but not written", where=str(path), expected="extxyz, runner or deepmd"
-        )
-    elif name == "runner":
-        entry.write(path, structures, units=_units(units) if units else entry.units)
-    elif units and _units(units) != ANGSTROM_EV:
+        return
+    if entry.write is None:
+        known = ", ".join(n for n in FORMATS if FORMATS.get(n).write is not None)
+        raise InputError(f"{name} can be read but not written", where=str(path), expected=known)
+    system = _units(units) if units else entry.units
+    if system != ANGSTROM_EV and not entry.writes_units:
         raise InputError(f"{name} is written in Å and eV only", where=str(path))
-    else:
-        entry.write(path, structures)
+    entry.write(Path(path), structures, system)
 
 
 def _format_for_writing(path: Path) -> str:

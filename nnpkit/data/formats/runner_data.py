@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from nnpkit.data.formats.text_files import open_for_writing, read_text
+from nnpkit.data.formats.contract import DataFormat, ReadOptions
+from nnpkit.data.formats.text_files import bare_name, first_line, open_for_writing, read_text
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR_HARTREE, UnitSystem
 
-__all__ = ["read_runner", "write_runner"]
+__all__ = ["FORMAT", "read_runner", "write_runner"]
 
 _OWN_COMMENT = "nnpkit "
 _DEFAULT_COLUMNS = {"charge": slice(4, 5), "force": slice(6, 9)}
@@ -266,3 +267,31 @@ def _extras(structure: Structure, units: UnitSystem) -> dict[str, Any]:
 
 def _jsonable(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _recognises(path: Path) -> bool:
+    """A folder with such a file, or a file that is called so or begins so."""
+    if path.is_dir():
+        return any(path.glob("input.data*"))
+    return first_line(path).split()[:1] == ["begin"] or bare_name(path).lower().startswith("input.data")
+
+
+def _read(path: Path, options: ReadOptions) -> list[Structure]:
+    file = next(iter(sorted(path.glob("input.data*"))), path) if path.is_dir() else path
+    if file.is_dir():
+        raise InputError("runner is a file", where=str(path))
+    return read_runner(file, options.system)
+
+
+FORMAT = DataFormat(
+    "RuNNer and n2p2 input.data",
+    read=_read,
+    write=write_runner,
+    recognises=_recognises,
+    order=40,
+    aliases=("n2p2", "runnerdata", "input.data"),
+    units=BOHR_HARTREE,
+    converts=True,
+    writes_units=True,
+    is_folder=True,
+)

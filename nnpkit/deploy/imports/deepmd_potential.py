@@ -20,8 +20,8 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from nnpkit.errors import InputError
-from nnpkit.families.build import build_model
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
+from nnpkit.families.factory import build_model
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.residual_networks import ResidualLayer
 

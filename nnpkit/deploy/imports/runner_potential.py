@@ -3,7 +3,7 @@
 What is read is what n2p2 (and LAMMPS' ``pair_style hdnnp``) would compute with it:
 
 * elements, symmetry functions and all tables are in n2p2's order (by atomic number; see
-  `nnpkit.deploy.imports.runner_settings.symmetry_functions`);
+  `nnpkit.families.acsf.runner_settings.symmetry_functions`);
 * the energy of an atom is ``network / conv_energy + mean_energy + atom_energy``. RuNNer itself adds
   ``atom_energy`` only where ``remove_atom_energies`` stands too; a note says so where it matters;
 * sizes of the networks are those of the weight files, activation functions those of ``input.nn``;
@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 
-from nnpkit.deploy.imports.runner_settings import (
+from nnpkit.deploy.imports.runner_units import RunnerUnits, find_units, given_units
+from nnpkit.errors import InputError
+from nnpkit.families.acsf.runner_settings import (
     RunnerFunction,
     RunnerSettings,
     cutoff_function_of,
@@ -28,9 +30,7 @@ from nnpkit.deploy.imports.runner_settings import (
     read_settings,
     symmetry_functions,
 )  # fmt: skip
-from nnpkit.deploy.imports.runner_units import RunnerUnits, find_units, given_units
-from nnpkit.errors import InputError
-from nnpkit.families.build import build_model
+from nnpkit.families.factory import build_model
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.networks import ACTIVATIONS
 from nnpkit.models.scaling import FeatureStatistics

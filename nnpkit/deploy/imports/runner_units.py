@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nnpkit.deploy.imports.runner_settings import RunnerSettings
 from nnpkit.errors import InputError
+from nnpkit.families.acsf.runner_settings import RunnerSettings
 from nnpkit.units import ANGSTROM_EV, BOHR, BOHR_HARTREE, UnitSystem, unit_system
 
 __all__ = ["OWN_COMMENT", "UNIT_NAMES", "RunnerUnits", "find_units", "given_units"]

@@ -17,10 +17,12 @@ from nnpkit._version import __version__
 from nnpkit.deploy.imports.runner_units import OWN_COMMENT, UNIT_NAMES, given_units
 from nnpkit.errors import InputError
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
+from nnpkit.families.registered import family_of
 from nnpkit.files import atomic_folder
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
+from nnpkit.models.total import TotalModel
 from nnpkit.units import UnitSystem
 
 __all__ = ["write_runner_potential"]
@@ -64,7 +66,7 @@ def write_runner_potential(
         units, or if `folder` holds something else.
     """
     folder = Path(folder)
-    if model.spec["kind"] != "acsf":
+    if isinstance(model, TotalModel) or "runner" not in family_of(model.spec).targets:
         raise InputError(
             f"RuNNer's format cannot express a potential of kind {model.spec['kind']}", where=str(folder),
             expected="one with symmetry functions",

@@ -31,7 +31,7 @@ class CompiledAcsf(Descriptor):
 
     def engine(self) -> str:
         """Who computes the features, in words; see `Descriptor.engine`."""
-        return f"kernels, {self.isa}"
+        return f"Symmetry functions: kernels, {self.isa}"
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Symmetry functions (n_local, D); see `Descriptor`."""

@@ -250,7 +250,7 @@ class Acsf(Descriptor):
     def engine(self) -> str:
         """Who computes the features of `fast`, in words; see `Descriptor.engine`."""
         fast = self.fast()
-        return "PyTorch; run nnpkit build for speed" if fast is self else fast.engine()
+        return "Symmetry functions: PyTorch; run nnpkit build for speed" if fast is self else fast.engine()
 
     def _assemble(self, parts: list[Tensor], types: Tensor, like: Tensor) -> Tensor:
         parts.append(torch.zeros((types.shape[0], 1), dtype=like.dtype, device=like.device))

@@ -12,7 +12,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.measure.label_choice import LabelErrors
 
 if TYPE_CHECKING:
-    from nnpkit.training.model_errors import Predicts
+    from nnpkit.measure.contract import Predicts
 
 __all__ = ["StoreJudge"]
 

@@ -1,24 +1,12 @@
-"""Rooms, not halls: no source file over 400 lines, no function over one long screen."""
+"""No function is longer than one long screen; how long a file is, its idea decides."""
 
 from __future__ import annotations
 
 import ast
 
-from tree import ROOT, parsed, sources
+from tree import parsed
 
-MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80  # docstring not counted
-
-
-def test_no_long_files() -> None:
-    paths = [
-        path
-        for folder in ("nnpkit", "lammps_plugin", "tests", "examples", "benchmarks")
-        for path in sources(ROOT / folder, ".py", ".cpp", ".h", ".cu")
-    ]
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
-    offenders = [f"{path.relative_to(ROOT)}: {n} lines" for path, n in lengths.items() if n > MAX_FILE_LINES]
-    assert not offenders, "\n".join(offenders)
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nnpkit.config.schema_model import _on_off
-from nnpkit.config.section import Positive, PositiveInt, Section
+from nnpkit.families.shared_settings import ModelSettings
+from nnpkit.section import Positive, PositiveInt, Section
 
 __all__ = ["DeepPotentialModel", "EmbeddingDescriptor", "FittingElement", "FittingNetworks"]
 
@@ -85,20 +85,27 @@ class FittingNetworks(Section):
     )
 
 
-class DeepPotentialModel(Section):
+class DeepPotentialModel(ModelSettings):
     """A Deep Potential: embedding descriptor and one residual network per element."""
 
     kind: Literal["deep_potential"] = Field("deep_potential", description="Kind of the model.")
-    elements: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="Chemical elements in the order of the model; by default those of the data.",
-    )
     descriptor: EmbeddingDescriptor = Field(EmbeddingDescriptor(), description="Embedding descriptor.")
     network: FittingNetworks = Field(FittingNetworks(), description="Fitting networks.")
-    wall: Annotated[Literal["auto", "on", "off"] | dict[str, Positive], BeforeValidator(_on_off)] = Field(
-        "auto",
-        description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
-        "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
-        "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
-    )
+
+    trained_descriptor: ClassVar[bool] = True
+
+    @classmethod
+    def complete(cls, training: dict[str, Any]) -> dict[str, Any]:
+        """Let a Kalman filter learn from groups of force components, and forget nothing but what `lambda` does."""
+        optimizer = training.get("optimizer") or {}
+        if not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
+            return training
+        published = optimizer.get("preset") is not None or optimizer.get("observation_noise") == "blocks"
+        if not published:
+            optimizer = {"forgetting": 1.0, **optimizer}
+        training = {**training, "optimizer": optimizer}
+        forces = training.get("force_training", "direct")
+        forces = forces.get("kind", "direct") if isinstance(forces, dict) else forces
+        if forces in ("subset", "taylor", "none", None) or "schedule" in training:
+            return training
+        return {**training, "schedule": {"kind": "groups"}}

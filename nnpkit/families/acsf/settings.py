@@ -1,38 +1,16 @@
-"""Settings of the model: descriptor, scaling, networks, short-range wall."""
+"""Settings of potentials with symmetry functions."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nnpkit.config.section import Positive, PositiveInt, Section, refuse_unused
+from nnpkit.families.shared_settings import CutoffFunction, NetworkModel
+from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
 
-__all__ = [
-    "AcsfModel",
-    "ChebyshevDescriptor",
-    "ChebyshevModel",
-    "Descriptor",
-    "ElementNetwork",
-    "FunctionFile",
-    "Network",
-    "NetworkModel",
-    "Scaling",
-    "SymmetryFunctionEntry",
-]
-
-CutoffFunction = Literal[
-    "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1", "poly2", "poly3", "poly4", "hard"
-]
-Activation = Literal[
-    "tanh", "logistic", "softplus", "gaussian", "cosine", "relu", "reverse_logistic", "exponential",
-    "harmonic", "linear",
-]  # fmt: skip
-
-
-def _on_off(value: Any) -> Any:
-    """YAML 1.1 readers turn the words on and off into booleans."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+__all__ = ["AcsfModel", "Descriptor", "FunctionFile", "SymmetryFunctionEntry"]
 
 
 class SymmetryFunctionEntry(Section):
@@ -164,115 +142,23 @@ class Descriptor(Section):
         return self
 
 
-class Scaling(Section):
-    """Map of each symmetry function's values in the training data to a range that suits the networks."""
-
-    kind: Literal["none", "minmax", "center", "minmax_center", "sigma"] = Field(
-        "minmax",
-        description="`minmax`: smallest and largest value become `lower` and `upper`; `center`: subtract "
-        "the mean; `minmax_center`: also divide by the range; `sigma`: subtract the mean, divide by the "
-        "standard deviation.",
-    )
-    lower: float = Field(-1.0, description="Lower end of the range.")
-    upper: float = Field(1.0, description="Upper end of the range.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Scaling:
-        if not self.lower < self.upper:
-            raise ValueError(f"lower ({self.lower:g}) is not below upper ({self.upper:g})")
-        changed, ends = (self.lower, self.upper) != (-1.0, 1.0), self.kind in ("none", "center")
-        refuse_unused([(changed, ends, "lower or upper", f"scaling {self.kind} divides by nothing")])
-        return self
-
-
-class ElementNetwork(Section):
-    """What one element's network has different from the others."""
-
-    hidden: list[PositiveInt] | None = Field(None, description="Nodes of each hidden layer.")
-    activation: Activation | None = Field(None, description="Activation function of the hidden layers.")
-
-
-class Network(Section):
-    """Atomic networks, one per element: from the descriptor to the energy of an atom."""
-
-    hidden: Annotated[list[PositiveInt], Field(min_length=1)] | None = Field(
-        None,
-        description="Nodes of each hidden layer. By default two layers of 25, 20 for three elements, 15 for more, and "
-        "of fewer, down to 10, for an element with less than ten labels per weight.",
-    )
-    activation: Activation = Field("tanh", description="Activation function of the hidden layers.")
-    initialisation: Literal["xavier", "nguyen_widrow", "modified_xavier"] = Field(
-        "xavier", description="How the first weights are drawn."
-    )
-    per_element: dict[str, ElementNetwork] = Field(
-        default_factory=dict,
-        description="Different settings for some elements, e.g. `{H: {hidden: [15, 15]}}`.",
-    )
-
-
-class NetworkModel(Section):
-    """What potentials with a fixed descriptor and a feed-forward network per element have in common."""
-
-    elements: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="Chemical elements in the order of the model; by default those of the data.",
-    )
-    scaling: Scaling = Field(Scaling(), description="Scaling of the descriptor's values.")
-    network: Network = Field(Network(), description="Networks.")
-    precondition: bool = Field(
-        True,
-        description="Shift and stretch the untrained networks so that mean and spread of their energies are "
-        "those of the training data.",
-    )
-    wall: Annotated[Literal["auto", "on", "off"] | dict[str, Positive], BeforeValidator(_on_off)] = Field(
-        "auto",
-        description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
-        "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
-        "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
-    )
-
-
 class AcsfModel(NetworkModel):
     """A Behler-Parrinello potential: symmetry functions and one feed-forward network per element."""
 
     kind: Literal["acsf"] = Field("acsf", description="Kind of the model.")
     descriptor: Descriptor = Field(Descriptor(), description="Symmetry functions.")
 
+    def named_elements(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Those of functions that are given as mappings."""
+        given = self.descriptor.functions if isinstance(self.descriptor.functions, list) else []
+        return [
+            (("descriptor", "functions", n), element)
+            for n, function in enumerate(given) if not isinstance(function, str)
+            for element in [function.center, *function.neighbors]
+        ]  # fmt: skip
 
-class ChebyshevDescriptor(Section):
-    """Expansion of the distributions of distances and angles in Chebyshev polynomials (Artrith et al. 2017).
-
-    The defaults are those of Cooper et al. (2020) for water: with two elements or more, 48 features whatever the
-    number of elements.
-    """
-
-    radial_order: Annotated[int, Field(ge=-1)] = Field(
-        18, description="Order of the radial expansion; one feature more than this, -1 for none."
-    )
-    radial_cutoff: Positive = Field(6.5, description="Radius of the neighbourhood for distances, Å.")
-    angular_order: Annotated[int, Field(ge=-1)] = Field(
-        4, description="Order of the angular expansion; one feature more than this, -1 for none."
-    )
-    angular_cutoff: Positive = Field(3.0, description="Radius of the neighbourhood for angles, Å.")
-    cutoff_function: CutoffFunction = Field(
-        "cosine", description="How the expansions go to zero at their cutoffs; `cosine` is that of ænet."
-    )
-    species_weights: dict[str, float] | None = Field(
-        None,
-        description="Weight of each element as a neighbour in the second set of coefficients, e.g. `{Ti: -1, O: 1}`; "
-        "by default integers around zero in the order of `elements`, as in ænet.",
-    )
-
-    @model_validator(mode="after")
-    def _describes_something(self) -> ChebyshevDescriptor:
-        if self.radial_order < 0 and self.angular_order < 0:
-            raise ValueError("neither a radial nor an angular expansion: nothing is described")
-        return self
-
-
-class ChebyshevModel(NetworkModel):
-    """The potential of ænet: a Chebyshev descriptor and one feed-forward network per element."""
-
-    kind: Literal["chebyshev"] = Field("chebyshev", description="Kind of the model.")
-    descriptor: ChebyshevDescriptor = Field(ChebyshevDescriptor(), description="Chebyshev descriptor.")
+    def resolve_files(self, resolve: Callable[[str, tuple[str | int, ...]], str]) -> None:
+        """That of functions from a settings file."""
+        functions = self.descriptor.functions
+        if isinstance(functions, FunctionFile):
+            functions.file = resolve(functions.file, ("descriptor", "functions", "file"))

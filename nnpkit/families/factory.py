@@ -1,0 +1,71 @@
+"""The one factory: a JSON-able description in, a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nnpkit.errors import InputError
+from nnpkit.families.registered import FAMILIES, family_of
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.scaling import Scaling
+from nnpkit.models.short_range import ZblRepulsion
+from nnpkit.models.total import TotalModel
+
+__all__ = ["build_model", "count_parameters", "initialise", "n_features"]
+
+
+def build_model(spec: Mapping[str, Any]) -> AtomicModel:
+    """Model described by `spec`, with undetermined weights and no scaling yet.
+
+    Parameters
+    ----------
+    spec : mapping
+        ``kind``, ``elements``, ``networks`` ({element: {"hidden": [...], ...}}), ``energy_scale`` (eV),
+        ``reference_energies`` ({element: eV}), ``wall`` ({pair: Å} or empty), and what `Family.parts` of its family
+        needs. Of kind ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, or an element without functions or network settings.
+    """
+    if spec["kind"] == "total":
+        return TotalModel(*(build_model(part) for part in spec["parts"]))
+    family = FAMILIES.get(spec["kind"], "model.kind")
+    elements = list(spec["elements"])
+    for element in elements:
+        if element not in spec["networks"]:
+            raise InputError(
+                f"element {element} has no network settings", where="model.network",
+                expected=f"settings for each of {', '.join(elements)}",
+            )  # fmt: skip
+    descriptor, networks = family.parts(spec, elements)
+    wall = ZblRepulsion(elements, spec["wall"]) if spec.get("wall") else None
+    return AtomicModel(
+        elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks, wall,
+        spec.get("energy_scale", 1.0), [spec["reference_energies"][e] for e in elements], spec,
+    )  # fmt: skip
+
+
+def n_features(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Number of features of each element of a model with a fixed descriptor, before there are networks."""
+    elements = list(spec["elements"])
+    unsized = {
+        **spec,
+        "networks": {e: {"hidden": [1], "activations": ["linear", "linear"]} for e in elements},
+    }
+    return dict(zip(elements, build_model({**unsized, "wall": None}).descriptor.n_features, strict=True))
+
+
+def initialise(model: AtomicModel, kind: str, seed: int) -> None:
+    """Draw all weights from one seeded stream; see `AtomicNetwork.initialise`, `ResidualNetwork.initialise`."""
+    generator = torch.Generator().manual_seed(seed)
+    family_of(model.spec).initialise(model, kind, generator)
+
+
+def count_parameters(model: AtomicModel) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

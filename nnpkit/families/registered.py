@@ -1,0 +1,65 @@
+"""The families of models by name: ours, and those of other packages under the entry points ``nnpkit.families``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nnpkit.registry import Registry
+
+if TYPE_CHECKING:
+    from nnpkit.families.contract import Family
+    from nnpkit.families.shared_settings import ModelSettings
+
+__all__ = ["DEFAULT_FAMILY", "FAMILIES", "family_of", "function_names", "model_settings"]
+
+DEFAULT_FAMILY = "acsf"
+"""Of a section ``model`` without ``kind``."""
+
+FAMILIES: Registry[Family] = Registry(
+    "family of models",
+    "nnpkit.families",
+    {
+        "acsf": "nnpkit.families.acsf.family:ACSF",
+        "chebyshev": "nnpkit.families.chebyshev.family:CHEBYSHEV",
+        "deep_potential": "nnpkit.families.deep_potential.family:DEEP_POTENTIAL",
+    },
+)
+
+_SETTINGS = {  # of our own families, which need not be imported for them
+    "acsf": "nnpkit.families.acsf.settings:AcsfModel",
+    "chebyshev": "nnpkit.families.chebyshev.settings:ChebyshevModel",
+    "deep_potential": "nnpkit.families.deep_potential.settings:DeepPotentialModel",
+}
+
+
+def model_settings() -> list[type[ModelSettings]]:
+    """What the section ``model`` of the YAML may be, one class for each family, that of the default one first."""
+    found = []
+    for name in FAMILIES:
+        module, _, attribute = _SETTINGS.get(name, "").partition(":")
+        found.append(getattr(import_module(module), attribute) if module else FAMILIES.get(name).settings)
+    return found
+
+
+def family_of(spec: Mapping[str, Any]) -> Family:
+    """Family of the model that `spec` describes; of a corrected potential, that of the correction.
+
+    Raises
+    ------
+    InputError
+        If there is no such family here.
+    """
+    return family_of(spec["parts"][0]) if spec["kind"] == "total" else FAMILIES.get(spec["kind"])
+
+
+def function_names(spec: Mapping[str, Any], elements: Sequence[str]) -> dict[str, list[str]]:
+    """Functions of each element in words, in the order of its features; empty where there are none to name.
+
+    A potential of a family that is not installed here can be used, and its features have no names.
+    """
+    kind = str(spec.get("kind"))
+    if kind == "total":
+        return function_names(spec["parts"][0], elements)
+    return FAMILIES.get(kind).functions(spec) if kind in FAMILIES else {element: [] for element in elements}

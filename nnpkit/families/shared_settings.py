@@ -1,0 +1,124 @@
+"""Settings that families of models share: elements, scaling, networks, short-range wall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
+
+__all__ = ["ElementNetwork", "ModelSettings", "Network", "NetworkModel", "Scaling", "on_off"]
+
+CutoffFunction = Literal[
+    "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1", "poly2", "poly3", "poly4", "hard"
+]
+Activation = Literal[
+    "tanh", "logistic", "softplus", "gaussian", "cosine", "relu", "reverse_logistic", "exponential",
+    "harmonic", "linear",
+]  # fmt: skip
+
+
+def on_off(value: Any) -> Any:
+    """YAML 1.1 readers turn the words on and off into booleans."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class Scaling(Section):
+    """Map of each symmetry function's values in the training data to a range that suits the networks."""
+
+    kind: Literal["none", "minmax", "center", "minmax_center", "sigma"] = Field(
+        "minmax",
+        description="`minmax`: smallest and largest value become `lower` and `upper`; `center`: subtract "
+        "the mean; `minmax_center`: also divide by the range; `sigma`: subtract the mean, divide by the "
+        "standard deviation.",
+    )
+    lower: float = Field(-1.0, description="Lower end of the range.")
+    upper: float = Field(1.0, description="Upper end of the range.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scaling:
+        if not self.lower < self.upper:
+            raise ValueError(f"lower ({self.lower:g}) is not below upper ({self.upper:g})")
+        changed, ends = (self.lower, self.upper) != (-1.0, 1.0), self.kind in ("none", "center")
+        refuse_unused([(changed, ends, "lower or upper", f"scaling {self.kind} divides by nothing")])
+        return self
+
+
+class ElementNetwork(Section):
+    """What one element's network has different from the others."""
+
+    hidden: list[PositiveInt] | None = Field(None, description="Nodes of each hidden layer.")
+    activation: Activation | None = Field(None, description="Activation function of the hidden layers.")
+
+
+class Network(Section):
+    """Atomic networks, one per element: from the descriptor to the energy of an atom."""
+
+    hidden: Annotated[list[PositiveInt], Field(min_length=1)] | None = Field(
+        None,
+        description="Nodes of each hidden layer. By default two layers of 25, 20 for three elements, 15 for more, and "
+        "of fewer, down to 10, for an element with less than ten labels per weight.",
+    )
+    activation: Activation = Field("tanh", description="Activation function of the hidden layers.")
+    initialisation: Literal["xavier", "nguyen_widrow", "modified_xavier"] = Field(
+        "xavier", description="How the first weights are drawn."
+    )
+    per_element: dict[str, ElementNetwork] = Field(
+        default_factory=dict,
+        description="Different settings for some elements, e.g. `{H: {hidden: [15, 15]}}`.",
+    )
+
+
+class ModelSettings(Section):
+    """What the section `model` has in common for all families; each adds `kind`, `descriptor` and `network`.
+
+    Attributes
+    ----------
+    trained_descriptor : bool
+        Whether the features change in training.
+    """
+
+    if TYPE_CHECKING:
+        kind: str = ""
+        descriptor: Any = None
+        network: Any = None
+
+    trained_descriptor: ClassVar[bool] = False
+
+    elements: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Chemical elements in the order of the model; by default those of the data.",
+    )
+    wall: Annotated[Literal["auto", "on", "off"] | dict[str, Positive], BeforeValidator(on_off)] = Field(
+        "auto",
+        description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
+        "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
+        "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
+    )
+
+    def named_elements(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Further elements that the settings name, each with the keys of the setting."""
+        return []
+
+    def resolve_files(self, resolve: Callable[[str, tuple[str | int, ...]], str]) -> None:
+        """Make paths absolute: `resolve` has the path and the keys of its setting."""
+
+    @classmethod
+    def complete(cls, training: dict[str, Any]) -> dict[str, Any]:
+        """The section `training` as it was written, with what this family does by default where nothing is said."""
+        return training
+
+
+class NetworkModel(ModelSettings):
+    """What potentials with a fixed descriptor and a feed-forward network per element have in common."""
+
+    scaling: Scaling = Field(Scaling(), description="Scaling of the descriptor's values.")
+    network: Network = Field(Network(), description="Networks.")
+    precondition: bool = Field(
+        True,
+        description="Shift and stretch the untrained networks so that mean and spread of their energies are "
+        "those of the training data.",
+    )

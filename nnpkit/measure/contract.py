@@ -1,0 +1,57 @@
+"""What training asks of whatever measures: prepared structures that predict, and labels as vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from nnpkit.data.structure import Structure
+from nnpkit.measure.observations import LossWeights, Noise
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Prediction
+from nnpkit.optim.measurement import Measurement
+
+if TYPE_CHECKING:
+    from nnpkit.measure.label_choice import Labels
+
+__all__ = ["Measures", "Predicts"]
+
+
+class Predicts(Protocol):
+    """Structures prepared for training."""
+
+    model: AtomicModel
+    structures: list[Structure]  # with their labels
+    kept_bytes: int  # of what is kept of them
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure."""
+        ...
+
+
+class Measures(Protocol):
+    """What turns labels into vectors: `nnpkit.measure.observations.Observer` and its like."""
+
+    parameters: list[Tensor]  # the weights, in the order of the columns of the Jacobian
+    n_parameters: int
+    noise: Noise
+    weights: LossWeights
+    energies_at_once: int  # structures of which only the energy is used that are best evaluated together
+    atoms_at_once: int  # atoms of other structures
+
+    def measure(self, labels: Labels) -> Measurement:
+        """Residuals, Jacobian and noise of all `labels`."""
+        ...
+
+    def loss(self, labels: Labels) -> Tensor:
+        """Squared errors of `labels`, weighted (0-dim), differentiable with respect to the weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What later measurements depend on beside the weights."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict`."""
+        ...

@@ -1,0 +1,106 @@
+"""Updates of our own optimizers, from their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+
+from nnpkit.config.schema_optimizer import Adam as AdamSettings
+from nnpkit.config.schema_optimizer import Ekf
+from nnpkit.config.schema_optimizer import Lbfgs as LbfgsSettings
+from nnpkit.measure.observations import Noise, Prefactors
+from nnpkit.measure.origins import ordinary_sizes
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.optim.adam import Adam
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.lbfgs import Lbfgs
+from nnpkit.optim.partition import Layer, Partition, layers_of, make_partition
+from nnpkit.optim.robust import RobustNoise
+from nnpkit.training.contract import OptimizerKind, UpdateTask
+from nnpkit.training.full_batch import FullBatchUpdate
+from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Update
+
+__all__ = ["ADAM", "EKF", "LBFGS", "covariance_partition"]
+
+
+def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
+    """Blocks of the covariance of the weights of `model`."""
+    parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
+    layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
+    return make_partition(optimizer.partition, layers, optimizer.block_size)
+
+
+class EkfKind(OptimizerKind):
+    """The extended Kalman filter."""
+
+    settings = Ekf
+
+    def update(self, task: UpdateTask) -> Update:
+        """See `OptimizerKind`."""
+        optimizer, weights = task.settings, task.weights
+        noise = Noise(
+            **optimizer.noise.model_dump(), learning_rate=optimizer.learning_rate,
+            energy_weight=weights.energy, force_weight=weights.force, virial_weight=weights.virial,
+            divide_by_atoms=optimizer.divide_by_atoms, energy_factor=optimizer.prefactors.energy,
+            force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
+        )  # fmt: skip
+        observer = task.observe(noise)
+        settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
+        robust, model, own = None, task.store.model, task.group_weights
+        if optimizer.robust:
+            reference = dict(zip(model.elements, model.reference_energies, strict=True))
+            ordinary = ordinary_sizes(task.store.structures, reference)
+            robust = RobustNoise(len(task.store.structures), groups=task.groups, ordinary=ordinary)
+        filter_ = KalmanOptimizer(
+            covariance_partition(optimizer, model), settings, robust=robust,
+            weights=None if own is None else torch.tensor(own, dtype=torch.float64),
+        )  # fmt: skip
+        return KalmanUpdate(filter_, observer, task.ridge(observer))
+
+
+class LbfgsKind(OptimizerKind):
+    """L-BFGS of all labels at once."""
+
+    settings = LbfgsSettings
+
+    def update(self, task: UpdateTask) -> Update:
+        """See `OptimizerKind`."""
+        observer = task.observe(Noise())
+        lbfgs = Lbfgs(task.settings.history, task.settings.max_evaluations)
+        return FullBatchUpdate(lbfgs, observer, task.available, task.ridge(observer))
+
+
+class AdamKind(OptimizerKind):
+    """Adam."""
+
+    settings = AdamSettings
+
+    def update(self, task: UpdateTask) -> Update:
+        """See `OptimizerKind`."""
+        optimizer, n_updates, observer = task.settings, task.n_updates, task.observe(Noise())
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "tensorflow": Adam,
+            "torch": torch.optim.Adam,
+        }
+        adam = kinds[optimizer.epsilon_convention](
+            observer.parameters,
+            lr=optimizer.learning_rate, betas=tuple(optimizer.betas), eps=optimizer.epsilon,
+        )  # fmt: skip
+        decay, steps, last = optimizer.decay_factor, optimizer.decay_steps, optimizer.final_learning_rate
+        if last is not None:
+            steps = min(steps, max(1, n_updates // 100))  # at least a hundred steps down
+            decay = (last / optimizer.learning_rate) ** (steps / max(1, n_updates))
+        given = optimizer.prefactors
+        prefactors = None
+        if given is not None:
+            energy, force, virial = ((pair[0], pair[1]) for pair in (given.energy, given.force, given.virial))
+            prefactors = Prefactors(energy, force, virial)
+        ratio = 0.01 if last is None else last / optimizer.learning_rate
+        return GradientUpdate(
+            adam, observer, optimizer.gradient_clip, decay, steps, prefactors, task.ridge(observer), ratio
+        )
+
+
+ADAM, EKF, LBFGS = AdamKind(), EkfKind(), LbfgsKind()
