@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,9 +97,7 @@ def _members(
     energies, forces, virials = [], [], []
     for model in models:
         if isinstance(store, FrameStore):
-            view = copy.copy(store)
-            view.model = model
-            prediction = view.predict(index)
+            prediction = store.view(model).predict(index)
         else:
             prediction = Potential(model).predict(build_graph(structure, model.elements, model.cutoff))
         energies.append(float(prediction.energy))
