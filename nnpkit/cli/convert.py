@@ -106,29 +106,19 @@ def _convert_potential(
 ) -> None:
     from nnpkit.cli.model_argument import describe, load_with_notes
     from nnpkit.deploy.imports.runner_potential import is_runner_folder
-    from nnpkit.deploy.targets.runner import write_runner_potential
+    from nnpkit.deploy.imports.runner_units import UNIT_NAMES
+    from nnpkit.deploy.targets.contract import TargetOptions
+    from nnpkit.deploy.targets.registered import TARGETS, target_for
     from nnpkit.errors import InputError
 
     from_runner = is_runner_folder(source)
-    to_format = to_format or ("model" if destination.suffix == ".pt" else "runner")
-    if to_format not in ("model", "runner") or (to_format == "runner" and destination.suffix):
-        raise InputError(
-            f"a potential cannot be written as {to_format} to {destination}", where=str(source),
-            expected="a file ending in .pt (model) or a folder (runner)",
-        )  # fmt: skip
+    to_format = target_for(to_format, destination, str(source))
     if not from_runner and to_format == "model" and units is not None:
         raise InputError("--units is for RuNNer potentials", where=str(source))
     model = load_with_notes(source, units if from_runner else None, *factors)
-    if to_format == "model":
-        model.save(destination)
-    else:
-        same = model.metadata.get("source", {}).get("units") if from_runner else units
-        written = same if same in ("angstrom-ev", "bohr-hartree") else "bohr-hartree"
-        if (missing := model.missing_baseline) is not None:
-            raise InputError(
-                f"the potential is a correction to {missing['name']}", where=str(source),
-                expected="a whole potential",
-            )  # fmt: skip
-        write_runner_potential(model.atomic_model(), destination, written, without_wall)
-        print(f"units {written}")
+    same = model.metadata.get("source", {}).get("units") if from_runner else units
+    if from_runner and same not in UNIT_NAMES:  # given by factors: no name that a file could be written in
+        same = None
+    for line in TARGETS.get(to_format).write(model, destination, TargetOptions(same, without_wall)):
+        print(line)
     print(f"{destination}: {describe(model)}")

@@ -110,6 +110,12 @@ def test_other_targets_of_a_potential(model_file: Path, tmp_path: Path) -> None:
     assert "--units is for RuNNer" in failed(
         "convert", model_file, tmp_path / "b.pt", "--units", "angstrom-ev"
     )
+    assert "--without-wall is for RuNNer" in failed(
+        "convert", model_file, tmp_path / "b.pt", "--without-wall"
+    )
+    assert "units 'kcal'" in failed("convert", model_file, tmp_path / "runner", "--units", "kcal")
+    assert not (tmp_path / "b.pt").exists()
+    assert not (tmp_path / "runner").exists()
 
 
 def test_no_potential(tmp_path: Path) -> None:

@@ -138,3 +138,34 @@ def test_a_broken_family_is_one_clear_error(tmp_path: Path) -> None:
         "nnpkit: error: foreign:FAMILY: the family of models 'gaussians' of the package foreign"
     )
     assert len(result.stderr.splitlines()) == 1
+
+
+TARGET = """
+import json
+
+from nnpkit.deploy.targets.contract import DeployTarget
+
+
+class Card(DeployTarget):
+    destination = "a file ending in .card"
+
+    def takes(self, destination, named):
+        return destination.suffix == ".card"
+
+    def write(self, model, destination, options):
+        destination.write_text(json.dumps({"elements": model.elements}))
+        return ["a card"]
+
+
+CARD = Card()
+"""
+
+
+def test_a_deploy_target_of_another_package_is_written(tmp_path: Path) -> None:
+    packages = install(tmp_path / "packages", {"nnpkit.targets": "card = foreign:CARD"}, TARGET)
+    source = Path(__file__).parents[1] / "deploy" / "earlier_models" / "acsf.pt"
+    code = f"from nnpkit.cli.main import app; app(['convert', {str(source)!r}, 'a.card'])"
+    result = run(code, tmp_path, packages)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "a card"
+    assert json.loads((tmp_path / "a.card").read_text()) == {"elements": ["O", "H"]}
