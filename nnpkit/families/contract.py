@@ -16,6 +16,7 @@ import torch
 from nnpkit.data.structure import Structure
 from nnpkit.families.prepare import data_statistics
 from nnpkit.families.shared_settings import ModelSettings
+from nnpkit.measure.autograd import AutogradObserver, GraphStore
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.observations import LossWeights, Noise, Observer
@@ -45,6 +46,9 @@ class TrainingData(Protocol):
 
 class Family(ABC):
     """A family of models.
+
+    What is not said otherwise is a feed-forward network for each element behind any descriptor, measured by automatic
+    differentiation with respect to all weights: right, and slow.
 
     Attributes
     ----------
@@ -91,13 +95,24 @@ class Family(ABC):
     def describe(self, settings: Any, data: TrainingData) -> tuple[dict[str, Any], list[str]]:
         """What `spec` says of the descriptor for these data, and in words what was chosen and why."""
 
-    @abstractmethod
+    def networks(
+        self, spec: Mapping[str, Any], elements: list[str], descriptor: Descriptor
+    ) -> ElementNetworks:
+        """Feed-forward network of each element."""
+        return ElementNetworks(
+            [
+                AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
+                for e, n in zip(elements, descriptor.n_features, strict=True)
+            ]
+        )
+
     def describe_network(self, settings: Any, hidden: list[int], activation: str) -> dict[str, Any]:
         """What `spec` says of the network of one element; `settings` is the section ``model.network``."""
+        return {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
 
-    @abstractmethod
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
         """Set scaling or statistics of an untrained model by the data; a report."""
+        return []
 
     def unsuitable(self, settings: Any, data: TrainingData, old: AtomicModel) -> str | None:
         """Why the features of an earlier model do not suit the data; None if they do."""
@@ -111,7 +126,6 @@ class Family(ABC):
         """What decides the features: equal for models whose features are the same functions, None if for no two."""
         return None
 
-    @abstractmethod
     def preparation(self, model: AtomicModel, structures: Sequence[Structure]) -> Callable[..., Predicts]:
         """What prepares structures for the training of `model`, alike for all sets.
 
@@ -126,12 +140,12 @@ class Family(ABC):
             Of structures, bytes that may be kept, a function called after each structure (or None), and additional
             structures of which only the energy is learnt.
         """
+        return partial(GraphStore, model)
 
     def view(self, store: Any, model: AtomicModel, indices: Sequence[int] | None = None) -> Predicts:
         """Structures of `store`, or those with `indices`, for another `model` with the same features and scaling."""
         raise TypeError(f"the features of a {self.kind} are trained: nothing is shared")
 
-    @abstractmethod
     def observer(
         self, store: Any, noise: Noise, weights: LossWeights, structure_weights: Sequence[float] | None = None
     ) -> Measures:
@@ -142,10 +156,11 @@ class Family(ABC):
         structure_weights : sequence of float, optional
             Of all labels of each structure, beside `weights`.
         """
+        return AutogradObserver(store, noise, weights, structure_weights)
 
-    @abstractmethod
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """Estimate of the memory that prepared structures take if all is kept."""
+        return derivative_bytes(structures, model.cutoff, 2)
 
     def tabulation(
         self,
@@ -160,21 +175,6 @@ class Family(ABC):
 
 class FixedDescriptorFamily(Family):
     """A family with a descriptor without weights and a feed-forward network for each element."""
-
-    def networks(
-        self, spec: Mapping[str, Any], elements: list[str], descriptor: Descriptor
-    ) -> ElementNetworks:
-        """Feed-forward network of each element."""
-        return ElementNetworks(
-            [
-                AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
-                for e, n in zip(elements, descriptor.n_features, strict=True)
-            ]
-        )
-
-    def describe_network(self, settings: Any, hidden: list[int], activation: str) -> dict[str, Any]:
-        """See `Family`."""
-        return {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
 
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
         """See `Family`."""

@@ -38,6 +38,7 @@ __all__ = [
     "Observer",
     "Prefactors",
     "require_label",
+    "signed_means",
     "signed_weights",
 ]
 
@@ -224,10 +225,7 @@ class Observer:
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
         residual = target - wall - value
         if group is not None:
-            row = torch.arange(len(components)) // group
-            weights = residual.new_zeros((int(row[-1]) + 1, len(components)))
-            weights[row, torch.arange(len(components))] = signed_weights(residual, group)
-            residual, jacobian = weights @ residual, weights @ jacobian
+            residual, jacobian = signed_means(residual, jacobian, group)
         vectors = require_label(frame, "forces")[components // 3]
         origin = None if group is not None else force_origin(vectors, index)
         noise = self.noise.of_forces(len(components), group, frame.n_atoms)
@@ -370,6 +368,14 @@ def signed_weights(residual: Tensor, group: int) -> Tensor:
     sizes = [len(part) for part in residual.split(group)]
     counts = torch.repeat_interleave(torch.tensor(sizes), torch.tensor(sizes))
     return torch.where(residual < 0.0, -1.0, 1.0).to(residual.dtype) / counts
+
+
+def signed_means(residual: Tensor, jacobian: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """Labels (M,) and their rows (M, P) reduced to the signed means of every `group` of them; see `signed_weights`."""
+    row = torch.arange(len(residual)) // group
+    weights = residual.new_zeros((int(row[-1]) + 1, len(residual)))
+    weights[row, torch.arange(len(residual))] = signed_weights(residual, group)
+    return weights @ residual, weights @ jacobian
 
 
 def require_label(frame: Any, label: str) -> Any:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from argon import needs_lammps
 from foreign_package import install
 
 PAGES = Path(__file__).parents[2] / "docs" / "howto"
@@ -32,6 +33,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 import nnpkit
+from nnpkit.families.factory import build_model, initialise
 
 frames = []
 for seed in range(8):
@@ -55,7 +57,15 @@ moved.positions[0, 0] += step
 up = model.predict(moved).energy
 moved.positions[0, 0] -= 2 * step
 slope = (up - model.predict(moved).energy) / (2 * step)
-print(json.dumps({"kind": model.metadata["kind"], "forces": [result.forces[0, 0], -slope]}))
+fresh, trained = build_model(model.metadata["spec"]), model.atomic_model()
+initialise(fresh, "xavier", 1)
+pairs = zip(fresh.descriptor.parameters(), trained.descriptor.parameters(), strict=True)
+print(json.dumps({
+    "kind": model.metadata["kind"], "forces": [result.forces[0, 0], -slope],
+    "error": summary["train"]["force_rmse"],
+    "nothing": float(np.sqrt(np.mean([a.get_forces() ** 2 for a in frames]))),
+    "moved": [float((a - b).abs().max()) for a, b in pairs],
+}))
 """
 
 
@@ -90,6 +100,118 @@ def test_a_family_of_another_package_trains_and_predicts(
     assert found["kind"] == "gaussians"
     assert found["forces"][0] == pytest.approx(found["forces"][1], rel=1e-5, abs=1e-7)
     assert abs(found["forces"][0]) > 1e-6
+
+
+LEARNED = '''
+from typing import ClassVar, Literal
+
+import torch
+from nnpkit.data.graph import edge_centers
+from nnpkit.families.contract import Family
+from nnpkit.families.shared_settings import ModelSettings, Network
+from nnpkit.models.cutoff import cutoff_function
+from nnpkit.models.descriptor import Descriptor
+from nnpkit.section import Positive, Section
+from pydantic import Field
+
+
+class LearnedSettings(Section):
+    """Functions of a distance."""
+
+    cutoff: Positive = Field(4.0, description="Radius, A.")
+    functions: int = Field(3, description="How many.")
+
+
+class LearnedModel(ModelSettings):
+    """A potential of functions of distances that are learnt."""
+
+    trained_descriptor: ClassVar[bool] = True
+    kind: Literal["learned"] = Field("learned", description="Kind of the model.")
+    descriptor: LearnedSettings = Field(LearnedSettings(), description="Functions.")
+    network: Network = Field(Network(), description="Networks.")
+
+
+class Learned(Descriptor):
+    def __init__(self, n_elements: int, cutoff: float, functions: int) -> None:
+        super().__init__(cutoff, [functions] * n_elements)
+        self.weight = torch.nn.Parameter(torch.zeros(functions, dtype=torch.float64))
+        self.bias = torch.nn.Parameter(torch.zeros(functions, dtype=torch.float64))
+
+    def forward(
+        self, edge_vec: torch.Tensor, neighbor_type: torch.Tensor, offsets: torch.Tensor, types: torch.Tensor
+    ) -> torch.Tensor:
+        r = torch.linalg.vector_norm(edge_vec, dim=1)
+        smooth = cutoff_function(r, self.cutoff, "poly2", 0.0).unsqueeze(1)
+        values = torch.tanh(r.unsqueeze(1) * self.weight + self.bias) * smooth
+        features = torch.zeros((types.shape[0], self.weight.shape[0]), dtype=torch.float64)
+        return features.index_add(0, edge_centers(offsets), values)
+
+
+class LearnedFamily(Family):
+    kind = "learned"
+    settings = LearnedModel
+
+    def parts(self, spec, elements):
+        descriptor = Learned(len(elements), **spec["descriptor"])
+        return descriptor, self.networks(spec, elements, descriptor)
+
+    def describe(self, settings, data):
+        return {"descriptor": settings.descriptor.model_dump()}, []
+
+    def initialise(self, model, kind, generator):
+        super().initialise(model, kind, generator)
+        for parameter in model.descriptor.parameters():
+            parameter.data.uniform_(-0.5, 0.5, generator=generator)
+
+
+LEARNED = LearnedFamily()
+'''
+
+SAME = """
+import nnpkit
+from nnpkit.cli.main import app
+
+model, start = nnpkit.load("run"), nnpkit.read("train.xyz")[0]
+arguments = ["run/model.pt", "train.xyz@0", "--ensemble", "nve", "--temperature", "10", "--steps", "1", "--every", "1"]
+try:
+    app(["md", *arguments, "--ranks", "2", "-o", "md"])
+except SystemExit as end:
+    assert not end.code
+lines = open("md/log.lammps").read().splitlines()
+(head,) = [n for n, line in enumerate(lines) if line.split()[:1] == ["Step"]]
+column = lines[head].split().index("PotEng")
+print("energies", model.predict(start).energy, lines[head + 1].split()[column])
+"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "epochs"),
+    [({"kind": "ekf"}, 3), ({"kind": "adam", "learning_rate": 0.02}, 60), ({"kind": "lbfgs"}, 10)],
+    ids=["ekf", "adam", "lbfgs"],
+)
+def test_a_descriptor_with_weights_of_its_own_is_trained(
+    tmp_path: Path, optimizer: dict, epochs: int
+) -> None:
+    packages = install(tmp_path / "packages", {"nnpkit.families": "learned = foreign:LEARNED"}, LEARNED)
+    result = run(training("learned", optimizer, epochs), tmp_path, packages)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["forces"][0] == pytest.approx(found["forces"][1], rel=1e-5, abs=1e-7)
+    assert found["error"] < 0.9 * found["nothing"]
+    assert len(found["moved"]) == 2
+    assert min(found["moved"]) > 1e-3
+
+
+def test_such_a_family_runs_in_lammps_on_two_ranks(tmp_path: Path) -> None:
+    needs_lammps()
+    packages = install(tmp_path / "packages", {"nnpkit.families": "learned = foreign:LEARNED"}, LEARNED)
+    result = run(training("learned", {"kind": "ekf"}, 1), tmp_path, packages)
+    assert result.returncode == 0, result.stderr
+    result = run(SAME, tmp_path, packages)
+    assert result.returncode == 0, result.stderr
+    words = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.strip()}
+    own, lammps = map(float, words["energies"])
+    assert lammps == pytest.approx(own, rel=1e-12)
 
 
 def test_an_optimizer_of_another_package_trains(tmp_path: Path) -> None:
