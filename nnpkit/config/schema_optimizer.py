@@ -108,10 +108,10 @@ class Ekf(Section):
         description="Forgetting factor of the first update; 1 weights all observations alike. By default 1 for a Deep "
         "Potential, a covariance in float32, and R from a `learning_rate`.",
     )
-    forgetting_rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.998,
-        description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. By default 0.9987 with R "
-        "from `blocks`.",
+    forgetting_rate: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        "auto",
+        description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. `auto`: by the length of "
+        "the training, 1 / (1 - nu) being a third of its updates and at least 500; 0.9987 with R from `blocks`.",
     )
     forget: Literal["all", "observed"] = Field(
         "all",
@@ -147,7 +147,7 @@ class Ekf(Section):
         forgets = values.get("learning_rate") is None and values.get("dtype") != "float32"
         if values.get("observation_noise") == "blocks":
             values = {"forgetting": 0.98, **values}
-            rate = 0.9987 if values["forgetting"] != 1.0 else 0.998
+            rate = 0.9987 if values["forgetting"] != 1.0 else "auto"
             return {"forgetting_rate": rate, **values}
         return values if forgets else {"forgetting": 1.0, **values}
 
@@ -170,7 +170,7 @@ class Ekf(Section):
             (self.noise_maximum != 100, self.noise_growth == 0, "noise_maximum", "noise_growth is 0"),
             (self.process_noise_decay != 0.7, self.process_noise == 0, "process_noise_decay", "process_noise is 0"),
             (self.process_noise_minimum > 0, self.process_noise == 0, "process_noise_minimum", "process_noise is 0"),
-            (self.forgetting_rate != 0.998, self.forgetting == 1, "forgetting_rate", "forgetting is 1"),
+            (self.forgetting_rate != "auto", self.forgetting == 1, "forgetting_rate", "forgetting is 1"),
             (self.block_size != 2048, self.partition in ("global", "layer"), "block_size",
              f"the partition is {self.partition}"),
         ]  # fmt: skip

@@ -45,6 +45,8 @@ __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "
 
 _ROBUST = "robust."
 _SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
+_SHORTEST, _MOST = 500.0, 750.0  # see `KalmanSettings.forgetting_rate`
+_KNOWN = 0.02  # part of a budget after which the number of updates that it buys can be told
 
 
 class KalmanReport(NamedTuple):
@@ -97,6 +99,8 @@ class KalmanOptimizer:
         Processes that share the blocks, and which of them this is.
     available : int, optional
         Bytes that the covariance may take; by default that is not checked.
+    length : int
+        Updates that the training is going to have, for a forgetting that follows it.
     robust : RobustNoise, optional
         Lets the noise follow the errors and damps outliers, where the origin of labels is known.
     weights : Tensor, optional
@@ -116,13 +120,14 @@ class KalmanOptimizer:
         device: str | torch.device = "cpu",
         ranks: Ranks | None = None,
         available: int | None = None,
+        length: int = 0,
         robust: RobustNoise | None = None,
         weights: Tensor | None = None,
     ) -> None:
         if isinstance(partition, int):
             partition = make_partition("global", [Layer("all weights", partition)])
         self.partition, self.settings, self.ranks = partition, settings, ranks or Ranks()
-        self.robust, self.weights = robust, weights
+        self.robust, self.weights, self.length = robust, weights, length
         owners = partition.owners(self.ranks.size)
         owned = [index for index, owner in enumerate(owners) if owner == self.ranks.rank]
         triangles = torch.device(device).type == "cpu"
@@ -220,12 +225,8 @@ class KalmanOptimizer:
             solution = self._forget_observed(predicted, innovation_covariance, variance, residual)
         else:
             solution = self._forget_all(predicted, innovation_covariance, variance, residual)
-        if self.settings.forgetting < 1.0:  # lambda <- nu lambda + 1 - nu
-            nu = self.settings.forgetting_rate
-            self.forgetting.mul_(nu).add_(1.0 - nu)
-            if self.fraction is not None:
-                least = 1.0 - (1.0 - self.settings.forgetting) * math.exp(-_SETTLED * self.fraction)
-                self.forgetting.clamp_(min=least)
+        if self.settings.forgetting < 1.0:
+            self._forget_less()
         self.covariance.add_to_diagonal(self.process_noise)
         self.updates += 1
         total = innovation_covariance.diagonal() + variance
@@ -239,6 +240,18 @@ class KalmanOptimizer:
             noise_share=float((variance / total).mean()),
         )
         return solution.change, report
+
+    def _forget_less(self) -> None:
+        """``lambda <- nu lambda + 1 - nu``, and at least as close to one as the used part of a budget asks for."""
+        most, nu = 1.0 - self.settings.forgetting, self.settings.forgetting_rate
+        least = 0.0 if self.fraction is None else 1.0 - most * math.exp(-_SETTLED * self.fraction)
+        if nu is None:
+            length: float = self.length
+            if self.fraction is not None:
+                length = (self.updates + 1) / self.fraction if self.fraction >= _KNOWN else 0
+            nu = 1.0 - 1.0 / max(_SHORTEST, length / 3.0)
+            least = max(least, 1.0 - most * min(1.0, _MOST * (1.0 - nu)))
+        self.forgetting.mul_(nu).add_(1.0 - nu).clamp_(min=least)
 
     def _forget_all(
         self, predicted: Tensor, explained: Tensor, variance: Tensor, residual: Tensor

@@ -29,7 +29,10 @@ class KalmanSettings:
         After n updates it is also multiplied by ``min(noise_maximum, 1 + noise_growth n)``. P of a linear model falls
         like 1/n by itself; the blocks of a network are never that sure, and go on shifting what others have fixed.
     forgetting, forgetting_rate : float
-        lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``.
+        lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``. Without nu it follows the length T of the training in
+        updates, ``1 / (1 - nu) = max(500, T / 3)``, and 1 - lambda is at most 750 (1 - nu) of its first value. So what
+        is never observed becomes less certain by a factor of exp(15) at most where lambda(0) is 0.98, however long the
+        training is; by the published 0.98 and 0.9987 it is as much.
     forget : str
         What is forgotten: ``all``, as published, or only what is ``observed``.
     observation_noise : str
@@ -54,7 +57,7 @@ class KalmanSettings:
     noise_growth: float = 0.0
     noise_maximum: float = 100.0
     forgetting: float = 1.0
-    forgetting_rate: float = 0.9987
+    forgetting_rate: float | None = 0.9987
     forget: str = "all"
     observation_noise: str = "given"
     reduction: str = "none"
@@ -63,7 +66,7 @@ class KalmanSettings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no filter."""
-        for name in ("initial_covariance", "noise_minimum", "forgetting", "forgetting_rate", "lazy_rank"):
+        for name in ("initial_covariance", "noise_minimum", "forgetting", "lazy_rank"):
             _require(name, getattr(self, name), getattr(self, name) > 0, "a positive number")
         for name in (
             "process_noise",
@@ -73,8 +76,9 @@ class KalmanSettings:
             "noise_growth",
         ):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
-        for name in ("forgetting", "forgetting_rate"):
-            _require(name, getattr(self, name), getattr(self, name) <= 1, "at most 1")
+        _require("forgetting", self.forgetting, self.forgetting <= 1, "at most 1")
+        if (nu := self.forgetting_rate) is not None:
+            _require("forgetting_rate", nu, 0 < nu <= 1, "a positive number, at most 1")
         for name, choices in (
             ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean", "signed_sum")),
             ("dtype", tuple(DTYPES)), ("forget", ("all", "observed")),

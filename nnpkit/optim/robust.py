@@ -28,7 +28,8 @@ depth of the networks.
 
 Maximum likelihood alone has a second answer, that everything is noise and nothing can be learnt: the more a kind of
 label is disbelieved, the larger its errors stay. So alpha has a limit for each kind, and m of energies and virials is
-at most `balance` times that of forces, where there are any: the ratios of what is aimed at hold within that.
+at most `balance` times that of forces, where there are any, and m of a group at most `apart` times that of all: the
+ratios of what is aimed at hold within that.
 
 An innovation beyond c of its standard deviations is an outlier: its variance S_i is multiplied by the ratio of
 ``xi_i^2`` to ``c^2 S_i``, to the power p/2, and so is that of all labels of this kind of a structure by their mean.
@@ -85,6 +86,8 @@ class RobustSettings:
         Share of all updates of a kind up to which its outliers may be wrong labels; more of them are a poor model.
     gross : tuple of float
         Sizes of each kind, in units of what is ordinary, that are wrong at first sight.
+    apart : float
+        Largest m of a group in units of that of all: what is learnt worst is not to be given up first.
     few : int
         Updates with labels of a kind below which a group has no estimates of its own.
     """
@@ -103,6 +106,7 @@ class RobustSettings:
     persistent: int = 3
     few_of: float = 0.15
     gross: tuple[float, ...] = (100.0, 30.0, 30.0)
+    apart: float = 2.0
     few: int = 50
 
 
@@ -223,6 +227,7 @@ class RobustNoise:
         if bool(self.record[:, _FORCE, 0].any()):
             self._keep_balance(self.scale)
         for own in self.own:
+            own[:, 0] = torch.minimum(own[:, 0], self.settings.apart * self.scale)
             if bool(own[_FORCE, 2] > 0.0):
                 self._keep_balance(own[:, 0])
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.errors import InputError
 from nnpkit.families.registered import family_of
-from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
+from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.posterior import KalmanPosterior
 from nnpkit.training.updates import RIDGE
-from nnpkit.workflow.update_makers import covariance_partition
+from nnpkit.workflow.update_makers import covariance_partition, kalman_settings
 
 __all__ = ["load_posterior"]
 
@@ -37,8 +36,7 @@ def load_posterior(run: str | Path) -> KalmanPosterior:
             "no covariance of its weights is known", where=str(run),
             expected="a potential with symmetry functions trained by `optimizer: {kind: ekf}`",
         )  # fmt: skip
-    settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
-    kalman = KalmanOptimizer(covariance_partition(optimizer, model), settings)
+    kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
     state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
     kalman.load_state_dict(state)
     return KalmanPosterior(model, kalman)

@@ -22,7 +22,7 @@ from nnpkit.training.contract import OptimizerKind, UpdateTask
 from nnpkit.training.full_batch import FullBatchUpdate
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Update
 
-__all__ = ["ADAM", "EKF", "LBFGS", "covariance_partition"]
+__all__ = ["ADAM", "EKF", "LBFGS", "covariance_partition", "kalman_settings"]
 
 
 def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
@@ -30,6 +30,14 @@ def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
     layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
     return make_partition(optimizer.partition, layers, optimizer.block_size)
+
+
+def kalman_settings(optimizer: Ekf) -> KalmanSettings:
+    """Constants of the filter that the configuration describes."""
+    given = optimizer.model_dump(include=set(asdict(KalmanSettings())))
+    if given["forgetting_rate"] == "auto":
+        given["forgetting_rate"] = None
+    return KalmanSettings(**given)
 
 
 class EkfKind(OptimizerKind):
@@ -47,15 +55,14 @@ class EkfKind(OptimizerKind):
             force_factor=optimizer.prefactors.force, virial_factor=optimizer.prefactors.virial,
         )  # fmt: skip
         observer = task.observe(noise)
-        settings = KalmanSettings(**optimizer.model_dump(include=set(asdict(KalmanSettings()))))
         robust, model, own = None, task.store.model, task.group_weights
         if optimizer.robust:
             reference = dict(zip(model.elements, model.reference_energies, strict=True))
             ordinary = ordinary_sizes(task.store.structures, reference)
             robust = RobustNoise(len(task.store.structures), groups=task.groups, ordinary=ordinary)
         filter_ = KalmanOptimizer(
-            covariance_partition(optimizer, model), settings, robust=robust,
-            weights=None if own is None else torch.tensor(own, dtype=torch.float64),
+            covariance_partition(optimizer, model), kalman_settings(optimizer), robust=robust,
+            length=task.n_updates, weights=None if own is None else torch.tensor(own, dtype=torch.float64),
         )  # fmt: skip
         return KalmanUpdate(filter_, observer, task.ridge(observer))
 

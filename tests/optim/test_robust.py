@@ -240,6 +240,15 @@ def test_a_group_has_the_noise_of_its_own_errors():
     assert noisy > 4.0 * clean
 
 
+def test_a_group_that_is_learnt_worst_is_not_given_up():
+    """With many good labels and a few poor ones the pooled noise is small; that of the few is at most twice it."""
+    robust = grouped(
+        [0.05] * 9 + [2.0], 80, torch.Generator().manual_seed(5), ["clean"] * 9 + ["noisy"]
+    ).robust
+    noisy = robust.own[robust.names.index("noisy"), 1, 0]
+    assert float(noisy) == pytest.approx(2.0 * float(robust.scale[1]), rel=0.1)
+
+
 def test_a_group_that_was_hardly_seen_has_the_noise_of_all():
     generator = torch.Generator().manual_seed(5)
     optimizer = grouped([0.3, 0.3], 600, generator, ["seen", "rare"])
