@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 
-__all__ = ["derivative_bytes", "keep_freed_memory", "moment_bytes"]
+__all__ = ["derivative_bytes", "keep_freed_memory"]
 
 _SAMPLE = 5
-_TYPICAL_MOMENTS = 48
-_EDGE_NUMBERS = 5  # times three
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MEGABYTE = 1 << 20
 
@@ -39,9 +37,3 @@ def derivative_bytes(structures: Sequence[Structure], cutoff: float, n_features:
     sample = structures[::step][:_SAMPLE]
     per_atom = sum(len(neighbor_pairs(s, cutoff).center) for s in sample) / sum(s.n_atoms for s in sample)
     return round(per_atom * sum(s.n_atoms for s in structures) * n_features * 3 * 8)
-
-
-def moment_bytes(structures: Sequence[Structure], cutoff: float, n_elements: int) -> int:
-    """Estimate of the memory for the edges and moments of all `structures` of a Deep Potential."""
-    per_atom = 4 * n_elements * _TYPICAL_MOMENTS * 8
-    return derivative_bytes(structures, cutoff, _EDGE_NUMBERS) + per_atom * sum(s.n_atoms for s in structures)

@@ -11,13 +11,13 @@ from nnpkit.data.structure import Structure
 from nnpkit.families.contract import Family, TrainingData
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.deep_potential.environment import environment_statistics
+from nnpkit.families.deep_potential.moment_memory import moment_bytes
 from nnpkit.families.deep_potential.observer import DirectObserver
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.families.deep_potential.settings import DeepPotentialModel, FittingNetworks
 from nnpkit.families.deep_potential.tabulation import DEFAULT_TOLERANCE, tabulation
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.observations import LossWeights, Noise
-from nnpkit.measure.structure_memory import moment_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
