@@ -217,6 +217,16 @@ def test_structures_with_other_labels_stay_in_every_epoch(kind: str) -> None:
         assert drawn(epoch)[0] >= 1
 
 
+def test_the_only_structure_of_its_kind_is_in_every_epoch() -> None:
+    """Of a large group among many, where it is due in less than every second epoch."""
+    groups = ["bulk"] * 1000 + [f"cluster {k // 100}" for k in range(1000)]
+    strata = Sampler(groups).strata(range(2000), [k == 0 for k in range(2000)])
+    numbers = {members[0]: number for members, number in strata}
+    assert numbers[0] == 1
+    assert sum(numbers.values()) == 2000
+    assert numbers[1] == pytest.approx(480, abs=2)
+
+
 @pytest.mark.parametrize("kind", ["epoch", "groups", "pinn", "adaptive"])
 def test_an_epoch_goes_on_where_it_was(kind: str) -> None:
     def words(epoch: list[Labels]) -> list[str]:
