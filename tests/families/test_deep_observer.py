@@ -18,7 +18,7 @@ from test_deep_potential import ELEMENTS, make_model
 from nnpkit.data.graph import build_graph
 from nnpkit.errors import InputError
 from nnpkit.families.deep_potential.moments import Chebyshev
-from nnpkit.families.deep_potential.observer import DirectObserver
+from nnpkit.families.deep_potential.observer import MomentObserver
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
@@ -66,7 +66,7 @@ def make_observer(kind="one side"):
         for structure in structures:
             structure.stress = None
     store = make_store(make_model(**MODELS[kind]), structures)
-    return DirectObserver(store, Noise(), LossWeights(1.0, 2.0, 0.5))
+    return MomentObserver(store, Noise(), LossWeights(1.0, 2.0, 0.5))
 
 
 @pytest.fixture(params=["one side", "pairs, wall"])
@@ -170,7 +170,7 @@ def test_loss_gradient_is_the_derivative_of_the_loss(observer, count):
 
 def test_streamed_structures_equal_kept_ones():
     kept = make_observer()
-    streamed = DirectObserver(
+    streamed = MomentObserver(
         make_store(kept.model, labelled_structures(), budget=0.0), kept.noise, kept.weights
     )
     assert kept.store.n_kept == 3
@@ -184,7 +184,7 @@ def test_a_missing_label_is_named():
     observer = make_observer()
     observer.store.structures[1].forces = None
     store = make_store(observer.model, observer.store.structures)
-    observer = DirectObserver(store, Noise(), LossWeights())
+    observer = MomentObserver(store, Noise(), LossWeights())
     with pytest.raises(InputError, match="random#22: the frame has no forces"):
         observer.measure(labels([1], False, [torch.tensor([0])]))
 
@@ -194,7 +194,7 @@ def test_more_moments_when_the_networks_need_them():
     structures = labelled_structures()
     first = make_store(model, structures, n_moments=24)
     second = MomentStore(first.resolution, structures[1:], first.kept_bytes)  # hardly room for more
-    observer = DirectObserver(first, Noise(), LossWeights())
+    observer = MomentObserver(first, Noise(), LossWeights())
     observer.measure(labels([0]))
     enough = first.resolution.basis.n
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_an_element_that_the_structures_lack():
     for structure in structures:
         structure.energy, structure.forces = -1.0, np.zeros((5, 3))
     model = make_model(one_side=False)
-    observer = DirectObserver(make_store(model, structures), Noise(), LossWeights())
+    observer = MomentObserver(make_store(model, structures), Noise(), LossWeights())
     measurement = observer.measure(labels([0, 1], True, [torch.arange(3), torch.arange(15)]))
     assert measurement.jacobian.shape == (20, observer.n_parameters)
     oxygen = parameters_to_vector(model.networks.networks[1].parameters())

@@ -12,7 +12,7 @@ from nnpkit.families.contract import Family, TrainingData
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.deep_potential.environment import environment_statistics
 from nnpkit.families.deep_potential.moment_memory import moment_bytes
-from nnpkit.families.deep_potential.observer import DirectObserver
+from nnpkit.families.deep_potential.observer import MomentObserver
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.families.deep_potential.settings import DeepPotentialModel, FittingNetworks
 from nnpkit.families.deep_potential.tabulation import DEFAULT_TOLERANCE, tabulation
@@ -92,7 +92,7 @@ class DeepPotentialFamily(Family):
         self, store: Any, noise: Noise, weights: LossWeights, structure_weights: Sequence[float] | None = None
     ) -> Measures:
         """See `Family`."""
-        return DirectObserver(store, noise, weights, structure_weights)
+        return MomentObserver(store, noise, weights, structure_weights)
 
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """See `Family`."""

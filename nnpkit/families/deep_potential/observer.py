@@ -26,10 +26,10 @@ from nnpkit.optim.measurement import Measurement, Origin
 if TYPE_CHECKING:
     from nnpkit.measure.label_choice import Labels
 
-__all__ = ["DirectObserver"]
+__all__ = ["MomentObserver"]
 
 
-class DirectObserver:
+class MomentObserver:
     """Measures the labels of a `MomentStore` with the model as it is now.
 
     Parameters
