@@ -24,6 +24,7 @@ from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
+from nnpkit.models.sizes import hidden_nodes
 
 __all__ = ["Family", "FixedDescriptorFamily", "TrainingData"]
 
@@ -56,15 +57,12 @@ class Family(ABC):
         Its name: ``kind`` of the section ``model`` and of a model's description.
     settings : type
         The section ``model`` of the YAML.
-    sizes_follow_data : bool
-        Whether networks without a given size get one that the number of labels supports.
     targets : frozenset of str
         Formats beside model.pt that can express its models.
     """
 
     kind: ClassVar[str]
     settings: ClassVar[type[ModelSettings]]
-    sizes_follow_data: ClassVar[bool] = True
     targets: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -105,6 +103,10 @@ class Family(ABC):
                 for e, n in zip(elements, descriptor.n_features, strict=True)
             ]
         )
+
+    def supported_nodes(self, n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
+        """Nodes of the hidden layers of each element that its `labels` support; `n_inputs` if features are fixed."""
+        return hidden_nodes(n_inputs, labels)
 
     def describe_network(self, settings: Any, hidden: list[int], activation: str) -> dict[str, Any]:
         """What `spec` says of the network of one element; `settings` is the section ``model.network``."""

@@ -14,7 +14,7 @@ from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.short_range import wall_distances
-from nnpkit.models.sizes import count_labels, hidden_nodes
+from nnpkit.models.sizes import count_labels
 from nnpkit.workflow.assemble import LoadedData
 
 __all__ = [
@@ -66,13 +66,12 @@ def _supported(
     config: Config, data: LoadedData, spec: Mapping[str, Any]
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Nodes of the hidden layers that the labels of each element support, and the same in words if they are used."""
-    if not family_of(spec).sizes_follow_data:
-        return {element: [] for element in data.elements}, []
     labels = count_labels(data.train, data.elements, config.training.force_training.kind != "none")
-    found = hidden_nodes(n_features(spec), labels)
+    family = family_of(spec)
+    found = family.supported_nodes({} if family.trained_descriptor else n_features(spec), labels)
     if config.model.network.hidden is not None:
         return found, []
-    words = ", ".join(f"{e} {nodes[0]}-{nodes[1]} ({labels[e]} labels)" for e, nodes in found.items())
+    words = ", ".join(f"{e} {'-'.join(map(str, nodes))} ({labels[e]} labels)" for e, nodes in found.items())
     return found, [f"nodes of the hidden layers: {words}"]
 
 

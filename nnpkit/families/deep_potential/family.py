@@ -15,6 +15,7 @@ from nnpkit.families.deep_potential.moment_memory import moment_bytes
 from nnpkit.families.deep_potential.observer import MomentObserver
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.families.deep_potential.settings import DeepPotentialModel, FittingNetworks
+from nnpkit.families.deep_potential.supported_sizes import LARGEST, supported_size
 from nnpkit.families.deep_potential.tabulation import DEFAULT_TOLERANCE, tabulation
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.observations import LossWeights, Noise
@@ -22,6 +23,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
 from nnpkit.models.residual_networks import FittingNetwork
+from nnpkit.models.sizes import count_labels
 
 __all__ = ["DEEP_POTENTIAL"]
 
@@ -31,7 +33,6 @@ class DeepPotentialFamily(Family):
 
     kind = "deep_potential"
     settings = DeepPotentialModel
-    sizes_follow_data = False
 
     def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
         """See `Family`; ``descriptor`` has the arguments of `DeepDescriptor`, a network those of `FittingNetwork`."""
@@ -49,13 +50,26 @@ class DeepPotentialFamily(Family):
 
     def describe(self, settings: DeepPotentialModel, data: TrainingData) -> tuple[dict[str, Any], list[str]]:
         """See `Family`."""
-        d = settings.descriptor
+        d, size, report = settings.descriptor, LARGEST, []
+        if d.embedding is None and d.axis_neurons is None:
+            labels = count_labels(data.train, data.elements, forces=True)
+            size = supported_size(labels)
+            widths = "-".join(map(str, size.embedding))
+            report = [
+                f"embedding {widths}, {size.axis_neurons} axis neurons ({min(labels.values())} labels or more)"
+            ]
+        embedding = d.embedding or size.embedding
+        axis = d.axis_neurons or min(size.axis_neurons, embedding[-1])
         descriptor = {
             "cutoff": d.cutoff, "smooth_from": d.smooth_from, "cutoff_kind": d.cutoff_function,
-            "embedding": d.embedding, "axis_neurons": d.axis_neurons, "activation": d.activation,
+            "embedding": embedding, "axis_neurons": axis, "activation": d.activation,
             "timestep": d.timestep, "one_side": d.type_one_side,
         }  # fmt: skip
-        return {"descriptor": descriptor}, []
+        return {"descriptor": descriptor}, report
+
+    def supported_nodes(self, n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
+        """See `Family`."""
+        return {element: list(supported_size(labels).hidden) for element in labels}
 
     def describe_network(
         self, settings: FittingNetworks, hidden: list[int], activation: str
