@@ -1,4 +1,5 @@
-// compute nnpkit: disagreement and extrapolation, global and per atom. See docs/pair_nnpkit.md.
+// compute nnpkit: disagreement, extrapolation, member energies and features, global and per atom. See
+// docs/pair_nnpkit.md.
 
 #ifndef LMP_COMPUTE_NNPKIT_H
 #define LMP_COMPUTE_NNPKIT_H
@@ -22,12 +23,17 @@ class ComputeNNPKit : public Compute {
   double memory_usage() override;
 
  private:
-  std::vector<nnpkit::Observable> quantities;  // of the vector
-  std::vector<bool> columns;                   // per atom: whether a column is force_std, else extrapolations
+  enum PerAtom { SPREAD, OUTSIDE, FEATURES };
+
+  std::vector<nnpkit::Observable> quantities;  // of the vector; OBSERVABLES: the energies of all members
+  std::vector<PerAtom> columns;                // per atom; FEATURES: as many as the model has
   int instance;
   class PairNNPKit *pair;
+  int n_members, n_features;  // that the sizes are made for; 0: not asked for
   int n_max;
 
+  void count_members_and_features();
+  void make_room();
   const nnpkit::Observation &evaluated();
 };
 

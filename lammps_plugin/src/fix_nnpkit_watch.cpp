@@ -40,7 +40,8 @@ FixNNPKitWatch::FixNNPKitWatch(LAMMPS *lmp, int narg, char **arg)
       rerun(false),
       ended_step(-1),
       n_beyond(0),
-      first_beyond(-1) {
+      first_beyond(-1),
+      n_context(0) {
   const std::string style_name = "Fix nnpkit/watch";
   if (strcmp(arg[1], "all") != 0)
     error->all(FLERR,
@@ -66,7 +67,7 @@ FixNNPKitWatch::FixNNPKitWatch(LAMMPS *lmp, int narg, char **arg)
   for (std::string *name : {&watch.settings.frames, &watch.settings.restart}) *name = of_partition(*name);
 
   vector_flag = 1;
-  size_vector = 3;
+  size_vector = 4;
   extvector = 0;
   global_freq = 1;
   dynamic_group_allow = 1;
@@ -111,7 +112,7 @@ void FixNNPKitWatch::init() {
   pair = PairNNPKit::find(lmp, "Fix nnpkit/watch", instance, id);
   of_pair = pair->is_watched_by(id);
   check_what_is_watched();
-  if (watch.settings.collects()) name_species();
+  if (watch.settings.writes_frames()) name_species();
   if (watch.settings.caps_force()) pair->ask_for_forces();
   if (pair->command() == command)
     return;  // a rerun initialises fixes for every frame, other commands for nothing
@@ -120,7 +121,8 @@ void FixNNPKitWatch::init() {
   watch.begin(rerun);
   extrapolation.begin_run(pair->info());
   judged_step = ended_step = first_beyond = -1;
-  judged_evaluation = n_beyond = 0;
+  judged_evaluation = n_beyond = n_context = 0;
+  if (rerun) context.clear();  // it shares no time axis with what was before
   reason.clear();
   if (input->variable->find(ENDED_VARIABLE) >= 0) {
     std::string name = ENDED_VARIABLE, remove = "delete";
@@ -128,7 +130,8 @@ void FixNNPKitWatch::init() {
     input->variable->set(2, words);
   }
   if (update->whichflag == 2 && !output->get_dump_by_id(accepted_id)) {
-    std::vector<std::string> words = {accepted_id, "all", "custom", "1", "/dev/null", "id", "c_" + accepted_id};
+    std::vector<std::string> words = {accepted_id, "all", "custom",          "1",
+                                      "/dev/null", "id",  "c_" + accepted_id};
     std::vector<char *> arguments;
     for (std::string &word : words) arguments.push_back(&word[0]);
     output->add_dump(static_cast<int>(arguments.size()), arguments.data());
@@ -143,6 +146,8 @@ void FixNNPKitWatch::check_what_is_watched() {
   bool disagreement = false, ranges = wanted.show || wanted.most > 0 || wanted.summary > 0;
   for (const auto &bounds : wanted.bounds)
     (bounds.quantity == nnpkit::EXTRAPOLATIONS ? ranges : disagreement) = true;
+  if (wanted.context > 0 && wanted.frames.empty())
+    error->all(FLERR, "Fix nnpkit/watch: context is written into the file of frames, and 'frames' is NULL");
   if (disagreement && info.n_members < 2)
     error->all(FLERR,
                "Pair style nnpkit: one potential cannot disagree with itself; to watch the disagreement "
@@ -202,11 +207,8 @@ void FixNNPKitWatch::pre_force(int) {
 
 void FixNNPKitWatch::pre_reverse(int, int) {
   pair->keep();
-  const auto &now = pair->kept();
-  if (!of_pair || update->whichflag != 2 || !now.extrapolation) return;
-  // thermo output of an iteration is written before its dumps, and so before it is judged
-  const double more = now.step == judged_step ? 0.0 : now.values[nnpkit::EXTRAPOLATIONS];
-  pair->show_run(static_cast<double>(extrapolation.of_run()) + more, 0.0, false);
+  if (of_pair && update->whichflag == 2 && pair->kept().extrapolation)
+    pair->show_run(static_cast<double>(extrapolation.of_run()) + not_judged_yet(), 0.0, false);
 }
 
 /* ---------------------------------------------------------------------- */
@@ -239,6 +241,7 @@ void FixNNPKitWatch::judge() {
   if (!why.empty()) end(why);
   const Bounds *const reached = why.empty() ? watch.wanted(now.values, now.step) : nullptr;
   if (reached) collect_frame(*reached);
+  if (why.empty() && wanted.context > 0) keep_context(reached != nullptr);
   const double frames = reached ? 1.0 : 0.0;
   if (of_pair)
     pair->show_run(static_cast<double>(extrapolation.of_run()), frames, !why.empty());
@@ -255,6 +258,7 @@ void FixNNPKitWatch::end(const std::string &why) {
     if (n_beyond++ == 0) first_beyond = update->ntimestep;
     if (comm->me == 0)
       utils::logmesg(lmp, "nnpkit: a run would end at the frame of step {}: {}\n", update->ntimestep, why);
+    write_context(update->ntimestep, why);
     return;
   }
   if (ended_step >= 0) return;
@@ -295,11 +299,33 @@ void FixNNPKitWatch::post_run() {
 }
 
 /* ----------------------------------------------------------------------
-   frames written, whether the run was ended, extrapolations since it began
+   frames written, whether the run was ended, extrapolations since it began, frames of context written
 ------------------------------------------------------------------------- */
 
 double FixNNPKitWatch::compute_vector(int k) {
   if (k == 0) return static_cast<double>(watch.n_frames());
   if (k == 1) return reason.empty() ? 0.0 : 1.0;
-  return static_cast<double>(extrapolation.of_run());
+  return k == 2 ? static_cast<double>(extrapolation.of_run()) + not_judged_yet()
+                : static_cast<double>(n_context);
+}
+
+/* ----------------------------------------------------------------------
+   extrapolations of an iteration of a minimisation: its thermo output is written before its dumps, and so
+   before it is judged
+------------------------------------------------------------------------- */
+
+double FixNNPKitWatch::not_judged_yet() const {
+  if (!pair || update->whichflag != 2 || update->ntimestep % nevery != 0) return 0.0;
+  const auto &now = pair->kept();
+  const bool judged = now.step == judged_step || now.step != update->ntimestep;
+  return judged || !now.extrapolation ? 0.0 : now.values[nnpkit::EXTRAPOLATIONS];
+}
+
+/* ---------------------------------------------------------------------- */
+
+double FixNNPKitWatch::memory_usage() {
+  double bytes = 0.0;
+  for (const auto &frame : context)
+    bytes += static_cast<double>(frame.atoms.capacity() * sizeof(frame.atoms[0]));
+  return bytes;
 }

@@ -7,7 +7,9 @@
 
 #include "extrapolation.h"
 #include "watch.h"
+#include "watch_frames.h"
 
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,7 @@ class FixNNPKitWatch : public Fix {
   void accepted() { end_of_step(); }
   void post_run() override;
   double compute_vector(int) override;
+  double memory_usage() override;
 
  private:
   nnpkit::Watch watch;
@@ -57,15 +60,24 @@ class FixNNPKitWatch : public Fix {
   std::string reason;
   bigint n_beyond, first_beyond;  // frames of a rerun beyond a bound
 
+  // The last frames before this one.
+  std::deque<nnpkit::Frame> context;
+  bigint n_context;  // frames of context written in this command
+
   void check_what_is_watched();
   void name_species();
   std::string of_partition(const std::string &name);
   void judge();
+  double not_judged_yet() const;
   void end(const std::string &why);
   void log_extrapolations(bool whole_run);
 
   // fix_nnpkit_watch_files.cpp
+  nnpkit::Frame frame_of_step() const;
+  void write_frame(const nnpkit::Frame &frame, const std::string &reason, bool of_context);
   void collect_frame(const nnpkit::Bounds &reached);
+  void keep_context(bool collected);
+  void write_context(bigint end, const std::string &why);
   void write_end();
   std::string selection() const;
 };

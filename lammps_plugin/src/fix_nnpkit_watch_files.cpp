@@ -27,46 +27,100 @@
 
 using namespace LAMMPS_NS;
 
-/* ---------------------------------------------------------------------- */
+/* ----------------------------------------------------------------------
+   everything in the file is in eV and angstrom
+------------------------------------------------------------------------- */
 
-void FixNNPKitWatch::collect_frame(const nnpkit::Bounds &reached) {
+nnpkit::Frame FixNNPKitWatch::frame_of_step() const {
   const nnpkit::Observation &now = pair->kept();
-  const double unit = pair->unit_of_energy();  // everything in the file is in eV and angstrom
-  std::vector<nnpkit::FrameAtom> mine(atom->nlocal);
+  const double unit = pair->unit_of_energy();
+  nnpkit::Frame frame{now.step, std::vector<nnpkit::FrameAtom>(atom->nlocal), species, "", "", false};
   for (int i = 0; i < atom->nlocal; i++) {
     const double *const x = atom->x[i];
-    mine[i].id = atom->tag ? atom->tag[i] : i + 1;
-    mine[i].type = atom->type[i];
-    for (int k = 0; k < 3; k++) mine[i].position[k] = x[k] - domain->boxlo[k];
-    mine[i].force_std = now.members ? now.force_std[i] / unit : 0.0;
-    mine[i].extrapolations = now.extrapolation ? static_cast<int64_t>(now.extrapolations[i]) : 0;
+    nnpkit::FrameAtom &own = frame.atoms[i];
+    own.id = atom->tag ? atom->tag[i] : i + 1;
+    own.type = atom->type[i];
+    for (int k = 0; k < 3; k++) own.position[k] = x[k] - domain->boxlo[k];
+    own.force_std = now.members ? now.force_std[i] / unit : 0.0;
+    own.extrapolations = now.extrapolation ? static_cast<int64_t>(now.extrapolations[i]) : 0;
   }
-  const auto all = nnpkit::gather_frame(mine, world);
+  if (comm->me != 0) return frame;
+  const double *const h = domain->h;  // xx yy zz yz xz xy
+  const auto edge = [](double x, double y, double z) {
+    return fmt::format("{:.10g} {:.10g} {:.10g}", x, y, z);
+  };
+  const auto periodic = [&](int k) { return domain->periodicity[k] ? "T" : "F"; };
+  frame.cell = fmt::format(
+      "Lattice=\"{} {} {}\" Properties=species:S:1:pos:R:3:force_std:R:1:extrapolation:I:1 pbc=\"{} {} {}\"",
+      edge(h[0], 0.0, 0.0), edge(h[5], h[1], 0.0), edge(h[4], h[3], h[2]), periodic(0), periodic(1),
+      periodic(2));
+  frame.numbers = fmt::format("force_std_max={:.6g} energy_std={:.6g} extrapolations={}",
+                              now.values[nnpkit::FORCE_STD_MAX] / unit, now.values[nnpkit::ENERGY_STD] / unit,
+                              static_cast<int64_t>(now.values[nnpkit::EXTRAPOLATIONS]));
+  return frame;
+}
+
+/* ----------------------------------------------------------------------
+   all ranks together
+------------------------------------------------------------------------- */
+
+void FixNNPKitWatch::write_frame(const nnpkit::Frame &frame, const std::string &why, bool of_context) {
+  const auto all = nnpkit::gather_frame(frame.atoms, world);
   std::string problem;
   if (comm->me == 0) {
-    const double *const h = domain->h;  // xx yy zz yz xz xy
-    const auto edge = [](double x, double y, double z) {
-      return fmt::format("{:.10g} {:.10g} {:.10g}", x, y, z);
-    };
-    const auto periodic = [&](int k) { return domain->periodicity[k] ? "T" : "F"; };
-    const bool counted = reached.quantity == nnpkit::EXTRAPOLATIONS;
-    const std::string comment = fmt::format(
-        "Lattice=\"{} {} {}\" Properties=species:S:1:pos:R:3:force_std:R:1:extrapolation:I:1 "
-        "pbc=\"{} {} {}\" step={} reason=\"{} {:.4g}\" force_std_max={:.6g} energy_std={:.6g} "
-        "extrapolations={}",
-        edge(h[0], 0.0, 0.0), edge(h[5], h[1], 0.0), edge(h[4], h[3], h[2]), periodic(0), periodic(1),
-        periodic(2), now.step, nnpkit::OBSERVABLE_NAMES[reached.quantity],
-        now.values[reached.quantity] / (counted ? 1.0 : unit), now.values[nnpkit::FORCE_STD_MAX] / unit,
-        now.values[nnpkit::ENERGY_STD] / unit, static_cast<int64_t>(now.values[nnpkit::EXTRAPOLATIONS]));
+    const std::string comment = fmt::format("{} step={} reason=\"{}\" {}{}", frame.cell, frame.step, why,
+                                            of_context ? "context=T " : "", frame.numbers);
     try {
-      nnpkit::append_frame(watch.settings.frames, nnpkit::frame_text(all, species, comment));
+      nnpkit::append_frame(watch.settings.frames, nnpkit::frame_text(all, frame.species, comment));
     } catch (const std::exception &failure) {
       problem = failure.what();
     }
   }
   problem = nnpkit::agree_on_error(problem, world);
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
-  watch.collected(now.step);
+}
+
+/* ---------------------------------------------------------------------- */
+
+void FixNNPKitWatch::collect_frame(const nnpkit::Bounds &reached) {
+  const double unit = reached.quantity == nnpkit::EXTRAPOLATIONS ? 1.0 : pair->unit_of_energy();
+  const nnpkit::Frame frame = frame_of_step();
+  write_frame(frame,
+              fmt::format("{} {:.4g}", nnpkit::OBSERVABLE_NAMES[reached.quantity],
+                          pair->kept().values[reached.quantity] / unit),
+              false);
+  watch.collected(frame.step);
+}
+
+/* ----------------------------------------------------------------------
+   a step at which the run goes on; a frame of a rerun may be of an earlier one
+------------------------------------------------------------------------- */
+
+void FixNNPKitWatch::keep_context(bool collected) {
+  const bigint step = pair->kept().step;
+  if (!context.empty() && step < context.back().step) context.clear();
+  if (!context.empty() && step < context.back().step + watch.settings.context_interval) return;
+  if (static_cast<int>(context.size()) == watch.settings.context) context.pop_front();
+  context.push_back(collected ? nnpkit::Frame{step, {}, {}, "", "", true} : frame_of_step());
+}
+
+/* ----------------------------------------------------------------------
+   what led to the end of a run; once
+------------------------------------------------------------------------- */
+
+void FixNNPKitWatch::write_context(bigint end, const std::string &why) {
+  bigint n = 0, first = -1, last = -1;
+  for (const auto &frame : context) {
+    if (frame.collected) continue;
+    write_frame(frame, fmt::format("{} steps before the end: {}", end - frame.step, why), true);
+    if (n++ == 0) first = frame.step;
+    last = frame.step;
+  }
+  context.clear();
+  n_context += n;
+  if (n > 0 && comm->me == 0)
+    utils::logmesg(lmp, "nnpkit: {} frame{} of context, of steps {} to {}, in {}\n", n, n > 1 ? "s" : "",
+                   first, last, watch.settings.frames);
 }
 
 /* ----------------------------------------------------------------------
@@ -117,6 +171,7 @@ std::string FixNNPKitWatch::selection() const {
 ------------------------------------------------------------------------- */
 
 void FixNNPKitWatch::write_end() {
+  write_context(ended_step, reason);
   std::vector<std::string> variable = {"nnpkit_ended", "string", reason};
   char *words[] = {&variable[0][0], &variable[1][0], &variable[2][0]};
   input->variable->set(3, words);
@@ -136,6 +191,6 @@ void FixNNPKitWatch::write_end() {
         fmt::format("Pair style nnpkit: the restart file {} is not whole. Is the disk full?", restart));
   utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, reason);
   if (!restart.empty()) utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", restart);
-  if (watch.n_frames() > 0)
+  if (watch.n_frames() + n_context > 0)
     utils::logmesg(lmp, "nnpkit: to label its frames: {} && nnpkit label selected.xyz\n", selection());
 }

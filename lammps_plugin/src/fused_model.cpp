@@ -84,6 +84,10 @@ void FusedModel::evaluate(const NeighborGraph &graph, const Request &request, Ev
     results.atom_extrapolations = result.atom_extrapolations.data();
     results.function_extrapolations = result.function_extrapolations.data();
   }
+  if (request.features) {
+    result.features.resize(n_atoms * static_cast<size_t>(kernel->n_features()));
+    if (kernel->n_features() > 0) results.features = result.features.data();
+  }
   const Edges edges{graph.edge_vec.data(), graph.neighbor_type.data(), graph.offsets.data(),
                     graph.types.data(), graph.n_atoms()};
   evaluate_parts(edges, !members, results, result.function_extrapolations.size());
@@ -106,6 +110,7 @@ void FusedModel::evaluate_parts(const Edges &edges, bool mean_only, const Result
       const int64_t edge = edges.offsets[first] - edges.offsets[0];
       Results own{results.atomic_energy + n_rows * first, results.gradient + 3 * n_rows * edge};
       if (results.atom_extrapolations) own.atom_extrapolations = results.atom_extrapolations + first;
+      if (results.features) own.features = results.features + kernel->n_features() * first;
       if (results.function_extrapolations) {
         extrapolations[part].assign(n_counts, 0);
         own.function_extrapolations = extrapolations[part].data();

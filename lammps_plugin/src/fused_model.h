@@ -20,10 +20,21 @@ struct StoredTest {
   std::vector<int64_t> neighbor_type, offsets, types;
 };
 
+// |dE| <= energy * max(1 eV, |E|) and |dg| <= gradient * scale_of_gradients (eV/A)
+struct Tolerance {
+  double energy, gradient;
+};
+constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};        // what every loader of a model.pt asks for
+constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};  // in single precision: rounding, not tampering
+
 // Largest deviations from a stored test: of energies relative to max(1 eV, |E|), of gradients in eV/angstrom
 // relative to scale_of_gradients.
 struct Deviation {
   double energy = 0.0, gradient = 0.0;
+
+  bool is_within(const Tolerance &allowed) const {  // not if one of them is not a number
+    return energy <= allowed.energy && gradient <= allowed.gradient;
+  }
 };
 
 // Rounding grows with the numbers that are rounded: up to 1 eV/angstrom deviations count as they are, above
@@ -41,8 +52,13 @@ class FusedModel {
 
   Deviation deviation(const StoredTest &test, int64_t n_elements);
   int n_functions() const { return kernel->n_functions(); }
+  int n_features() const { return kernel->n_features(); }
   int n_threads() const { return 1 + static_cast<int>(helpers.size()); }
-  double table_tolerance() const { return kernel->table_tolerance(); }
+  // What the user allowed at export for tables comes on top.
+  Tolerance with_tables(const Tolerance &allowed) const {
+    const double tables = kernel->table_tolerance();
+    return {allowed.energy + 10.0 * tables, allowed.gradient + 100.0 * tables};
+  }
   std::string name() const { return "fused, " + place; }  // "fused, avx512" or "fused, cuda"
   bool takes_systems() const { return whole != nullptr; }
 

@@ -28,13 +28,6 @@ namespace nnpkit {
 
 namespace {
 
-// |dE| <= energy * max(1 eV, |E|) and |dg| <= gradient * scale_of_gradients (eV/A)
-struct Tolerance {
-  double energy, gradient;
-};
-constexpr Tolerance SELF_TEST{1.0e-10, 1.0e-8};        // what every loader of a model.pt asks for
-constexpr Tolerance SELF_TEST_SINGLE{1.0e-3, 1.0e-3};  // in single precision: rounding, not tampering
-
 // One line a user can read out of the pages that libtorch may write, without bytes that are no text.
 std::string first_line(const std::string &text) {
   std::istringstream lines(text);
@@ -143,14 +136,15 @@ class TorchModel : public Model {
 
   void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) override {
     in_one_line("evaluating the model", [&] {
-      if (fused && (!request.extrapolations || fused->n_functions() == description.n_functions))
-        return fused->evaluate(graph, request, result);
+      const bool counts =
+          fused && (!request.extrapolations || fused->n_functions() == description.n_functions);
+      const bool shows = fused && (!request.features || fused->n_features() > 0);
+      if (fused) fused->evaluate(graph, request, result);
+      if (counts && shows) return;
       const ThreadCount threads(placement.threads);
       const Inputs inputs = view(graph);
-      if (fused) {  // that counts no features of this kind of model
-        fused->evaluate(graph, request, result);
-        return count_extrapolations(inputs, result);
-      }
+      if (fused)
+        return use_features(inputs, request.extrapolations && !counts, request.features && !shows, result);
       const bool members = request.members && description.n_members > 1;
       const Outputs outputs = members ? run_members(inputs) : run(inputs);
       const double *const energy = outputs.atomic_energy.data_ptr<double>();
@@ -158,7 +152,15 @@ class TorchModel : public Model {
       result.n_rows = members ? description.n_members : 1;
       result.atomic_energy.assign(energy, energy + outputs.atomic_energy.numel());
       result.gradient.assign(gradient, gradient + outputs.gradient.numel());
-      if (request.extrapolations) count_extrapolations(inputs, result);
+      use_features(inputs, request.extrapolations, request.features, result);
+    });
+  }
+
+  int n_features() override {
+    if (fused && fused->n_features() > 0) return fused->n_features();
+    return in_one_line("evaluating the features", [&] {
+      const ThreadCount threads(placement.threads);
+      return module.find_method("features") ? static_cast<int>(features(stored_test().inputs).size(1)) : 0;
     });
   }
 
@@ -236,11 +238,11 @@ class TorchModel : public Model {
       const StoredTest stored = test.as_vectors();
       const auto n_elements = static_cast<int64_t>(description.elements.size());
       fused = FusedModel::make(members, Arithmetic::FLOAT64, place, placement.threads, reason);
-      if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST)))
+      if (fused && !accept(fused->deviation(stored, n_elements), fused->with_tables(SELF_TEST)))
         throw std::runtime_error("the kernel does not reproduce the self-test");
       if (fused && placement.precision != Arithmetic::FLOAT64) {
         fused = FusedModel::make(members, placement.precision, place, placement.threads, reason);
-        if (fused && !accept(fused->deviation(stored, n_elements), with_tables(SELF_TEST_SINGLE)))
+        if (fused && !accept(fused->deviation(stored, n_elements), fused->with_tables(SELF_TEST_SINGLE)))
           throw std::runtime_error("the kernel does not reproduce the self-test in single precision");
       }
     } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
@@ -248,12 +250,6 @@ class TorchModel : public Model {
       reason = failure.what();
     }
     return fused != nullptr;
-  }
-
-  // What the user allowed at export comes on top.
-  Tolerance with_tables(const Tolerance &tolerance) const {
-    const double tables = fused->table_tolerance();
-    return {tolerance.energy + 10.0 * tables, tolerance.gradient + 100.0 * tables};
   }
 
   void use_torchscript(const SelfTest &test) {
@@ -269,7 +265,7 @@ class TorchModel : public Model {
   bool accept(const Deviation &found, const Tolerance &tolerance) {
     description.energy_error = found.energy;
     description.gradient_error = found.gradient;
-    return found.energy <= tolerance.energy && found.gradient <= tolerance.gradient;
+    return found.is_within(tolerance);
   }
 
   // The buffers of the graph as tensors; nothing is copied before `run` does.
@@ -326,18 +322,33 @@ class TorchModel : public Model {
             at::stack(gradient, 2).to(at::kCPU, at::kDouble).contiguous()};
   }
 
-  void count_extrapolations(const Inputs &inputs, Evaluation &result) {
+  // Raw features (atoms, n_features) in double precision, on the CPU.
+  at::Tensor features(const Inputs &inputs) {
     const at::NoGradGuard no_gradient;
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
-    const at::Tensor features =
+    const at::Tensor values =
         module
             .run_method("features", inputs.edge_vec.to(device, dtype), inputs.neighbor_type.to(device),
                         inputs.offsets.to(device), inputs.types.to(device))
             .toTensor()
             .to(at::kCPU, at::kDouble)
             .contiguous();
+    if (values.dim() != 2 || values.size(0) != inputs.types.size(0))
+      throw std::runtime_error("the model returned no features per atom");
+    return values;
+  }
+
+  void use_features(const Inputs &inputs, bool count, bool show, Evaluation &result) {
+    if (!count && !show) return;
+    const at::Tensor values = features(inputs);
+    const double *const begin = values.data_ptr<double>();
+    if (show) result.features.assign(begin, begin + values.numel());
+    if (count) count_extrapolations(inputs, values, result);
+  }
+
+  void count_extrapolations(const Inputs &inputs, const at::Tensor &features, Evaluation &result) {
     const int64_t n_atoms = inputs.types.size(0), n_functions = description.n_functions;
-    if (features.dim() != 2 || features.size(0) != n_atoms || features.size(1) != n_functions)
+    if (features.size(1) != n_functions)
       throw std::runtime_error("the features of the model do not fit its ranges");
     const double *value = features.data_ptr<double>();
     const int64_t *const type = inputs.types.data_ptr<int64_t>();

@@ -59,6 +59,7 @@ struct ModelInfo {
 struct Request {
   bool members = false;         // a row for each member of a committee; else one row, the mean over them
   bool extrapolations = false;  // count features outside the range of the training data
+  bool features = false;        // the features themselves
 };
 
 // eV and eV/angstrom; the vectors keep their memory from one evaluation to the next. Rows are innermost.
@@ -68,6 +69,7 @@ struct Evaluation {
   AlignedVector<double> gradient;                // (edges, 3, n_rows): dE/d edge_vec
   std::vector<int64_t> atom_extrapolations;      // (graph atoms), written where requested
   std::vector<int64_t> function_extrapolations;  // (elements, n_functions), added to: the caller clears it
+  std::vector<double> features;                  // (graph atoms, n_features), written where requested
   double descriptor_seconds = 0, network_seconds = 0, gradient_seconds = 0;  // added to, by fused kernels
 };
 
@@ -75,6 +77,9 @@ class Model {
  public:
   virtual ~Model() = default;
   virtual const ModelInfo &info() const = 0;
+  // Columns of Evaluation::features: raw, as the model's own, shorter sets padded with zeros; 0: it shows
+  // none.
+  virtual int n_features() = 0;
   // Throws std::runtime_error, nothing else.
   virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
   // Whether it can take all atoms of a rank at once, and make the forces itself; the mean over the members.

@@ -36,6 +36,12 @@ class NeighborGraph {
   int64_t n_edges() const { return edges; }
   double memory_usage() const;  // bytes
 
+  // For a graph that somebody else has written into the buffers.
+  void set_size(int64_t n_atoms, int64_t n_edges) {
+    atoms = n_atoms;
+    edges = n_edges;
+  }
+
   // Fill the buffers with the atoms ilist[first] .. ilist[last-1] of a full neighbour list.
   // element[type] is the model index of a LAMMPS atom type, negative for NULL: such atoms are neither
   // centres nor neighbours. Pairs beyond the cutoff (the list has a skin) are left out.

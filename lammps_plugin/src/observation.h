@@ -35,6 +35,8 @@ struct Observation {
   Observed values{};
   std::vector<double> force_std, extrapolations;  // per local atom, LAMMPS' units
   std::vector<int64_t> by_function;               // extrapolations of this rank, (elements, n_functions)
+  std::vector<double> member_energies;            // of a committee, LAMMPS' units, the same on all ranks
+  std::vector<double> features;                   // (local atoms, n_features) where a compute asked for them
 };
 
 }  // namespace nnpkit

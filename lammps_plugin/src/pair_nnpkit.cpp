@@ -133,7 +133,8 @@ void PairNNPKit::compute(int eflag, int vflag) {
   begin_step();
   if (neighbor->ago == 0) lists.current = false;
   // edge gradients are wanted only for the members of a committee and for what is added up edge by edge
-  const bool whole = model->takes_systems() && !member_rows && !request.extrapolations && !cvflag_atom;
+  const bool whole =
+      model->takes_systems() && !member_rows && !request.extrapolations && !request.features && !cvflag_atom;
   problem = whole ? evaluate_system() : evaluate_all();
   if (member_rows) add_mean_forces();
   work.atoms += list->inum;
@@ -173,6 +174,9 @@ void PairNNPKit::begin_step() {
   latest.step = -1;
   request.members = observing && info.n_members > 1;
   request.extrapolations = observing && info.n_functions > 0;
+  request.features =
+      observing && !feature_computes.empty() && (update->setupflag || is_step_of(feature_computes));
+  latest.features.assign(request.features ? static_cast<size_t>(atom->nlocal) * model->n_features() : 0, 0.0);
   member_rows = request.members || (observing && always_forces);
   if (member_rows) committee.begin(request.members ? info.n_members : 1, atom->nlocal + atom->nghost);
   totals = nnpkit::Totals();
@@ -189,9 +193,17 @@ bool PairNNPKit::to_be_observed() {
   const bigint step = update->ntimestep;
   if (asked || want_force_std || want_extrapolations || update->setupflag) return true;
   if (every > 0 && step % every == 0) return true;
-  return std::any_of(computes.begin(), computes.end(), [&](const std::string &id) {
+  return is_step_of(computes);
+}
+
+/* ----------------------------------------------------------------------
+   somebody has announced that he will ask one of these computes at this step
+------------------------------------------------------------------------- */
+
+bool PairNNPKit::is_step_of(const std::set<std::string> &ids) const {
+  return std::any_of(ids.begin(), ids.end(), [&](const std::string &id) {
     Compute *const compute = modify->get_compute_by_id(id);
-    return compute && compute->matchstep(step);
+    return compute && compute->matchstep(update->ntimestep);
   });
 }
 
@@ -216,6 +228,12 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
   if (request.extrapolations)
     for (int64_t a = 0; a < graph.n_atoms(); a++)
       latest.extrapolations[graph.center[a]] = static_cast<double>(evaluation.atom_extrapolations[a]);
+  if (request.features) {
+    const size_t width = evaluation.features.size() / static_cast<size_t>(graph.n_atoms());
+    for (int64_t a = 0; a < graph.n_atoms(); a++)
+      std::copy_n(evaluation.features.data() + a * width, width,
+                  latest.features.data() + graph.center[a] * width);
+  }
   work.model += platform::walltime() - built;
   return "";
 }
@@ -356,5 +374,6 @@ double PairNNPKit::memory_usage() {
          sizeof(double) *
              static_cast<double>(evaluation.atomic_energy.capacity() + evaluation.gradient.capacity() +
                                  latest.force_std.capacity() + latest.extrapolations.capacity() +
-                                 of_step.force_std.capacity() + of_step.extrapolations.capacity());
+                                 latest.features.capacity() + of_step.force_std.capacity() +
+                                 of_step.extrapolations.capacity() + of_step.features.capacity());
 }

@@ -52,6 +52,7 @@ class PairNNPKit : public Pair {
   const nnpkit::ModelInfo &info() const { return model->info(); }
   const std::string &file() const { return model_file; }
   int element_of_type(int type) const { return element[type]; }
+  int n_features() { return model->n_features(); }
   double unit_of_energy() const { return energy_unit; }
   bool quiet() const { return post_no; }
   int64_t command() const {
@@ -64,6 +65,7 @@ class PairNNPKit : public Pair {
   void add_compute(const std::string &compute) {
     computes.insert(compute);
   }  // observe the steps that need it
+  void add_compute_of_features(const std::string &compute) { feature_computes.insert(compute); }
   void keep();  // the configuration just evaluated is that of the step
   const nnpkit::Observation &kept() const { return of_step; }
   // What a watch has made of this step: shown by compute pair.
@@ -108,6 +110,7 @@ class PairNNPKit : public Pair {
   void check_special_neighbors();
   void begin_step();
   bool to_be_observed();
+  bool is_step_of(const std::set<std::string> &computes) const;
   std::string evaluate_all();
   std::string evaluate_chunk(int first, int last);
   std::string tally_chunk();
@@ -127,7 +130,7 @@ class PairNNPKit : public Pair {
   nnpkit::Observed shown;       // of_step, and what the watch has made of it
   int64_t evaluations;
   bool asked, always_forces;
-  std::set<std::string> computes;
+  std::set<std::string> computes, feature_computes;
   int want_force_std, want_extrapolations;  // set by fix pair for one step
 
   void observe(const std::string &problem);

@@ -52,6 +52,7 @@ PairNNPKit *PairNNPKit::find(LAMMPS *lmp, const std::string &command, int instan
 
 void PairNNPKit::begin_command() {
   computes.clear();
+  feature_computes.clear();
   if (update->whichflag == 0) return;
   commands++;
   work = Work();
@@ -122,6 +123,8 @@ void PairNNPKit::observe(const std::string &problem) {
     latest.force_std.assign(std::max(atom->nlocal, 1), 0.0);
     for (const int i : centers) latest.force_std[i] = energy_unit * committee.spread()[i];
   }
+  latest.member_energies = totals.energies;
+  for (double &energy : latest.member_energies) energy *= energy_unit;
   values[EXTRAPOLATIONS] = totals.extrapolations;
   values[CLOSEST] = totals.closest;
   latest.members = request.members;

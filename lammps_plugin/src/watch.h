@@ -25,6 +25,8 @@ struct WatchSettings {
   std::string restart = "watch.restart";  // empty: none
   int64_t interval = 100, limit = 100;
   std::vector<std::string> species;  // of each atom type in the frames; empty: from the model and the masses
+  int context = 0;                   // frames before the end of a run that are kept in memory for it
+  int64_t context_interval = 1;      // least number of steps between two of them
   // The keywords of n2p2's pair style, with thresholds that are global.
   bool show = false;             // showew: a line for every step with extrapolations
   int64_t summary = 0;           // showewsum: steps between summaries
@@ -33,6 +35,7 @@ struct WatchSettings {
 
   bool caps_force() const { return max_force < std::numeric_limits<double>::infinity(); }
   bool collects() const { return !bounds.empty() && !frames.empty() && limit > 0; }
+  bool writes_frames() const { return collects() || context > 0; }
 };
 
 class Watch {

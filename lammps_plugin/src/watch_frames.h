@@ -18,6 +18,15 @@ struct FrameAtom {
   int64_t extrapolations;
 };
 
+// A frame as one rank has it; whatever becomes of the run, it can still be written.
+struct Frame {
+  int64_t step;
+  std::vector<FrameAtom> atoms;      // of this rank
+  std::vector<std::string> species;  // per type, from 1
+  std::string cell, numbers;         // parts of the comment, before and behind step and reason
+  bool collected = false;            // it is in the file, and its atoms are not kept
+};
+
 // All atoms on the first rank, sorted by id; empty elsewhere.
 std::vector<FrameAtom> gather_frame(const std::vector<FrameAtom> &mine, MPI_Comm world);
 

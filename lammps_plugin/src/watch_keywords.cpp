@@ -2,6 +2,8 @@
 
 #include "species.h"
 
+#include "fmt/format.h"
+
 #include <algorithm>
 
 using namespace LAMMPS_NS;
@@ -34,6 +36,15 @@ void read_species(Words &words, WatchSettings &wanted) {
   }
 }
 
+// Every frame is a copy of all atoms, so that there is a limit.
+void read_context(Words &words, WatchSettings &wanted) {
+  constexpr int most = 1000;
+  const std::string expected = fmt::format("a number of frames, at most {}", most);
+  wanted.context = words.whole_int(0, expected);
+  if (wanted.context > most) words.refuse(std::to_string(wanted.context), expected);
+  wanted.context_interval = words.whole(1, "a number of steps between two frames of context");
+}
+
 }  // namespace
 
 const Keywords<WatchSettings> &LAMMPS_NS::watch_keywords() {
@@ -46,6 +57,7 @@ const Keywords<WatchSettings> &LAMMPS_NS::watch_keywords() {
       {"interval", [](Words &w, WatchSettings &s) { s.interval = w.whole(1, "a number of steps"); }},
       {"limit", [](Words &w, WatchSettings &s) { s.limit = w.whole(0, "a number of frames"); }},
       {"species", read_species},
+      {"context", read_context},
       {"showew", [](Words &w, WatchSettings &s) { s.show = w.yes(); }},
       {"showewsum", [](Words &w, WatchSettings &s) { s.summary = w.whole(0, "a number of steps, or 0"); }},
       {"maxew", [](Words &w, WatchSettings &s) { s.most = w.whole(0, "a number of extrapolations, or 0"); }},

@@ -165,6 +165,13 @@ def _resetew(place: Path, run: Run) -> None:
     assert ended(run("maxew 700 resetew yes")) == 6
 
 
+def _context(place: Path, run: Run) -> None:
+    run("maxew 1000 context 2 1")
+    assert frames(place) == [1, 2]
+    run("maxew 1000")
+    assert not (place / "watch.extxyz").exists()
+
+
 STYLE = {
     "device": _device, "precision": _precision, "kernel": _kernel, "chunk": _chunk, "omp": _omp, "every": _every,
     "percentile": _percentile,
@@ -172,7 +179,7 @@ STYLE = {
 WATCH = {
     "watch": _watch, "min_distance": _min_distance, "max_force": _max_force, "frames": _frames, "restart": _restart,
     "interval": _interval, "limit": _limit, "species": _species, "showew": _showew, "showewsum": _showewsum,
-    "maxew": _maxew, "resetew": _resetew,
+    "maxew": _maxew, "resetew": _resetew, "context": _context,
 }  # fmt: skip
 COMPUTE = (
     "force_std_max", "force_std_mean", "force_std_percentile", "energy_std", "extrapolations", "shortest_distance",
@@ -195,7 +202,9 @@ def test_every_keyword_has_an_entry_and_a_place_in_the_manual(place: Path) -> No
     compute = parsed(place, model + "compute c all nnpkit nonsense\n")
     assert style == {*STYLE, *WATCH}
     assert fix == {*WATCH, "pair"}
-    assert compute == {*COMPUTE, "force_std/atom", "extrapolations/atom", "pair"}
+    assert compute == {
+        *COMPUTE, "member_energy", "force_std/atom", "extrapolations/atom", "features/atom", "pair"
+    }  # fmt: skip
     page = PAGE.read_text(encoding="utf-8")
     assert style | fix <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert all(f"`{name}`" in page for name in compute - {"pair"})
@@ -210,7 +219,7 @@ def test_keyword_of_the_style(place: Path, name: str) -> None:
 @pytest.mark.parametrize("name", WATCH)
 def test_keyword_of_a_watch(place: Path, name: str, by: str) -> None:
     def run(words: str) -> Result:
-        for left in [*place.glob("watch.*"), *place.glob("*.extxyz")]:
+        for left in {*place.glob("watch.*"), *place.glob("*.extxyz")}:
             left.unlink()
         return lmp(place, script(words) if by == "style" else script("every 0", f"1 {words}"))
 
@@ -257,6 +266,8 @@ def test_what_a_model_cannot_give_is_refused(place: Path) -> None:
         ("nnpkit force_std/atom", "one potential cannot disagree with itself"),
         ("nnpkit extrapolations", "no ranges of its training data"),
         ("nnpkit", "no quantity is given"),
+        ("nnpkit member_energy", "one potential has no members"),
+        ("nnpkit features/atom", "this model shows no features: toy.pt"),
         ("nnpkit pair 2 largest_force", "pair is 2, but there is 1 pair style nnpkit"),
     ):
         text = script(model="toy.pt").replace("velocity", f"compute c all {words}\nvelocity")

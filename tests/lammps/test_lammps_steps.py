@@ -229,6 +229,19 @@ def test_frames_of_a_minimisation_are_its_steps(place: Path, algorithm: str, by:
     assert "NNPKIT_ACCEPTED" not in result.output.split("@dumps")[1]
 
 
+def test_the_fix_counts_the_iteration_that_thermo_output_shows(place: Path) -> None:
+    """LAMMPS writes thermo output before the dumps that tell which iterations are accepted."""
+    watch = "fix w all nnpkit/watch 1 watch force_std_max 0 INF frames kept.extxyz interval 1\n"
+    text = setup() + style("every 0") + watch + "thermo_style custom step pe f_w[3]\nthermo 1\n"
+    result = lmp(place, text + "minimize 0 1e-9 6 1000\nprint '@counted $(f_w[3])'\n", 2)
+    shown = [
+        line.split() for line in result.output.splitlines() if re.fullmatch(r"\s+\d+\s+-\S+\s+\d+", line)
+    ]
+    counts = np.cumsum(outside(place, nnpkit.read(place / "kept.extxyz")))
+    np.testing.assert_array_equal([int(row[2]) for row in shown], counts)
+    assert result.values()["counted"] == counts[-1]
+
+
 def test_a_minimisation_ends_at_the_step_it_names(place: Path) -> None:
     calm = rows(lmp(place, setup() + style() + SEEN + "thermo 1\nminimize 0 1e-9 12 1000\n"))
     at, total = 5, int(calm[5, 7])

@@ -211,3 +211,96 @@ def test_input_that_makes_no_sense(hot: Path, options: str, words: str) -> None:
     result = lmp(hot, setup() + potential(options))
     assert result.returncode != 0
     assert words in result.output
+
+
+# ---- what led to the end -----------------------------------------------------------------------------------
+
+
+def context_of(path: Path) -> list:
+    """Frames of context, as they stand in the file."""
+    return [frame for frame in nnpkit.read(path) if frame.info.get("context")]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_last_frames_before_the_end_are_kept(hot: Path, ranks: int) -> None:
+    """Three of them, two steps apart, with all that other frames have; what was collected is not written again."""
+    dump = "dump d all custom 1 dump.* id x y z\ndump_modify d sort id format float %.17g\n"
+    result = lmp(hot, setup() + potential("maxew 4000 context 3 2") + dump + DYNAMICS + "run 50\n", ranks)
+    assert result.returncode == 0, result.output
+    (line,) = [text for text in result.output.splitlines() if "run ends at step" in text]
+    end = int(line.split("step")[1].split(":")[0])
+    assert end >= 6
+    kept, model = context_of(hot / "watch.extxyz"), load(hot / "committee.pt")
+    last = (end - 1) // 2 * 2
+    assert [frame.info["step"] for frame in kept] == [last - 4, last - 2, last]
+    assert f"nnpkit: 3 frames of context, of steps {last - 4} to {last}, in watch.extxyz" in result.output
+    assert "to label its frames: nnpkit select committee.pt watch.extxyz" in result.output
+    for frame in kept:
+        table = result.dump(f"dump.{frame.info['step']}")
+        np.testing.assert_allclose(frame.positions, table[:, 1:], rtol=0, atol=1e-8)
+        assert frame.info["reason"].startswith(f"{end - frame.info['step']} steps before the end: ")
+        spread = model.predict(frame).disagreement
+        assert spread is not None
+        assert frame.info["force_std_max"] == pytest.approx(spread.forces_std.max(), rel=1e-5)
+
+
+def test_context_beside_collected_frames(hot: Path) -> None:
+    options = "watch force_std_max 0.01 INF interval 3 maxew 2000 context 4 1"
+    result = lmp(hot, setup() + potential(options) + DYNAMICS + "run 50\nprint '@step $(step)'\n")
+    end = int(result.values()["step"])
+    frames = nnpkit.read(hot / "watch.extxyz")
+    collected = [f.info["step"] for f in frames if not f.info.get("context")]
+    assert collected == list(range(0, end, 3))
+    steps = [f.info["step"] for f in context_of(hot / "watch.extxyz")]
+    assert steps == [step for step in range(max(0, end - 4), end) if step % 3]
+
+
+def test_no_end_no_context(hot: Path) -> None:
+    text = setup() + potential("maxew 100000 context 2 1") + DYNAMICS + "run 4\n"
+    assert lmp(hot, text).returncode == 0
+    assert not (hot / "watch.extxyz").exists()
+
+
+def test_context_of_the_run_before(hot: Path) -> None:
+    """Runs that follow each other are one trajectory: the second of them ends at its first step."""
+    text = setup() + "pair_style nnpkit every 0\npair_coeff * * committee.pt O H\n"
+    text += "fix w all nnpkit/watch 1 min_distance 0.9 context 3 1\n" + DYNAMICS + "run 4\n"
+    text += "group one id 1\nvariable dx equal 0.2-x[1]+x[2]\nvariable dy equal y[2]-y[1]\n"
+    text += "variable dz equal z[2]-z[1]\ndisplace_atoms one move ${dx} ${dy} ${dz}\nrun 4\n"
+    result = lmp(hot, text + "print '@step $(step)'\nprint '@context $(f_w[4])'\n", 2)
+    assert result.values() == {"step": 4.0, "context": 3.0}
+    assert [frame.info["step"] for frame in context_of(hot / "watch.extxyz")] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_context_of_a_rerun(hot: Path, ranks: int) -> None:
+    """Before every frame at which a run would have ended; none twice, none that is beyond a bound itself."""
+    dump = "dump d all custom 1 steps id x y z\ndump_modify d sort id format float %.17g\n"
+    seen = "compute u all nnpkit force_std_max\nthermo_style custom step pe pe pe pe pe c_u[1]\n"
+    calm = lmp(
+        hot,
+        setup() + potential("every 0") + seen + dump + DYNAMICS.replace("thermo 5", "thermo 1") + "run 9\n",
+    )
+    rows = [line.split() for line in calm.output.splitlines() if len(line.split()) == 7]
+    spread = np.array([float(row[6]) for row in rows if row[0].isdigit()])
+    assert len(spread) == 10
+    bound = np.sort(spread)[6:8].mean()
+    options = f"watch force_std_max 90 INF watch force_std_max 0 {bound:.10f} limit 0 context 2 1"
+    result = lmp(hot, setup() + potential(options) + "rerun steps dump x y z\n", ranks)
+    assert result.returncode == 0, result.output
+    expected: list[int] = []
+    waiting: list[int] = []
+    for step, beyond in enumerate(spread > bound):
+        expected += waiting if beyond else []
+        waiting = [] if beyond else [*waiting, step][-2:]
+    assert [frame.info["step"] for frame in context_of(hot / "watch.extxyz")] == expected
+
+
+def test_context_that_makes_no_sense(hot: Path) -> None:
+    for options, words in (
+        ("context 1001 1", "context is '1001', expected a number of frames, at most 1000"),
+        ("context 3 0", "expected a number of steps between two frames of context"),
+        ("context 3", "keyword context has no value"),
+        ("context 3 1 frames NULL", "context is written into the file of frames, and 'frames' is NULL"),
+    ):
+        assert words in lmp(hot, setup() + potential(options) + "run 0\n").output

@@ -26,6 +26,7 @@ struct Part {
   std::vector<int> nodes_needed;                         // per type
   std::vector<std::vector<double>> minimum, maximum;     // per type, what all members have seen
   int first_function = 0;                                // column of its functions in the counts
+  int first_feature = 0;                                 // and in the features
 
   int n_members() const { return static_cast<int>(members.size()); }
   int64_t type_of(const Edges &edges, int64_t i) const {
@@ -100,6 +101,8 @@ class AcsfKernel : public Kernel {
       plan(part);
       part.first_function = n_columns;
       if (ranges) n_columns += part.description.width();
+      part.first_feature = n_shown;
+      n_shown += part.description.width();
     }
     if (!ranges) n_columns = 0;
     return true;
@@ -107,6 +110,7 @@ class AcsfKernel : public Kernel {
 
   int n_members() const override { return static_cast<int>(inputs.size()); }
   int n_functions() const override { return n_columns; }
+  int n_features() const override { return n_shown; }
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
@@ -128,7 +132,7 @@ class AcsfKernel : public Kernel {
   Storage storage;
   std::vector<Part<T>> parts;
   Walls walls;
-  int n_columns = 0;
+  int n_columns = 0, n_shown = 0;
 
   Stopwatch watch;
   TripletMemory<T> triplets;
@@ -189,6 +193,7 @@ class AcsfKernel : public Kernel {
       stages.describe(center, ws);
       watch.lap(&Timing::descriptor);
       count(part, type, site, results);
+      show(part, center, site, results);
       mean_coefficients.assign(center.n_features, 0.0);
       for (int first = 0; first < part.n_members(); first += MEMBERS) {
         const int n = std::min(MEMBERS, part.n_members() - first);
@@ -228,6 +233,7 @@ class AcsfKernel : public Kernel {
       clear_far(part, edges, site, results.gradient);
       stages.describe_members(center, site.ws);
       count(part, type, site, results);
+      show(part, center, site, results);
     }
     watch.lap(&Timing::descriptor);
     for (int first = 0; first < part.n_members(); first += MEMBERS) {
@@ -306,6 +312,14 @@ class AcsfKernel : public Kernel {
       stages.differentiate_members(center, ws, gradient, n_members(), part.members[first + m], 1);
     }
     ws.coefficients = all;
+  }
+
+  void show(const Part<T> &part, const Center<T> &center, const Neighborhood<T> &site,
+            const Results &results) const {
+    if (!results.features) return;
+    double *const row = results.features + site.atom * n_shown + part.first_feature;
+    std::copy_n(site.ws.features, center.n_features, row);
+    std::fill(row + center.n_features, row + part.description.width(), 0.0);
   }
 
   void count(const Part<T> &part, int64_t type, const Neighborhood<T> &site, const Results &results) const {

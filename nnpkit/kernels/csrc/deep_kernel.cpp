@@ -93,8 +93,10 @@ class DeepKernel : public Kernel {
       room_for(workspace, member.workspace);
       widest = std::max(widest, member.model.width);
       first_function.push_back(n_columns);
+      first_feature.push_back(n_columns);
       n_columns += member.model.width * member.model.axis;
     }
+    n_shown = n_columns;
     for (const Member<Real> &member : members)
       if (member.ranges.empty()) n_columns = 0;
     neighbors.resize(members[0].model.n_types);
@@ -106,6 +108,7 @@ class DeepKernel : public Kernel {
   int n_members() const override { return static_cast<int>(members.size()); }
   // Features are trained: those of the members stand side by side.
   int n_functions() const override { return n_columns; }
+  int n_features() const override { return n_shown; }
 
   double table_tolerance() const override {
     double largest = 0.0;
@@ -148,8 +151,8 @@ class DeepKernel : public Kernel {
   std::vector<Member<Real>> members;
   Walls walls;
   std::vector<std::vector<size_t>> groups;  // of members with the same environment rows
-  int widest = 0, n_columns = 0;
-  std::vector<int> first_function;  // column of each member
+  int widest = 0, n_columns = 0, n_shown = 0;
+  std::vector<int> first_function, first_feature;  // columns of each member
   Task task{};
   std::vector<int64_t> block;  // atoms
   std::vector<Neighbors<Real>> neighbors;
@@ -186,6 +189,7 @@ class DeepKernel : public Kernel {
         const Member<Real> &member = members[m];
         sum_up(center, member);
         if (n_columns > 0 && task.results->atom_extrapolations) count(center, m);
+        if (task.results->features) show(center, m);
         clock(&Timing::descriptor, start);
         stages.fit(member.fitting[center], static_cast<int>(block.size()), sums.data(), outputs.data(),
                    workspace.data());
@@ -286,6 +290,24 @@ class DeepKernel : public Kernel {
     stages.count(members[m].fitting[center], members[m].ranges[center], static_cast<int>(block.size()),
                  sums.data(), per_atom, per_function);
     for (size_t a = 0; a < block.size(); a++) task.results->atom_extrapolations[block[a]] += per_atom[a];
+  }
+
+  // D = T T_<^T, flattened (width, axis); the networks take it without writing it down
+  void show(int center, size_t m) {
+    const Member<Real> &member = members[m];
+    const double normalisation = static_cast<double>(member.fitting[center].normalisation);
+    for (size_t i = 0; i < block.size(); i++) {
+      const Real *const t = sums.data() + i * 4 * member.padded_width;
+      double *to = task.results->features + block[i] * n_shown + first_feature[m];
+      for (int k = 0; k < member.model.width; k++)
+        for (int a = 0; a < member.model.axis; a++) {
+          double sum = 0.0;
+          for (int c = 0; c < 4; c++)
+            sum += static_cast<double>(t[c * member.padded_width + k]) *
+                   static_cast<double>(t[c * member.padded_width + a]);
+          *to++ = normalisation * normalisation * sum;
+        }
+    }
   }
 
   // dE/dR of all rows from dE/dsums

@@ -64,6 +64,8 @@ struct Results {
   // Features outside the range of the training data (metadata "feature_ranges", of any member); may be null.
   int64_t *atom_extrapolations = nullptr;      // (n_atoms), written: how many features of this atom
   int64_t *function_extrapolations = nullptr;  // (n_elements, n_functions), added to
+  double *features =
+      nullptr;  // (n_atoms, n_features), written: raw, shorter sets padded with zeros; may be null
 };
 
 class Kernel {
@@ -72,6 +74,8 @@ class Kernel {
   virtual int n_members() const = 0;
   // Columns of function_extrapolations; 0 if the file has no ranges or this kind does not count.
   virtual int n_functions() const { return 0; }
+  // Columns of features, those of members with different descriptors side by side; 0: this kernel shows none.
+  virtual int n_features() const { return 0; }
   // Largest relative deviation of tables that stand for parts of the model; 0: the kernel has none.
   virtual double table_tolerance() const { return 0.0; }
   // mean_only: one row, the mean over the members; else n_members rows. The order of every sum is fixed:
