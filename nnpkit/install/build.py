@@ -18,6 +18,8 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.install import installed
 from nnpkit.install.entry_point import (
+    C_HEADER,
+    C_LIBRARY,
     KERNEL_LIBRARY,
     MODEL_LIBRARY,
     PLUGIN,
@@ -38,7 +40,13 @@ __all__ = [
     "writable_folder",
 ]
 
-_LIBRARIES = (KERNEL_LIBRARY, MODEL_LIBRARY, PLUGIN)  # in the order in which they are put in place
+_LIBRARIES = (
+    KERNEL_LIBRARY,
+    MODEL_LIBRARY,
+    C_LIBRARY,
+    C_HEADER,
+    PLUGIN,
+)  # in the order in which they are put in place
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ def fingerprint(*folders: Path) -> str:
     """SHA-256 over the names and contents of the sources in `folders`."""
     digest = hashlib.sha256()
     for root in folders:
-        for path in sorted(p for p in root.rglob("*") if p.suffix in {".cpp", ".h", ".txt", ".cu"}):
+        for path in sorted(p for p in root.rglob("*") if p.suffix in {".cpp", ".h", ".txt", ".cu", ".map"}):
             digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

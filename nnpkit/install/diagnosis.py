@@ -18,7 +18,7 @@ from nnpkit.errors import InputError
 from nnpkit.install import installed
 from nnpkit.install.build import read_record, source_fingerprint, source_folder
 from nnpkit.install.build_cuda import cuda_fingerprint, cuda_record
-from nnpkit.install.entry_point import MODEL_LIBRARY, PLUGIN, plugin_path
+from nnpkit.install.entry_point import C_HEADER, C_LIBRARY, MODEL_LIBRARY, PLUGIN, plugin_path
 from nnpkit.kernels.native import NoKernelError, cuda_devices
 from nnpkit.seal import seal
 
@@ -66,6 +66,7 @@ def diagnose() -> list[Check]:
     checks += _check_lammps(lmp)
     checks += _check_mpi(lmp)
     checks += _check_plugin(lmp)
+    checks.append(_check_c_library())
     checks.append(_check_cuda_kernels())
     checks += _check_tools(plugin_fits=all(c.status == OK for c in checks if c.name.startswith("plugin")))
     checks.append(_check_package("tblite", "labels your own reference data", "nnpkit[reference]"))
@@ -238,6 +239,14 @@ def _probe_plugin(lmp: _Lmp) -> Check:
     return Check(
         "plugin loads", BROKEN, lines[0] if lines else "lmp ended without a message", REBUILD + " --force"
     )
+
+
+def _check_c_library() -> Check:
+    """Where programs in C find what they include and link."""
+    folder = Path(plugin_path())
+    if all((folder / name).is_file() for name in (C_LIBRARY, C_HEADER)):
+        return Check("c library", OK, f"{folder / C_LIBRARY} with {C_HEADER} beside it")
+    return Check("c library", WARNING, f"not compiled (looked in {folder})", REBUILD)
 
 
 def _check_cuda_kernels() -> Check:

@@ -14,6 +14,8 @@ import sys
 __all__ = [
     "CUDA_LIBRARY",
     "CUDA_RECORD",
+    "C_HEADER",
+    "C_LIBRARY",
     "KERNEL_LIBRARY",
     "MODEL_LIBRARY",
     "PLUGIN",
@@ -28,6 +30,8 @@ MODEL_LIBRARY = "libnnpkit_model.so"
 """What the pair style opens when it needs a model; it carries libtorch."""
 KERNEL_LIBRARY = "libnnpkit_ops.so"
 """The fused kernels alone, for Python."""
+C_LIBRARY, C_HEADER = "libnnpkit.so", "nnpkit.h"
+"""The kernels for programs in C, and what these include."""
 CUDA_LIBRARY = "libnnpkit_cuda.so"
 """The kernels for GPUs, where ``nnpkit build --cuda`` has compiled them."""
 RECORD = "build.json"

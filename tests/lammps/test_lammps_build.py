@@ -198,7 +198,7 @@ def doctor(tmp_path: Path) -> tuple[int, dict[str, dict[str, str]]]:
 def test_doctor_finds_a_working_installation(lammps: None, tmp_path: Path) -> None:
     code, checks = doctor(tmp_path)
     assert code == 0, checks
-    for name in ("torch", "lammps", "mpirun", "plugin", "plugin fits", "plugin loads"):
+    for name in ("torch", "lammps", "mpirun", "plugin", "plugin fits", "plugin loads", "c library"):
         assert checks[name]["status"] == "ok"
     assert all(check["fix"] for check in checks.values() if check["status"] != "ok")
 

@@ -13,10 +13,10 @@ from test_committee import deep_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.committee import export_committee
-from nnpkit.deploy.export import export_model
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.torchscript import export_model
 
 TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
 FORMAT = "thermo_modify format float %.17g\n"
