@@ -67,9 +67,9 @@ SANITIZED = NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) NNPKIT_REQUIRE_LAMMPS=1
             ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(SANITIZERS)"
 
 .PHONY: sanitize
-sanitize: $(INSTALLED)  ## Test the plugin compiled with the address and undefined behaviour sanitizers of GCC.
+sanitize: $(INSTALLED)  ## Test plugin, kernels and C library compiled with the address and undefined behaviour sanitizers of GCC.
 	NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) nnpkit build --sanitize
-	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/kernels tests/lammps --ignore tests/lammps/test_lammps_build.py
+	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/kernels tests/lammps tests/deploy/test_c_library.py --ignore tests/lammps/test_lammps_build.py
 	$(SANITIZED) python benchmarks/fuzz_models.py --files 1000 --memory 0
 
 .PHONY: lint

@@ -83,8 +83,8 @@ class Model {
   // Throws std::runtime_error, nothing else.
   virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
   // Whether it can take all atoms of a rank at once, and make the forces itself; the mean over the members.
-  virtual bool takes_systems() const { return false; }
-  virtual void evaluate(const System &, SystemResults &) {}
+  virtual bool takes_systems() const = 0;
+  virtual void evaluate(const System &system, SystemResults &results) = 0;
 };
 
 // Throws std::runtime_error with one line of reason if the bytes are no model that passes its self-test.
