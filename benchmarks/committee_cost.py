@@ -22,7 +22,7 @@ from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 
 OUTPUTS = """
-compute disagreement all pair nnpkit
+compute disagreement all nnpkit force_std_max force_std_mean force_std_percentile energy_std
 thermo_style custom step etotal c_disagreement[1] c_disagreement[2] c_disagreement[3] c_disagreement[4]
 """
 

@@ -63,7 +63,7 @@ def main() -> None:
     data = Path(os.environ["NNPKIT_DATA"])
     simulation = Simulation(
         ensemble="npt", temperature=320.0, pressure=1.0, timestep=0.5, steps=given.steps, every=given.every,
-        dump_every=500, committee=True,
+        dump_every=500, committee=True, ranges=False,
     )  # fmt: skip
     start = read(data / START, frames=0)[0]
     if given.analyse:

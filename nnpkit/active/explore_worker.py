@@ -31,7 +31,7 @@ from nnpkit.md.thermo import ThermoReader
 
 __all__ = ["main", "read_candidates", "write_candidates"]
 
-_DISAGREEMENT, _EXTRAPOLATIONS = "c_u[1]", "c_u[5]"
+_DISAGREEMENT, _EXTRAPOLATIONS = "c_watched[1]", "c_watched[2]"
 
 
 def main(folder: Path) -> None:
@@ -103,10 +103,14 @@ def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.n
             else "all steps done"
         )
     thermo = reader.thermo()
-    rows, outside = np.zeros((0, 2)), np.zeros(0)
-    if _DISAGREEMENT in thermo:
-        rows = np.column_stack([thermo["step"], thermo[_DISAGREEMENT]])
-        outside = np.nan_to_num(thermo[_EXTRAPOLATIONS]) if _EXTRAPOLATIONS in thermo else outside
+    missing = [name for name in (_DISAGREEMENT, _EXTRAPOLATIONS) if name not in thermo]
+    if missing:
+        raise InputError(
+            f"the thermo output has no column {' and no '.join(missing)}", where=str(folder / "in.lammps"),
+            hint="an input of your own needs: compute watched all nnpkit force_std_max extrapolations",
+        )  # fmt: skip
+    rows = np.column_stack([thermo["step"], thermo[_DISAGREEMENT]])
+    outside = np.nan_to_num(thermo[_EXTRAPOLATIONS])
     return _complete_frames(frames), rows[np.isfinite(rows).all(axis=1)], outside, ended
 
 

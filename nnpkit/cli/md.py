@@ -93,7 +93,7 @@ def md(
         tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
         every=_thermo_interval(ensemble, steps) if every is None else every,
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
-        committee=potential.n_members > 1, watch=watch,
+        committee=potential.n_members > 1, ranges=bool(potential.metadata.get("feature_ranges")), watch=watch,
     )  # fmt: skip
     if dry_run:
         return _write(potential, start, simulation, output, ranks, lmp, overwrite)

@@ -41,18 +41,23 @@ VOLUME_FACTOR = 3.0
 def pair_commands(model: str, elements: Sequence[str], simulation: Simulation | None = None) -> list[str]:
     """LAMMPS commands that make the model file `model` act between atom types of these elements.
 
-    With a `simulation` what the style observes is a compute: ``disagreement`` of a committee, evaluated for every line
-    of thermo output, or ``extrapolation`` of a single potential.
+    With a `simulation` the fix ``watch`` looks at every step, or, because the members of a committee cost more, at the
+    steps of thermo output; what it sees are the computes ``disagreement`` and ``extrapolation``.
     """
-    style, after = "pair_style      nnpkit", []
-    if simulation is not None and simulation.committee:
-        style += " every ${every}"
-        after.append("compute         disagreement all pair nnpkit")
-    elif simulation is not None:
-        after.append("compute         extrapolation all pair nnpkit")
-    if simulation is not None and simulation.watch is not None:
-        style += " watch force_std_max {:g} {:g}".format(*simulation.watch)
-    return [style, f"pair_coeff      * * {model} {' '.join(elements)}", *after]
+    coefficients = f"pair_coeff      * * {model} {' '.join(elements)}"
+    if simulation is None:
+        return ["pair_style      nnpkit", coefficients]
+    lines = ["pair_style      nnpkit every 0  # what is observed, and when, is said below", coefficients]
+    if simulation.committee:
+        lines.append("compute         disagreement all nnpkit force_std_max force_std_mean energy_std")
+    if simulation.ranges:
+        lines.append("compute         extrapolation all nnpkit extrapolations")
+    if simulation.ranges or simulation.watch is not None:
+        bounds = " watch force_std_max {:g} {:g}".format(*simulation.watch) if simulation.watch else ""
+        lines.append(
+            f"fix             watch all nnpkit/watch {'${every}' if simulation.committee else 1}{bounds}"
+        )
+    return lines
 
 
 def _section(title: str, *lines: str) -> list[str]:

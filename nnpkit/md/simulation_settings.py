@@ -49,6 +49,8 @@ class Simulation:
         Minimise the energy a little before the dynamics.
     committee : bool
         The model is a committee: its disagreement is part of the thermodynamic output.
+    ranges : bool
+        The model knows the ranges of its training data: what is outside is counted, and part of the output.
     watch : (float, float), optional
         Of a committee: frames whose largest force disagreement (eV/Å) is between the two are collected, above the
         second the run ends.
@@ -72,6 +74,7 @@ class Simulation:
     coupling: str = "iso"
     relax: bool = False
     committee: bool = False
+    ranges: bool = True
     watch: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

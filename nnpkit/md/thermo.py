@@ -38,11 +38,9 @@ COLUMNS = {
     **{f"P{ij}": f"pressure_{ij}_bar" for ij in ("xx", "yy", "zz", "xy", "xz", "yz")},
     "c_disagreement[1]": "force_std_max_eV_A",
     "c_disagreement[2]": "force_std_mean_eV_A",
-    "c_disagreement[4]": "energy_std_eV_atom",
-    "c_disagreement[5]": "extrapolations",
-    "c_disagreement[6]": "extrapolations_total",
-    "c_extrapolation[5]": "extrapolations",
-    "c_extrapolation[6]": "extrapolations_total",
+    "c_disagreement[3]": "energy_std_eV_atom",
+    "c_extrapolation[1]": "extrapolations",
+    "f_watch[3]": "extrapolations_total",
     "c_mobile_temp": "temperature_K",
     "v_conserved": "conserved_energy_eV",
 }
@@ -65,12 +63,14 @@ def thermo_commands(simulation: Simulation, pair: Sequence[str], temperature: st
         columns = "step pe fmax press vol density lx ly lz"
         comment = "# fmax: largest component of a force."
     if simulation.committee:
-        columns += " &\n                " + " ".join(f"c_disagreement[{n}]" for n in (1, 2, 4, 5, 6))
-        comment += "\n# c_disagreement: of forces, largest and mean over atoms; of the energy per atom; extrapolations,"
-        comment += " now and so far."
-    elif any("extrapolation all pair nnpkit" in line for line in pair):
-        columns += " &\n                c_extrapolation[5] c_extrapolation[6]"
-        comment += "\n# c_extrapolation: features outside the range of the training data, now and since the run began."
+        columns += " &\n                c_disagreement[1] c_disagreement[2] c_disagreement[3]"
+        comment += "\n# c_disagreement: of forces, largest and mean over atoms; of the energy per atom."
+    if any("extrapolation all nnpkit" in line for line in pair):
+        columns += " &\n                c_extrapolation[1] f_watch[3]"
+        comment += (
+            "\n# c_extrapolation, f_watch: features outside the range of the training data, now and since the"
+        )
+        comment += " run began."
     return [
         *before,
         comment,

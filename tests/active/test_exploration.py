@@ -52,8 +52,8 @@ def test_a_prepared_run_is_left_as_it_is(tmp_path) -> None:
 
 
 def test_an_input_of_the_user_gets_the_variables(tmp_path) -> None:
-    text = prepared(tmp_path, Condition(), Exploration(input="pair_style nnpkit ${watch}\nrun 1\n"))
-    assert text.endswith("pair_style nnpkit ${watch}\nrun 1\n")
+    text = prepared(tmp_path, Condition(), Exploration(input="fix w all nnpkit/watch 1 ${watch}\nrun 1\n"))
+    assert text.endswith("fix w all nnpkit/watch 1 ${watch}\nrun 1\n")
     assert "variable watch string" in text
     assert "read_data" not in text
 

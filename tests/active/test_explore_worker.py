@@ -20,6 +20,7 @@ from nnpkit.active.task import outcome, start_watcher
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.errors import InputError
 from nnpkit.install.entry_point import PLUGIN, plugin_path
 
 
@@ -114,3 +115,20 @@ def test_a_killed_lammps_begins_again(tmp_path, committee) -> None:
     assert (outcome(wild) or {})["code"] == 0, (wild / "log").read_text()
     assert report(wild)["history"] == report(calm)["history"]
     assert [c.key for c in read_candidates(wild)] == [c.key for c in read_candidates(calm)]
+
+
+def test_an_input_whose_output_says_nothing_is_refused(tmp_path, committee) -> None:
+    """Without disagreement and extrapolation nobody would know how much of the run was uncertain."""
+    own = "units metal\nread_data structure.data\npair_style nnpkit every 0\npair_coeff * * ${model} ${elements}\n"
+    own += "fix watch all nnpkit/watch ${every} ${watch}\nCOMPUTE\nfix 1 all nve\ntimestep ${timestep}\nrun ${steps}\n"
+    old = "compute u all pair nnpkit\nthermo_style custom step c_u[1] c_u[5]\nthermo ${every}"
+    new = "compute watched all nnpkit force_std_max extrapolations\n"
+    new += "thermo_style custom step c_watched[1] c_watched[2]\nthermo ${every}"
+    condition, bounds = Condition(steps=4), Bounds(0.0, 1e9, "")
+    folder = prepared(tmp_path / "new", committee, condition, bounds, input=own.replace("COMPUTE", new))
+    main(folder)
+    assert report(folder)["looked"] == 3
+    assert report(folder)["extrapolations"] > 0
+    folder = prepared(tmp_path / "old", committee, condition, bounds, input=own.replace("COMPUTE", old))
+    with pytest.raises(InputError, match=r"no column c_watched\[1\] .*needs: compute watched all nnpkit"):
+        main(folder)

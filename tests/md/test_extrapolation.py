@@ -87,7 +87,7 @@ def test_a_run_inside_is_not_blamed(folder: Path) -> None:
 @pytest.mark.parametrize(("total", "judged"), [(0, False), (20, False), (30, True)])
 def test_the_rule_is_a_hundredth_per_atom_and_step(total: int, judged: bool) -> None:
     reader = ThermoReader()
-    for line in ("Step c_extrapolation[5] c_extrapolation[6]", "0 0 0", f"99 0 {total}"):
+    for line in ("Step c_extrapolation[1] f_watch[3]", "0 0 0", f"99 0 {total}"):
         reader.feed(line)
     found = extrapolation_verdict(Simulation(ensemble="nve"), water(3.0), reader)
     assert found["extrapolations"] == total

@@ -148,7 +148,7 @@ def exploration_input(
     """LAMMPS input of a run: variables for everything, then the commands, or the user's `own`."""
     condition = job["condition"]
     (t0, t1), (p0, p1) = condition["temperature"], condition["pressure"]
-    watch = f"every {job['every']} watch force_std_max {job['lower']:.8g} {job['upper']:.8g}"
+    watch = f"watch force_std_max {job['lower']:.8g} {job['upper']:.8g}"
     watch += " watch extrapolations 1 INF" if job["extrapolation"] else ""
     watch += f" min_distance {job['min_distance']:.6g} max_force {job['max_force']:.8g} frames watch.xyz"
     watch += f" interval {job['interval']} limit {job['max_frames']} restart NULL"
@@ -181,12 +181,13 @@ def exploration_input(
         "newton          on",
         f"boundary        {boundary}",
         "read_data       structure.data",
-        "pair_style      nnpkit ${watch}",
+        "pair_style      nnpkit every 0",
         "pair_coeff      * * ${model} ${elements}",
+        "fix             watch all nnpkit/watch ${every} ${watch}",
+        "compute         watched all nnpkit force_std_max extrapolations",
         "neighbor        1.0 bin",
         "neigh_modify    every 1 delay 0 check yes",
-        "compute         u all pair nnpkit",
-        "thermo_style    custom step temp pe press vol c_u[1] c_u[5]",
+        "thermo_style    custom step temp pe press vol c_watched[1] c_watched[2]",
         "thermo_modify   flush yes lost error",
         "thermo          ${every}",
         "velocity        all create ${temperature_start} ${seed} mom yes dist gaussian",

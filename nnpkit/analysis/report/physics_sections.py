@@ -60,6 +60,7 @@ def _simulations(report: Report) -> None:
             ensemble=ensemble, temperature=options.temperature, pressure=options.pressure, steps=options.md_steps,
             timestep=0.5 if "H" in start.symbols else 1.0, every=max(1, options.md_steps // 1000),
             dump_every=max(1, options.md_steps // 200), relax=ensemble == "nve", committee=model.n_members > 1,
+            ranges=bool(model.metadata.get("feature_ranges")),
         )  # fmt: skip
 
         def action(settings: Settings = settings, folder: Path = folder / ensemble) -> None:
