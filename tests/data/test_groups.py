@@ -38,6 +38,7 @@ def test_the_usual_keys_are_found(key: str, values: str) -> None:
         named("config_type", "abcd"),  # names of frames
         named("other", "aabb"),
         [s.replace(info={"config_type": np.arange(3)}) for s in named("config_type", "aabb")],
+        [*named("config_type", "aabb"), frame("a.xyz#4", config_type=np.arange(3))],  # an array is no name
     ],
 )
 def test_nothing_that_is_no_group_is_found(structures: list[Structure]) -> None:
