@@ -19,17 +19,20 @@ from typing import Any
 import numpy as np
 
 from nnpkit.active.assess import Assessment, Extrapolation, assess
-from nnpkit.active.explorers.ase_dynamics import run_ase
+from nnpkit.active.explorers.contract import Explored, Explorer
+from nnpkit.active.explorers.registered import EXPLORERS
+from nnpkit.active.explorers.runs import exploration_input
 from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
 from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.load import load
+from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.files import atomic_write
+from nnpkit.md.box import data_text
 from nnpkit.md.lammps_run import lammps_command, run_lammps
 from nnpkit.md.thermo import ThermoReader
 
-__all__ = ["main", "read_candidates", "write_candidates"]
+__all__ = ["LAMMPS", "main", "read_candidates", "write_candidates"]
 
 _DISAGREEMENT, _EXTRAPOLATIONS = "c_watched[1]", "c_watched[2]"
 
@@ -39,11 +42,7 @@ def main(folder: Path) -> None:
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     model = load(folder / job["model"])
     start = read(folder / "start.xyz", "extxyz")[0]
-    if job["engine"] == "lammps":
-        frames, history, outside, ended = _lammps(folder, job)
-    else:
-        frames, history, ended = run_ase(start, model, job)
-        outside = np.zeros(0)
+    frames, history, outside, ended = EXPLORERS.get(job["engine"]).run(folder, start, model, job)
     frames = [
         f.replace(
             name=f"{folder.parent.parent.name}/{folder.name} step {f.info.get('step', '?')}",
@@ -112,6 +111,23 @@ def _lammps(folder: Path, job: Mapping[str, Any]) -> tuple[list[Structure], np.n
     rows = np.column_stack([thermo["step"], thermo[_DISAGREEMENT]])
     outside = np.nan_to_num(thermo[_EXTRAPOLATIONS])
     return _complete_frames(frames), rows[np.isfinite(rows).all(axis=1)], outside, ended
+
+
+class LammpsExplorer(Explorer):
+    """Molecular dynamics in LAMMPS, which watches the committee as it runs."""
+
+    def prepare(self, folder: Path, start: Structure, job: Mapping[str, Any], own: str | None) -> None:
+        """Write the input, or what goes before the user's, and the data file."""
+        elements = sorted(set(start.symbols))
+        (folder / "in.lammps").write_text(exploration_input(start, elements, job, own), encoding="utf-8")
+        (folder / "structure.data").write_text(data_text(start, elements), encoding="utf-8")
+
+    def run(self, folder: Path, start: Structure, model: LoadedModel, job: Mapping[str, Any]) -> Explored:
+        """See `Explorer`; a run that explodes is no failure."""
+        return Explored(*_lammps(folder, job))
+
+
+LAMMPS = LammpsExplorer()
 
 
 def _complete_frames(path: Path) -> list[Structure]:

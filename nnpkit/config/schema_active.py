@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
+from nnpkit.active.explorers.registered import EXPLORERS
 from nnpkit.active.labellers.labeller_settings import LabellerSettings
 from nnpkit.active.labellers.registered import LABELLERS, OWN_LABELLERS
 from nnpkit.section import (
@@ -147,10 +148,16 @@ class Random(Section):
     )
 
 
+if TYPE_CHECKING:
+    Engine = str
+else:
+    Engine = Literal[tuple(EXPLORERS)]
+
+
 class Exploration(Section):
     """Where new structures come from: molecular dynamics of the committee, watched while it runs."""
 
-    engine: Literal["lammps", "ase"] = Field("lammps", description="What moves the atoms.")
+    engine: Engine = Field("lammps", description="What moves the atoms.")
     starts: PathList | None = Field(
         None, description="Files with starting structures; by default random ones of those that have labels."
     )
@@ -180,10 +187,8 @@ class Exploration(Section):
     @model_validator(mode="after")
     def _lammps_is_used(self) -> Exploration:
         changed = {"input": self.input is not None, "ranks": self.ranks != 1}
-        ase = self.engine == "ase"
-        refuse_unused(
-            [(value, ase, name, "the engine is ase, not lammps") for name, value in changed.items()]
-        )
+        other, why = self.engine != "lammps", f"the engine is {self.engine}, not lammps"
+        refuse_unused([(value, other, name, why) for name, value in changed.items()])
         return self
 
 

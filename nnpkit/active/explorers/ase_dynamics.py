@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 
+from nnpkit.active.explorers.contract import Explored, Explorer
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.md.calculator import NnpkitCalculator
 
-__all__ = ["run_ase"]
+__all__ = ["ASE", "run_ase"]
 
 _COMPRESSIBILITY = 4.6e-5 / units.bar  # of water; only sets how fast the cell follows
 
@@ -104,3 +106,15 @@ def _look(atoms: Atoms, job: Mapping[str, Any]) -> tuple[float, bool] | str:
     if not disagreement <= job["upper"]:
         return f"a force disagreement of {disagreement:.3g} eV/Å"
     return disagreement, disagreement >= job["lower"]
+
+
+class AseExplorer(Explorer):
+    """Molecular dynamics in ASE."""
+
+    def run(self, folder: Path, start: Structure, model: LoadedModel, job: Mapping[str, Any]) -> Explored:
+        """See `Explorer` and `run_ase`."""
+        frames, history, ended = run_ase(start, model, job)
+        return Explored(frames, history, np.zeros(0), ended)
+
+
+ASE = AseExplorer()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nnpkit.active.explorers.registered import EXPLORERS
 from nnpkit.active.programs import python
 from nnpkit.active.selection import Bounds
 from nnpkit.active.task import prepare_task
@@ -18,7 +19,6 @@ from nnpkit.data.formats.extxyz import write_extxyz
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder
-from nnpkit.md.box import data_text
 
 __all__ = ["Condition", "Exploration", "exploration_input", "prepare_run", "strained"]
 
@@ -46,7 +46,8 @@ class Exploration:
 
     Attributes
     ----------
-    engine : {'lammps', 'ase'}
+    engine : str
+        ``lammps``, ``ase`` or another of `nnpkit.active.explorers.registered`.
     conditions : tuple of Condition
     timestep : float
         fs.
@@ -129,11 +130,7 @@ def prepare_run(
     with atomic_folder(folder) as new:
         (new / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
         write_extxyz(new / "start.xyz", [bare])
-        if exploration.engine == "lammps":
-            elements = sorted(set(start.symbols))
-            text = exploration_input(bare, elements, job, exploration.input)
-            (new / "in.lammps").write_text(text, encoding="utf-8")
-            (new / "structure.data").write_text(data_text(bare, elements), encoding="utf-8")
+        EXPLORERS.get(exploration.engine).prepare(new, bare, job, exploration.input)
         environment = {"OMP_NUM_THREADS": "1", "HYDRA_LAUNCHER": "fork"}
         prepare_task(new, python("nnpkit.active.explore_worker", folder.absolute()), environment=environment)
 
