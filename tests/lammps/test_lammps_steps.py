@@ -235,7 +235,7 @@ def test_the_fix_counts_the_iteration_that_thermo_output_shows(place: Path) -> N
     text = setup() + style("every 0") + watch + "thermo_style custom step pe f_w[3]\nthermo 1\n"
     result = lmp(place, text + "minimize 0 1e-9 6 1000\nprint '@counted $(f_w[3])'\n", 2)
     shown = [
-        line.split() for line in result.output.splitlines() if re.fullmatch(r"\s+\d+\s+-\S+\s+\d+", line)
+        line.split() for line in result.output.splitlines() if re.fullmatch(r"\s+\d+\s+-\S+\s+\d+\s*", line)
     ]
     counts = np.cumsum(outside(place, nnpkit.read(place / "kept.extxyz")))
     np.testing.assert_array_equal([int(row[2]) for row in shown], counts)
