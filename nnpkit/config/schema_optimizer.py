@@ -111,7 +111,7 @@ class Ekf(Section):
     forgetting_rate: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         "auto",
         description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. `auto`: by the length of "
-        "the training, 1 / (1 - nu) being a third of its updates and at least 500; 0.9987 with R from `blocks`.",
+        "the training, 1 / (1 - nu) being a fifth of its updates and at least 500; 0.9987 with R from `blocks`.",
     )
     forget: Literal["all", "observed"] = Field(
         "all",

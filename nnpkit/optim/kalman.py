@@ -249,7 +249,7 @@ class KalmanOptimizer:
             length: float = self.length
             if self.fraction is not None:
                 length = (self.updates + 1) / self.fraction if self.fraction >= _KNOWN else 0
-            nu = 1.0 - 1.0 / max(_SHORTEST, length / 3.0)
+            nu = 1.0 - 1.0 / max(_SHORTEST, length / 5.0)
             least = max(least, 1.0 - most * min(1.0, _MOST * (1.0 - nu)))
         self.forgetting.mul_(nu).add_(1.0 - nu).clamp_(min=least)
 

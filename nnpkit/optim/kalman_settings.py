@@ -30,7 +30,7 @@ class KalmanSettings:
         like 1/n by itself; the blocks of a network are never that sure, and go on shifting what others have fixed.
     forgetting, forgetting_rate : float
         lambda(0) and nu of ``lambda <- nu lambda + 1 - nu``. Without nu it follows the length T of the training in
-        updates, ``1 / (1 - nu) = max(500, T / 3)``, and 1 - lambda is at most 750 (1 - nu) of its first value. So what
+        updates, ``1 / (1 - nu) = max(500, T / 5)``, and 1 - lambda is at most 750 (1 - nu) of its first value. So what
         is never observed becomes less certain by a factor of exp(15) at most where lambda(0) is 0.98, however long the
         training is; by the published 0.98 and 0.9987 it is as much.
     forget : str

@@ -90,8 +90,8 @@ def test_forgetting_factor_follows_its_recursion():
     assert float(optimizer.forgetting) == pytest.approx(expected, rel=1e-15)
 
 
-@pytest.mark.parametrize(("length", "rate", "first"), [(100, 1 / 500, 0.02), (6000, 1 / 2000, 0.0075)])
-def test_a_filter_without_a_rate_forgets_for_a_third_of_its_training(length, rate, first):
+@pytest.mark.parametrize(("length", "rate", "first"), [(100, 1 / 500, 0.02), (10000, 1 / 2000, 0.0075)])
+def test_a_filter_without_a_rate_forgets_for_a_fifth_of_its_training(length, rate, first):
     optimizer = KalmanOptimizer(1, KalmanSettings(forgetting=0.98, forgetting_rate=None), length=length)
     one = torch.ones(1, 1, dtype=torch.float64)
     expected = 0.02
@@ -108,7 +108,7 @@ def test_a_filter_with_a_budget_of_time_learns_how_long_its_training_is():
     optimizer.step(Measurement(one[0], one, one[0]))
     assert 1.0 - float(optimizer.forgetting) == pytest.approx(0.02 * (1.0 - 1.0 / 500.0), rel=1e-12)
     optimizer.updates = 599
-    optimizer.follow(0.1)  # so 6000 in all
+    optimizer.follow(0.06)  # so 10000 in all
     optimizer.step(Measurement(one[0], one, one[0]))
     assert 1.0 - float(optimizer.forgetting) == pytest.approx(0.0075, rel=1e-12)
 
