@@ -105,7 +105,7 @@ class Family(ABC):
         )
 
     def supported_nodes(self, n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
-        """Nodes of the hidden layers of each element that its `labels` support; `n_inputs` if features are fixed."""
+        """Nodes of the hidden layers of each element that its `labels` support, given its features."""
         return hidden_nodes(n_inputs, labels)
 
     def describe_network(self, settings: Any, hidden: list[int], activation: str) -> dict[str, Any]:

@@ -50,13 +50,10 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     )  # fmt: skip
 
 
-def n_features(spec: Mapping[str, Any]) -> dict[str, int]:
-    """Number of features of each element of a model with a fixed descriptor, before there are networks."""
+def n_features(spec: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, int]:
+    """Number of features of each element of a model without networks; `network` describes any that may stand in."""
     elements = list(spec["elements"])
-    unsized = {
-        **spec,
-        "networks": {e: {"hidden": [1], "activations": ["linear", "linear"]} for e in elements},
-    }
+    unsized = {**spec, "networks": dict.fromkeys(elements, network)}
     return dict(zip(elements, build_model({**unsized, "wall": None}).descriptor.n_features, strict=True))
 
 

@@ -67,9 +67,10 @@ def _supported(
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Nodes of the hidden layers that the labels of each element support, and the same in words if they are used."""
     labels = count_labels(data.train, data.elements, config.training.force_training.kind != "none")
-    family = family_of(spec)
-    found = family.supported_nodes({} if family.trained_descriptor else n_features(spec), labels)
-    if config.model.network.hidden is not None:
+    family, network = family_of(spec), config.model.network
+    smallest = family.describe_network(network, [1], network.activation)
+    found = family.supported_nodes(n_features(spec, smallest), labels)
+    if network.hidden is not None:
         return found, []
     words = ", ".join(f"{e} {'-'.join(map(str, nodes))} ({labels[e]} labels)" for e, nodes in found.items())
     return found, [f"nodes of the hidden layers: {words}"]
