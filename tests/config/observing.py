@@ -1,11 +1,11 @@
-"""What a training does, made comparable: weights, covariance, learning curve, files, in the same words every time."""
+"""What a training does, made comparable: data, weights after every update, files, in the same words every time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -48,9 +48,46 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class _Silent(Console):
+    """A console that does not even lay out what nobody reads."""
+
+    def print(self, *_: Any, **__: Any) -> None:
+        """Print nothing."""
+
+
+class _DiffersError(Exception):
+    """A training has done something else than the one that it is compared with."""
+
+
+class _Trail(list[str]):
+    """Digests of what a training did, one after the other; ends it where it leaves the trail of another one."""
+
+    def __init__(self, like: Sequence[str] | None) -> None:
+        super().__init__()
+        self.like = like
+
+    def add(self, value: Any) -> None:
+        """Note `value`."""
+        self.append(digest(value))
+        if self.like is not None and self.like[len(self) - 1 : len(self)] != self[-1:]:
+            raise _DiffersError
+
+
+def _note(patch: pytest.MonkeyPatch, trail: _Trail, owner: Any, name: str, what: Callable[..., Any]) -> None:
+    """Put on the trail `what` of the result and the arguments of every call of the function `name` of `owner`."""
+    function = getattr(owner, name)
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        result = function(*arguments, **named)
+        trail.add(what(result, *arguments))
+        return result
+
+    patch.setattr(owner, name, noting)
+
+
 @contextmanager
 def quick() -> Iterator[None]:
-    """Leave out what takes long and no setting changes: TorchScript, TensorBoard."""
+    """Leave out what takes long and no setting changes: TorchScript, TensorBoard, waiting for the disk, tables."""
     with pytest.MonkeyPatch.context() as patch:
 
         def export(model: Any, path: Path, metadata: Any, frame: Any) -> None:
@@ -62,26 +99,41 @@ def quick() -> Iterator[None]:
 
         patch.setattr(run_steps, "export_model", export)
         patch.setattr(trainer, "TensorBoard", Nothing)
+        patch.setattr("os.fsync", lambda _: None)
+        for module in (run, committee):
+            patch.setattr(module, "write_config", lambda config, path: None)
         yield
 
 
-def observe_training(file: Path, overrides: Sequence[str], folder: Path) -> str:
-    """Digest of all that a training leaves in `folder` and prints, without times and the names of its settings."""
-    threads, console = torch.get_num_threads(), Console(record=True, width=200, quiet=True)
+def observe_training(
+    file: Path, overrides: Sequence[str], folder: Path, like: Sequence[str] | None = None
+) -> list[str]:
+    """Digests of a training step by step: its data, first weights, weights after every update, all that it leaves.
+
+    What it leaves is compared without times and the names of its settings. A training that is compared with another
+    one, `like`, ends at the first step in which they differ: an effect is an effect.
+    """
+    threads, trail = torch.get_num_threads(), _Trail(like)
     asked: list[Any] = []
+    given = any(o.startswith("output=") for o in overrides)
+    config = load_config(file, [*overrides, *([] if given else [f"output={folder}"])])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             report, "report_of_run", lambda run, output, options: asked.append(options) or ("", None)
         )
         patch.setattr(report, "load", lambda path: f"potential {path}")
-        given = any(o.startswith("output=") for o in overrides)
-        config = load_config(file, [*overrides, *([] if given else [f"output={folder}"])])
         patch.setattr(torch, "set_num_threads", lambda n: asked.append(("threads", n)))
-        run.run_training(config, console=console, overwrite=True)
+        _note(patch, trail, run, "load_data", lambda data, *_: [data.splits, data.additional])
+        _note(patch, trail, run, "make_model", lambda made, *_: made[0].state_dict())
+        _note(patch, trail, trainer.Trainer, "_update", lambda _, loop, *__: loop.model.state_dict())
+        try:
+            run.run_training(config, console=_Silent(), overwrite=True)
+            rest = [_plain(vars(a) if hasattr(a, "__dict__") else a) for a in asked]
+            trail.add([_content(Path(config.output)), rest])
+        except _DiffersError:
+            return trail
     assert torch.get_num_threads() == threads
-    return digest(
-        [_content(Path(config.output)), [_plain(vars(a) if hasattr(a, "__dict__") else a) for a in asked]]
-    )
+    return trail
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -110,7 +162,9 @@ def _content(folder: Path) -> dict[str, Any]:
     return found
 
 
-def observe_committee(file: Path, overrides: Sequence[str], folder: Path) -> str:
+def observe_committee(
+    file: Path, overrides: Sequence[str], folder: Path, like: Sequence[str] | None = None
+) -> list[str]:
     """Digest of what each process of a committee is given: data, seed, model and memory."""
     config = load_config(file, [*overrides, f"output={folder}"])
 
@@ -127,5 +181,5 @@ def observe_committee(file: Path, overrides: Sequence[str], folder: Path) -> str
         patch.setattr(committee._Member, "train", train)
         patch.setattr(committee, "load", lambda path: None)
         patch.setattr(committee, "_finish", lambda *_: {"ended": "epochs"})
-        run.run_training(config, console=Console(quiet=True), overwrite=True)
-    return digest({p.parent.name: p.read_text() for p in sorted(folder.rglob("given"))})
+        run.run_training(config, console=_Silent(), overwrite=True)
+    return [digest({p.parent.name: p.read_text() for p in sorted(folder.rglob("given"))})]

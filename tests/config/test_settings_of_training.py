@@ -59,14 +59,14 @@ def folder(tmp_path_factory):
     os.chdir(before)
 
 
-def observe(base: str, *changes: str, name: str = "run") -> str:
+def observe(base: str, *changes: str, like: list[str] | None = None) -> list[str]:
     function = observe_committee if base == "committee" else observe_training
-    shutil.rmtree(name, ignore_errors=True)
-    return function(Path("walk.yaml"), [*BASES[base], *changes], Path(name).absolute())
+    shutil.rmtree("run", ignore_errors=True)
+    return function(Path("walk.yaml"), [*BASES[base], *changes], Path("run").absolute(), like)
 
 
 @cache
-def unchanged(base: str) -> str:
+def unchanged(base: str) -> list[str]:
     return observe(base)
 
 
@@ -88,7 +88,7 @@ def test_a_change_shows(base: str, key: str, value: str | tuple[str, str]) -> No
         top = value[0] if value[0].startswith("model.") else f"model.{value[0]}"
         changes = [f"{top}={value[1]}"]
     try:
-        changed = observe(base, *changes)
+        changed = observe(base, *changes, like=unchanged(base))
     except InputError:
         assert key in MAY_BE_REFUSED
         return
