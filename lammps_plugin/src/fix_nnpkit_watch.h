@@ -80,6 +80,7 @@ class FixNNPKitWatch : public Fix {
   void write_context(bigint end, const std::string &why);
   void write_end();
   std::string selection() const;
+  std::string bounds_of_forces() const;
 };
 
 }  // namespace LAMMPS_NS

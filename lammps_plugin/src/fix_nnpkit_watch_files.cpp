@@ -23,6 +23,7 @@
 #include <cctype>
 #include <limits>
 #include <memory>
+#include <set>
 #include <stdexcept>
 
 using namespace LAMMPS_NS;
@@ -148,14 +149,29 @@ static std::string quoted(const std::string &word) {
 }
 
 /* ----------------------------------------------------------------------
-   the command that chooses among the frames: with the bounds of this run, because they decide what is worth
-it
+   the commands that choose among the frames and label them: with the bounds of this run, because they decide
+   what is worth it, and without the atoms that its model does not see, if their elements tell them
 ------------------------------------------------------------------------- */
 
 std::string FixNNPKitWatch::selection() const {
-  std::string command =
-      fmt::format("nnpkit select {} {}", quoted(pair->file()), quoted(watch.settings.frames));
-  if (pair->info().n_members < 2) return command;
+  const std::string frames = quoted(watch.settings.frames);
+  const auto &known = pair->info().elements;
+  std::set<std::string> unseen;
+  for (int type = 1; type <= atom->ntypes; type++)
+    if (pair->element_of_type(type) < 0) unseen.insert(species[type]);
+  std::string command = fmt::format("nnpkit select {} {}", quoted(pair->file()), frames);
+  std::string without;
+  for (const auto &element : unseen) {
+    if (std::find(known.begin(), known.end(), element) != known.end()) return "nnpkit label " + frames;
+    without += (without.empty() ? " --without " : ",") + element;
+  }
+  return fmt::format("{}{}{} && nnpkit label selected.xyz", command, bounds_of_forces(), without);
+}
+
+/* ---------------------------------------------------------------------- */
+
+std::string FixNNPKitWatch::bounds_of_forces() const {
+  if (pair->info().n_members < 2) return "";
   double lower = 0.0, upper = std::numeric_limits<double>::infinity();
   for (const auto &bounds : watch.settings.bounds) {
     if (bounds.quantity != nnpkit::FORCE_STD_MAX) continue;
@@ -163,7 +179,7 @@ std::string FixNNPKitWatch::selection() const {
     if (bounds.upper > bounds.lower) upper = bounds.upper / pair->unit_of_energy();
   }
   if (watch.settings.bounds.size() > 1) lower = 0.0;  // other frames were worth it for another reason
-  return fmt::format("{} --lower {:.6g} --upper {:.6g}", command, lower, upper);
+  return fmt::format(" --lower {:.6g} --upper {:.6g}", lower, upper);
 }
 
 /* ----------------------------------------------------------------------
@@ -192,5 +208,6 @@ void FixNNPKitWatch::write_end() {
   utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, reason);
   if (!restart.empty()) utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", restart);
   if (watch.n_frames() + n_context > 0)
-    utils::logmesg(lmp, "nnpkit: to label its frames: {} && nnpkit label selected.xyz\n", selection());
+    utils::logmesg(lmp, "nnpkit: to label its frames: {}
+", selection());
 }

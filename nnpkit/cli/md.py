@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 if TYPE_CHECKING:
     from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
@@ -20,6 +22,7 @@ Coupling = Literal["iso", "aniso", "tri"]
 
 
 def md(
+    context: typer.Context,
     model: Annotated[
         Path, typer.Argument(help="Potential: model.pt, a run folder, or a RuNNer potential folder.")
     ],
@@ -82,6 +85,7 @@ def md(
     from nnpkit.md.simulation_progress import SimulationProgress
     from nnpkit.md.simulation_settings import Simulation
 
+    _refuse_without_effect(context, ensemble)
     start = read_start(structure, replicate, species.split() if species else None)
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
@@ -104,6 +108,23 @@ def md(
     _print_summary(summary, output)
     if summary["unstable"]:
         raise SimulationError(_unstable(summary["unstable"], output))
+
+
+def _refuse_without_effect(context: typer.Context, ensemble: Ensemble) -> None:
+    """Refuse options of what an ensemble does not have."""
+    if ensemble == "minimize":
+        refuse(
+            context,
+            "a minimisation has no temperature and no time",
+            "temperature",
+            "timestep",
+            "seed",
+            "relax",
+        )
+    if ensemble not in ("npt", "nvt"):
+        refuse(context, "only npt and nvt have a thermostat", "tdamp")
+    if ensemble != "npt":
+        refuse(context, "only npt has a barostat", "pressure", "pdamp", "coupling")
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""Numbers and figures of commands: on the screen and in files."""
+"""What commands have in common: options without effect, numbers and figures on the screen and in files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["print_table", "print_values", "write_figure", "write_json"]
+import typer
+
+__all__ = ["print_table", "print_values", "refuse", "write_figure", "write_json"]
+
+
+def refuse(context: typer.Context, reason: str, *names: str) -> None:
+    """Refuse options that have no effect in a call.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of the call.
+    reason : str
+        What they need.
+    *names : str
+        The parameters of the command.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them that was given.
+    """
+    from nnpkit.errors import InputError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(max(p.opts, key=len) for p in context.command.params if p.name == name)
+            raise InputError(f"{option} has no effect here", hint=reason)
 
 
 def print_values(rows: Sequence[tuple[str, object]]) -> None:

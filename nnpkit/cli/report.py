@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 __all__ = ["report"]
 
 
 def report(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or of a committee.")],
     output: Annotated[
         Path | None,
@@ -54,6 +57,8 @@ def report(
     from nnpkit.cli.model_argument import load_with_notes, read_start
     from nnpkit.workflow.run_report import report_of_run
 
+    if not md:
+        refuse(context, "it is of the simulations of --md", "steps", "temperature", "pressure", "start")
     console = Console(stderr=True)
     options = Options(
         other=None if other is None else load_with_notes(other), md_steps=steps if md else 0, temperature=temperature,

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 __all__ = ["schema"]
 
 
 def schema(
+    context: typer.Context,
     active: Annotated[bool, typer.Option("--active", help="Of the YAML of active learning instead.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Of the JSON of validation reports instead.")
@@ -25,5 +28,7 @@ def schema(
     from nnpkit.config.schema import Config
     from nnpkit.config.schema_active import ActiveConfig
 
+    if report:
+        refuse(context, "--report prints another schema", "active")
     kind = ReportData if report else ActiveConfig if active else Config
     print(json.dumps(kind.model_json_schema(), indent=2))

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nnpkit.cli.output import refuse
+
 if TYPE_CHECKING:
     from nnpkit.active.assess import Assessment
     from nnpkit.active.selection import Bounds, Decision
+    from nnpkit.data.structure import Structure
     from nnpkit.deploy.load import LoadedModel
 
 __all__ = ["select"]
 
 
 def select(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(help="Committee (committee.pt), or one potential: then only extrapolation counts."),
@@ -59,6 +63,14 @@ def select(
         Path | None,
         typer.Option("--reasons", metavar="FILE", help="CSV with the verdict and reason of every frame."),
     ] = None,
+    without: Annotated[
+        str | None,
+        typer.Option(
+            "--without",
+            metavar="E1,E2",
+            help="Elements that the potential does not see: `NULL` in LAMMPS. Their atoms stay in the frames.",
+        ),
+    ] = None,
     format: Annotated[
         str | None, typer.Option("--format", help="Format of the trajectory; recognised by default.")
     ] = None,
@@ -72,30 +84,50 @@ def select(
     """
     from rich.console import Console
 
-    from nnpkit.active.assess import assess, describe
+    from nnpkit.active.assess import assess, describe, without_elements
     from nnpkit.active.selection import Selection
     from nnpkit.active.selection import select as decide
     from nnpkit.cli.model_argument import load_with_notes
     from nnpkit.data.dataset import load_dataset, structure_sha256
     from nnpkit.progress import Progress
 
+    if method != "random":
+        refuse(context, "only --method random draws", "seed")
     rules = Selection(budget=budget, method=method, duplicate=duplicate, seed=seed)
     potential = load_with_notes(model)
+    if potential.n_members < 2:
+        refuse(context, "one potential does not disagree with itself", "lower", "upper", "validation")
+    if lower is not None and upper is not None:
+        refuse(context, "both bounds are given: there is nothing to learn", "validation")
     bounds = _bounds(potential, validation, lower, upper)
     candidates = load_dataset(trajectory, format)
     labelled = load_dataset(known) if known else []
+    unseen = _unseen(without, potential, candidates)
     with Progress("frames", len(candidates), Console()) as bar:
         assessed = []
-        for assessment in assess(potential, candidates):
+        for assessment in assess(potential, candidates, unseen):
             assessed.append(assessment)
             bar.advance()
     decisions = decide(
-        assessed, bounds, rules, describe(potential, labelled),
+        assessed, bounds, rules, describe(potential, [without_elements(s, unseen) for s in labelled]),
         {structure_sha256(s, labels=False): f"the same as {s.name}" for s in labelled},
         potential.metadata.get("min_distance"),
     )  # fmt: skip
     print(f"bounds {bounds.lower:.3g} to {bounds.upper:.3g} eV/Å: {bounds.reason}")
     _write(output, reasons, assessed, decisions)
+
+
+def _unseen(without: str | None, model: LoadedModel, candidates: list[Structure]) -> list[str]:
+    """The elements of --without."""
+    from nnpkit.errors import InputError
+
+    elements = without.split(",") if without else []
+    if seen := sorted(set(elements) & set(model.elements)):
+        raise InputError(f"the potential sees {', '.join(seen)}", where="--without")
+    found = {symbol for structure in candidates for symbol in structure.symbols}
+    if missing := [element for element in elements if element not in found]:
+        raise InputError(f"no frame has {', '.join(missing)}", where="--without")
+    return elements
 
 
 def _write(output: Path, reasons: Path | None, assessed: list[Assessment], decisions: list[Decision]) -> None:

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from nnpkit.cli.output import refuse
 from nnpkit.errors import InputError
 
 __all__ = ["train"]
 
 
 def train(
+    context: typer.Context,
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="YAML file that describes data, model and training.")
     ],
@@ -64,12 +66,13 @@ def train(
     from nnpkit.workflow.cross_validation import run_folds
     from nnpkit.workflow.training_run import run_training
 
+    if resume and overwrite:
+        raise InputError("--resume continues the run that --overwrite removes", expected="one of them")
     settings = load_config(config, overrides or [])
     if plan:
         from nnpkit.workflow.plan import plan_training
 
-        if resume or overwrite or folds is not None:
-            raise InputError("--plan writes nothing: it goes without --resume, --overwrite and --folds")
+        refuse(context, "--plan writes nothing", "resume", "overwrite", "folds")
         plan_training(settings)
         return
     if folds is None:

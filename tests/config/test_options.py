@@ -1,152 +1,175 @@
-"""Every option of every command changes what the command does, or a reason is given why that is shown elsewhere."""
+"""Every option of every command changes what the command does, or is refused where it would change nothing."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import ase.io
 import pytest
-from alloy import CONFIG, write_alloy
-from observing import digest
+from alloy import write_alloy
+from matplotlib.figure import Figure
+from observing import digest, quick
+from options_of_commands import CALLS, EXCUSED, PROBES, REFUSED
 from typer.testing import CliRunner
 
 import nnpkit
+from nnpkit.active import label_worker
 from nnpkit.cli.main import COMMANDS, app, load_command
+from nnpkit.data.formats.reading import read, write
+from nnpkit.data.structure import Structure
+from nnpkit.deploy import load
+from nnpkit.install.build import BuildResult
+from nnpkit.install.diagnosis import Check
 
-MD = "md run first.extxyz -o out --dry-run --steps 100"
-CALLS: dict[str, str] = {
-    "train": "train train.yaml output=out training.epochs=1",
-    "evaluate": "evaluate run train.extxyz",
-    "analyze errors": "analyze errors run train.extxyz",
-    "analyze contradictions": "analyze contradictions run other train.extxyz",
-    "analyze extrapolation": "analyze extrapolation run train.extxyz",
-    "analyze histograms": "analyze histograms train.extxyz",
-    "analyze fisher": "analyze fisher run --batches 5 --data train.extxyz",
-    "analyze weights": "analyze weights run",
-    "convert": "convert train.extxyz out.data",
-    "export": "export run --output out.pt",
-    "md": MD,
-    "select": "select run more.extxyz -o out.xyz --known train.extxyz",
-    "schema": "schema",
-}
-"""A call of each command whose options are probed here, in a folder with two runs, data and YAML."""
+TRAINING = """\
+seed: 5
+data: {train: train.extxyz, validation_fraction: 0.25, test_fraction: 0.0}
+model:
+  descriptor: {cutoff: 4.0, angular_cutoff: 3.5, zetas: [1], radial: 2}
+  network: {hidden: [3]}
+training: {epochs: 1, threads: 1}
+"""
+DEEP = """model={kind: deep_potential, network: {hidden: [4, 4]}, descriptor: {cutoff: 4.0, embedding: [4], \
+axis_neurons: 2}}"""
+ACTIVE = "training: train.yaml\nreference: {calculator: emt}\nexploration: {engine: ase}\noutput: project\n"
+_WORTH_READING = {".xyz", ".extxyz", ".csv", ".lammps", ".data", ".nn", ".html"}
 
-PROBES: dict[str, dict[str, str]] = {
-    "train": {"--plan": "--plan", "--overwrite": "!output=run --overwrite", "--resume": "!output=run --resume"},
-    "evaluate": {
-        "--json": "--json out.json", "--predictions": "--predictions out.xyz", "--format": "--format runner",
-        "--units": "--units bohr-hartree",
-    },
-    "analyze errors": {"--json": "--json out.json", "--figure": "--figure out.png"},
-    "analyze contradictions": {
-        "--factor": "--factor 1.1", "--json": "--json out.json", "--figure": "--figure out.png",
-    },
-    "analyze extrapolation": {"--json": "--json out.json"},
-    "analyze histograms": {"--model": "--model run", "--json": "--json out.json", "--figure": "--figure out.png"},
-    "analyze fisher": {
-        "--data": "--data more.extxyz", "--batches": "--batches 6", "--seed": "--seed 7", "--json": "--json out.json",
-        "--force-labels": "--force-labels 3", "--figure": "--figure out.png",
-    },
-    "analyze weights": {"--json": "--json out.json", "--figure": "--figure out.png"},
-    "convert": {"--from": "--from runner", "--to": "--to extxyz", "--units": "--units angstrom-ev"},
-    "export": {"--output": "--output another.pt"},
-    "md": {
-        "--output": "-o another", "--ensemble": "--ensemble nvt", "--temperature": "--temperature 400",
-        "--pressure": "--ensemble npt --pressure 2 | --ensemble npt", "--timestep": "--timestep 0.3",
-        "--steps": "--steps 200", "--replicate": "--replicate 2 1 1", "--seed": "--seed 7", "--every": "--every 7",
-        "--dump-every": "--dump-every 7", "--tdamp": "--tdamp 50",
-        "--pdamp": "--ensemble npt --pdamp 2000 | --ensemble npt",
-        "--coupling": "--ensemble npt --coupling tri | --ensemble npt", "--relax": "--relax", "--ranks": "--ranks 2",
-    },
-    "select": {
-        "--output": "-o another.xyz", "--known": "--known more.extxyz", "--budget": "--budget 1",
-        "--seed": "--method random --seed 9 --budget 2 | --method random --budget 2", "--reasons": "--reasons out.csv",
-        "--method": "--method random --budget 2 | --budget 2", "--duplicate": "--duplicate 5",
-        "--format": "--format vasp",
-    },
-    "schema": {"--active": "--active", "--report": "--report"},
-}  # fmt: skip
-"""Options to add to the call; behind a bar, those of the call to compare with; behind ``!``, a setting first."""
 
-_STUDIES = "trains several times; tests/analysis/test_analyze.py"
-_CUTOFF = "needs phonons of a supercell; tests/analysis/test_analyze.py"
-_BUILD = "compiles the plugin; tests/lammps/test_lammps_build.py"
-_RUNS = "runs LAMMPS; tests/md/test_cli_md.py"
-_COMMITTEE = "needs a committee; tests/active/test_commands.py"
-EXCUSED: dict[str, str] = {
-    "train --folds": "trains several times; tests/workflow/test_selection_of_models.py",
-    **{f"analyze learning-curve {o}": _STUDIES for o in ("--output", "--fractions", "--seeds", "--set")},
-    **{f"analyze sensitivity {o}": _STUDIES for o in ("--output", "--key", "--seeds", "--set")},
-    **{f"analyze {c} {o}": _STUDIES for c in ("learning-curve", "sensitivity") for o in ("--json", "--figure")},
-    **{f"analyze cutoff {o}": _CUTOFF for o in (
-        "--calculator", "--method", "--radii", "--center", "--displacement", "--samples", "--json", "--figure",
-    )},
-    **{f"report {o}": "writes a page with simulations; tests/analysis/test_report.py" for o in (
-        "--output", "--other", "--md", "--steps", "--temperature", "--pressure", "--start", "--solid", "--fisher",
-    )},
-    "export --committee": "needs several runs; tests/deploy/test_committee.py",
-    "export --tabulate": "needs a Deep Potential; tests/kernels/test_deep_kernel.py",
-    "convert --species": "of dumps; tests/data/test_lammpsdata.py",
-    **{f"convert {o}": "of potentials; tests/deploy/test_convert.py" for o in (
-        "--cflength", "--cfenergy", "--without-wall",
-    )},
-    "md --species": "of dumps; tests/data/test_lammpsdata.py",
-    **{f"md {o}": _RUNS for o in ("--lmp", "--dry-run", "--overwrite", "--watch")},
-    **{f"select {o}": _COMMITTEE for o in ("--lower", "--upper", "--validation")},
-    **{f"label {o}": "computes labels; tests/active/test_commands.py" for o in (
-        "--output", "--calculator", "--folder", "--reference", "--cores",
-    )},
-    **{f"active {o}": "tests/active/test_loop.py" for o in ("--rebuild", "--watch", "--output", "--test")},
-    **{f"build {o}": _BUILD for o in (
-        "--cuda", "--cuda-arch", "--lammps-include", "--lammps-sizes", "--force", "--sanitize",
-    )},
-    "doctor --json": "prints what is installed; tests/lammps/test_lammps_build.py",
-}  # fmt: skip
+class _InProcess:
+    """Tasks of labels in this process."""
+
+    def __init__(self, execution: Any, folder: Path, stop: Any) -> None:
+        _HANDED_ON.append(("cores", execution.cores))
+
+    def __enter__(self) -> _InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, folders: list[Path], done: Any) -> None:
+        for folder in folders:
+            label_worker.main(folder)
+
+
+_HANDED_ON: list[Any] = []
+"""What was given to a function that takes long, whose effects have tests of their own."""
+
+
+def _hand_on(patch: pytest.MonkeyPatch, name: str, result: Any) -> None:
+    """Let the function `name` do nothing but note its arguments and return `result`."""
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        plain = (str, int, float, list, tuple, Path, type(None))
+        given = [*enumerate(arguments), *sorted(named.items())]
+        _HANDED_ON.append((name, [(k, value) for k, value in given if isinstance(value, plain)]))
+        return result
+
+    patch.setattr(name, function)
+
+
+def _report_of_run(run: Path, output: Path | None, options: Any, tell: Any) -> Any:
+    given = {**vars(options), "other": options.other and options.other.where}
+    _HANDED_ON.append((str(run), str(output), given))
+    state = SimpleNamespace(complete=True)
+    return Path("report.html"), SimpleNamespace(notes=[], seconds=0.0, status=state)
+
+
+def _interrupt(seconds: float) -> None:
+    _HANDED_ON.append(("sleep", seconds))
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-    """The current folder."""
+    """The current folder, with all that the calls name; what takes long is replaced."""
     before, folder = Path.cwd(), tmp_path_factory.mktemp("options")
     os.chdir(folder)
-    write_alloy(folder / "train.extxyz")
-    write_alloy(folder / "more.extxyz", 6, seed=9, lattice=3.5)
-    frames = nnpkit.data.formats.reading.read("train.extxyz")
-    nnpkit.data.formats.reading.write("first.extxyz", frames[:1])
-    nnpkit.data.formats.reading.write(
-        "bare.extxyz", [f.replace(energy=None, forces=None, stress=None) for f in frames[:2]]
+    write_alloy(folder / "train.extxyz", 8)
+    write_alloy(folder / "more.extxyz", 5, seed=9, lattice=3.5)
+    frames = read("train.extxyz")
+    write("first.extxyz", frames[:1])
+    write(
+        "argon.extxyz", [f.replace(symbols=["Ar", *f.symbols[1:]], energy=None, forces=None) for f in frames]
     )
-    (folder / "train.yaml").write_text(CONFIG)
-    for name, seed in (("run", 5), ("other", 6)):
-        nnpkit.train("train.yaml", [f"output={name}", f"seed={seed}", "training.epochs=2"])
-    shutil.copytree("run", "kept")
-    yield folder
+    write("big.extxyz", [Structure.from_atoms(frames[0].to_atoms().repeat(2))])
+    ase.io.write("types.data", frames[0].to_atoms(), format="lammps-data", specorder=["Cu", "Au"])
+    write("bare.extxyz", [f.replace(energy=None, forces=None, stress=None) for f in frames[:2]])
+    Path("train.yaml").write_text(TRAINING)
+    Path("active.yaml").write_text(ACTIVE)
+    Path("lj.yaml").write_text("reference: {calculator: lj}\n")
+    for name, *settings in (
+        ("run", "seed=5"),
+        ("other", "seed=6"),
+        ("bare", "model.wall=off"),
+        ("deep", DEEP),
+    ):
+        nnpkit.train("train.yaml", [f"output={name}", *settings])
+    for call in (
+        "export run other --committee -o committee.pt", "convert bare hdnn", "md run first.extxyz -o before --dry-run",
+    ):  # fmt: skip
+        assert CliRunner().invoke(app, call.split()).exit_code == 0, call
+    with pytest.MonkeyPatch.context() as patch, quick():
+        patch.setattr(load, "_load_archive", cache(load._load_archive))
+        patch.setattr(Figure, "savefig", lambda self, stream, **_: stream.write(b"figure"))
+        patch.setattr("nnpkit.workflow.run_report.report_of_run", _report_of_run)
+        patch.setattr("nnpkit.active.executor.Executor", _InProcess)
+        patch.setattr("time.sleep", _interrupt)
+        _hand_on(patch, "nnpkit.analysis.simulation.run_lammps", None)
+        _hand_on(
+            patch, "nnpkit.analysis.simulation.report", {"unstable": None, "not_settled": {}, "warnings": []}
+        )
+        _hand_on(patch, "nnpkit.install.build.build_plugin", BuildResult(Path("built"), {}, True, 1.0))
+        _hand_on(patch, "nnpkit.install.build_cuda.build_cuda", BuildResult(Path("built"), {}, True, 1.0))
+        _hand_on(patch, "nnpkit.install.diagnosis.diagnose", [Check("torch", "ok", "2.0")])
+        _hand_on(patch, "nnpkit.active.project_page.write_report", Path("report.html"))
+        _hand_on(patch, "nnpkit.active.store.Store.rebuild", SimpleNamespace(close=lambda: None))
+        _hand_on(patch, "nnpkit.active.loop.Loop.run", None)
+        assert CliRunner().invoke(app, ["active", "run", "active.yaml"]).exit_code == 0
+        shutil.copytree("run", "kept")
+        yield folder
     os.chdir(before)
 
 
-def observe(call: str) -> str:
-    """Digest of exit code, output and new files."""
-    shutil.rmtree("run")
-    shutil.copytree("kept", "run")
-    old = set(Path().rglob("*"))
-    result = CliRunner().invoke(app, call.split())
-    new = sorted(p for p in Path().rglob("*") if p not in old and p.is_file() and "member" not in p.name)
-    content = [
-        (str(p), p.read_bytes() if p.suffix in (".xyz", ".csv", ".lammps", ".data", ".png") else "")
+def _files() -> set[Path]:
+    return {path for path in Path().rglob("*") if not path.name.startswith("active.sqlite")}
+
+
+def observe(call: str) -> tuple[int, str]:
+    """Exit code, and digest of output, new files and what is handed on."""
+    old = _files()
+    _HANDED_ON.clear()
+    result = CliRunner().invoke(app, [word.replace(",", " ") if "," in word and "u," in word else word
+                                      for word in call.split()])  # fmt: skip
+    assert result.exception is None or isinstance(result.exception, SystemExit), call
+    new = sorted(_files() - old)
+    content: list[Any] = [
+        (
+            str(p),
+            re.sub(rb"label_seconds=\S+", b"", p.read_bytes())
+            if p.suffix in _WORTH_READING and "labels" not in p.parts
+            else "",
+        )
         for p in new
     ]
-    for path in {p.parts[0] for p in new}:
-        shutil.rmtree(path, ignore_errors=True) if Path(path).is_dir() and path != "run" else Path(
-            path
-        ).unlink(missing_ok=True) if path != "run" else None
-    return digest([result.exit_code, "" if call.startswith("train") else result.stdout, content])
+    out = re.sub(r"\d\d:\d\d:\d\d", "", "" if call.startswith("train") else result.stdout)
+    for path in reversed(new):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if "=run" in call:
+        shutil.rmtree("run")
+        shutil.copytree("kept", "run")
+    return result.exit_code, digest([out, content, _HANDED_ON])
 
 
 @cache
-def unchanged(call: str) -> str:
+def unchanged(call: str) -> tuple[int, str]:
     return observe(call)
 
 
@@ -161,22 +184,36 @@ def options() -> Iterator[str]:
                     yield f"{full} {max(parameter.opts, key=len)}"
 
 
-ALL = [pytest.param(c, o, v, id=f"{c} {o}") for c, own in PROBES.items() for o, v in own.items()]
+ALL = [pytest.param(c, v, id=f"{c} {o}") for c, own in PROBES.items() for o, v in own.items()]
 
 
-@pytest.mark.parametrize(("command", "option", "text"), ALL)
-def test_an_option_shows(command: str, option: str, text: str) -> None:
-    call, (more, _, base) = CALLS[command], text.partition(" | ")
-    if more.startswith("!"):
-        setting, _, more = more[1:].partition(" ")
-        call += f" {setting}"
+@pytest.mark.parametrize(("command", "text"), ALL)
+def test_an_option_shows(command: str, text: str) -> None:
+    more, _, base = text.partition(" | ")
+    call = CALLS[command]
+    if ": " in more:
+        call, _, more = more.partition(": ")
     assert observe(f"{call} {more}".strip()) != unchanged(f"{call} {base}".strip())
 
 
+@pytest.mark.parametrize("command", CALLS)
+def test_the_same_call_shows_nothing(command: str) -> None:
+    """Else a difference would mean nothing."""
+    assert observe(CALLS[command]) == unchanged(CALLS[command])
+    assert unchanged(CALLS[command])[0] == 0
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED)
+def test_an_option_without_effect_is_refused(call: str, words: str) -> None:
+    old = _files()
+    result = CliRunner().invoke(app, call.split())
+    assert result.exit_code == 1
+    assert words in result.stderr, result.output
+    assert _files() == old
+
+
 def test_every_option_has_a_probe_or_a_reason() -> None:
-    known = {f"{command} {option}" for command, own in PROBES.items() for option in own}
+    known = {f"{c.removesuffix(' potential')} {option}" for c, own in PROBES.items() for option in own}
     assert sorted(set(options()) - known - set(EXCUSED)) == []
     assert sorted((known | set(EXCUSED)) - set(options())) == []
-    for reason in EXCUSED.values():
-        file = reason.split()[-1]
-        assert (Path(__file__).parents[2] / file).exists(), reason
+    print(Counter({"options": len(known), "refused": len(REFUSED), "excused": len(EXCUSED)}))

@@ -367,3 +367,32 @@ def test_frames_name_atoms_that_the_model_does_not_see(
         return
     (frame,) = nnpkit.read(place / "watch.extxyz")
     assert frame.symbols == [*atoms.symbols, *[expected] * 3]
+
+
+@pytest.mark.parametrize(("mass", "seen"), [(39.948, False), (15.999, True)])
+def test_the_recommended_command_knows_what_the_model_does_not_see(
+    place: Path, mass: float, seen: bool
+) -> None:
+    """Argon is left out where the committee is asked; of oxygen that is NULL only its type would tell."""
+    atoms, other = random_structure(30, TRICLINIC, seed=21), random_structure(3, TRICLINIC, seed=23)
+    other.symbols = "Ar" * 3
+    write_data(place / "data.lmp", atoms + other, ["O", "H", "Ar"])
+    text = setup() + f"mass 3 {mass}\npair_style hybrid/overlay nnpkit watch energy_std 0 1e-9 lj/cut 6.0\n"
+    text += "pair_coeff * * nnpkit committee.pt O H NULL\n"
+    text += "pair_coeff 3 3 lj/cut 0.01 3.4\npair_coeff 1*2 3 lj/cut 0.01 2.0\n"
+    result = lmp(place, text + DYNAMICS + "run 1\n")
+    assert result.returncode == 0, result.output
+    (line,) = re.findall(r"to label its frames: (.*)", result.output)
+    if seen:
+        assert line == "nnpkit label watch.extxyz"
+        return
+    select, _ = line.split(" && ")
+    assert select.endswith(" --without Ar")
+    chosen = run(place, shlex.split(select))
+    assert chosen.returncode == 0, chosen.output
+    (frame,) = nnpkit.read(place / "selected.xyz")
+    assert frame.symbols == [*atoms.symbols, *["Ar"] * 3]
+    bare = nnpkit.load(place / "committee.pt").predict(Structure(
+        list(atoms.symbols), frame.positions[:30], frame.cell, frame.pbc
+    ))  # fmt: skip
+    assert frame.info["disagreement"] == pytest.approx(bare.disagreement.forces_std.max(), rel=1e-6)
