@@ -130,6 +130,15 @@ class Data(Section):
         return self
 
     @model_validator(mode="after")
+    def _test_structures_are_taken_once(self) -> Data:
+        given = self.test_fraction not in (0.0, type(self).model_fields["test_fraction"].default)
+        refuse_unused([
+            (given, self.test is not None, "test_fraction", "data.test has the test structures"),
+            (given, self.folds is not None, "test_fraction", "data.folds says how many are tested"),
+        ])  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _sets_leave_something_to_train_on(self) -> Data:
         validation = 0.0 if self.validation is not None else self.validation_fraction
         test = 0.0 if self.test is not None or self.folds is not None else self.test_fraction
@@ -178,6 +187,15 @@ class Config(Section):
         None,
         description="Write a validation report when the training has ended; `{}` for one with the defaults.",
     )
+
+    @model_validator(mode="after")
+    def _validation_is_taken_once(self) -> Config:
+        drawn = self.committee is not None and self.committee.resample == "splits"
+        given = self.data.validation_fraction not in (0.0, Data.model_fields["validation_fraction"].default)
+        why = "data.validation has the validation structures"
+        unused = self.data.validation is not None and not drawn
+        refuse_unused([(given, unused, "data.validation_fraction", why)])
+        return self
 
     @model_validator(mode="after")
     def _derivatives_are_kept(self) -> Config:

@@ -76,6 +76,16 @@ class Division:
     spread: int = 0
     words: str = ""
 
+    def warnings(self, kind: str) -> list[str]:
+        """That frames of a trajectory are in several sets, if the rule `kind` was asked for and does this."""
+        if not self.spread:
+            return []
+        count = "1 trajectory" if self.spread == 1 else f"{self.spread} trajectories"
+        return [
+            f"Warning: data.split={kind} spreads the sequential frames of {count} over the sets, so that validation "
+            "and test errors are too good; set data.split=auto, which keeps them together or cuts them in sequence"
+        ]
+
 
 @dataclass
 class _Group:

@@ -49,9 +49,14 @@ def run_folds(
         )
     console = console or Console()
     root, ended, errors = RunFolder(config.output), "", []
+    if "test_fraction" in config.data.model_fields_set:
+        console.print(
+            f"data.test_fraction={config.data.test_fraction:g} is not used: every structure is tested once",
+            highlight=False,
+        )
     for number in range(folds):
         console.print(f"Fold {number} of {folds}", highlight=False)
-        data = config.data.model_copy(update={"folds": folds, "fold": number})
+        data = config.data.model_copy(update={"folds": folds, "fold": number, "test_fraction": 0.0})
         own = config.model_copy(
             update={"data": data, "output": str(Path(config.output) / f"fold-{number}")}, deep=True
         )

@@ -78,7 +78,7 @@ def read_sets(config: Config) -> Sets:
     counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut", "spread")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
     seen, sets.rule["tested_elsewhere"] = _seen(splits)
-    sets.notes = [_announcement(config, sets), *_spread(division, data.split), *seen]
+    sets.notes = [_announcement(config, sets), *division.warnings(data.split), *seen]
     return sets
 
 
@@ -100,17 +100,6 @@ def _announcement(config: Config, sets: Sets) -> str:
     if "test" not in sets.splits:
         line += "; no test: nothing will be tested"
     return line
-
-
-def _spread(division: Division, kind: str) -> list[str]:
-    """That frames of a trajectory are in several sets, if the user asked for a rule that does this."""
-    if not division.spread:
-        return []
-    count = "1 trajectory" if division.spread == 1 else f"{division.spread} trajectories"
-    return [
-        f"Warning: data.split={kind} spreads the sequential frames of {count} over the sets, so that validation and "
-        "test errors are too good; set data.split=auto, which keeps them together or cuts them in sequence"
-    ]
 
 
 def _seen(splits: Mapping[str, Sequence[Structure]]) -> tuple[list[str], int]:

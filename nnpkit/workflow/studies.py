@@ -112,15 +112,15 @@ def learning_curve(
         order = np.random.default_rng([seed, 7]).permutation(len(train))
         for fraction in sorted(fractions):
             some = np.sort(order[: max(1, round(fraction * len(train)))])
-            name = f"{len(some)}-seed-{seed}"
-            file = folder / "data" / f"train-{name}.xyz"
+            training = f"{len(some)}-seed-{seed}"
+            file = folder / "data" / f"train-{training}.xyz"
             write_extxyz(file, [train[i] for i in some])
-            own = load_config(config, [*overrides, f"seed={seed}", f"output={folder / name}"])
+            own = load_config(config, [*overrides, f"seed={seed}", f"output={folder / training}"])
             own.data = own.data.model_copy(
                 update={
-                    "train": [str(file)], "validation": None, "validation_fraction": 0.0, "folds": None, "fold": 0,
-                    **{name: [str(path)] for name, path in fixed.items()}, "split": "auto", "group": None,
-                    "format": "auto", "units": "auto", "frames": ":", "labels": {},
+                    "train": [str(file)], "validation": None, "validation_fraction": 0.0, "test_fraction": 0.0,
+                    "folds": None, "fold": 0, "split": "auto", "group": None, "format": "auto", "units": "auto",
+                    "frames": ":", "labels": {}, **{name: [str(path)] for name, path in fixed.items()},
                 }
             )  # fmt: skip
             rows.append({"fraction": fraction, "n_train": len(some), "seed": seed, **_train(own, console)})

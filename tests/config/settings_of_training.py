@@ -27,6 +27,7 @@ _NO_FORCES = "training.schedule={kind: epoch}"
 
 BASES: dict[str, list[str]] = {
     "plain": [],
+    "default sets": ["data.validation_fraction=0.1", "data.test_fraction=0.1"],
     "given test": ["data.test=test.extxyz", "data.test_fraction=0.1"],
     "groups of frames": ["data.split=by_group", "data.group=kind"],
     "groups of errors": ["data.groups=other"],
@@ -92,9 +93,8 @@ def _of(section: str, probes: dict) -> dict:
 PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     "plain": {
         "seed": "6", "output": "elsewhere",
-        "data.train": "[test.extxyz]", "data.test": "[test.extxyz]", "data.test_fraction": "0.5",
-        "data.validation": "[test.extxyz]", "data.validation_fraction": "0.0", "data.split": "sequential",
-        "data.folds": "2",
+        "data.train": "[test.extxyz]", "data.test_fraction": "0.5",
+        "data.validation_fraction": "0.0", "data.split": "sequential",
         "data.format": "runner", "data.units": "bohr-hartree", "data.frames": ":5", "data.labels": "{energy: other}",
         "data.reference_energies": "none",
         "data.baseline": "{kind: ase, calculator: lj}",
@@ -121,7 +121,8 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         "training.checkpoint.keep": "1", "training.evaluate_every": "2", "training.memory_budget_gb": "1e-7",
         "training.threads": "2", "training.feature_derivatives": "streamed",
     },
-    "folds": {"data.fold": "1"},
+    "folds": {"data.fold": "1", "data.folds": "2"},
+    "default sets": {"data.test": "[test.extxyz]", "data.validation": "[test.extxyz]"},
     "groups of frames": {"data.group": "other"},
     "groups of errors": {
         "data.groups": "kind", "training.sampling": "balanced", "training.group_weights": "{a: 4.0}",
@@ -218,6 +219,9 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
 REFUSED: list[tuple[str, str, str]] = [
     ("plain", "data.fold=1", "fold"),
     ("given test", "data.folds=2", "folds"),
+    ("given test", "data.test_fraction=0.3", "test_fraction has no effect"),
+    ("folds", "data.test_fraction=0.3", "test_fraction has no effect"),
+    ("plain", "data.validation=[test.extxyz]", "data.validation_fraction has no effect"),
     ("plain", "data.group=file", "go together"),
     ("plain", "training.sampling=balanced", "there are no groups"),
     ("plain", "training.group_weights={a: 4.0}", "there are no groups"),

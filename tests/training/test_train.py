@@ -152,7 +152,12 @@ def test_the_model_file_is_that_of_the_best_epoch(config: Path) -> None:
     from nnpkit.measure.metrics import ErrorSums
 
     summary = train(
-        config, ADAM, "training.epochs=3", "data.validation=train.extxyz", "data.test=train.extxyz"
+        config,
+        ADAM,
+        "training.epochs=3",
+        "data.validation=train.extxyz",
+        "data.validation_fraction=0",
+        "data.test=train.extxyz",
     )
     model = load("run/model.pt")
     sums = ErrorSums()
@@ -295,7 +300,10 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["data.validation_fraction=0.99"], "cannot be split: nothing is left to train on"),
         (["data.train=energies.extxyz"], "the schedule uses forces, but no training structure has any. Set it to 0"),
         (["model.network.hidden=[200000]"], "the covariance of"),
-        (["training.monitor=force_rmse", "data.validation=energies.extxyz"], "no validation structure has forces"),
+        (
+            ["training.monitor=force_rmse", "data.validation=energies.extxyz", "data.validation_fraction=0"],
+            "no validation structure has forces",
+        ),
         (["output=train.yaml"], "is a file; expected a folder for the run"),
         (["data.train=nan.extxyz"], "nan.extxyz#1"),
         (["data.suspicious=error", "data.train=[train.extxyz, train.extxyz]"], "suspicious findings, the first: same"),

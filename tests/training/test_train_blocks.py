@@ -131,7 +131,9 @@ def test_structures_without_forces_take_part_with_their_energies(config: Path) -
         atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
     ase.io.write("train.extxyz", images)
     groups = "training.schedule={kind: groups, group_atoms: 2, groups: 2, virial: false}"
-    summary = train(config, groups, "training.epochs=1", "data.validation=train.extxyz")
+    summary = train(
+        config, groups, "training.epochs=1", "data.validation=train.extxyz", "data.validation_fraction=0"
+    )
     assert summary["updates"] == 12 + 2 * 6  # energies, two groups of every second frame
 
 

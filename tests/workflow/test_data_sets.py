@@ -101,7 +101,13 @@ def test_the_test_set_is_evaluated_once(config: Path, monkeypatch: pytest.Monkey
 
 def test_validation_chooses_the_best_epoch(config: Path) -> None:
     write_alloy(Path("own.extxyz"), frames=4, seed=11)
-    summary, output = train(config, "data.validation=own.extxyz", THREE, "training.optimizer={kind: adam}")
+    summary, output = train(
+        config,
+        "data.validation=own.extxyz",
+        "data.validation_fraction=0",
+        THREE,
+        "training.optimizer={kind: adam}",
+    )
     lines = np.loadtxt("run/lcurve.txt")
     assert summary["best_epoch"] == int(np.argmin(lines[:, 4] * lines[:, 6]))
     assert summary["validation"]["n_structures"] == 4
@@ -130,7 +136,7 @@ def test_a_test_that_is_none(config: Path) -> None:
 
 def test_validation_that_was_learnt_is_named(config: Path) -> None:
     write("own.extxyz", read("train.extxyz")[:3])
-    sets = read_sets(load_config(config, ["data.validation=own.extxyz"]))
+    sets = read_sets(load_config(config, ["data.validation=own.extxyz", "data.validation_fraction=0"]))
     (note,) = [note for note in sets.notes if "Warning" in note]
     assert "3 validation structures are in the train data too" in note
     assert "they cannot tell the best epoch" in note
@@ -170,7 +176,7 @@ def test_a_trajectory_spread_at_random_is_named(config: Path) -> None:
         (["data.group=file"], "split: by_group and group go together"),
         (["data.validation_fraction=0.5", "data.test_fraction=0.5"], "leave nothing to train on"),
         (["data.split=by_group", "data.group=kind"], "the frame has no 'kind'"),
-        (["data.validation=none.xyz"], "there is no none.xyz"),
+        (["data.validation=none.xyz", "data.validation_fraction=0"], "there is no none.xyz"),
     ],
 )
 def test_bad_settings(config: Path, overrides: list[str], expected: str) -> None:
@@ -302,7 +308,9 @@ def test_what_overfits_is_said(config: Path) -> None:
 
 
 def test_nothing_is_said_of_a_sound_training(config: Path) -> None:
-    summary, output = train(config, "data.validation=train.extxyz", "model.network.hidden=[2]")
+    summary, output = train(
+        config, "data.validation=train.extxyz", "data.validation_fraction=0", "model.network.hidden=[2]"
+    )
     assert summary["overfitting"] == {}
     assert "overfits" not in output
     assert "weights are to be found" not in output

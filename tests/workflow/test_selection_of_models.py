@@ -21,7 +21,7 @@ from test_acsf import make_model
 from test_observations import everything, labelled_structures
 
 from nnpkit.cli.main import app
-from nnpkit.config.config_file import load_config
+from nnpkit.config.config_file import load_config, write_config
 from nnpkit.errors import InputError
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_choice import Labels
@@ -30,6 +30,7 @@ from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
+from nnpkit.workflow import cross_validation
 from nnpkit.workflow.training_run import run_training
 
 
@@ -153,6 +154,19 @@ def test_cross_validation(config: Path) -> None:
     single = train(config, "training.epochs=1", "data.folds=3", "data.fold=1", "output=single")
     assert single["test"] == errors[1]
     assert before
+
+
+def test_folds_say_that_no_fraction_is_tested(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fraction is of another way to choose a test set; the runs' own settings do not name it either."""
+    seen = []
+    monkeypatch.setattr(
+        cross_validation, "run_training", lambda own, **_: seen.append(own) or {"ended": "SIGINT"}
+    )
+    console = Console(record=True, width=200)
+    cross_validation.run_folds(load_config(config, ["data.test_fraction=0.3"]), 3, console=console)
+    assert "data.test_fraction=0.3 is not used: every structure is tested once" in console.export_text()
+    write_config(seen[0], "fold.yaml")
+    assert load_config("fold.yaml").data.test_fraction == 0.0
 
 
 @pytest.mark.parametrize(
