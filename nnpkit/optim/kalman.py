@@ -75,12 +75,15 @@ class Ranks(NamedTuple):
     add: Callable[[Tensor], Tensor] = lambda tensor: tensor  # sum of a tensor over all processes
 
 
-def _lost(what: str) -> DivergedError:
-    """The error of a filter that cannot go on."""
+def _lost(what: str, settings: KalmanSettings) -> DivergedError:
+    """The error of a filter that cannot go on, with the settings that these have."""
+    noise = "raise noise.energy and noise.force (or lower learning_rate)"
+    if settings.observation_noise == "blocks":
+        noise = "set noise_growth above 0"
+    single = ", or keep the covariance in float64" if settings.dtype == "float32" else ""
     return DivergedError(
         f"the Kalman filter lost its way: {what}", where=WHERE,
-        hint="lower initial_covariance, raise the observation noise (noise.energy, noise.force), or set "
-        "forgetting closer to 1",
+        hint=f"lower initial_covariance, {noise}, or set forgetting closer to 1{single}",
     )  # fmt: skip
 
 
@@ -284,7 +287,7 @@ class KalmanOptimizer:
         With ``R^-1/2 H P H^T R^-1/2 = V diag(g) V^T`` and ``D = V^T R^-1/2 H P`` the directions are independent.
         """
         if not bool(torch.isfinite(residual).all() & torch.isfinite(explained).all()):
-            raise _lost("a residual or a gradient is not finite")
+            raise _lost("a residual or a gradient is not finite", self.settings)
         forgetting, root = float(self.forgetting), variance.clamp(min=1e-300).rsqrt()
         g, vectors = torch.linalg.eigh(explained * root[:, None] * root)
         g = g.clamp(min=1e-300)
@@ -314,15 +317,10 @@ class KalmanOptimizer:
     def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:
         """Lower triangular F with ``F F^T = innovation_covariance``."""
         if not bool(torch.isfinite(residual).all() & torch.isfinite(innovation_covariance).all()):
-            raise _lost("a residual or a gradient is not finite")
+            raise _lost("a residual or a gradient is not finite", self.settings)
         factor, failed = torch.linalg.cholesky_ex(innovation_covariance)
         if int(failed) != 0:
-            single = ", or keep the covariance in float64" if self.settings.dtype == "float32" else ""
-            raise DivergedError(
-                "the Kalman filter lost its way: the innovation covariance is not positive definite", where=WHERE,
-                hint="raise the observation noise (noise.energy, noise.force), lower initial_covariance or set "
-                f"forgetting closer to 1{single}",
-            )  # fmt: skip
+            raise _lost("the innovation covariance is not positive definite", self.settings)
         return factor
 
     def _measure_drift(self, row: Tensor, variance: float) -> None:

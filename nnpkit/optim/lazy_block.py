@@ -109,7 +109,7 @@ class LazyBlock:
             raise DivergedError(
                 f"the Kalman filter lost its way: the covariance of {self.name} is not positive definite any more",
                 where="training.optimizer",
-                hint=f"raise the observation noise (noise.energy, noise.force) or lower initial_covariance{single}",
+                hint=f"lower initial_covariance{single}",
             )
 
     def magnitude(self, rows: Tensor) -> Tensor:

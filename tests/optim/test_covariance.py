@@ -125,7 +125,7 @@ def test_lost_positive_definiteness_names_the_block_and_the_setting():
     y = torch.zeros(2, N, dtype=torch.float64)
     y[:, 6] = 1.0
     with pytest.raises(
-        InputError, match=r"covariance of 1 is not positive definite.*Raise the observation noise"
+        InputError, match=r"covariance of 1 is not positive definite.*Lower initial_covariance"
     ):
         covariance.subtract(y)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnpkit.errors import InputError
+from nnpkit.errors import DivergedError, InputError
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
 
 
@@ -28,6 +28,24 @@ def run_filter(design, labels, noise, settings: KalmanSettings, group: int = 1):
         change, _ = optimizer.step(Measurement(residual, jacobian, torch.as_tensor(noise[rows])))
         weights += change
     return weights.numpy(), optimizer
+
+
+@pytest.mark.parametrize(
+    ("settings", "named", "unnamed"),
+    [
+        (KalmanSettings(), "noise.energy and noise.force (or lower learning_rate)", "noise_growth"),
+        (KalmanSettings(observation_noise="blocks"), "noise_growth above 0", "noise.energy"),
+        (KalmanSettings(dtype="float32"), "keep the covariance in float64", "noise_growth"),
+    ],
+)
+def test_a_lost_filter_names_settings_that_it_has(settings: KalmanSettings, named: str, unnamed: str) -> None:
+    """Where R is the number of blocks there is no noise.energy to raise."""
+    rows = torch.ones(2, 3, dtype=torch.float64)
+    optimizer = KalmanOptimizer(3, settings)
+    with pytest.raises(DivergedError, match="not finite") as caught:
+        optimizer.step(Measurement(rows[:, 0] * torch.nan, rows, rows[:, 0]))
+    assert named in str(caught.value)
+    assert unnamed not in str(caught.value)
 
 
 @pytest.mark.parametrize("group", [1, 4, 30])
