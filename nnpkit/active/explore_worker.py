@@ -28,6 +28,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.files import atomic_write
+from nnpkit.md.atoms import atom_types, of_motion
 from nnpkit.md.box import data_text
 from nnpkit.md.lammps_run import lammps_command, run_lammps
 from nnpkit.md.thermo import ThermoReader
@@ -48,6 +49,7 @@ def main(folder: Path) -> None:
             name=f"{folder.parent.parent.name}/{folder.name} step {f.info.get('step', '?')}",
             total_charge=start.total_charge,
             multiplicity=start.multiplicity,
+            arrays=of_motion(start),
         )
         for f in frames
     ]
@@ -118,9 +120,10 @@ class LammpsExplorer(Explorer):
 
     def prepare(self, folder: Path, start: Structure, job: Mapping[str, Any], own: str | None) -> None:
         """Write the input, or what goes before the user's, and the data file."""
-        elements = sorted(set(start.symbols))
+        elements = [element for element, _ in atom_types(start)[0]]
         (folder / "in.lammps").write_text(exploration_input(start, elements, job, own), encoding="utf-8")
-        (folder / "structure.data").write_text(data_text(start, elements), encoding="utf-8")
+        data = data_text(start, sorted(set(start.symbols)))
+        (folder / "structure.data").write_text(data, encoding="utf-8")
 
     def run(self, folder: Path, start: Structure, model: LoadedModel, job: Mapping[str, Any]) -> Explored:
         """See `Explorer`; a run that explodes is no failure."""

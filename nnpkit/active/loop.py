@@ -159,7 +159,7 @@ class Loop:
         labels = [
             self.labeller.files.read(self.labeller.settings, key) for key, s in states.items() if s == "done"
         ]
-        train, validation = write_first_data(project, [s for s in labels if s is not None])
+        train, validation = write_first_data(project, [s for s in labels if s is not None], self.say)
         return {"train": train, "validation": validation, "test": len(project.test)}
 
     def _train(self, number: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
 from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
+from nnpkit.md.atoms import of_motion
 
 __all__ = ["BoundRules", "Folders", "Project", "StopRules", "training_yaml"]
 
@@ -129,16 +130,20 @@ class Folders:
         return [p for p, _ in pairs if p.exists()], [p for _, p in pairs if p.exists()]
 
 
-def write_first_data(project: Project, labelled: Sequence[Structure]) -> tuple[int, int]:
+def write_first_data(
+    project: Project, labelled: Sequence[Structure], say: Callable[[str], None]
+) -> tuple[int, int]:
     """Write the first training and validation set; their sizes. `labelled` are the first labels of the project.
 
-    Test structures, if there are any, get a file of their own.
+    `say` gets the warnings of the division. Test structures, if there are any, get a file of their own.
     """
     train, validation = [*project.train, *labelled], list(project.validation)
     if not validation:
         data = project.training["data"]
         rule = SplitRule(data["split"], data["group"], data["validation_fraction"] or 0.1, 0.0)
         division = divide(train, rule, project.seed)
+        for warning in division.warnings(rule.kind):
+            say(warning)
         validation = [train[i] for i in division.validation]
         train = [train[i] for i in division.train]
     folders = Folders(project.folder)
@@ -151,10 +156,15 @@ def write_first_data(project: Project, labelled: Sequence[Structure]) -> tuple[i
 
 
 def _bare(project: Project, structure: Structure) -> Structure:
-    """The structure with its labels and its group; what the loop has labelled itself is the group ``new``."""
+    """The structure with its labels, its group and how its atoms move, of which explorations take notice.
+
+    What the loop has labelled itself is the group ``new``.
+    """
     key = project.training["data"].get("groups", "none")
     named = any(key in s.info for s in project.train)
-    return structure.replace(info={key: structure.info.get(key, "new")} if named else {}, arrays={})
+    info = {"constraints": structure.info["constraints"]} if "constraints" in structure.info else {}
+    info |= {key: structure.info.get(key, "new")} if named else {}
+    return structure.replace(info=info, arrays=of_motion(structure))
 
 
 def write_new_data(project: Project, number: int, labels: Mapping[str, Structure]) -> tuple[int, int]:

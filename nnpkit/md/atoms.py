@@ -9,7 +9,7 @@ import numpy as np
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["atom_types", "fixed_atoms", "group_commands"]
+__all__ = ["atom_types", "fixed_atoms", "group_commands", "id_ranges", "masses_of", "of_motion"]
 
 _SAME_MASS = 1e-6  # g/mol
 _RANGES = 12  # of atom ids in one command
@@ -39,19 +39,7 @@ def atom_types(
     InputError
         If a mass is not a positive number.
     """
-    from ase.data import atomic_masses, atomic_numbers
-
-    usual = {e: float(atomic_masses[atomic_numbers[e]]) for e in {*structure.symbols, *(elements or ())}}
-    key = next((key for key in ("masses", "mass") if key in structure.arrays), None)
-    masses = np.array([usual[symbol] for symbol in structure.symbols])
-    if key is not None:
-        masses = np.asarray(structure.arrays[key], dtype=np.float64).reshape(-1)
-        if masses.shape != (structure.n_atoms,) or not (np.isfinite(masses) & (masses > 0.0)).all():
-            raise InputError(
-                f"the {key} are not positive numbers",
-                where=structure.name or None,
-                expected="g/mol, one per atom",
-            )
+    masses = masses_of(structure)
     types: list[tuple[str, float]] = []
     numbers = np.zeros(structure.n_atoms, dtype=np.int64)
     symbols = np.array(structure.symbols)
@@ -65,8 +53,40 @@ def atom_types(
             numbers[same] = len(types)
             left &= ~same
         if not mine.any():
-            types.append((element, usual[element]))
+            types.append((element, _usual_mass(element)))
     return types, numbers
+
+
+def of_motion(structure: Structure) -> dict[str, np.ndarray]:
+    """The arrays of a structure that say how its atoms move: masses, and which are fixed."""
+    return {key: structure.arrays[key] for key in ("masses", "mass", "move_mask") if key in structure.arrays}
+
+
+def _usual_mass(element: str) -> float:
+    from ase.data import atomic_masses, atomic_numbers
+
+    return float(atomic_masses[atomic_numbers[element]])
+
+
+def masses_of(structure: Structure) -> np.ndarray:
+    """Masses of the atoms (N,), g/mol, as the structure says or those of its elements.
+
+    Raises
+    ------
+    InputError
+        If a mass is not a positive number.
+    """
+    key = next((key for key in ("masses", "mass") if key in structure.arrays), None)
+    if key is None:
+        return np.array([_usual_mass(symbol) for symbol in structure.symbols])
+    masses = np.asarray(structure.arrays[key], dtype=np.float64).reshape(-1)
+    if masses.shape != (structure.n_atoms,) or not (np.isfinite(masses) & (masses > 0.0)).all():
+        raise InputError(
+            f"the {key} are not positive numbers",
+            where=structure.name or None,
+            expected="g/mol, one per atom",
+        )
+    return masses
 
 
 def fixed_atoms(structure: Structure) -> np.ndarray:
@@ -95,11 +115,16 @@ def fixed_atoms(structure: Structure) -> np.ndarray:
     return fixed.all(axis=1)
 
 
-def group_commands(fixed: np.ndarray) -> list[str]:
-    """LAMMPS groups ``fixed`` and ``mobile``, and the temperature of the latter; atom k has id k + 1."""
-    ids = np.flatnonzero(fixed) + 1
+def id_ranges(chosen: np.ndarray) -> list[str]:
+    """Ids of the atoms that are `chosen` (N,) as LAMMPS takes them, ``1:4`` or ``7``; atom k has id k + 1."""
+    ids = np.flatnonzero(chosen) + 1
     parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
-    ranges = [f"{part[0]}:{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts]
+    return [f"{part[0]}:{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts]
+
+
+def group_commands(fixed: np.ndarray) -> list[str]:
+    """LAMMPS groups ``fixed`` and ``mobile``, and the temperature of the latter."""
+    ranges = id_ranges(fixed)
     lines = [
         f"group           fixed id {' '.join(ranges[k : k + _RANGES])}"
         for k in range(0, len(ranges), _RANGES)

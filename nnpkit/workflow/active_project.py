@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from nnpkit.active.executor import Execution
-from nnpkit.active.explorers.runs import Condition, Exploration
+from nnpkit.active.explorers.runs import Condition, Exploration, require_runnable
 from nnpkit.active.labellers.labeller_settings import LabellerSettings
 from nnpkit.active.labellers.reference_calculation import Limits
 from nnpkit.active.labelling_tasks import Labelling
@@ -180,6 +180,11 @@ def make_project(config: ActiveConfig) -> Project:
     written["data"]["groups"], (train, validation, test) = _with_groups(
         data.groups, labelled, validation, test
     )
+    starts = load_dataset(exploration.starts) if exploration.starts else None
+    conditions = tuple(_condition(c) for c in exploration.conditions)
+    for condition in conditions:
+        for start in condition.starts or starts or [*labelled, *unlabelled]:
+            require_runnable(start, condition)
     return Project(
         folder=Path(config.output).absolute(),
         seed=config.seed,
@@ -189,9 +194,9 @@ def make_project(config: ActiveConfig) -> Project:
         validation=validation,
         test=test,
         unlabelled=unlabelled,
-        starts=load_dataset(exploration.starts) if exploration.starts else None,
+        starts=starts,
         exploration=Exploration(
-            conditions=tuple(_condition(c) for c in exploration.conditions),
+            conditions=conditions,
             extrapolation=selection.extrapolation is not None,
             input=text,
             **{name: getattr(exploration, name) for name in names},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from nnpkit.active.explorers import ase_dynamics as exploration_ase
 from nnpkit.active.explorers.runs import Condition, Exploration, exploration_input, prepare_run, strained
 from nnpkit.active.selection import Bounds
 from nnpkit.data.formats.extxyz import write_extxyz
+from nnpkit.data.formats.reading import read
+from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.workflow.active_project import active_config_from_mapping
 
@@ -92,9 +95,9 @@ class Unsure(EMT):
         self.results["forces_std"] = np.full(len(atoms), 0.01 * atoms.get_volume())
 
 
-def ase_run(monkeypatch, condition: Condition, **job):
+def ase_run(monkeypatch, condition: Condition, start: Structure | None = None, **job):
     monkeypatch.setattr(exploration_ase, "NnpkitCalculator", lambda model: Unsure())
-    (start,) = shaken_copper(1, scale=0.05)
+    start = start or shaken_copper(1, scale=0.05)[0]
     given = {"condition": asdict(condition), "seed": 1, "every": 4, "interval": 8, "max_frames": 4, "max_force": 50.0,
              "min_distance": 1.5, "lower": 0.0, "upper": 9.0, "timestep": 2.0, **job}  # fmt: skip
     return start, *exploration_ase.run_ase(start, None, given)
@@ -115,6 +118,67 @@ def test_ase_follows_the_pressure(monkeypatch) -> None:
     condition = Condition("npt", (300.0, 300.0), (1.0, 400_000.0), steps=80)
     _, _, history, _ = ase_run(monkeypatch, condition)
     assert history[-1, 1] < 0.95 * history[0, 1]
+
+
+def heavy_and_held(**more) -> Structure:
+    """Four copper atoms, two of them isotopes, one of these fixed."""
+    (structure,) = shaken_copper(1, scale=0.05)
+    arrays = {"masses": np.array([63.5, 65.0, 63.5, 65.0]), "move_mask": np.array([1, 1, 1, 0])}
+    return structure.replace(arrays={**arrays, **more})
+
+
+def test_lammps_gets_masses_and_fixed_atoms(tmp_path) -> None:
+    """Two types of copper; velocities, integration and the temperature that ends the run are of what moves."""
+    start = heavy_and_held()
+    model, bounds = tmp_path / "model" / "committee.pt", Bounds(0.1, 0.8, "")
+    prepare_run(tmp_path / "run", start, Condition(), Exploration(), model, bounds, None, 7)
+    data = (tmp_path / "run" / "structure.data").read_text()
+    assert re.findall(r"^\s*\d+\s+(6[35]\.\d)", data, re.M) == ["63.5", "65.0"]
+    text = (tmp_path / "run" / "in.lammps").read_text()
+    assert 'variable elements string "Cu Cu"' in text
+    assert "group           fixed id 4" in text
+    assert "velocity        mobile create" in text
+    assert "fix             integrate mobile nvt" in text
+    assert 'too_hot equal "!(c_mobile_temp <' in text
+    again = read(tmp_path / "run" / "start.xyz")[0]
+    assert {name: list(value) for name, value in again.arrays.items()} == {
+        "masses": [63.5, 65.0, 63.5, 65.0], "move_mask": [1, 1, 1, 0],
+    }  # fmt: skip
+    own = exploration_input(
+        start, ["Cu", "Cu"], json.loads((tmp_path / "run" / "job.json").read_text()), "run 1\n"
+    )
+    assert 'variable fixed string "4"' in own
+
+
+@pytest.mark.parametrize(
+    ("condition", "more", "words"),
+    [
+        (Condition("npt"), {}, "atoms cannot be fixed where the cell changes"),
+        (Condition(deformation=(1.1, 1.0, 1.0)), {}, "atoms cannot be fixed where the cell changes"),
+        (Condition(), {"move_mask": np.zeros(4, int)}, "all atoms are fixed"),
+        (Condition(), {"move_mask": np.array([[1, 1, 0]] * 4)}, "along some directions only"),
+        (Condition(), {"masses": np.zeros(4)}, "not positive numbers"),
+    ],
+)
+def test_a_start_that_cannot_be_respected_is_refused(tmp_path, condition, more, words) -> None:
+    start = heavy_and_held(**more)
+    with pytest.raises(InputError, match=words):
+        prepare_run(tmp_path / "r", start, condition, Exploration(), tmp_path, Bounds(0.1, 0.8, ""), None, 7)
+    assert not (tmp_path / "r").exists()
+
+
+def test_ase_moves_what_is_free_with_its_mass(monkeypatch) -> None:
+    seen = []
+    look = exploration_ase._look
+    monkeypatch.setattr(
+        exploration_ase, "_look", lambda atoms, job: seen.append(atoms.copy()) or look(atoms, job)
+    )
+    start, _, _, ended = ase_run(monkeypatch, Condition(steps=8), start=heavy_and_held())
+    assert ended == "all steps done"
+    np.testing.assert_array_equal(seen[-1].get_masses(), start.arrays["masses"])
+    moved = np.linalg.norm(seen[-1].positions - start.positions, axis=1)
+    assert (moved > 1e-4).tolist() == [True, True, True, False]
+    assert moved[3] == 0.0
 
 
 @pytest.mark.parametrize(

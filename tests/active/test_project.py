@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from alloy import CONFIG, write_alloy
 
+from nnpkit.active.labellers.reference_calculation import Limits, compute_label, make_reference
 from nnpkit.active.project import Folders, training_yaml, write_first_data, write_new_data
 from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
+from nnpkit.data.formats.reading import read, write
 from nnpkit.errors import InputError
 from nnpkit.workflow.active_project import active_config_from_mapping, make_project
 
@@ -38,7 +41,7 @@ def project(**settings):
 
 
 def training(described, number: int, warm: Path | None) -> dict:
-    write_first_data(described, [])
+    write_first_data(described, [], print)
     return yaml.safe_load(training_yaml(described, number, warm).read_text())
 
 
@@ -54,6 +57,41 @@ def test_the_first_training_begins_as_the_training_yaml_says(folder) -> None:
     assert written["training"]["epochs"] == 4  # for one that begins from scratch after all
     config = load_config(Folders(described.folder).round(1) / "train" / "train.yaml")
     assert config.start.epochs == 2
+
+
+def test_a_trajectory_spread_over_the_first_sets_is_named(folder) -> None:
+    """Steps of 0.01 Å: a random division would make the validation errors, and the bounds, too good."""
+    frames = read("train.extxyz")[:2]
+    step = 0.01 * np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]])
+    write("train.extxyz", [s.replace(positions=s.positions + k * step) for s in frames for k in range(6)])
+    said: list[str] = []
+    write_first_data(project(), [], said.append)
+    assert said == []
+    (folder / "train.yaml").write_text(
+        (folder / "train.yaml").read_text().replace("data:", "data:\n  split: random")
+    )
+    write_first_data(project(), [], said.append)
+    (line,) = said
+    assert line.startswith(
+        "Warning: data.split=random spreads the sequential frames of 2 trajectories over the sets"
+    )
+
+
+def test_masses_and_fixed_atoms_stay_with_the_data(folder) -> None:
+    """Explorations start from labelled structures: heavy water must not become light after the first round."""
+    held = {"masses": np.array([63.0, 64.0, 65.0, 66.0]), "move_mask": np.array([1, 1, 0, 1])}
+    frames = [s.replace(arrays={**held, "other": np.ones(4)}) for s in read("train.extxyz")]
+    write("train.extxyz", frames)
+    described = project()
+    write_first_data(described, [], print)
+    (train, *_), _ = Folders(described.folder).data_before(0)
+    assert {k: list(v) for k, v in read(train)[0].arrays.items()} == {k: list(v) for k, v in held.items()}
+    label = compute_label(
+        make_reference({"calculator": "emt"}), frames[0], folder, Limits(max_force=99.0), {}
+    )
+    assert {k: list(v) for k, v in label.arrays.items()} == {k: list(v) for k, v in held.items()}
+    with pytest.raises(InputError, match="atoms cannot be fixed where the cell changes"):
+        project(exploration={"conditions": [{"ensemble": "npt"}]})
 
 
 def test_a_cold_project_begins_every_training_so(folder) -> None:

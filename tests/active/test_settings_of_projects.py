@@ -200,7 +200,7 @@ def observe(base: str, *changes: str) -> str:
     structures = read("train.extxyz")
     bare = [s.replace(energy=None, forces=None, stress=None) for s in structures]
     loop.labeller.prepare(bare, project.folder / "l")
-    write_first_data(project, [])
+    write_first_data(project, [], print)
     write_new_data(
         project, 0, {f"{k:02x}" * 16: s for k, s in zip(range(5, 255, 40), structures, strict=False)}
     )

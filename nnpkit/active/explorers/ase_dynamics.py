@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixAtoms
 
 from nnpkit.active.explorers.contract import Explored, Explorer
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
+from nnpkit.md.atoms import fixed_atoms, masses_of
 from nnpkit.md.calculator import NnpkitCalculator
 
 __all__ = ["ASE", "run_ase"]
@@ -35,7 +37,10 @@ def run_ase(
         How the run ended.
     """
     condition, every = job["condition"], job["every"]
-    atoms = Atoms(start.symbols, start.positions, cell=start.cell, pbc=start.pbc)
+    atoms = Atoms(start.symbols, start.positions, cell=start.cell, pbc=start.pbc, masses=masses_of(start))
+    fixed = fixed_atoms(start)
+    if fixed.any():
+        atoms.set_constraint(FixAtoms(mask=fixed))
     atoms.calc = NnpkitCalculator(model)
     random = np.random.default_rng(job["seed"])
     (t0, t1), (p0, p1) = condition["temperature"], condition["pressure"]

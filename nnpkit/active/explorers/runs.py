@@ -19,8 +19,9 @@ from nnpkit.data.formats.extxyz import write_extxyz
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder
+from nnpkit.md.atoms import fixed_atoms, group_commands, id_ranges, masses_of, of_motion
 
-__all__ = ["Condition", "Exploration", "exploration_input", "prepare_run", "strained"]
+__all__ = ["Condition", "Exploration", "exploration_input", "prepare_run", "require_runnable", "strained"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ def prepare_run(
     """
     if (folder / "task.json").exists():
         return
-    bare = start.replace(energy=None, forces=None, stress=None, charges=None, info={}, arrays={})
+    require_runnable(start, condition)
+    bare = start.replace(
+        energy=None, forces=None, stress=None, charges=None, info={}, arrays=of_motion(start)
+    )
     nearest = exploration.min_distance * min(shortest.values(), default=0.0) if shortest else 0.0
     job: dict[str, Any] = {
         "model": os.path.relpath(model, folder), "condition": _without_starts(condition), "seed": seed,
@@ -133,6 +137,23 @@ def prepare_run(
         EXPLORERS.get(exploration.engine).prepare(new, bare, job, exploration.input)
         environment = {"OMP_NUM_THREADS": "1", "HYDRA_LAUNCHER": "fork"}
         prepare_task(new, python("nnpkit.active.explore_worker", folder.absolute()), environment=environment)
+
+
+def require_runnable(start: Structure, condition: Condition) -> None:
+    """Refuse a start whose masses or constraints a run under these conditions cannot respect.
+
+    Raises
+    ------
+    InputError
+        For masses that are none, constraints of other kinds, and atoms that are fixed while the cell changes.
+    """
+    masses_of(start)
+    fixed = fixed_atoms(start)
+    if fixed.any() and (fixed.all() or condition.ensemble == "npt" or condition.deformation is not None):
+        raise InputError(
+            "all atoms are fixed" if fixed.all() else "atoms cannot be fixed where the cell changes",
+            where=start.name or None, expected="nvt without deformation", hint="release them, or change the conditions",
+        )  # fmt: skip
 
 
 def _without_starts(condition: Condition) -> dict[str, Any]:
@@ -154,7 +175,10 @@ def exploration_input(
         "temperature_start": f"{t0:g}", "temperature_stop": f"{t1:g}", "pressure_start": f"{p0:g}",
         "pressure_stop": f"{p1:g}", "every": job["every"],
     }  # fmt: skip
+    fixed = fixed_atoms(structure)
     lines = [f"variable {name} index {value}" for name, value in variables.items()]
+    if fixed.any():
+        lines.append(f'variable fixed string "{" ".join(id_ranges(fixed))}"')
     lines += [
         f'variable watch string "{watch}"',
         f'variable model string "{job["model"]}"',
@@ -165,10 +189,12 @@ def exploration_input(
         return "\n".join(lines) + "\n" + own
     if condition["ensemble"] == "npt" and not structure.pbc.all():
         raise InputError("npt needs a periodic structure", where=structure.name, hint="use nvt")
+    group, temperature = ("mobile", " temp mobile_temp") if fixed.any() else ("all", "")
     boundary = " ".join("p" if p else "m" for p in structure.pbc)
     fix = "nvt temp ${temperature_start} ${temperature_stop} 0.1"
     if condition["ensemble"] == "npt":
         fix = "npt temp ${temperature_start} ${temperature_stop} 0.1 aniso ${pressure_start} ${pressure_stop} 1.0"
+    now = "c_mobile_temp" if fixed.any() else "c_thermo_temp"
     hottest = (
         "5*ternary(v_temperature_start > v_temperature_stop, v_temperature_start, v_temperature_stop) + 1000"
     )
@@ -178,6 +204,7 @@ def exploration_input(
         "newton          on",
         f"boundary        {boundary}",
         "read_data       structure.data",
+        *(group_commands(fixed) if fixed.any() else []),
         "pair_style      nnpkit every 0",
         "pair_coeff      * * ${model} ${elements}",
         "fix             watch all nnpkit/watch ${every} ${watch}",
@@ -187,11 +214,13 @@ def exploration_input(
         "thermo_style    custom step temp pe press vol c_watched[1] c_watched[2]",
         "thermo_modify   flush yes lost error",
         "thermo          ${every}",
-        "velocity        all create ${temperature_start} ${seed} mom yes dist gaussian",
+        f"velocity        {group} create ${{temperature_start}} ${{seed}} mom {'no' if fixed.any() else 'yes'} dist "
+        f"gaussian{temperature}",
         "timestep        ${timestep}",
-        f"fix             integrate all {fix}",
+        f"fix             integrate {group} {fix}",
+        *(["compute_modify  integrate_temp extra/dof 0"] if fixed.any() else []),
         *_deform(structure, condition["deformation"]),
-        f'variable        too_hot equal "!(c_thermo_temp < {hottest})"',
+        f'variable        too_hot equal "!({now} < {hottest})"',
         "fix             halt all halt 10 v_too_hot != 0 error soft message yes",
         "run             ${steps}",
     ]

@@ -18,6 +18,7 @@ import numpy as np
 from nnpkit.data.electronic import ElectronicState, electronic_state
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError, NnpkitError
+from nnpkit.md.atoms import of_motion
 
 __all__ = [
     "CalculationError",
@@ -156,8 +157,8 @@ def compute_label(
 ) -> Structure:
     """One attempt: label of a structure, checked; `CalculationError` says why there is none.
 
-    The result holds the structure exactly as it was given, the time in ``label_seconds`` and, where settings were
-    changed for this attempt, what in ``label_changes``.
+    The result holds the structure exactly as it was given, with masses and fixed atoms, the time in ``label_seconds``
+    and, where settings were changed for this attempt, what in ``label_changes``.
     """
     began = time.monotonic()
     require_state(reference, structure)
@@ -180,6 +181,12 @@ def compute_label(
     info = {**keep, "label_seconds": round(time.monotonic() - began, 3)}
     if changes:
         info["label_changes"] = dict(changes)
-    label = bare.replace(energy=result.energy, forces=result.forces, stress=result.stress, info=info)
+    label = bare.replace(
+        energy=result.energy,
+        forces=result.forces,
+        stress=result.stress,
+        info=info,
+        arrays=of_motion(structure),
+    )
     check_label(label, limits)
     return label
