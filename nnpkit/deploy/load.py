@@ -319,7 +319,21 @@ def _load_archive(path: Path) -> LoadedModel:
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
     module = scripted_module(content, str(path))
     check_numbers(module, str(path))
-    return LoadedModel(module, metadata, str(path), content=content)
+    return LoadedModel(module, metadata, str(path), _notes_of(metadata), content=content)
+
+
+def _notes_of(metadata: Mapping[str, Any]) -> list[str]:
+    """What everybody who uses a model should know of its training."""
+    members = metadata.get("members") or [metadata]
+    silent = [n for n, member in enumerate(members) if (member.get("training") or {}).get("silenced")]
+    if not silent:
+        return []
+    which = (
+        "this potential has"
+        if len(members) == 1
+        else f"member {', '.join(map(str, silent))} of the committee has"
+    )
+    return [f"{which} learnt nothing: its networks say zero, and its energies are those of the elements"]
 
 
 def load_checkpoint(folder: str | Path, *, best: bool = False) -> LoadedModel:

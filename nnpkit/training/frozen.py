@@ -12,7 +12,7 @@ from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.training.updates import KalmanUpdate, Update
 
-__all__ = ["freeze", "frozen_names"]
+__all__ = ["count_free", "freeze", "frozen_names"]
 
 _WHERE = "start.freeze"
 
@@ -58,6 +58,12 @@ def frozen_names(model: AtomicModel, choices: Sequence[int | str]) -> set[str]:
     if found and found == set(names):
         raise InputError("every weight is frozen: nothing is left to train", where=_WHERE)
     return found
+
+
+def count_free(model: AtomicModel, choices: Sequence[int | str]) -> int:
+    """How many weights of `model` a training finds when it leaves those of `choices` alone; see `frozen_names`."""
+    names = frozen_names(model, choices)
+    return sum(p.numel() for name, p in model.named_parameters() if name not in names)
 
 
 def freeze(update: Update, model: AtomicModel, choices: Sequence[int | str]) -> int:

@@ -109,6 +109,7 @@ class Trainer:
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
+        self.silenced = False  # whether `best` are networks that say zero, see `_prefer_nothing`
         self.judge = "validation" if "validation" in splits else "train"
         self.deciding = deciding(splits[self.judge].structures)
         self.guard = Guard(errors_of_nothing(model, splits["train"].structures))
@@ -268,7 +269,7 @@ class Trainer:
         silence(self.model)
         errors = {name: errors_of(split) for name, split in self.splits.items()}
         if self._error(errors) < error:
-            self.interrupted = None
+            self.interrupted, self.silenced = None, True
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
             self.state.errors = errors
             self.console.print(

@@ -29,6 +29,7 @@ from nnpkit.measure.label_choice import Available
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.training.contract import UpdateTask
+from nnpkit.training.frozen import count_free
 from nnpkit.training.full_batch import FullSchedule
 from nnpkit.training.model_errors import Split
 from nnpkit.training.registered import OPTIMIZERS
@@ -46,6 +47,7 @@ from nnpkit.workflow.learned_labels import force_components, largest_cutoff, lea
 __all__ = [
     "LoadedData",
     "connect",
+    "frozen_of",
     "load_data",
     "make_schedule",
     "make_splits",
@@ -253,6 +255,11 @@ def make_splits(
     return splits
 
 
+def frozen_of(config: Config) -> list[int | str]:
+    """What a training leaves as it is, as `nnpkit.training.frozen.frozen_names` takes it."""
+    return [] if config.start is None else config.start.freeze
+
+
 def make_update(
     config: Config, store: Predicts, n_updates: int, groups: Sequence[str] | None = None
 ) -> Update:
@@ -265,8 +272,10 @@ def make_update(
     def observe(noise: Noise) -> Measures:
         return family_of(store.model.spec).observer(store, noise, loss, own)
 
+    n_weights = count_free(store.model, frozen_of(config))
+
     def ridge(observer: Measures) -> Ridge | None:
-        strength = ridge_strength(config, store.structures, observer.n_parameters)
+        strength = ridge_strength(config, store.structures, n_weights)
         if strength <= 0.0:
             return None
         seed = int(np.random.SeedSequence([config.seed, 5]).generate_state(1)[0])

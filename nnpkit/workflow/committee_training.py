@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
@@ -27,19 +28,27 @@ from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
-from nnpkit.families.factory import count_parameters, initialise
+from nnpkit.families.factory import initialise
 from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
-from nnpkit.training.frozen import freeze
+from nnpkit.training.frozen import count_free, freeze
 from nnpkit.training.model_errors import Split
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer
 from nnpkit.training.uncertainty import validation_report
 from nnpkit.workflow import run_steps as steps
 from nnpkit.workflow.advice import few_labels, few_updates, tested
-from nnpkit.workflow.assemble import LoadedData, connect, load_data, make_schedule, make_splits, make_update
+from nnpkit.workflow.assemble import (
+    LoadedData,
+    connect,
+    frozen_of,
+    load_data,
+    make_schedule,
+    make_splits,
+    make_update,
+)
 from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.workflow.duration import planned
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
@@ -82,7 +91,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     schedule = make_schedule(members[0], parts[0][0].learnt, parts[0][0].groups)
     advice = [
         *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
-        *few_labels(members[0], parts[0][0].learnt, count_parameters(model)),
+        *few_labels(members[0], parts[0][0].learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
     steps.announce_memory(
         console, model, [f"{len(names)} members ({settings.resample})", *report, *advice], memory
@@ -115,7 +124,12 @@ def _member_config(config: Config, name: str, member: int) -> Config:
     """Configuration of one member: a run by itself."""
     seed = int(np.random.SeedSequence([config.seed, 2, member]).generate_state(1)[0])
     output = str(Path(config.output) / name)
-    return config.model_copy(update={"committee": None, "seed": seed, "output": output}, deep=True)
+    data = config.data
+    if data.validation is not None:  # the fraction was of the resampling
+        data = data.model_copy(update={"validation_fraction": 0.0})
+    return config.model_copy(
+        update={"committee": None, "seed": seed, "output": output, "data": data}, deep=True
+    )
 
 
 def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedData, list[int]]:
@@ -231,8 +245,7 @@ class _Member:
         epochs, n_updates = planned(config, schedule, self.warm)
         settings = steps.trainer_settings(config, epochs, self.warm)
         update = make_update(config, splits["train"].store, n_updates, self.data.groups)
-        if config.start is not None:
-            freeze(update, model, config.start.freeze)
+        freeze(update, model, frozen_of(config))
         if note := beginning.continue_update(update, config.start):
             console.print(f"  {note}", highlight=False, soft_wrap=True)
         write_config(config, self.folder.path / "config.yaml")
@@ -253,7 +266,7 @@ def _train_all(
     memory: Mapping[str, int],
     console: Console,
 ) -> str:
-    """Train the members that are not complete, some at a time; how the last one ended."""
+    """Train the members that are not complete, some at a time; how they ended, each way once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     room = settings.processes or cores
     if memory["covariance"]:
@@ -288,7 +301,11 @@ def _train_all(
             process.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return signal.Signals(stopped[0]).name if stopped else "epochs"
+    if stopped:
+        return signal.Signals(stopped[0]).name
+    summaries = [job.folder.path / "summary.json" for job in jobs]
+    ended = [json.loads(path.read_text(encoding="utf-8"))["ended"] for path in summaries]
+    return ", ".join(dict.fromkeys(ended))
 
 
 def _report(job: _Member, code: int | None, stopped: bool, console: Console) -> None:

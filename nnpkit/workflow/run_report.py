@@ -169,7 +169,9 @@ def _model(folder: Path, notes: list[str]) -> LoadedModel | None:
         notes.append("There is no committee.pt: what follows is about its first member.")
         folder = folder / "member-00"
     try:
-        return load(committee if committee.exists() else folder)
+        model = load(committee if committee.exists() else folder)
+        notes.extend(f"{note[0].upper()}{note[1:]}." for note in model.notes)
+        return model
     except InputError as error:
         notes.append(f"There is no potential to look at: {error}")
         return None

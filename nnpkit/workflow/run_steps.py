@@ -25,11 +25,12 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.covariance_memory import available_memory, require_memory
 from nnpkit.progress import Progress
 from nnpkit.training.checkpoint import Checkpoint, first_difference, read_checkpoint
+from nnpkit.training.frozen import count_free
 from nnpkit.training.model_errors import Split, deciding
 from nnpkit.training.outlying_structures import lines_of_outliers, named_outliers
 from nnpkit.training.trainer import Trainer, TrainerSettings
 from nnpkit.workflow.advice import overfitting, tested, untrained
-from nnpkit.workflow.assemble import LoadedData, make_splits  # fmt: skip
+from nnpkit.workflow.assemble import LoadedData, frozen_of, make_splits  # fmt: skip
 from nnpkit.workflow.balance import learns_stress
 from nnpkit.workflow.data_sets import PARTS
 from nnpkit.workflow.duration import time_budget
@@ -233,7 +234,8 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
         "epochs": state.epoch,
         "updates": state.updates,
         "best_epoch": state.best_epoch,
-        "exported": "best epoch" if last is None else "last update",
+        "exported": "nothing" if trainer.silenced else "best epoch" if last is None else "last update",
+        "silenced": trainer.silenced,
         "untrained": last is None and state.best_epoch == 0,
         "ended": ended,
         "retreats": state.retreats,
@@ -242,13 +244,16 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
         "seed": config.seed,
         "versions": versions(),
     }
-    summary["overfitting"], overfits = overfitting(config, summary, data.learnt)
+    summary["overfitting"], overfits = overfitting(
+        config, {**summary, "n_parameters": count_free(trainer.model, frozen_of(config))}, data.learnt
+    )
     metadata = {
         "data_sha256": data_sha256(data.train),
         "min_distance": data.min_distance,
         "training": {
             **{key: summary[key] for key in (*PARTS, "epochs", "best_epoch") if summary.get(key) is not None},
             "stress": learns_stress(config, data.learnt),
+            **({"silenced": True} if trainer.silenced else {}),
         },
     }
     with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]

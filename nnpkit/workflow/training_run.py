@@ -18,11 +18,11 @@ from nnpkit.families.factory import count_parameters
 from nnpkit.measure.structure_memory import keep_freed_memory
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.training.checkpoint import model_from, read_checkpoint
-from nnpkit.training.frozen import freeze
+from nnpkit.training.frozen import count_free, freeze
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer
 from nnpkit.workflow.advice import few_labels, few_updates
-from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update  # fmt: skip
+from nnpkit.workflow.assemble import connect, frozen_of, load_data, make_schedule, make_update  # fmt: skip
 from nnpkit.workflow.balance import balance
 from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, with_model_of
 from nnpkit.workflow.duration import planned
@@ -109,14 +109,14 @@ def run_training(
     memory = memory_of(config, model, data)
     notes = [
         *report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates),
-        *few_labels(config, data.learnt, count_parameters(model)),
-        balance(config, data.learnt, count_parameters(model)),
+        *few_labels(config, data.learnt, count_free(model, frozen_of(config))),
+        balance(config, data.learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
     announce_memory(console, model, notes, memory)
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     update = make_update(config, splits["train"].store, n_updates, data.groups)
-    if config.start is not None and (frozen := freeze(update, model, config.start.freeze)):
+    if frozen := freeze(update, model, frozen_of(config)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
     if (note := beginning.continue_update(update, config.start)) is not None:
         console.print(f"  {note}", highlight=False, soft_wrap=True)

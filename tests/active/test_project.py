@@ -9,7 +9,8 @@ import pytest
 import yaml
 from alloy import CONFIG, write_alloy
 
-from nnpkit.active.labellers.reference_calculation import Limits, compute_label, make_reference
+from nnpkit.active.labellers.reference_calculation import Limits, compute_label
+from nnpkit.active.labellers.registered import make_reference
 from nnpkit.active.project import Folders, training_yaml, write_first_data, write_new_data
 from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz

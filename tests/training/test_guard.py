@@ -12,12 +12,16 @@ import pytest
 import torch
 from alloy import make_training
 from rich.console import Console
+from typer.testing import CliRunner
 
+from nnpkit.cli.main import app
 from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import DivergedError
 from nnpkit.training.guard import RETREATS, Guard
 from nnpkit.training.updates import KalmanUpdate
+from nnpkit.workflow.run_report import read_run
 from nnpkit.workflow.training_run import run_training
 
 
@@ -80,6 +84,22 @@ def test_a_training_that_cannot_be_saved_ends_with_the_energies_of_the_elements(
     rms = float(np.sqrt(np.mean(structure.forces**2)))
     error = float(np.sqrt(np.mean((model.predict(structure).forces - structure.forces) ** 2)))
     assert error <= 1.01 * rms
+
+
+def test_a_potential_that_learnt_nothing_says_so_wherever_it_is_used(config):
+    unlearnt = ["training.optimizer={kind: adam, learning_rate: 1e-12}", "model.precondition=false"]
+    summary, text = train(config, *unlearnt, "training.epochs=1")
+    assert "nothing was learnt" in text
+    assert (summary["silenced"], summary["exported"]) == (True, "nothing")
+    words = "this potential has learnt nothing: its networks say zero"
+    assert [words in note for note in load(Path("run")).notes] == [True]
+    assert words in CliRunner().invoke(app, ["evaluate", "run", "train.extxyz"]).stderr
+    assert any(words[1:] in note for note in read_run("run").notes)
+    silent = load(Path("run"))
+    export_committee([silent.atomic_model()] * 2, [silent.metadata] * 2, Path("two.pt"))
+    assert "member 0, 1 of the committee has learnt nothing" in load(Path("two.pt")).notes[0]
+    learnt, _ = train(config, "training.epochs=8", "output=other")
+    assert (learnt["silenced"], learnt["exported"], load(Path("other")).notes) == (False, "best epoch", [])
 
 
 def run_structures():

@@ -82,10 +82,23 @@ def test_a_member_is_what_it_would_be_alone(trained) -> None:
     division = divide(structures, SplitRule(validation=0.25, test=0.25), 5)
     for name, part in (("a", division.train), ("b", division.validation)):
         write(f"{name}.extxyz", [structures[i] for i in part])  # does not depend on the member's seed
-    files = ["data.train=a.extxyz", "data.validation=b.extxyz", "data.test_fraction=0"]
+    files = [
+        "data.train=a.extxyz",
+        "data.validation=b.extxyz",
+        "data.validation_fraction=0",
+        "data.test_fraction=0",
+    ]
     nnpkit.train(load_config(member / "config.yaml", ["output=alone", *files]))
     alone = weights(Path("alone"))
     torch.testing.assert_close(alone, weights(member), rtol=0, atol=1e-12)
+
+
+def test_a_committee_ended_as_its_members_did(trained) -> None:
+    """After a time, or in several ways; not always after epochs."""
+    config, summary = trained
+    assert summary["ended"] == "epochs"
+    timed = nnpkit.train(config, ["output=timed", "training={time: 1s, threads: 1}", "committee.members=2"])
+    assert timed["ended"] == "time"
 
 
 def test_only_what_is_missing_is_trained_again(trained) -> None:

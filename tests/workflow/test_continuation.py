@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def closer(before):
 def test_scaling_follows_the_data_and_the_filter_does_not_notice(closer, partition) -> None:
     """The same functions, the same variances of predictions, the same step of the filter, in other coordinates."""
     overrides = [
-        f"data.train={closer}", "data.validation=train.extxyz", "model.wall=off",
+        f"data.train={closer}", "data.validation=train.extxyz", "data.validation_fraction=0", "model.wall=off",
         f"training.optimizer.partition={partition}", "training.ridge=0",
         *(["training.optimizer.block_size=100000"] if partition == "split" else []),
     ]  # fmt: skip
@@ -218,12 +219,30 @@ def some_labels():
 
 def test_the_wall_follows_the_data(closer) -> None:
     """At the old distance it would act inside the range of the new data."""
-    start(["output=near", f"data.train={closer}", "data.validation=train.extxyz"])
+    start(
+        ["output=near", f"data.train={closer}", "data.validation=train.extxyz", "data.validation_fraction=0"]
+    )
     report = json.loads(Path("near/data.json").read_text())
     shortest = {p: d["distance"] for p, d in report["statistics"]["train"]["min_distance"].items()}
     assert report["wall"] == pytest.approx(shortest)
     was = json.loads(Path("run/data.json").read_text())["wall"]
     assert all(report["wall"][pair] < was[pair] for pair in was)
+
+
+def test_frozen_weights_are_not_to_be_found() -> None:
+    """What few labels have to determine are the free weights: they count in the advice, not the others."""
+    write("few.extxyz", [s.replace(forces=None, stress=None) for s in read("train.extxyz")[:9]])
+    few = [
+        "data.train=few.extxyz",
+        "training.schedule.forces=0",
+        "training.monitor=energy_rmse",
+        "output=few",
+    ]
+    _, said = start([*few, "start.freeze=[1]"])
+    frozen, total = map(int, re.findall(r"(\d+) of (\d+) weights are frozen", said)[0])
+    found = int(re.findall(r"Warning: (\d+) weights are to be found", said)[0])
+    assert found == total - frozen
+    assert f"Warning: {total} weights are to be found" in start(few)[1]
 
 
 def test_much_shorter_distances_begin_from_scratch_and_say_so() -> None:
