@@ -238,6 +238,7 @@ def test_frozen_weights_are_not_to_be_found() -> None:
         "training.monitor=energy_rmse",
         "output=few",
     ]
+    few.append("start.run=run/model.pt")  # its functions are kept
     _, said = start([*few, "start.freeze=[1]"])
     frozen, total = map(int, re.findall(r"(\d+) of (\d+) weights are frozen", said)[0])
     found = int(re.findall(r"Warning: (\d+) weights are to be found", said)[0])
