@@ -27,7 +27,7 @@ _NO_FORCES = "training.schedule={kind: epoch}"
 
 BASES: dict[str, list[str]] = {
     "plain": [],
-    "default sets": ["data.validation_fraction=0.1", "data.test_fraction=0.1"],
+    "default sets": ["data.validation_fraction=0.1", "data.test_fraction=0.0"],
     "given test": ["data.test=test.extxyz", "data.test_fraction=0.1"],
     "groups of frames": ["data.split=by_group", "data.group=kind"],
     "groups of errors": ["data.groups=other"],
