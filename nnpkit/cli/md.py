@@ -89,9 +89,7 @@ def md(
     start = read_start(structure, replicate, species.split() if species else None)
     if timestep is None:
         timestep = 0.5 if "H" in start.symbols else 1.0
-    potential = _load_model(model, start)
-    if ensemble == "npt" and potential.metadata.get("training", {}).get("stress") is False:
-        print(_NO_STRESS)
+    potential = _load_model(model, start, ensemble)
     simulation = Simulation(
         ensemble=ensemble, temperature=temperature, pressure=pressure, timestep=timestep, steps=steps, seed=seed,
         tdamp=tdamp, pdamp=pdamp, coupling=coupling, relax=relax,
@@ -160,8 +158,8 @@ def _thermo_interval(ensemble: str, steps: int) -> int:
     return 1 if ensemble == "minimize" else max(1, min(100, steps // 1000))
 
 
-def _load_model(path: Path, start: Structure) -> LoadedModel:
-    """The potential, if it knows the elements of the start."""
+def _load_model(path: Path, start: Structure, ensemble: Ensemble) -> LoadedModel:
+    """The potential, if it knows the elements of the start; whether it knows stresses, if they matter, is said."""
     import warnings
 
     from nnpkit.deploy.load import load
@@ -178,6 +176,8 @@ def _load_model(path: Path, start: Structure) -> LoadedModel:
             f"the model knows {' '.join(model.elements)} but not {' '.join(missing)}", where=start.name,
             hint="use a structure of these elements or another model",
         )  # fmt: skip
+    if ensemble == "npt" and model.metadata.get("training", {}).get("stress") is False:
+        print(_NO_STRESS)
     return model
 
 

@@ -37,8 +37,7 @@ def select(
     validation: Annotated[
         list[str] | None,
         typer.Option(
-            "--validation",
-            metavar="FILE",
+            "--validation", metavar="FILE",
             help="Labelled structures outside the training, to learn the bounds from.",
         ),
     ] = None,
@@ -66,15 +65,14 @@ def select(
     without: Annotated[
         str | None,
         typer.Option(
-            "--without",
-            metavar="E1,E2",
+            "--without", metavar="E1,E2",
             help="Elements that the potential does not see: `NULL` in LAMMPS. Their atoms stay in the frames.",
         ),
     ] = None,
     format: Annotated[
         str | None, typer.Option("--format", help="Format of the trajectory; recognised by default.")
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Choose the frames of a trajectory that are worth a reference calculation.
 
     A frame is worth it where the committee disagrees by more than the lower bound, or a feature lies outside the
@@ -82,32 +80,20 @@ def select(
     given or learnt from the errors of validation structures. Of those worth it, the most different ones are taken
     until the budget is used up. Label them with `nnpkit label`.
     """
-    from rich.console import Console
-
-    from nnpkit.active.assess import assess, describe, without_elements
+    from nnpkit.active.assess import describe, without_elements
     from nnpkit.active.selection import Selection
     from nnpkit.active.selection import select as decide
     from nnpkit.cli.model_argument import load_with_notes
     from nnpkit.data.dataset import load_dataset, structure_sha256
-    from nnpkit.progress import Progress
 
-    if method != "random":
-        refuse(context, "only --method random draws", "seed")
     rules = Selection(budget=budget, method=method, duplicate=duplicate, seed=seed)
     potential = load_with_notes(model)
-    if potential.n_members < 2:
-        refuse(context, "one potential does not disagree with itself", "lower", "upper", "validation")
-    if lower is not None and upper is not None:
-        refuse(context, "both bounds are given: there is nothing to learn", "validation")
+    _refuse_without_effect(context, potential.n_members)
     bounds = _bounds(potential, validation, lower, upper)
     candidates = load_dataset(trajectory, format)
     labelled = load_dataset(known) if known else []
     unseen = _unseen(without, potential, candidates)
-    with Progress("frames", len(candidates), Console()) as bar:
-        assessed = []
-        for assessment in assess(potential, candidates, unseen):
-            assessed.append(assessment)
-            bar.advance()
+    assessed = _assessed(potential, candidates, unseen)
     decisions = decide(
         assessed, bounds, rules, describe(potential, [without_elements(s, unseen) for s in labelled]),
         {structure_sha256(s, labels=False): f"the same as {s.name}" for s in labelled},
@@ -115,6 +101,31 @@ def select(
     )  # fmt: skip
     print(f"bounds {bounds.lower:.3g} to {bounds.upper:.3g} eV/Å: {bounds.reason}")
     _write(output, reasons, assessed, decisions)
+
+
+def _refuse_without_effect(context: typer.Context, n_members: int) -> None:
+    """Refuse a seed without draws, and bounds or their data where they decide nothing."""
+    if context.params["method"] != "random":
+        refuse(context, "only --method random draws", "seed")
+    if n_members < 2:
+        refuse(context, "one potential does not disagree with itself", "lower", "upper", "validation")
+    if context.params["lower"] is not None and context.params["upper"] is not None:
+        refuse(context, "both bounds are given: there is nothing to learn", "validation")
+
+
+def _assessed(model: LoadedModel, candidates: list[Structure], unseen: list[str]) -> list[Assessment]:
+    """What the potential says of every candidate, with a bar."""
+    from rich.console import Console
+
+    from nnpkit.active.assess import assess
+    from nnpkit.progress import Progress
+
+    with Progress("frames", len(candidates), Console()) as bar:
+        found = []
+        for assessment in assess(model, candidates, unseen):
+            found.append(assessment)
+            bar.advance()
+    return found
 
 
 def _unseen(without: str | None, model: LoadedModel, candidates: list[Structure]) -> list[str]:
