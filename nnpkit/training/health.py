@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EpochReport", "average", "innovation_warnings", "kalman_health", "kinds_of_labels"]
 
+_SETTLED = 2.0  # m of all kinds of labels, see `nnpkit.optim.robust`
 TOO_SURE, TOO_CAREFUL = 100.0, 0.01
 """Innovations, 1 being expected, beyond which a whole epoch is worth a warning."""
 
@@ -50,11 +51,15 @@ def kalman_health(
     ]
     words += [f"drift {health['drift']:.1e}"] if "drift" in health else []
     physical = noise.learning_rate is None and optimizer.settings.observation_noise == "given"
-    warnings = innovation_warnings(reports, noise if physical else None, epoch)
+    robust = optimizer.robust
+    settled = robust is None or float(robust.scale.max()) < _SETTLED
+    warnings = innovation_warnings(reports, noise if physical else None, epoch, settled)
     return EpochReport({**means, **health}, ", ".join(words), tuple(warnings))
 
 
-def innovation_warnings(reports: Mapping[str, Sequence[float]], noise: Noise | None, epoch: int) -> list[str]:
+def innovation_warnings(
+    reports: Mapping[str, Sequence[float]], noise: Noise | None, epoch: int, settled: bool = True
+) -> list[str]:
     """Warnings about innovations far from 1 during a whole epoch, with the settings to change.
 
     The innovation of an update is the squared residual in units of what the covariance of the weights and the
@@ -71,6 +76,8 @@ def innovation_warnings(reports: Mapping[str, Sequence[float]], noise: Noise | N
         that a small innovation means nothing.
     epoch : int
         Counted from 0. In the first one small innovations are normal: the weights are still uncertain.
+    settled : bool
+        Whether an estimated noise has come down to what was aimed at; until then small innovations are on their way.
     """
     kinds = [kind for kind in ("energy", "force", "virial") if reports.get(f"innovation_{kind}")] or [""]
     warnings = []
@@ -78,7 +85,9 @@ def innovation_warnings(reports: Mapping[str, Sequence[float]], noise: Noise | N
         suffix = f"_{kind}" if kind else ""
         typical = median(reports.get(f"innovation{suffix}") or [1.0])
         share = median(reports.get(f"noise_share{suffix}") or [1.0])
-        if TOO_CAREFUL <= typical <= TOO_SURE or (typical < 1.0 and (noise is None or epoch == 0)):
+        if TOO_CAREFUL <= typical <= TOO_SURE or (
+            typical < 1.0 and (noise is None or epoch == 0 or not settled)
+        ):
             continue
         of = f"the innovation of {kind} updates" if kind else "the innovation"
         advice = _advice(typical > 1.0, share, _settings(kind, noise, typical if share > 0.5 else None))

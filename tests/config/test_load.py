@@ -111,7 +111,7 @@ def test_written_configuration_is_complete_and_reads_back_the_same(folder: Path)
         ("training=3", "training is 3; expected a mapping with the keys epochs, time, min_updates, optimizer"),
         ("training.optimizer.kind=adm", "training.optimizer.kind is 'adm'; expected 'ekf', 'adam', 'lbfgs'."),
         ("training.weights.energy=.inf", "training.weights.energy is inf; expected a number ≥ 0."),
-        ("training.schedule.forces=some", "schedule.forces is 'some'; expected all or a whole number ≥ 0."),
+        ("training.schedule.forces=some", "forces is 'some'; expected one of auto, all or a whole number ≥ 0."),
         ("training.schedule={energy: false, forces: 0}", "training.schedule: energies, forces and virials"),
         ("model.descriptor.cutoff=0", "model.descriptor.cutoff is 0; expected a number > 0."),
         ("model.descriptor.cutoff=null", "model.descriptor.cutoff is null; expected a number > 0."),

@@ -176,3 +176,10 @@ def test_short_form_of_the_filter(config, monkeypatch):
     train(config, "training.epochs=2")
     assert len(told) == 2
     assert all(word in told[-1] for word in ("P ", " to ", "|K| ", "innovation "))
+
+
+def test_a_noise_that_has_not_come_down_yet_is_no_reason_to_lower_what_is_aimed_at() -> None:
+    noise, small = Noise(0.001, 0.1, 0.01), {"innovation_force": [1e-4], "noise_share_force": [0.9]}
+    assert innovation_warnings(small, noise, epoch=3)
+    assert not innovation_warnings(small, noise, epoch=3, settled=False)
+    assert innovation_warnings({"innovation_force": [1e4]}, noise, epoch=3, settled=False)

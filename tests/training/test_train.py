@@ -298,7 +298,7 @@ def test_checkpoint_of_another_run(config: Path, override: str, expected: str) -
         (["data.reference_energies={Cu: -3.0}"], "no reference energy for Au"),
         (["data.labels={energy: nix}"], "no frame has 'nix'"),
         (["data.validation_fraction=0.99"], "cannot be split: nothing is left to train on"),
-        (["data.train=energies.extxyz"], "the schedule uses forces, but no training structure has any. Set it to 0"),
+        (["data.train=energies.extxyz", "training.schedule.forces=30"], "no training structure has any. Set it to 0"),
         (["model.network.hidden=[200000]"], "the covariance of"),
         (
             ["training.monitor=force_rmse", "data.validation=energies.extxyz", "data.validation_fraction=0"],
