@@ -175,6 +175,7 @@ def observe_committee(
         beginning = self.begin(base)
         content = [self.number, self.indices, self.config.seed, budget, beginning.model.state_dict()]
         (self.folder.path / "given").write_text(digest(content))
+        (self.folder.path / "summary.json").write_text('{"ended": "epochs"}')
         os._exit(0)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -38,7 +38,7 @@ PROBES: dict[str, dict[str, str]] = {
     },
     "evaluate": {
         "--json": "--json out.json", "--predictions": "--predictions out.xyz", "--format": "--format runner",
-        "--units": "--units bohr-hartree",
+        "--units": "--units bohr-hartree", "--groups": "--groups pbc",
     },
     "analyze errors": _NUMBERS,
     "analyze contradictions": {"--factor": "--factor 1.1", **_NUMBERS},
