@@ -293,3 +293,13 @@ def test_a_weight_divides_the_noise_of_the_labels_of_its_structures():
     steps = [optimizer.step(some)[0] for optimizer in robust]
     assert not torch.allclose(*steps)
     assert torch.equal(robust[0].robust.scale, robust[1].robust.scale)
+
+
+def test_a_restart_forgets_all_estimates():
+    robust = RobustNoise(2, groups=["a", "b"])
+    fresh = {name: value.clone() for name, value in robust.state_dict().items()}
+    for part in (robust.scale, robust.slope, robust.own):
+        part.add_(3.0)
+    robust.updates = 7
+    robust.restart()
+    assert all(torch.equal(value, fresh[name]) for name, value in robust.state_dict().items())
