@@ -325,7 +325,9 @@ def _load_archive(path: Path) -> LoadedModel:
 def _notes_of(metadata: Mapping[str, Any]) -> list[str]:
     """What everybody who uses a model should know of its training."""
     members = metadata.get("members") or [metadata]
-    silent = [n for n, member in enumerate(members) if (member.get("training") or {}).get("silenced")]
+    # Only what every loader needs has been checked; this is words for a person and must not fail.
+    trainings = [member.get("training") if isinstance(member, dict) else None for member in members]
+    silent = [n for n, own in enumerate(trainings) if isinstance(own, dict) and own.get("silenced")]
     if not silent:
         return []
     which = (

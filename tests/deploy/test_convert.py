@@ -110,7 +110,7 @@ def test_other_targets_of_a_potential(model_file: Path, tmp_path: Path) -> None:
     assert "--units is for RuNNer" in failed(
         "convert", model_file, tmp_path / "b.pt", "--units", "angstrom-ev"
     )
-    assert "--without-wall is for RuNNer" in failed(
+    assert "--without-wall has no effect here" in failed(
         "convert", model_file, tmp_path / "b.pt", "--without-wall"
     )
     assert "units 'kcal'" in failed("convert", model_file, tmp_path / "runner", "--units", "kcal")

@@ -145,6 +145,3 @@ def test_sizes_that_the_model_decides(folder: Path, atoms: Atoms, models: dict[s
         changed = setup() + style(models["committee"]) + f"compute c all nnpkit {words}\nrun 0\n"
         changed += f"pair_coeff * * {models[other]} O H\nrun 0\n"
         assert "it has other members or features: 'uncompute c'" in lmp(folder, changed).output
-    asked = setup() + style(models["committee"], "every 1") + "compute c all nnpkit features/atom\nrun 1\n"
-    late = lmp(folder, asked + "variable f equal c_c[1][1]\nprint '$(v_f)'\n").output
-    assert "no features were evaluated at step 1: 'compute c' has to be used by what needs it" in late

@@ -319,7 +319,12 @@ def test_one_group_cannot_be_balanced(folder: Path) -> None:
         train("data.train=bulk.extxyz", "training.sampling=balanced")
     write("test.extxyz", read("train.extxyz"))
     with pytest.raises(InputError, match="all training structures are of the group bulk"):
-        train("data.train=bulk.extxyz", "data.test=test.extxyz", "training.sampling=balanced")
+        train(
+            "data.train=bulk.extxyz",
+            "data.test=test.extxyz",
+            "data.test_fraction=0.1",
+            "training.sampling=balanced",
+        )
 
 
 def test_a_balanced_training_goes_on_as_if_it_had_not_been_interrupted(
