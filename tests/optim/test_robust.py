@@ -58,6 +58,18 @@ def test_an_outlier_moves_the_weights_by_a_bounded_step_and_a_repeated_one_not_a
     assert torch.allclose(larger.covariance.diagonal(), same.covariance.diagonal(), rtol=0.2)
 
 
+def test_what_is_no_outlier_keeps_its_noise():
+    robust, generator = RobustNoise(1), torch.Generator().manual_seed(2)
+    residual = 0.1 * torch.randn(6, generator=generator, dtype=torch.float64)
+    expected, given = torch.full((6,), 0.3, dtype=torch.float64), torch.full((6,), 0.01, dtype=torch.float64)
+    origin = Origin.of("force", 6, 1.0, torch.ones(6), 0)
+    noise = robust.variance(given, origin)[0]
+    assert torch.allclose(robust.observed(residual, expected, given, origin), noise, rtol=1e-12)
+    far = residual + 1e3
+    total = robust.observed(far, expected, given, origin) + expected
+    assert bool((total > 1e3 * noise).all())  # the variance of the innovation is what grows
+
+
 def test_many_outliers_are_a_poor_model_and_go_on_to_teach():
     optimizer = filter_of(True)
     weights, truth = learn(optimizer, 100)
@@ -180,6 +192,7 @@ def test_a_retreat_restores_and_believes_less():
     optimizer.retreat(good)
     assert torch.equal(optimizer.covariance.dense(), covariance)
     assert (optimizer.caution, optimizer.updates) == (4.0, 40)
+    assert float(optimizer.forgetting) == pytest.approx((1.0 + float(good["forgetting"])) / 2.0, rel=1e-14)
     optimizer.retreat(None)
     assert torch.equal(optimizer.covariance.dense(), torch.eye(N, dtype=torch.float64))
     assert optimizer.caution == 16.0
