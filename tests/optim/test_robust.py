@@ -316,3 +316,13 @@ def test_a_restart_forgets_all_estimates():
     robust.updates = 7
     robust.restart()
     assert all(torch.equal(value, fresh[name]) for name, value in robust.state_dict().items())
+
+
+def test_after_a_retreat_all_labels_are_believed_four_times_less():
+    careful, plain = filter_of(False), filter_of(False)
+    generator = torch.Generator().manual_seed(3)
+    truth, weights = torch.ones(N, dtype=torch.float64), torch.zeros(N, dtype=torch.float64)
+    some = forces(weights, truth, generator)
+    careful.retreat(None)
+    expected = plain.step(some._replace(noise=4.0 * some.noise))[0]
+    assert torch.allclose(careful.step(some)[0], expected, rtol=1e-12)
