@@ -176,3 +176,12 @@ def test_blocks_of_one_process():
     assert torch.equal(sum(part.product(y) for part in parts), whole.product(y))
     assert torch.equal(sum(part.diagonal() for part in parts), whole.diagonal())
     assert np.isclose(sum(part.n_bytes for part in parts), whole.n_bytes, rtol=0.5)
+
+
+def test_a_weight_that_learns_again_begins_with_the_first_variance() -> None:
+    covariance = Covariance(make_partition("global", [Layer("all", 4)]), 2.0)
+    covariance.multiply(3.0)
+    covariance.freeze(torch.tensor([True, False, True, True]))
+    assert covariance.diagonal().tolist() == pytest.approx([6.0, 0.0, 6.0, 6.0])
+    covariance.freeze(None)
+    assert covariance.diagonal().tolist() == pytest.approx([6.0, 2.0, 6.0, 6.0])
