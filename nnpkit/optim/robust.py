@@ -144,29 +144,29 @@ class RobustNoise:
         # Of each group and kind: m, alpha^2 and updates with such labels.
         self.own = torch.zeros(len(self.names), len(KINDS), 3, dtype=torch.float64)
 
-    def variance(self, given: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
-        """R (M,) without outliers for the variances aimed at, and the part of it that is m R_0."""
+    def variance(self, given: Tensor, origin: Origin) -> Tensor:
+        """R (M,) without outliers for the variances aimed at."""
         kind = origin.kind.clamp(min=0)
         scale, slope = self.scale[kind], self.slope[kind]
         if self.names:
             own = self.own[self.group_of[origin.structure.clamp(min=0)], kind]
             known = own[:, 2] >= self.settings.few
             scale, slope = torch.where(known, own[:, 0], scale), torch.where(known, own[:, 1], slope)
-        return _variance(given, origin, scale, slope)
+        return _variance(given, origin, scale, slope)[0]
 
     def uncertainty(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> float:
         """Factor on P, at least 1: in the beginning, large innovations speak of the weights and not of noise."""
         if self.updates >= self.settings.settling:
             return 1.0
         self.updates += 1
-        label, variance = origin.kind >= 0, self.variance(given, origin)[0]
+        label, variance = origin.kind >= 0, self.variance(given, origin)
         unexplained = torch.maximum(residual.square() - variance, _SHARE * residual.square())
         needed = unexplained / expected.clamp(min=1e-300)
         return min(max(1.0, float(needed[label].median())), self.settings.settling_factor)
 
     def observed(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> Tensor:
         """R (M,) for innovations `residual` (M,) of which H P H^T explains `expected` (M,); the estimates follow."""
-        variance = self.variance(given, origin)[0]
+        variance = self.variance(given, origin)
         total = expected + variance
         square = residual.square() / total
         self._learn(residual, expected, given, origin)
@@ -183,7 +183,7 @@ class RobustNoise:
     def inflation(self, given: Tensor, origin: Origin) -> float:
         """How many times larger R is than the variances `given` (M,), without outliers: the geometric mean."""
         label = origin.kind >= 0
-        return float((self.variance(given, origin)[0] / given)[label].log().mean().exp())
+        return float((self.variance(given, origin) / given)[label].log().mean().exp())
 
     def _is_gross(self, kind: int, size: Tensor) -> bool:
         """Whether labels of these sizes (M,) are wrong at first sight."""
@@ -233,7 +233,7 @@ class RobustNoise:
 
     def _keep_balance(self, scale: Tensor) -> None:
         """Hold m (3,) of energies and virials to that of forces."""
-        scale.clamp_(max=max(self.settings.balance, 1.0) * float(scale[_FORCE]))
+        scale.clamp_(max=self.settings.balance * float(scale[_FORCE]))
 
     def _moved(
         self,

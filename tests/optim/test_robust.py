@@ -63,7 +63,7 @@ def test_what_is_no_outlier_keeps_its_noise():
     residual = 0.1 * torch.randn(6, generator=generator, dtype=torch.float64)
     expected, given = torch.full((6,), 0.3, dtype=torch.float64), torch.full((6,), 0.01, dtype=torch.float64)
     origin = Origin.of("force", 6, 1.0, torch.ones(6), 0)
-    noise = robust.variance(given, origin)[0]
+    noise = robust.variance(given, origin)
     assert torch.allclose(robust.observed(residual, expected, given, origin), noise, rtol=1e-12)
     far = residual + 1e3
     total = robust.observed(far, expected, given, origin) + expected
@@ -249,7 +249,7 @@ def test_a_group_has_the_noise_of_its_own_errors():
     assert 0.05 * own["noisy"] == pytest.approx(0.5, rel=0.25)
     assert 0.05 * own["clean"] < 0.1
     origin = Origin.joined([Origin.of("force", 1, 1.0, torch.zeros(1), k) for k in range(2)])
-    clean, noisy = robust.variance(torch.full((2,), 0.05**2, dtype=torch.float64), origin)[0].sqrt().tolist()
+    clean, noisy = robust.variance(torch.full((2,), 0.05**2, dtype=torch.float64), origin).sqrt().tolist()
     assert noisy > 4.0 * clean
 
 
@@ -270,7 +270,7 @@ def test_a_group_that_was_hardly_seen_has_the_noise_of_all():
     robust.own[robust.names.index("rare"), 1, 0] = 1e4
     origin = Origin.of("force", 1, 1.0, torch.zeros(1), 1)
     given = torch.full((1,), 0.05**2, dtype=torch.float64)
-    assert float(robust.variance(given, origin)[0]) == pytest.approx(float(robust.scale[1]) * 0.05**2)
+    assert float(robust.variance(given, origin)) == pytest.approx(float(robust.scale[1]) * 0.05**2)
 
 
 def test_estimates_of_groups_are_kept_by_their_names():
