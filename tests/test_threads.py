@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nnpkit.threads import MOST_THREADS, allowed_processors, free_processors, set_defaults
+from nnpkit.threads import MOST_THREADS, allowed_processors, free_processors, set_defaults, torch_threads
 
 
 def machine(folder, load="0.00 0.00 0.00 1/300 4242", quota=None):
@@ -92,3 +92,28 @@ def test_the_program_decides_before_torch_is_loaded_and_the_library_does_not():
     )
     assert run_python(program) == ["False", "PASSIVE"]
     assert run_python(f"import nnpkit; nnpkit.load; {told}") == ["True", "None"]
+
+
+@pytest.fixture
+def four_threads():
+    """PyTorch with four threads, as it has in somebody's own program."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield torch.get_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("most", "given", "inside"), [(1, None, 1), (1, "4", 1), (None, "4", 4), (None, None, 2), (8, None, 4)]
+)
+def test_threads_of_torch_while_a_model_is_evaluated(four_threads, monkeypatch, most, given, inside):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr("nnpkit.threads.free_processors", lambda: 2)
+    with torch_threads(most):
+        assert four_threads() == inside
+    assert four_threads() == 4

@@ -28,6 +28,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
 from nnpkit.models.total import TotalModel
 from nnpkit.seal import check_seal
+from nnpkit.threads import torch_threads
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.units import stress_from_virial, virial_from_stress
 
@@ -153,13 +154,14 @@ class LoadedModel:
         if isinstance(structures, Sequence):
             return [self.predict(s, atoms_per_chunk, members, potential) for s in structures]
         structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
-        graph = build_graph(structure, self.elements, self.cutoff)
-        potential = potential or Potential(self.module)
-        with unoptimized():
+        # What PyTorch does around a kernel is too little for more than one thread.
+        with torch_threads(1 if potential is not None else None), unoptimized():
+            graph = build_graph(structure, self.elements, self.cutoff)
+            potential = potential or Potential(self.module)
             prediction = potential.predict(graph, atoms_per_chunk)
-        spread = None
-        if members and self.n_members > 1:
-            spread = disagreement(potential, self.n_members, graph, atoms_per_chunk)
+            spread = None
+            if members and self.n_members > 1:
+                spread = disagreement(potential, self.n_members, graph, atoms_per_chunk)
         virial = prediction.virial[0].numpy()
         result = Result(
             energy=float(prediction.energy[0]),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -21,6 +22,7 @@ from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
+from nnpkit.models.potential import Potential
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +195,27 @@ def test_labels_of_the_structures_do_not_matter(model_file: Path) -> None:
     model = nnpkit.load(model_file)
     labelled = cluster().replace(energy=5.0, forces=np.ones((9, 3)))
     assert model.predict(labelled.to_atoms()).energy == model.predict(cluster()).energy
+
+
+@pytest.mark.parametrize("kernel", ["fused", "torchscript"])
+def test_an_evaluation_leaves_processors_to_others(model_file: Path, monkeypatch, kernel: str) -> None:
+    """Threads of PyTorch that wait in circles beside a busy process made the calculator five times slower."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("nnpkit.threads.free_processors", lambda: 1)
+    before, seen, predict = torch.get_num_threads(), [], Potential.predict
+
+    def counted(potential, graph, atoms_per_chunk):
+        seen.append(torch.get_num_threads())
+        return predict(potential, graph, atoms_per_chunk)
+
+    monkeypatch.setattr(Potential, "predict", counted)
+    atoms = cluster().to_atoms()
+    atoms.calc = NnpkitCalculator(model_file, kernel=kernel)
+    torch.set_num_threads(3)
+    try:
+        atoms.get_forces()
+        assert seen == [1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
