@@ -174,7 +174,8 @@ class Config(Section):
     data: Data = Field(description="Reference data.")
     model: Annotated[AnyModel, Field(discriminator="kind"), default_kind(DEFAULT_FAMILY)] = Field(
         model_settings()[0](),
-        description="The potential: `kind: acsf`, `kind: chebyshev` or `kind: deep_potential`.",
+        description="The potential: `kind: acsf`, `kind: chebyshev`, `kind: cluster_expansion`, "
+        "`kind: deep_potential` or `kind: nep`.",
     )
     training: Training = Field(Training(), description="How the potential is trained.")
     committee: Committee | None = Field(

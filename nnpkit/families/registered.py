@@ -23,14 +23,18 @@ FAMILIES: Registry[Family] = Registry(
     {
         "acsf": "nnpkit.families.acsf.family:ACSF",
         "chebyshev": "nnpkit.families.chebyshev.family:CHEBYSHEV",
+        "cluster_expansion": "nnpkit.families.cluster_expansion.family:CLUSTER_EXPANSION",
         "deep_potential": "nnpkit.families.deep_potential.family:DEEP_POTENTIAL",
+        "nep": "nnpkit.families.cluster_expansion.family:NEP",
     },
 )
 
 _SETTINGS = {  # of our own families, which need not be imported for them
     "acsf": "nnpkit.families.acsf.settings:AcsfModel",
     "chebyshev": "nnpkit.families.chebyshev.settings:ChebyshevModel",
+    "cluster_expansion": "nnpkit.families.cluster_expansion.settings:ClusterExpansionModel",
     "deep_potential": "nnpkit.families.deep_potential.settings:DeepPotentialModel",
+    "nep": "nnpkit.families.cluster_expansion.settings:NepModel",
 }
 
 

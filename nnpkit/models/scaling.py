@@ -69,5 +69,10 @@ class Scaling(nn.Module):
         self.shift.copy_(shift)
         self.factor.copy_(torch.where(divisor > 0.0, 1.0 / divisor, zero))
         self.lower.fill_(0.0 if kind in ("none", "center") else lower)
+        self.observe(statistics)
+
+    @torch.jit.unused
+    def observe(self, statistics: FeatureStatistics) -> None:
+        """Keep the ranges of the features and leave the map as it is: those of a trained descriptor have changed."""
         self.minimum.copy_(statistics.minimum)
         self.maximum.copy_(statistics.maximum)

@@ -27,7 +27,7 @@ def write_interim_model(trainer: Trainer, data: LoadedData, weights: Mapping[str
     folder, state = trainer.folder.path, trainer.state
     if family_of(model.spec).trained_descriptor:
         some = data.train[:: max(1, len(data.train) // _STRUCTURES)]
-        model.scaling.set(data_statistics(model.descriptor, model.elements, some), "none", 0.0, 1.0)
+        model.scaling.observe(data_statistics(model.descriptor, model.elements, some))
     metadata = {
         "data_sha256": data_sha256(data.train),
         "min_distance": data.min_distance,

@@ -225,7 +225,7 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
     trainer.model.load_state_dict(weights)
     if family_of(trainer.model.spec).trained_descriptor:
         statistics = data_statistics(trainer.model.descriptor, trainer.model.elements, data.train)
-        trainer.model.scaling.set(statistics, "none", 0.0, 1.0)
+        trainer.model.scaling.observe(statistics)
     outliers = _outliers(trainer)
     summary: dict[str, Any] = {
         **errors,

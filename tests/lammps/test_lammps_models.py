@@ -45,7 +45,7 @@ def functions() -> list[SymmetryFunction]:
     return radial + angular
 
 
-@pytest.fixture(scope="module", params=["acsf", "chebyshev", "deep_potential"])
+@pytest.fixture(scope="module", params=["acsf", "chebyshev", "cluster_expansion", "deep_potential"])
 def model(request: pytest.FixtureRequest) -> AtomicModel:
     """A potential with random weights and a wall."""
     spec: dict[str, Any] = {
@@ -59,6 +59,10 @@ def model(request: pytest.FixtureRequest) -> AtomicModel:
     if request.param == "chebyshev":
         orders = {"radial_order": 8, "radial_cutoff": 4.2, "angular_order": 4, "angular_cutoff": 3.0}
         own = {"descriptor": {**orders, "cutoff_kind": "cosine", "weights": {"H": -1.0, "O": 1.0}}}
+    elif request.param == "cluster_expansion":
+        radial = {"radial_cutoff": 4.2, "radial_channels": 4, "radial_basis": 5, "cutoff_kind": "cosine"}
+        angular = {"angular_cutoff": 3.0, "angular_channels": 3, "angular_basis": 4}
+        own = {"descriptor": {**radial, **angular, "invariants": [[1, 1], [2, 2], [2, 2, 2], [1, 1, 1, 1]]}}
     elif request.param == "acsf":
         own = {"functions": [f.to_dict() for f in functions()], "cutoff_kind": "tanh3", "cutoff_inner": 0.0}
     else:
@@ -67,6 +71,8 @@ def model(request: pytest.FixtureRequest) -> AtomicModel:
         own = {"descriptor": {**descriptor, "axis_neurons": 2, "one_side": False}}
     model = build_model({**spec, **own, "networks": dict.fromkeys("HO", network)})
     initialise(model, "xavier", 1)
+    if request.param == "cluster_expansion":
+        model.scaling.factor.fill_(0.02)
     if request.param == "deep_potential":
         mean, std = torch.tensor([0.1, 0.12]), torch.tensor([[0.2, 0.1], [0.15, 0.12]])
         model.descriptor.set(EnvironmentStatistics(mean, std, torch.tensor([[15.0, 8.0], [16.5, 7.2]])))

@@ -44,7 +44,7 @@ def labelled_structures():
     return structures
 
 
-@pytest.fixture(params=["acsf", "chebyshev", "deep_potential"])
+@pytest.fixture(params=["acsf", "chebyshev", "cluster_expansion", "deep_potential"])
 def observers(request):
     """What the family measures with, and the slow and right way."""
     model, structures = model_of(request.param), labelled_structures()

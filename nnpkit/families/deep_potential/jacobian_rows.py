@@ -20,10 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nnpkit.families.deep_potential.embedding import DeepDescriptor, neighbor_slots, side_by_side
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.deep_potential.moments import Edges, MomentFrame, ranges
 from nnpkit.families.deep_potential.prepared import TOLERANCE, Resolution, remainder
 from nnpkit.measure.closed_form import Tape
+from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 
 __all__ = ["ClosedForm", "Directions", "displacements", "strains"]
 

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from nnpkit.data.graph import build_graph, edge_centers, edge_vectors, type_indices
 from nnpkit.data.structure import Structure
-from nnpkit.families.deep_potential.embedding import DeepDescriptor, neighbor_slots, side_by_side
+from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.measure.frames import wall_prediction
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import cutoff_function
+from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 from nnpkit.models.potential import Prediction
 
 __all__ = [

@@ -1,0 +1,86 @@
+"""The families of cluster expansions: the general one, and the form of NEP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel, NepModel
+from nnpkit.families.contract import Family, TrainingData
+from nnpkit.families.prepare import data_statistics
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.descriptor import Descriptor
+from nnpkit.models.networks import ElementNetworks
+
+__all__ = ["CLUSTER_EXPANSION", "NEP"]
+
+
+class ClusterExpansionFamily(Family):
+    """Cluster expansions with trained radial functions."""
+
+    kind = "cluster_expansion"
+    settings = ClusterExpansionModel
+
+    def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
+        """See `Family`; ``descriptor`` has the arguments of `ClusterExpansion`."""
+        descriptor = ClusterExpansion(elements, **spec["descriptor"])
+        return descriptor, self.networks(spec, elements, descriptor)
+
+    def describe(
+        self, settings: ClusterExpansionModel, data: TrainingData
+    ) -> tuple[dict[str, Any], list[str]]:
+        """See `Family`."""
+        d = settings.descriptor
+        descriptor = {
+            "radial_cutoff": d.radial_cutoff, "angular_cutoff": d.angular_cutoff, "cutoff_kind": d.cutoff_function,
+            "radial_channels": d.radial_channels, "radial_basis": d.radial_basis,
+            "angular_channels": d.angular_channels, "angular_basis": d.angular_basis, "invariants": d.invariants,
+        }  # fmt: skip
+        return {"descriptor": descriptor}, [_words(descriptor)]
+
+    def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
+        """See `Family`: the scaling is that of the features before the training."""
+        scaling = settings.scaling
+        found = data_statistics(model.descriptor, data.elements, data.train)
+        model.scaling.set(found, scaling.kind, scaling.lower, scaling.upper)
+        return []
+
+    def functions(self, spec: Mapping[str, Any]) -> dict[str, list[str]]:
+        """See `Family`."""
+        d = spec["descriptor"]
+        names = [f"radial {n}" for n in range(d["radial_channels"])]
+        for degrees in d["invariants"]:
+            names += [f"l = {' '.join(map(str, degrees))}, channel {n}" for n in range(d["angular_channels"])]
+        return {element: list(names) for element in spec["elements"]}
+
+
+class NepFamily(ClusterExpansionFamily):
+    """Cluster expansions in the form of NEP4."""
+
+    kind = "nep"
+    settings = NepModel
+
+    def describe(self, settings: NepModel, data: TrainingData) -> tuple[dict[str, Any], list[str]]:  # type: ignore[override]
+        """See `Family`."""
+        d = settings.descriptor
+        descriptor = {
+            "radial_cutoff": d.radial_cutoff, "angular_cutoff": d.angular_cutoff, "cutoff_kind": "cosine",
+            "radial_channels": d.n_max_radial + 1, "radial_basis": d.basis_size_radial + 1,
+            "angular_channels": d.n_max_angular + 1, "angular_basis": d.basis_size_angular + 1,
+            "invariants": d.invariants(),
+        }  # fmt: skip
+        return {"descriptor": descriptor}, [_words(descriptor)]
+
+
+def _words(d: Mapping[str, Any]) -> str:
+    """What was chosen, for the report."""
+    lists = ", ".join("".join(map(str, degrees)) for degrees in d["invariants"])
+    return (
+        f"{d['radial_channels']} radial functions, mixed from {d['radial_basis']}, to {d['radial_cutoff']:g} Å; "
+        f"{d['angular_channels']}, from {d['angular_basis']}, to {d['angular_cutoff']:g} Å for l = {lists}"
+    )
+
+
+CLUSTER_EXPANSION = ClusterExpansionFamily()
+NEP = NepFamily()

@@ -1,0 +1,174 @@
+"""The cluster expansion: inherited physics, harmonics, invariants and NEP's conventions against their definitions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import sph_harm_y
+from suite import AtomicModelSuite, model_inputs, random_structure
+
+from nnpkit.data.graph import build_graph
+from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
+from nnpkit.families.cluster_expansion.invariants import invariant_terms, vanishes
+from nnpkit.families.cluster_expansion.radial import orthonormal_combinations, radial_functions
+from nnpkit.families.factory import build_model, initialise
+from nnpkit.models.scaling import feature_statistics
+
+LISTS = [[1, 1], [2, 2], [3, 3], [1, 1, 2], [2, 2, 2], [1, 2, 3], [1, 1, 1, 1], [1, 1, 2, 2]]
+SETTINGS = {
+    "radial_cutoff": 3.6, "angular_cutoff": 3.1, "cutoff_kind": "cosine", "radial_channels": 3, "radial_basis": 5,
+    "angular_channels": 2, "angular_basis": 4, "invariants": LISTS,
+}  # fmt: skip
+
+
+def make_model(elements=("H", "O"), wall=None, kind="cluster_expansion", **changes):
+    """A small model, its radial coefficients and networks drawn from a fixed seed, scaled on random structures."""
+    elements = list(elements)
+    hidden = [6] if kind == "nep" else [6, 5]
+    networks = {e: {"hidden": hidden, "activations": ["tanh"] * len(hidden) + ["linear"]} for e in elements}
+    model = build_model(
+        {
+            "kind": kind, "elements": elements, "networks": networks, "energy_scale": 1.7,
+            "descriptor": {**SETTINGS, **changes}, "wall": wall or {},
+            "reference_energies": {e: -3.0 - t for t, e in enumerate(elements)},
+        }
+    )  # fmt: skip
+    initialise(model, "modified_xavier", seed=11)
+    generator = torch.Generator().manual_seed(7)
+    graph = build_graph(random_structure(elements, 10, seed=1), elements, model.cutoff)
+    with torch.no_grad():
+        for weights in (model.descriptor.radial_weights, model.descriptor.angular_weights):
+            weights += 0.3 * torch.randn(weights.shape, generator=generator, dtype=torch.float64)
+        statistics = feature_statistics(model.features(*model_inputs(graph)), graph.types, len(elements))
+    model.scaling.set(statistics, "minmax", -1.0, 1.0)
+    return model
+
+
+class TestClusterExpansion(AtomicModelSuite):
+    @pytest.fixture
+    def model(self):  # finite differences across a cutoff need derivatives there
+        lists = [[1, 1], [3, 3], [1, 1, 2], [1, 1, 2, 2]]
+        return make_model(cutoff_kind="poly3", angular_basis=3, angular_cutoff=3.6, invariants=lists)
+
+
+class TestNepOfOneElement(AtomicModelSuite):
+    @pytest.fixture
+    def model(self):
+        lists = [[1, 1], [2, 2], [2, 2, 2], [1, 1, 1, 1]]
+        return make_model(
+            ["Cu"], {"Cu-Cu": 2.2}, "nep", cutoff_kind="poly3", invariants=lists, angular_cutoff=3.9
+        )
+
+
+def unit_vectors(n: int, seed: int = 0) -> torch.Tensor:
+    vectors = torch.as_tensor(np.random.default_rng(seed).normal(size=(n, 3)))
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def test_harmonics_are_those_of_scipy():
+    unit = unit_vectors(7)
+    theta, phi = np.arccos(unit[:, 2].numpy()), np.arctan2(unit[:, 1].numpy(), unit[:, 0].numpy())
+    columns = []
+    for degree in range(1, 7):
+        columns.append(sph_harm_y(degree, 0, theta, phi).real)
+        for order in range(1, degree + 1):
+            value = (-1) ** order * math.sqrt(2.0) * sph_harm_y(degree, order, theta, phi)
+            columns += [value.real, value.imag]
+    np.testing.assert_allclose(harmonics(unit, 6).numpy(), np.stack(columns, axis=1), atol=1e-13)
+
+
+def test_gradients_of_harmonics_are_tangential_derivatives():
+    unit = unit_vectors(5).requires_grad_(True)
+    rows = [torch.autograd.grad(column.sum(), unit, retain_graph=True)[0] for column in harmonics(unit, 5).T]
+    expected = torch.stack(rows, dim=1)
+    expected = expected - torch.einsum("emx,ex->em", expected, unit).unsqueeze(2) * unit.unsqueeze(1)
+    assert torch.allclose(harmonics_gradient(unit.detach(), 5), expected.detach(), atol=1e-13)
+
+
+def test_invariants_are_sums_over_tuples_of_neighbours():
+    """Pairs give Legendre polynomials, NEP's factors those of its papers; all of GPUMD's constants follow."""
+    unit, weight = unit_vectors(4, seed=3), torch.tensor([0.7, -1.1, 0.4, 1.9], dtype=torch.float64)
+    a = torch.einsum("e,em->m", weight, harmonics(unit, 3))
+
+    def value(degrees):
+        (terms,) = invariant_terms([degrees])
+        return sum(t.coefficient * math.prod(float(a[i]) for i in t.indices) for t in terms)
+
+    cosine = unit @ unit.T
+    for degree in (1, 2, 3):
+        legendre = np.polynomial.legendre.legval(cosine.numpy(), np.eye(degree + 1)[degree])
+        pairs = float(weight @ torch.as_tensor(legendre) @ weight)
+        assert value([degree, degree]) == pytest.approx((2 * degree + 1) / (4 * math.pi) * pairs, rel=1e-12)
+    x, y, z = (float(weight @ unit[:, axis]) for axis in range(3))
+    assert value([1, 1, 1, 1]) == pytest.approx(0.026596810706114 * (x * x + y * y + z * z) ** 2, rel=1e-12)
+    u = unit
+    s = [float(weight @ v) for v in (3 * u[:, 2] ** 2 - 1, u[:, 0] * u[:, 2], u[:, 1] * u[:, 2],
+                                     u[:, 0] ** 2 - u[:, 1] ** 2, 2 * u[:, 0] * u[:, 1])]  # fmt: skip
+    expected = (
+        -0.007499480826664 * s[0] ** 3 - 0.134990654879954 * s[0] * (s[1] ** 2 + s[2] ** 2)
+        + 0.067495327439977 * s[0] * (s[3] ** 2 + s[4] ** 2) + 0.404971964639861 * s[3] * (s[2] ** 2 - s[1] ** 2)
+        - 0.809943929279723 * s[1] * s[2] * s[4]
+    )  # fmt: skip
+    assert value([2, 2, 2]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_vanishes_has_no_terms():
+    for power in (2, 3):
+        for degrees in itertools.combinations_with_replacement(range(1, 4), power):
+            assert vanishes(degrees) == (invariant_terms([degrees]) == [[]])
+    assert vanishes([1, 1, 1, 2])
+    assert not vanishes([3, 1, 2, 2])
+
+
+def test_radial_functions_and_their_combinations():
+    r = torch.tensor([0.3, 1.7, 3.9, 4.0, 4.5], dtype=torch.float64)
+    x = 2.0 * (r.numpy() / 4.0 - 1.0) ** 2 - 1.0
+    inside = np.where(r.numpy() < 4.0, 0.5 * (1.0 + np.cos(np.pi * r.numpy() / 4.0)), 0.0)
+    values = radial_functions(r, 5, 4.0, "cosine").numpy()
+    for k in range(5):
+        expected = 0.5 * (np.polynomial.chebyshev.chebval(np.clip(x, -1, 1), np.eye(5)[k]) + 1.0) * inside
+        np.testing.assert_allclose(values[:, k], expected, atol=1e-14)
+    grid = torch.linspace(0.0, 1.0, 20001, dtype=torch.float64)
+    mixed = radial_functions(grid, 6, 1.0, "cosine") @ orthonormal_combinations(6, "cosine").T
+    product = torch.trapezoid(3.0 * grid**2 * (mixed.T[:, None] * mixed.T[None]), grid)
+    assert torch.allclose(product, torch.eye(6, dtype=torch.float64), atol=1e-4)
+
+
+def test_features_equal_their_definition():
+    elements = ["H", "C", "N", "O", "Cu"]
+    d = make_model(elements).descriptor
+    graph = build_graph(random_structure(elements, 9, seed=2), elements, 4.0)
+    edge_vec, neighbor_type, offsets, types = model_inputs(graph)
+    features = d(edge_vec, neighbor_type, offsets, types).detach()
+    assert features.shape[1] == d.n_features[0] == 3 + 2 * len(LISTS)
+    r = edge_vec.norm(dim=1)
+    radial, angular = d.radial_coefficients().detach(), d.angular_coefficients().detach()
+    for i in range(len(types)):
+        own = range(int(offsets[i]), int(offsets[i + 1]))
+        sums, a = torch.zeros(3, dtype=torch.float64), torch.zeros(15, 2, dtype=torch.float64)
+        for e in own:
+            pair = (types[i], neighbor_type[e])
+            sums += radial[pair] @ radial_functions(r[e : e + 1], 5, 3.6, "cosine")[0]
+            g = angular[pair] @ radial_functions(r[e : e + 1], 4, 3.1, "cosine")[0]
+            a += harmonics(edge_vec[e : e + 1] / r[e], 3)[0][:, None] * g
+        expected = [float(s) for s in sums]
+        for terms in invariant_terms(LISTS):
+            for channel in range(2):
+                products = [t.coefficient * math.prod(float(a[k, channel]) for k in t.indices) for t in terms]
+                expected.append(sum(products))
+        np.testing.assert_allclose(features[i].numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_first_channels_differ_and_tell_elements_apart():
+    d = ClusterExpansion(["H", "O"], **SETTINGS)
+    graph = build_graph(random_structure(["H", "O"], 8, seed=2), ["H", "O"], 4.0)
+    edge_vec, neighbor_type, offsets, types = model_inputs(graph)
+    features = d(edge_vec, neighbor_type, offsets, types)
+    assert torch.linalg.matrix_rank(features[:, :3]) == 3
+    swapped = d(edge_vec, 1 - neighbor_type, offsets, types)
+    assert not torch.allclose(features[:, 1], swapped[:, 1])
