@@ -150,7 +150,9 @@ def _complete_frames(path: Path) -> list[Structure]:
     with atomic_write(whole) as stream:
         stream.write("\n".join(kept) + "\n")
     found = read_extxyz(whole)
-    return [f.replace(energy=None, forces=None, stress=None, charges=None, arrays={}) for f in found]
+    return [
+        f.replace(energy=None, forces=None, stress=None, charges=None, dipole=None, arrays={}) for f in found
+    ]
 
 
 def write_candidates(folder: Path, assessed: list[Assessment]) -> None:

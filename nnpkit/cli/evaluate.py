@@ -57,7 +57,7 @@ def evaluate(
     Structures without labels are predicted too; errors are over the labels that there are. The predictions
     are the structures in their order with `energy`, `forces`, `stress` (if periodic in three directions) and
     the `energies` of the atoms; reference labels are kept under `ref_energy`, `ref_forces`, `ref_stress`,
-    `ref_charges`. Labels that look as if they had other units or signs are named.
+    `ref_charges`, `ref_dipole`. Labels that look as if they had other units or signs are named.
     """
     from rich.console import Console
 
@@ -113,6 +113,7 @@ def _predict(
             sums[name].add(structure, result.energy, result.forces, result.stress, group)
             info: dict[str, Any] = {} if structure.energy is None else {"ref_energy": structure.energy}
             info |= {} if structure.stress is None else {"ref_stress": structure.stress.ravel()}
+            info |= {} if structure.dipole is None else {"ref_dipole": structure.dipole}
             columns = {"ref_forces": structure.forces, "ref_charges": structure.charges}
             labels = {key: column for key, column in columns.items() if column is not None}
             bar.advance()

@@ -195,7 +195,7 @@ def _annotated(assessment: Assessment, decision: Decision) -> Any:
     if decision.disagreement is not None:
         info["disagreement"] = decision.disagreement
     return assessment.structure.replace(
-        energy=None, forces=None, stress=None, charges=None, info=info, arrays={}
+        energy=None, forces=None, stress=None, charges=None, dipole=None, info=info, arrays={}
     )
 
 

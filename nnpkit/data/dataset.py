@@ -81,7 +81,7 @@ def structure_sha256(structure: Structure, labels: bool = True, state: bool = Tr
     structure : Structure
         What is hashed.
     labels : bool
-        Whether energy, forces, stress and charges of the atoms enter.
+        Whether energy, forces, stress, charges of the atoms and dipole enter.
     state : bool
         Whether total charge and multiplicity enter: they decide the labels of a geometry. Without `labels`, no
         charge is the same as a charge of zero.
@@ -92,6 +92,8 @@ def structure_sha256(structure: Structure, labels: bool = True, state: bool = Tr
     if labels:
         for label in (*LABELS, "total_charge"):
             value = getattr(structure, label)
+            if label == "dipole" and value is None:
+                continue
             digest.update(label.encode() + (b"-" if value is None else _canonical(value)))
     elif state and structure.total_charge:
         digest.update(b"total_charge" + _canonical(structure.total_charge))

@@ -27,7 +27,8 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
     "forces": _variants("forces", "force"),
     "stress": _variants("stress"),
     "virial": _variants("virial", "virials"),
-    "charges": _variants("charges", "charge"),
+    "charges": _variants("charges", "charge", "atomic_charges", "atomic_charge"),
+    "dipole": _variants("dipole", "dipole_moment"),
     "total_charge": CHARGE_NAMES,
     "multiplicity": MULTIPLICITY_NAMES,
 }
@@ -54,7 +55,7 @@ _COMMENT_ENERGY = re.compile(
 def note_taken(taken: Mapping[str, str], keys: Mapping[str, str], name: str) -> None:
     """Say which names were taken for which labels, where they are not the labels' own and not the user's."""
     others = {label: key for label, key in taken.items() if label not in keys and key.lower() != label}
-    plain = {"force", "charge", "virials", *CHARGE_NAMES, *MULTIPLICITY_NAMES}
+    plain = {"force", "charge", "virials", "dipole_moment", *CHARGE_NAMES, *MULTIPLICITY_NAMES}
     if said := [f"{key} as {label}" for label, key in others.items() if key.lower() not in plain]:
         note(f"taken: {', '.join(said)}", name)
 

@@ -8,7 +8,8 @@ label          names, each also with ``ref_`` or ``dft_`` before it or ``_ref``,
 energy         ``energy``, ``total_energy``; last of all ``free_energy``
 forces         ``forces``, ``force``
 stress         ``stress`` (ASE's sign), else ``virial``, ``virials`` (``W = -stress * volume``)
-charges        ``charges``, ``charge`` with one value per atom
+charges        ``charges``, ``charge``, ``atomic_charges``, ``atomic_charge`` with one value per atom
+dipole         ``dipole``, ``dipole_moment`` with three values per frame (e Å)
 total_charge   ``total_charge``, ``tot_charge``, ``net_charge``, ``system_charge``, ``charge`` with one value per frame
 multiplicity   ``multiplicity``, ``spin_multiplicity``, ``spin_mult``, ``mult``; others: `nnpkit.data.electronic`
 =============  ==========================================================================
@@ -145,7 +146,8 @@ def extract_labels(
     Returns
     -------
     dict
-        Arguments of `Structure`: energy, forces, stress, charges, total_charge, multiplicity, as far as present.
+        Arguments of `Structure`, as far as present: energy, forces, stress, charges, dipole, total_charge,
+        multiplicity.
 
     Raises
     ------
@@ -169,6 +171,8 @@ def extract_labels(
         labels["forces"] = np.reshape(labels["forces"], (n_atoms, 3))
     if "charges" in labels:
         labels["charges"] = np.ravel(labels["charges"])
+    if "dipole" in labels:
+        labels["dipole"] = np.ravel(labels["dipole"])
     note_taken(taken, keys, name)
     note_left_over(info, arrays, n_atoms, labels, keys, name)
     _check_stress(labels, cell, name)
@@ -186,6 +190,8 @@ def _matching(source: Iterable[str], names: tuple[str, ...]) -> list[str]:
 def _fits(label: str, key: str, value: Any, n_atoms: int, name: str) -> bool:
     """Whether a value found under a label's name is that label; InputError if it is meant to be and cannot."""
     if label in ("total_charge", "multiplicity") and np.size(value) != 1:
+        return False
+    if label == "dipole" and np.size(value) != 3:
         return False
     if label == "charges" and (np.size(value) != n_atoms or (n_atoms == 1 and np.ndim(value) == 0)):
         return False

@@ -31,8 +31,9 @@ def data_statistics(structures: Sequence[Structure]) -> dict[str, Any]:
         (atoms of each); ``labels`` (structures that have each); ``energy_per_atom`` (min, max, mean, std over
         structures; eV); ``forces`` (component_rms, component_max, vector_max, net_max; eV/Å); ``stress``
         (component_rms, component_max; GPa) and ``pressure`` (min, max, mean, std; GPa); ``min_distance`` by
-        pair of elements (distance in Å, structure); ``density`` of the structures periodic in three
-        directions (min, max, mean; g/cm³).  What no structure has is None.
+        pair of elements (distance in Å, structure); ``charges`` of the atoms of each element (min, max, mean,
+        std; e); ``total_charge`` (min, max, mean; e); ``density`` of the structures periodic in three directions
+        (min, max, mean; g/cm³).  What no structure has is None.
     """
     sizes = np.array([structure.n_atoms for structure in structures])
     elements: Counter[str] = sum((structure.composition for structure in structures), Counter())
@@ -55,8 +56,23 @@ def data_statistics(structures: Sequence[Structure]) -> dict[str, Any]:
             name: {"distance": shortest.distance, "structure": shortest.structure}
             for name, shortest in shortest_distances(structures).items()
         },
+        "charges": _charges(structures),
+        "total_charge": _range(
+            [s.total_charge for s in structures if s.total_charge is not None], "min", "max", "mean"
+        ),
         "density": _range([density(s) for s in structures if s.pbc.all()], "min", "max", "mean"),
     }
+
+
+def _charges(structures: Sequence[Structure]) -> dict[str, dict[str, float]]:
+    """Range of the charges (e) of the atoms of each element that has any."""
+    found: dict[str, list[float]] = {}
+    for structure in structures:
+        values = [] if structure.charges is None else structure.charges.tolist()
+        for symbol, charge in zip(structure.symbols, values, strict=False):
+            found.setdefault(symbol, []).append(charge)
+    ranges = {symbol: _range(values, "min", "max", "mean", "std") for symbol, values in sorted(found.items())}
+    return {symbol: values for symbol, values in ranges.items() if values is not None}
 
 
 def density(structure: Structure) -> float:
@@ -96,7 +112,7 @@ def statistics_table(statistics: Mapping[str, Mapping[str, Any]]) -> Table:
     for name in parts[0]:
         rows = (
             _nested_rows(name, parts)
-            if name in ("elements", "labels", "min_distance")
+            if name in ("elements", "labels", "min_distance", "charges")
             else [(_TITLES.get(name, name), [_cell(name, part[name]) for part in parts])]
         )
         for title, cells in rows:
@@ -114,6 +130,8 @@ _TITLES = {
     "stress": "stress, GPa",
     "pressure": "pressure, GPa",
     "density": "density, g/cm³",
+    "charges": "charge of {}, e",
+    "total_charge": "total charge, e",
     "elements": "atoms of {}",
     "labels": "structures with {}",
     "min_distance": "shortest {}, Å",

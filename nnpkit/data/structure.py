@@ -19,7 +19,7 @@ from nnpkit.data.matrices import symmetric_matrix
 
 __all__ = ["LABELS", "Structure"]
 
-LABELS = ("energy", "forces", "stress", "charges")
+LABELS = ("energy", "forces", "stress", "charges", "dipole")
 """Names of the labels a structure may carry, each optional."""
 
 
@@ -45,11 +45,13 @@ class Structure:
         Symmetric, eV/Å³, ``+1/V dE/dstrain`` (ASE's sign). Voigt order xx yy zz yz xz xy is accepted.
     charges : (N,) float64, optional
         Atomic charges, e.
+    dipole : (3,) float64, optional
+        Dipole moment, e Å, about the origin of the coordinates; of a structure that is not periodic.
     total_charge : float, optional
         Charge of the whole structure, e.
     multiplicity : float, optional
-        2S + 1 of the whole structure. Like the total charge it says which state the labels are of; a potential does
-        not know of either.
+        2S + 1 of the whole structure. Like the total charge it says which state the labels are of; a potential
+        without charges knows of neither, one with charges of the total charge.
     name : str
         ``file#frame``, used in messages.
     info, arrays : dict
@@ -69,6 +71,7 @@ class Structure:
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
     charges: np.ndarray | None = None
+    dipole: np.ndarray | None = None
     total_charge: float | None = None
     multiplicity: float | None = None
     name: str = ""
@@ -85,6 +88,7 @@ class Structure:
         self.forces = None if self.forces is None else self._array("forces", self.forces, (n, 3))
         self.stress = None if self.stress is None else symmetric_matrix(self.stress, "stress", self.name)
         self.charges = None if self.charges is None else self._array("charges", self.charges, (n,))
+        self.dipole = None if self.dipole is None else self._array("dipole", self.dipole, (3,))
         if self.total_charge is not None:
             self.total_charge = self._scalar("total charge", self.total_charge)
         if self.multiplicity is not None:

@@ -21,6 +21,8 @@ METRICS = {
     "force_mae": "force MAE, eV/Å",
     "force_vector_rmse": "force vector RMSE, eV/Å",
     "stress_rmse": "stress RMSE, GPa",
+    "charge_rmse": "charge RMSE, e",
+    "dipole_rmse": "dipole RMSE, e Å",
 }
 """Keys of a summary, with their meaning for a person."""
 
@@ -39,7 +41,8 @@ class ErrorSums:
 
     Energy errors are per atom and every structure counts alike; force errors are per component and every atom
     counts alike; ``force_vector_rmse`` is the root of the mean squared length of the error vector. The stress
-    error is over the nine components, so it does not depend on the orientation of the axes. `groups` has the same of
+    error is over the nine components, so it does not depend on the orientation of the axes. Charges count atom by atom,
+    dipoles component by component; a potential without charges has no such errors. `groups` has the same of
     the structures that were added with the name of a group.
     """
 
@@ -48,6 +51,8 @@ class ErrorSums:
         self.energies = self.components = self.stresses = 0
         self.energy_square = self.energy_absolute = self.force_square = self.force_absolute = 0.0
         self.stress_square = self.force_product = self.force_label_square = self.force_prediction_square = 0.0
+        self.charges = self.dipoles = 0
+        self.charge_square = self.dipole_square = 0.0
         self.energy_pairs: list[tuple[float, float]] = []  # prediction and label, eV/atom
         self.groups: dict[str, ErrorSums] = {}
 
@@ -58,6 +63,8 @@ class ErrorSums:
         forces: np.ndarray,
         stress: np.ndarray | None = None,
         group: str | None = None,
+        charges: np.ndarray | None = None,
+        dipole: np.ndarray | None = None,
     ) -> None:
         """Compare one structure's labels, as far as it has them, with a prediction.
 
@@ -73,9 +80,13 @@ class ErrorSums:
             (3, 3), eV/Å³, ASE's sign.
         group : str, optional
             Name of the group of the structure.
+        charges, dipole : array, optional
+            (N,), e, and (3,), e Å.
         """
         if group is not None:
-            self.groups.setdefault(group, ErrorSums()).add(structure, energy, forces, stress)
+            self.groups.setdefault(group, ErrorSums()).add(
+                structure, energy, forces, stress, None, charges, dipole
+            )
         self.n_structures += 1
         self.n_atoms += structure.n_atoms
         if structure.energy is not None:
@@ -96,6 +107,12 @@ class ErrorSums:
             errors = (stress - structure.stress) * EV_PER_A3_IN_GPA
             self.stresses += errors.size
             self.stress_square += float(np.sum(errors * errors))
+        if structure.charges is not None and charges is not None:
+            self.charges += structure.n_atoms
+            self.charge_square += float(np.sum((charges - structure.charges) ** 2))
+        if structure.dipole is not None and dipole is not None:
+            self.dipoles += 3
+            self.dipole_square += float(np.sum((dipole - structure.dipole) ** 2))
 
     def merge(self, other: ErrorSums) -> None:
         """Add the structures that `other` has seen."""
@@ -121,6 +138,8 @@ class ErrorSums:
             "force_mae": self.force_absolute / self.components if self.components else None,
             "force_vector_rmse": _root(3.0 * self.force_square, self.components),
             "stress_rmse": _root(self.stress_square, self.stresses),
+            "charge_rmse": _root(self.charge_square, self.charges),
+            "dipole_rmse": _root(self.dipole_square, self.dipoles),
         }
 
     def suspicions(self) -> list[str]:

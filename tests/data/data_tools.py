@@ -107,6 +107,7 @@ def structures(
         forces=optional(arrays(np.float64, (n, 3), elements=NUMBERS)),
         stress=matrix,
         charges=optional(arrays(np.float64, (n,), elements=NUMBERS)),
+        dipole=optional(arrays(np.float64, (3,), elements=NUMBERS)),
         total_charge=optional(st.floats(-4.0, 4.0)),
         multiplicity=optional(st.integers(1, 9)),
         info=draw(INFO) if with_extras else {},

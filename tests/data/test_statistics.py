@@ -23,7 +23,7 @@ def test_two_molecules() -> None:
     found = data_statistics(frames)
     assert (found["n_structures"], found["n_atoms"], found["n_periodic"]) == (2, 6, 2)
     assert found["elements"] == {"H": 4, "O": 2}
-    assert found["labels"] == {"energy": 2, "forces": 2, "stress": 1, "charges": 0}
+    assert found["labels"] == {"energy": 2, "forces": 2, "stress": 1, "charges": 0, "dipole": 0}
     assert found["energy_per_atom"] == pytest.approx(
         {"min": -15.5 / 3, "max": -14 / 3, "mean": -29.5 / 6, "std": 0.25}
     )

@@ -121,7 +121,7 @@ def prepare_run(
         return
     require_runnable(start, condition)
     bare = start.replace(
-        energy=None, forces=None, stress=None, charges=None, info={}, arrays=of_motion(start)
+        energy=None, forces=None, stress=None, charges=None, dipole=None, info={}, arrays=of_motion(start)
     )
     nearest = exploration.min_distance * min(shortest.values(), default=0.0) if shortest else 0.0
     job: dict[str, Any] = {

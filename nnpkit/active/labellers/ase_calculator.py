@@ -108,4 +108,6 @@ class AseReference:
         except Exception as error:  # a calculator raises whatever its program makes it raise
             words = " ".join(str(error).split())[:300]
             raise CalculationError(f"{self.calculator}: {words or type(error).__name__}") from None
-        return structure.replace(energy=energy, forces=forces, stress=stress)
+        charges = atoms.calc.results.get("charges")
+        dipole = None if structure.pbc.any() else atoms.calc.results.get("dipole")
+        return structure.replace(energy=energy, forces=forces, stress=stress, charges=charges, dipole=dipole)

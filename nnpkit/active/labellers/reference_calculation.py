@@ -62,6 +62,8 @@ class ReferenceCalculator(Protocol):
     def compute(self, structure: Structure, folder: Path, changes: Mapping[str, Any]) -> Structure:
         """The structure with energy and forces, and stress if it is periodic in three dimensions.
 
+        Charges of the atoms, and the dipole of a structure that is not periodic, if the program gives them.
+
         Parameters
         ----------
         structure : Structure
@@ -104,7 +106,9 @@ def check_label(label: Structure, limits: Limits) -> None:
         missing = "energy" if label.energy is None else "forces"
         raise CalculationError(f"the calculation gave no {missing}")
     stress = np.zeros(1) if label.stress is None else label.stress
-    for name, value in (("energy", np.asarray(label.energy)), ("forces", label.forces), ("stress", stress)):
+    others = [(name, value) for name in ("charges", "dipole") if (value := getattr(label, name)) is not None]
+    values = [("energy", np.asarray(label.energy)), ("forces", label.forces), ("stress", stress), *others]
+    for name, value in values:
         if not np.isfinite(value).all():
             raise CalculationError(f"the {name} holds values that are not finite")
     net = float(np.linalg.norm(label.forces.sum(axis=0))) / np.sqrt(label.n_atoms)
@@ -162,7 +166,9 @@ def compute_label(
     """
     began = time.monotonic()
     require_state(reference, structure)
-    bare = structure.replace(energy=None, forces=None, stress=None, charges=None, info={}, arrays={})
+    bare = structure.replace(
+        energy=None, forces=None, stress=None, charges=None, dipole=None, info={}, arrays={}
+    )
     try:
         result = reference.compute(bare, folder, changes)
     except (CalculationError, OSError, MemoryError):
@@ -185,6 +191,8 @@ def compute_label(
         energy=result.energy,
         forces=result.forces,
         stress=result.stress,
+        charges=result.charges,
+        dipole=result.dipole,
         info=info,
         arrays=of_motion(structure),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from nnpkit.data.checks.charge_sums import charge_sums
 from nnpkit.data.checks.near_duplicates import near_contradictions
 from nnpkit.data.checks.pair_potential import Slope, pair_potential_test
 from nnpkit.data.checks.strain import strain_tests
@@ -57,9 +58,9 @@ def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None
     """All findings about the structures, those about the whole set first.
 
     Kinds: ``length unit``, ``energy unit``, ``force sign``, ``stress unit``, ``stress sign``,
-    ``zero labels``, ``contradiction``, ``duplicate``, ``other charge``, ``short distance``, ``large force``,
-    ``energy``, ``net force`` and, with a cutoff (Å), ``few neighbours``, ``own images``.  Values are in Å, eV and
-    eV/Å, or a factor for the units and signs.
+    ``zero labels``, ``charge sum``, ``contradiction``, ``duplicate``, ``other charge``, ``short distance``,
+    ``large force``, ``energy``, ``net force`` and, with a cutoff (Å), ``few neighbours``, ``own images``.  Values are
+    in Å, eV, eV/Å and e, or a factor for the units and signs.
     """
     if not structures:
         return []
@@ -71,6 +72,7 @@ def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None
         *_zero_labels(structures), *(duplicates := list(_duplicates(structures))),
         *_near_contradictions(structures, duplicates), *_surroundings(structures, cutoff),
         *_large_forces(structures), *_energy_outliers(structures), *_net_forces(structures),
+        *(Finding("charge sum", *found) for found in charge_sums(structures)),
     ]  # fmt: skip
     return sorted(findings, key=lambda finding: finding.structure != WHOLE_SET)
 
@@ -270,7 +272,7 @@ def _duplicates(structures: Sequence[Structure]) -> Iterator[Finding]:
             if other is not structure:
                 yield Finding(
                     "other charge", structure.name, 0.0,
-                    f"same geometry as {other.name} with another charge or spin: a potential of positions alone can "
+                    f"same geometry as {other.name} with another charge or spin: a potential without charges can "
                     "only learn one of them",
                 )  # fmt: skip
             continue

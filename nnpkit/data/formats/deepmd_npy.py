@@ -2,7 +2,8 @@
 
 A system is a folder with ``type.raw`` (type of each atom), ``type_map.raw`` (element of each type), an empty
 file ``nopbc`` if it is not periodic, and ``set.*/{coord,box,energy,force,virial}.npy`` with one row per frame
-(float32 or float64; Å, eV, eV/Å, eV).  In a mixed system ``set.*/real_atom_types.npy`` has the types of every
+(float32 or float64; Å, eV, eV/Å, eV), and perhaps ``dipole.npy`` (e Å) and charges of the atoms as ``charges.npy``,
+``atomic_charge.npy`` or ``atom_charge.npy``.  In a mixed system ``set.*/real_atom_types.npy`` has the types of every
 frame, -1 for padding.  DeePMD's virial is ``-dE/dstrain``, so ``stress = -virial / volume``.
 
 Reference: DeePMD-kit documentation, "System" (https://docs.deepmodeling.com/projects/deepmd).
@@ -25,7 +26,8 @@ from nnpkit.files import atomic_folder
 __all__ = ["FORMAT", "find_systems", "read_deepmd", "write_deepmd"]
 
 _PER_ATOM = ("coord", "force", "charges")
-_OPTIONAL = ("box", "energy", "force", "virial", "charges", "total_charge", "multiplicity")
+_OPTIONAL = ("box", "energy", "force", "virial", "charges", "dipole", "total_charge", "multiplicity")
+_OTHER_NAMES = {"charges": ("atomic_charge", "atomic_charges", "atom_charge", "atom_charges")}
 
 
 def find_systems(folder: str | Path) -> list[Path]:
@@ -128,12 +130,13 @@ def _read_set(
 ) -> list[Structure]:
     n_atoms = len(types)
     arrays = {"coord": _load(folder / "coord.npy")}
-    arrays |= {key: _load(path) for key in _OPTIONAL if (path := folder / f"{key}.npy").exists()}
+    files = {key: _file_of(folder, key) for key in _OPTIONAL}
+    arrays |= {key: _load(path) for key, path in files.items() if path is not None}
     if periodic and "box" not in arrays:
         raise InputError(
             "no box.npy", where=str(folder), hint="put an empty file nopbc beside type.raw for clusters"
         )
-    read = {"coord", "real_atom_types", *_OPTIONAL}
+    read = {"coord", "real_atom_types", *(path.stem for path in files.values() if path is not None)}
     if others := sorted(
         path.name for path in folder.iterdir() if path.stem not in read or path.suffix != ".npy"
     ):
@@ -146,6 +149,7 @@ def _read_set(
         "energy": 1,
         "total_charge": 1,
         "multiplicity": 1,
+        "dipole": 3,
         "coord": 3 * n_atoms,
         "force": 3 * n_atoms,
     }
@@ -171,6 +175,15 @@ def _read_set(
     ]
 
 
+def _file_of(folder: Path, key: str) -> Path | None:
+    """The file of a label, whichever of its names it has; None without one."""
+    found = [path for name in (key, *_OTHER_NAMES.get(key, ())) if (path := folder / f"{name}.npy").exists()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"{names} are the same label", where=str(folder), expected="one of them")
+    return found[0] if found else None
+
+
 def _frame(
     arrays: dict[str, np.ndarray], k: int, types: np.ndarray, type_map: list[str], periodic: bool, name: str
 ) -> Structure:
@@ -191,6 +204,7 @@ def _frame(
         forces=row["force"][real] if "force" in row else None,
         stress=stress,
         charges=row["charges"][real, 0] if "charges" in row else None,
+        dipole=row.get("dipole"),
         total_charge=row.get("total_charge"),
         multiplicity=row.get("multiplicity"),
         name=name,
@@ -201,9 +215,9 @@ def write_deepmd(folder: str | Path, structures: Iterable[Structure]) -> None:
     """Write one system per sequence of elements, set of labels and periodicity; float64.
 
     A single system is written into `folder` itself, several into ``folder/000-H64O32`` and so on, the frames
-    of each in their order.  Extras (`info`, `arrays`) have no place in the format and are left out; charges
-    and spin go into files of their own (``charges.npy``, ``total_charge.npy``, ``multiplicity.npy``) that
-    DeePMD-kit does not look at.
+    of each in their order.  Extras (`info`, `arrays`) have no place in the format and are left out; charges,
+    dipole and spin go into files of their own (``charges.npy``, ``dipole.npy``, ``total_charge.npy``,
+    ``multiplicity.npy``) that DeePMD-kit does not look at.
 
     Raises
     ------
@@ -243,7 +257,7 @@ def _write_system(folder: Path, structures: Sequence[Structure]) -> None:
         (folder / "nopbc").touch()
     columns = {
         "coord": "positions", "box": "cell", "energy": "energy", "force": "forces", "virial": "virial",
-        "charges": "charges", "total_charge": "total_charge", "multiplicity": "multiplicity",
+        "charges": "charges", "dipole": "dipole", "total_charge": "total_charge", "multiplicity": "multiplicity",
     }  # fmt: skip
     for key, attribute in columns.items():
         if getattr(first, attribute) is not None:

@@ -269,7 +269,7 @@ def _column_words(structure: Structure) -> tuple[str, list[list[str]]]:
     if structure.forces is not None:
         columns["forces"] = structure.forces
     if structure.charges is not None:
-        columns["charge"] = structure.charges
+        columns["charges"] = structure.charges
     properties, words = [], []
     for key, array in (columns | {k: v for k, v in structure.arrays.items() if k not in columns}).items():
         flat = np.asarray(array).reshape(structure.n_atoms, -1)
@@ -289,6 +289,8 @@ def _pairs(structure: Structure, properties: str) -> dict[str, Any]:
     pairs["Properties"] = properties
     if structure.energy is not None:
         pairs["energy"] = structure.energy
+    if structure.dipole is not None:
+        pairs["dipole"] = structure.dipole
     if structure.stress is not None:
         pairs["stress"] = structure.stress.ravel()
     if structure.total_charge is not None:

@@ -230,7 +230,7 @@ def _converted(structure: Structure, units: UnitSystem) -> Structure:
     return structure.replace(
         positions=structure.positions * units.length, cell=structure.cell * units.length,
         energy=scaled(structure.energy, units.energy), forces=scaled(structure.forces, units.force),
-        stress=scaled(structure.stress, units.stress),
+        stress=scaled(structure.stress, units.stress), dipole=scaled(structure.dipole, units.length),
     )  # fmt: skip
 
 

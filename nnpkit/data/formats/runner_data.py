@@ -5,7 +5,7 @@ One block per frame: ``begin``, any number of ``comment`` lines, three ``lattice
 frame), ``end``.  RuNNer 2 may name the columns of the atom lines after ``begin``.  Units are bohr and
 hartree unless the user says ``angstrom-ev``; the file itself does not say.
 
-What the format has no place for (stress, labels that are missing rather than zero, extras) is written as one
+What the format has no place for (stress, dipole, labels that are missing rather than zero, extras) is written as one
 comment line ``nnpkit {json}``, which other programs ignore and `read_runner` understands.
 """
 
@@ -195,7 +195,7 @@ def _assemble(block: _Block, name: str, path: str | Path, units: UnitSystem) -> 
     if block.comments:
         info["comment"] = "\n".join(block.comments)
     missing = set() if labels is None else {"energy", "forces", "total_charge"} - set(labels)
-    stress = extras.get("stress")
+    stress, dipole = extras.get("stress"), extras.get("dipole")
     return Structure(
         symbols=block.symbols,
         positions=_numbers(block, slice(0, 3), path) * units.length,
@@ -205,6 +205,7 @@ def _assemble(block: _Block, name: str, path: str | Path, units: UnitSystem) -> 
         forces=None if forces is None or "forces" in missing else forces * units.force,
         stress=None if stress is None else np.array(stress) * units.stress,
         charges=charges,
+        dipole=None if dipole is None else np.array(dipole) * units.length,
         total_charge=None if "total_charge" in missing else block.charge,
         multiplicity=extras.get("multiplicity"),
         name=name,
@@ -243,7 +244,7 @@ def _lines(structure: Structure, units: UnitSystem) -> list[str]:
 
 def _extras(structure: Structure, units: UnitSystem) -> dict[str, Any]:
     """What the format cannot say about this structure, in the units of the file."""
-    labels = [label for label in structure.labels if label != "stress"]
+    labels = [label for label in structure.labels if label not in ("stress", "dipole")]
     if structure.total_charge is not None:
         labels.append("total_charge")
     charged = structure.charges is not None and bool(structure.charges.any())
@@ -254,6 +255,8 @@ def _extras(structure: Structure, units: UnitSystem) -> dict[str, Any]:
         extras["multiplicity"] = structure.multiplicity
     if structure.stress is not None:
         extras["stress"] = (structure.stress / units.stress).tolist()
+    if structure.dipole is not None:
+        extras["dipole"] = (structure.dipole / units.length).tolist()
     if not structure.pbc.all() and (structure.pbc.any() or structure.cell.any()):
         extras["pbc"] = structure.pbc.tolist()
         extras["cell"] = (structure.cell / units.length).tolist()

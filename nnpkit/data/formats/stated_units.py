@@ -177,6 +177,7 @@ def converted(
         energy=None if structure.energy is None else structure.energy * (energy or 1.0),
         forces=None if structure.forces is None else structure.forces * (force or 1.0),
         stress=None if structure.stress is None else structure.stress * (stress or 1.0),
+        dipole=None if structure.dipole is None else structure.dipole * (length or 1.0),
     )  # fmt: skip
 
 
