@@ -127,13 +127,15 @@ def _predict(
 def _table(splits: dict[str, dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    from nnpkit.measure.metrics import METRICS
+    from nnpkit.measure.metrics import CHARGE_METRICS, METRICS
 
     table = Table("", title="Errors", title_justify="left")
     for name in splits:
         table.add_column(name, justify="right")
-    for key, title in METRICS.items():
-        values = [part[key] for part in splits.values()]
+    for key, title in {**METRICS, **CHARGE_METRICS}.items():
+        values = [part.get(key) for part in splits.values()]
+        if key in CHARGE_METRICS and all(value is None for value in values):
+            continue
         table.add_row(
             title, *("-" if v is None else f"{v:d}" if isinstance(v, int) else f"{v:.6g}" for v in values)
         )

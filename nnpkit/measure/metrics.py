@@ -10,7 +10,7 @@ import numpy as np
 from nnpkit.data.structure import Structure
 from nnpkit.units import BOHR, EV_PER_A3_IN_GPA, HARTREE
 
-__all__ = ["METRICS", "ErrorSums"]
+__all__ = ["CHARGE_METRICS", "METRICS", "ErrorSums"]
 
 METRICS = {
     "n_structures": "structures",
@@ -21,10 +21,10 @@ METRICS = {
     "force_mae": "force MAE, eV/Å",
     "force_vector_rmse": "force vector RMSE, eV/Å",
     "stress_rmse": "stress RMSE, GPa",
-    "charge_rmse": "charge RMSE, e",
-    "dipole_rmse": "dipole RMSE, e Å",
 }
 """Keys of a summary, with their meaning for a person."""
+CHARGE_METRICS = {"charge_rmse": "charge RMSE, e", "dipole_rmse": "dipole RMSE, e Å"}
+"""Further keys of the summary of a potential with charges, as far as there are labels."""
 
 _ENERGY_UNITS = {"hartree": HARTREE, "rydberg": HARTREE / 2, "kcal/mol": 0.0433641153, "kJ/mol": 0.0103642697}
 _FORCE_UNITS = {
@@ -125,6 +125,8 @@ class ErrorSums:
     def summary(self) -> dict[str, Any]:
         """Counts and errors with the keys of `METRICS`, None where there are no labels; ``groups``: those of each.
 
+        Those of `CHARGE_METRICS` are there where charges or dipoles were compared.
+
         The latter only if structures were added with the names of their groups.
         """
         groups = {name: self.groups[name].summary() for name in sorted(self.groups)}
@@ -138,8 +140,8 @@ class ErrorSums:
             "force_mae": self.force_absolute / self.components if self.components else None,
             "force_vector_rmse": _root(3.0 * self.force_square, self.components),
             "stress_rmse": _root(self.stress_square, self.stresses),
-            "charge_rmse": _root(self.charge_square, self.charges),
-            "dipole_rmse": _root(self.dipole_square, self.dipoles),
+            **({"charge_rmse": _root(self.charge_square, self.charges)} if self.charges else {}),
+            **({"dipole_rmse": _root(self.dipole_square, self.dipoles)} if self.dipoles else {}),
         }
 
     def suspicions(self) -> list[str]:

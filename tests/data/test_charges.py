@@ -102,8 +102,7 @@ def test_errors_of_charges_and_dipoles() -> None:
     assert sums.summary()["dipole_rmse"] == pytest.approx(0.3 / np.sqrt(3.0))
     other = ErrorSums()
     other.add(hydroxide(), 0.0, nothing)
-    assert other.summary()["charge_rmse"] is None
-    assert other.summary()["dipole_rmse"] is None
+    assert not {"charge_rmse", "dipole_rmse"} & set(other.summary())
 
 
 def test_a_dipole_is_part_of_what_a_structure_says() -> None:
