@@ -15,6 +15,7 @@ from nnpkit.active.explorers.runs import Exploration
 from nnpkit.active.labelling_tasks import Labelling
 from nnpkit.active.selection import Selection
 from nnpkit.data.formats.extxyz import read_extxyz, write_extxyz
+from nnpkit.data.groups import kinds_of
 from nnpkit.data.splitting import SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
@@ -141,7 +142,7 @@ def write_first_data(
     if not validation:
         data = project.training["data"]
         rule = SplitRule(data["split"], data["group"], data["validation_fraction"] or 0.1, 0.0)
-        division = divide(train, rule, project.seed)
+        division = divide(train, rule, project.seed, kinds_of(train, data.get("groups", "auto")))
         for warning in division.warnings(rule.kind):
             say(warning)
         validation = [train[i] for i in division.validation]

@@ -64,7 +64,8 @@ class Data(Section):
         description="How sets are taken from `train`. `auto`: frames of a trajectory, recognised by their small steps, "
         "stay together, or the trajectory is cut in sequence if it is longer than a set; the rest is random. `random`: "
         "frame by frame. `by_group`: frames with the same value of `group` stay together. `sequential`: the first part "
-        "of all frames trains, then comes validation, the last part is tested on.",
+        "of all frames trains, then comes validation, the last part is tested on. What `auto` and `random` deal "
+        "has every group, without groups every composition, in proportion.",
     )
     group: str | None = Field(
         None,

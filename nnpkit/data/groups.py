@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.data.trajectories import file_of
 from nnpkit.errors import InputError
 
-__all__ = ["FILE", "KEYS", "Grouping", "find_grouping"]
+__all__ = ["FILE", "KEYS", "Grouping", "find_grouping", "kinds_of"]
 
 KEYS = ("config_type", "group")
 """Keys of frames that usually name groups."""
@@ -103,6 +104,28 @@ def find_grouping(
             return Grouping(key)
     several = (len({*map(file_of, part)}) > 1 for part in parts.values())
     return files if any(several) and _tells(set(map(file_of, structures)), len(structures)) else None
+
+
+def kinds_of(structures: Sequence[Structure], wanted: str = "auto") -> list[str]:
+    """What each structure is: the name of its group, as `find_grouping` finds it, and without groups its composition.
+
+    Raises
+    ------
+    InputError
+        See `Grouping.of`.
+    """
+    if wanted in ("auto", "none"):
+        grouping = find_grouping({"all": structures}, wanted)
+    else:  # the key that is given may tell these structures from others only, in files of their own
+        grouping = Grouping(wanted, _common_folder(structures) if wanted == FILE else "")
+    return grouping.names(structures) if grouping is not None else [_composition(s) for s in structures]
+
+
+def _composition(structure: Structure) -> str:
+    """Elements and their shares: the same for a cell and its supercells."""
+    counts = structure.composition
+    divisor = math.gcd(*counts.values())
+    return " ".join(f"{element}{counts[element] // divisor}" for element in sorted(counts))
 
 
 def _tells(names: set[str | None], n_structures: int) -> bool:

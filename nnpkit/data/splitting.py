@@ -107,7 +107,9 @@ class _Group:
         return [index for same in self.copies for index in same]
 
 
-def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Division:
+def divide(
+    structures: Sequence[Structure], rule: SplitRule, seed: int, kinds: Sequence[str] | None = None
+) -> Division:
     """Divide structures into training, validation and test set, reproducibly.
 
     ``auto``
@@ -132,6 +134,9 @@ def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Divis
         How.
     seed : int
         Another seed, another division.
+    kinds : sequence of str, optional
+        What each structure is (bulk, surface, gas ...): what is dealt at random by ``auto`` and ``random`` then has
+        every kind in proportion, so that one more or fewer of a rare kind does not decide what a set says.
 
     Raises
     ------
@@ -140,6 +145,8 @@ def divide(structures: Sequence[Structure], rule: SplitRule, seed: int) -> Divis
     """
     found = [] if rule.kind == "sequential" else trajectories(structures)
     groups = _groups(structures, rule, seed, found)
+    if kinds is not None and rule.kind in ("auto", "random"):
+        groups = _by_kind(groups, kinds, seed, rule.folds is not None)
     different = sum(len(group.copies) for group in groups)
     division = Division([], trajectories=len(found))
     division.groups = sum(len(group.copies) > 1 for group in groups)
@@ -184,6 +191,27 @@ def _groups(
     if rule.kind == "random":
         return _gathered(labels, geometries, whole=True)
     return _gathered(_joined(labels, found), geometries, whole=False)
+
+
+def _by_kind(groups: Sequence[_Group], kinds: Sequence[str], seed: int, dealt: bool) -> list[_Group]:
+    """Groups in an order whose every beginning has the kinds in proportion; kind after kind if they will be `dealt`.
+
+    The order within a kind stays. A group is of the kind of its first structure.
+    """
+    of_kind: dict[str, list[_Group]] = {}
+    for group in groups:
+        of_kind.setdefault(kinds[group.copies[0][0]], []).append(group)
+    if dealt:
+        return [group for kind in sorted(of_kind) for group in of_kind[kind]]
+    placed: list[tuple[float, str, _Group]] = []
+    for kind, own in of_kind.items():
+        draw = hashlib.sha256(f"{seed}:{kind}".encode()).digest()
+        before = int.from_bytes(draw[:7], "big") / 2**56  # else the first of every rare kind would come first
+        total = sum(map(len, own))
+        for group in own:
+            placed.append((before / total, kind, group))
+            before += len(group)
+    return [group for _, _, group in sorted(placed, key=lambda item: item[:2])]
 
 
 def _value(structure: Structure, key: str | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from nnpkit.config.schema import Config
 from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.dataset import elements_of, load_dataset, structure_sha256
+from nnpkit.data.groups import kinds_of
 from nnpkit.data.splitting import Division, SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
@@ -66,7 +67,7 @@ def read_sets(config: Config) -> Sets:
         data.folds, data.fold,
     )  # fmt: skip
     if rule.validation or rule.test or rule.folds:
-        division = divide(everything, rule, config.seed)
+        division = divide(everything, rule, config.seed, kinds_of(everything, data.groups))
     else:
         division = Division(list(range(len(everything))), words="as the files are")
     splits = {name: [everything[i] for i in getattr(division, name)] for name in PARTS}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnpkit.data.groups import find_grouping
+from nnpkit.data.groups import find_grouping, kinds_of
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
@@ -94,3 +94,13 @@ def test_frames_without_the_key_are_a_group_of_their_own() -> None:
 def test_a_key_that_names_no_groups_is_refused(structures: list[Structure], wanted: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         find_grouping({"train": structures}, wanted)
+
+
+def test_kinds_are_groups_or_compositions() -> None:
+    assert kinds_of(named("config_type", "aabb")) == ["a", "a", "b", "b"]
+    two, four = Structure(["Li", "Si"], np.eye(2, 3)), Structure(["Si", "Li", "Si", "Li"], np.eye(4, 3))
+    other = Structure(["Li", "Li", "Si"], np.eye(3, 3))
+    assert kinds_of([two, four, other]) == ["Li1 Si1", "Li1 Si1", "Li2 Si1"]
+    assert kinds_of(named("config_type", "aabb"), "none") == ["Cu1"] * 4
+    assert kinds_of(named("mine", "aaaa"), "mine") == ["a"] * 4  # sets in other files may have other groups
+    assert kinds_of([frame("x/a.xyz#0"), frame("x/b.xyz#0")], "file") == ["a.xyz", "b.xyz"]

@@ -243,3 +243,41 @@ def test_trajectories_that_a_rule_spreads_are_counted(rule, spread) -> None:
     frames = [*walk(20), *walk(20, seed=1, file="other.xyz"), *independent(20)]
     frames = [s.replace(info={"number": k % 10}) for k, s in enumerate(frames)]
     assert divide(frames, rule, seed=0).spread == spread
+
+
+@pytest.mark.parametrize("kind", ["auto", "random"])
+def test_every_kind_is_in_every_set_in_proportion(kind) -> None:
+    frames = independent(60)
+    kinds = ["gas"] * 10 + ["surface"] * 20 + ["bulk"] * 30
+    for seed in range(5):
+        division = divide(frames, SplitRule(kind, validation=0.1, test=0.2), seed, kinds)
+        require_partition(frames, division)
+        for part, share in ((division.validation, 0.1), (division.test, 0.2)):
+            for name in set(kinds):
+                assert abs(sum(kinds[i] == name for i in part) - share * kinds.count(name)) <= 1.0
+
+
+def test_kinds_leave_the_rest_to_the_seed_and_keep_what_was_together() -> None:
+    frames = independent(60)
+    kinds = ["gas" if k < 3 else "bulk" for k in range(60)]
+    rule = SplitRule("random", validation=0.1, test=0.1)
+    divisions = [divide(frames, rule, seed, kinds) for seed in range(40)]
+    assert len({tuple(d.validation) for d in divisions}) == 40
+    rare = sum(any(kinds[i] == "gas" for i in d.validation) for d in divisions)
+    assert 4 <= rare <= 25  # 0.3 of three frames: in no set always, in none never
+    order = random.Random(0).sample(range(60), k=60)
+    shuffled = [frames[i] for i in order]
+    again = divide(shuffled, rule, 7, [kinds[i] for i in order])
+    assert sets(shuffled, again) == sets(frames, divisions[7])
+    trajectory = walk(12) + independent(30)
+    division = divide(trajectory, SplitRule(validation=0.3, test=0.0), 1, ["a"] * 12 + ["b"] * 30)
+    inside = [i for i in division.validation if i < 12]
+    assert inside in ([], list(range(12)))
+
+
+def test_folds_share_every_kind() -> None:
+    frames = independent(40)
+    kinds = ["gas" if k % 4 == 0 else "bulk" for k in range(40)]
+    for fold in range(5):
+        test = divide(frames, SplitRule(folds=5, fold=fold), 3, kinds).test
+        assert (sum(kinds[i] == "gas" for i in test), len(test)) == (2, 8)
