@@ -112,6 +112,10 @@ class Family(ABC):
         """What `spec` says of the network of one element; `settings` is the section ``model.network``."""
         return {"hidden": hidden, "activations": [activation] * len(hidden) + ["linear"]}
 
+    def describe_wall(self, distances: Mapping[str, float]) -> dict[str, Any]:
+        """What `spec` says of the repulsion of pairs that ends at these `distances`, Å; see `make_wall`."""
+        return dict(distances)
+
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
         """Set scaling or statistics of an untrained model by the data; a report."""
         return []

@@ -11,7 +11,7 @@ from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.scaling import Scaling
-from nnpkit.models.short_range import ZblRepulsion
+from nnpkit.models.short_range import make_wall
 from nnpkit.models.total import TotalModel
 
 __all__ = ["build_model", "count_parameters", "initialise", "n_features"]
@@ -24,7 +24,7 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     ----------
     spec : mapping
         ``kind``, ``elements``, ``networks`` ({element: {"hidden": [...], ...}}), ``energy_scale`` (eV),
-        ``reference_energies`` ({element: eV}), ``wall`` ({pair: Å} or empty), and what `Family.parts` of its family
+        ``reference_energies`` ({element: eV}), ``wall`` (see `make_wall`), and what `Family.parts` of its family
         needs. Of kind ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
 
     Raises
@@ -43,9 +43,9 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
                 expected=f"settings for each of {', '.join(elements)}",
             )  # fmt: skip
     descriptor, networks = family.parts(spec, elements)
-    wall = ZblRepulsion(elements, spec["wall"]) if spec.get("wall") else None
     return AtomicModel(
-        elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks, wall,
+        elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks,
+        make_wall(elements, spec.get("wall")),
         spec.get("energy_scale", 1.0), [spec["reference_energies"][e] for e in elements], spec,
     )  # fmt: skip
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
 from nnpkit.models.scaling import Scaling
-from nnpkit.models.short_range import ZblRepulsion
 
 __all__ = ["AtomicModel"]
 
@@ -40,14 +39,14 @@ class AtomicModel(nn.Module):
         descriptor: Descriptor,
         scaling: Scaling,
         networks: ElementNetworks,
-        wall: ZblRepulsion | None,
+        wall: nn.Module | None,
         energy_scale: float,
         reference_energies: Sequence[float],
         spec: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.elements = list(elements)
-        self.cutoff = max(descriptor.cutoff, wall.cutoff if wall is not None else 0.0)
+        self.cutoff = max(descriptor.cutoff, float(getattr(wall, "cutoff", 0.0)))
         self.descriptor = descriptor
         self.scaling = scaling
         self.networks = networks

@@ -6,6 +6,7 @@ J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from ase.data import atomic_numbers, covalent_radii
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import edge_centers
 from nnpkit.models.cutoff import cutoff_function
+from nnpkit.models.tabulated_zbl import TabulatedZbl
 
-__all__ = ["COULOMB", "ZBL_INNER", "ZblRepulsion", "wall_distances"]
+__all__ = ["COULOMB", "ZBL_INNER", "ZblRepulsion", "make_wall", "wall_distances", "wall_ends"]
 
 COULOMB = 14.399645478
 """e²/(4 pi epsilon_0) in eV Å."""
@@ -39,6 +41,37 @@ def wall_distances(minimum_distance: Mapping[str, float]) -> dict[str, float]:
         if distance > _GAP * covalent:
             walls[pair] = float(distance)
     return walls
+
+
+def wall_ends(wall: Mapping[str, Any] | None) -> dict[str, float]:
+    """Distance, Å, where the wall of each pair ends; `wall` as of `make_wall`."""
+    return {
+        pair: float(row if isinstance(row, int | float) else row[1]) for pair, row in (wall or {}).items()
+    }
+
+
+def make_wall(elements: Sequence[str], wall: Mapping[str, Any] | None) -> nn.Module | None:
+    """The repulsion that the description of a model asks for; None if it asks for none.
+
+    Parameters
+    ----------
+    elements : sequence of str
+        Elements of the type indices.
+    wall : mapping or None
+        Of pairs ``"A-B"``: the outer distance (Å) of a `ZblRepulsion`, or the ten numbers of a `TabulatedZbl`; all
+        alike.
+
+    Raises
+    ------
+    ValueError
+        If both kinds are there.
+    """
+    if not wall:
+        return None
+    tabulated = {pair: row for pair, row in wall.items() if not isinstance(row, int | float)}
+    if tabulated and len(tabulated) < len(wall):
+        raise ValueError("the walls of some pairs are distances and those of others tables")
+    return TabulatedZbl(elements, tabulated) if tabulated else ZblRepulsion(elements, wall)
 
 
 class ZblRepulsion(nn.Module):

@@ -13,7 +13,7 @@ from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.short_range import wall_distances
+from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
 from nnpkit.workflow.assemble import LoadedData
 
@@ -57,7 +57,7 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     own, report = FAMILIES.get(settings.kind).describe(settings, data)
     supported, sizes = _supported(config, data, {**spec, **own})
     spec["networks"] = describe_networks(settings, supported)
-    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
+    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall_ends(wall).items())
     report += [*sizes, f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
     return {**spec, **own}, report
 
@@ -116,7 +116,12 @@ def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, flo
     return fit_reference_energies(labelled, data.elements), note
 
 
-def wall_of(settings: ModelSettings, data: LoadedData) -> dict[str, float]:
+def wall_of(settings: ModelSettings, data: LoadedData) -> dict[str, Any]:
+    """What the model says of the repulsion of each pair of elements; see `nnpkit.models.short_range.make_wall`."""
+    return FAMILIES.get(settings.kind).describe_wall(_wall_distances(settings, data))
+
+
+def _wall_distances(settings: ModelSettings, data: LoadedData) -> dict[str, float]:
     """Distance, Å, below which each pair of elements is repelled."""
     if isinstance(settings.wall, dict):
         known = set(data.elements)

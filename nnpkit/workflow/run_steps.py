@@ -22,6 +22,7 @@ from nnpkit.families.factory import count_parameters
 from nnpkit.families.prepare import data_statistics
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.short_range import wall_ends
 from nnpkit.optim.covariance_memory import available_memory, require_memory
 from nnpkit.progress import Progress
 from nnpkit.training.checkpoint import Checkpoint, first_difference, read_checkpoint
@@ -201,7 +202,7 @@ def data_report(
         "statistics": data.statistics,
         "suspicious": [finding._asdict() for finding in data.findings],
         "reference_energies": model.spec["reference_energies"],
-        "wall": model.spec["wall"],
+        "wall": wall_ends(model.spec["wall"]),
         "descriptor": {
             "report": [*report, *data.notes],
             "functions": [f for own in family_of(model.spec).functions(model.spec).values() for f in own],

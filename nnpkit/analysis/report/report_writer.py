@@ -19,6 +19,7 @@ from nnpkit.analysis.report.page import Page, cell, image, table, text
 from nnpkit.analysis.report.report_contents import Options, Report, RunContents, short_name
 from nnpkit.analysis.report.report_schema import ReportData
 from nnpkit.files import atomic_write
+from nnpkit.models.short_range import wall_ends
 
 __all__ = ["write_report"]
 
@@ -158,7 +159,7 @@ def _model_card(report: Report) -> None:
         ("Hidden layers", ", ".join(f"{e}: {layers}" for e, layers in networks.items()) or None),
         ("Weights", metadata["n_parameters"]),
         ("Reference energies", _pairs(spec.get("reference_energies"), "eV")),
-        ("Repulsion below", _pairs(spec.get("wall"), "Å")),
+        ("Repulsion below", _pairs(wall_ends(spec.get("wall")), "Å")),
         ("Baseline", (metadata.get("baseline") or {}).get("name")),
         ("Optimizer", (training.get("optimizer") or {}).get("kind")),
         ("Schedule", (training.get("schedule") or {}).get("kind")),

@@ -22,6 +22,7 @@ from nnpkit.files import atomic_folder
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
+from nnpkit.models.short_range import wall_ends
 from nnpkit.models.total import TotalModel
 from nnpkit.units import UnitSystem
 
@@ -72,7 +73,9 @@ def write_runner_potential(
             expected="one with symmetry functions",
         )  # fmt: skip
     if model.wall is not None and not without_wall:
-        walls = ", ".join(f"{pair} below {distance:.2f} Å" for pair, distance in model.spec["wall"].items())
+        walls = ", ".join(
+            f"{pair} below {distance:.2f} Å" for pair, distance in wall_ends(model.spec["wall"]).items()
+        )
         raise InputError(
             f"RuNNer's format cannot express this model's short-range repulsion ({walls})", where=str(folder),
             hint="leave it out with --without-wall; the potential may then let atoms collapse",

@@ -49,14 +49,34 @@ Wall::Wall(const std::string &text) {
     const size_t dash = pair.find('-');
     if (dash == std::string::npos) throw std::runtime_error("a wall for '" + pair + "', which is no pair");
     const int a = type_of(elements, pair.substr(0, dash)), b = type_of(elements, pair.substr(dash + 1));
-    const double r = distance.number();
-    if (!(r > 0.0)) throw std::runtime_error("the wall of " + pair + " ends nowhere");
-    outer[a * n_types + b] = outer[b * n_types + a] = r;
-    longest = std::max(longest, r);
+    set_pair(a, b, pair, distance);
   }
+  if (!table.empty() && n_tabulated != pairs->object().size())
+    throw std::runtime_error("the walls of some pairs are distances and those of others tables");
+}
+
+void Wall::set_pair(int a, int b, const std::string &pair, const Json &value) {
+  double r;
+  if (value.is_array()) {
+    const std::vector<double> row = value.numbers();
+    if (row.size() != TABLE_ROW) throw std::runtime_error("the wall of " + pair + " has no ten numbers");
+    table.resize(static_cast<size_t>(n_types) * n_types * TABLE_ROW, 0.0);
+    for (const int to : {a * n_types + b, b * n_types + a})
+      std::copy(row.begin(), row.end(), table.begin() + static_cast<std::ptrdiff_t>(to) * TABLE_ROW);
+    r = row[1];
+    n_tabulated++;
+  } else {
+    r = value.number();
+  }
+  if (!(r > 0.0)) throw std::runtime_error("the wall of " + pair + " ends nowhere");
+  outer[a * n_types + b] = outer[b * n_types + a] = r;
+  longest = std::max(longest, r);
 }
 
 double Wall::energy(int64_t a, int64_t b, double r, double &slope) const {
+  if (!table.empty())
+    return tabulated_repulsion(table.data() + (a * n_types + b) * TABLE_ROW, charge[a] * charge[b],
+                               power[a] + power[b], r, slope);
   return zbl_repulsion(charge[a] * charge[b], power[a] + power[b], outer_distance(a, b), r, slope);
 }
 

@@ -34,6 +34,29 @@ NNPKIT_ANYWHERE inline double zbl_repulsion(double charges, double powers, doubl
   return energy;
 }
 
+// The same with a screening and a range of the pair's own, as neuroevolution potentials have it
+// (nnpkit.models.tabulated_zbl); row: inner and outer distance, then amplitude and exponent of each term.
+NNPKIT_ANYWHERE inline double tabulated_repulsion(const double *row, double charges, double powers, double r,
+                                                  double &slope) {
+  constexpr double COULOMB = 14.399645, SCALE = 2.134563, PI = 3.14159265358979323846;
+  const double scale = SCALE * powers, x = r * scale;
+  double screening = 0.0, d_screening = 0.0;
+  for (int k = 2; k < 10; k += 2) {
+    const double term = row[k] * exp(-row[k + 1] * x);
+    screening += term;
+    d_screening -= scale * row[k + 1] * term;
+  }
+  double fc = 1.0, d_fc = 0.0;
+  if (r > row[0]) {
+    const double rate = PI / (row[1] - row[0]), phase = rate * (r - row[0]);
+    fc = 0.5 * (1.0 + cos(phase));
+    d_fc = -0.5 * rate * sin(phase);
+  }
+  const double coulomb = 0.5 * COULOMB * charges / r, energy = coulomb * screening * fc;
+  slope = coulomb * (d_screening * fc + screening * d_fc) - energy / r;
+  return energy;
+}
+
 }  // namespace nnpkit
 
 #endif

@@ -68,6 +68,7 @@ class CudaKernel : public SystemKernel {
   struct DeviceWall {
     double longest;       // angstrom; 0: this member has none
     const double *outer;  // (n_types, n_types)
+    const double *table;  // (n_types, n_types, 10), or null
   };
   // Chunk of a rank: centres, the slots of their neighbours, and the atoms that appear as neighbours.
   struct Part {

@@ -13,11 +13,11 @@ namespace cuda {
 
 namespace {
 
-// nnpkit.models.short_range.ZblRepulsion, as in wall.cpp
+// nnpkit.models.short_range.ZblRepulsion or, with a table, TabulatedZbl, as in wall.cpp
 struct WallTask {
   int n_types, row;
   double share;
-  const double *outer, *charge, *power;
+  const double *outer, *table, *charge, *power;
 };
 
 __global__ void wall_of_atoms(DeviceEdges edges, DeviceResults results, WallTask task) {
@@ -33,7 +33,11 @@ __global__ void wall_of_atoms(DeviceEdges edges, DeviceResults results, WallTask
     const double r = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), end = task.outer[a * task.n_types + b];
     double slope;
     if (!(r < end)) continue;
-    sum += zbl_repulsion(task.charge[a] * task.charge[b], task.power[a] + task.power[b], end, r, slope);
+    const double charges = task.charge[a] * task.charge[b], powers = task.power[a] + task.power[b];
+    if (task.table)
+      sum += tabulated_repulsion(task.table + 10 * (a * task.n_types + b), charges, powers, r, slope);
+    else
+      sum += zbl_repulsion(charges, powers, end, r, slope);
     double *const to = results.gradient + 3 * static_cast<int64_t>(e) * results.n_rows + task.row;
     for (int c = 0; c < 3; c++) to[c * results.n_rows] += task.share * slope / r * v[c];
   }
@@ -62,7 +66,8 @@ CudaKernel::CudaKernel(const std::vector<KernelInput> &inputs, int device)
   n_types = static_cast<int>(Json::parse(inputs.at(0).metadata).at("elements").strings().size());
   for (const KernelInput &input : inputs) {
     const Wall wall(input.metadata);
-    walls.push_back({wall.cutoff(), wall.empty() ? nullptr : storage.keep(wall.outer_distances())});
+    walls.push_back({wall.cutoff(), wall.empty() ? nullptr : storage.keep(wall.outer_distances()),
+                     wall.tables().empty() ? nullptr : storage.keep(wall.tables())});
     if (wall.empty()) continue;
     wall_charge = storage.keep(wall.charges());
     wall_power = storage.keep(wall.charge_powers());
@@ -81,8 +86,8 @@ void CudaKernel::run(const Chunk &chunk) {
     if (walls[m].longest > 0.0)
       launch(wall_of_atoms, blocks_for(chunk.edges.n_atoms, WARPS), THREADS, 0, stream, chunk.edges,
              chunk.results,
-             WallTask{n_types, mean ? 0 : m, mean ? 1.0 / members : 1.0, walls[m].outer, wall_charge,
-                      wall_power});
+             WallTask{n_types, mean ? 0 : m, mean ? 1.0 / members : 1.0, walls[m].outer, walls[m].table,
+                      wall_charge, wall_power});
 }
 
 // ---- edges from the host ---------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+"""Screened nuclear repulsion with a screening and a range of each pair, as neuroevolution potentials have it.
+
+J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter (Pergamon, 1985); J. Liu et al.,
+Phys. Rev. B 108, 054312 (2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor, nn
+
+from nnpkit.data.graph import edge_centers
+
+__all__ = ["UNIVERSAL_SCREENING", "TabulatedZbl", "nep_wall"]
+
+UNIVERSAL_SCREENING = (0.18175, 3.1998, 0.50986, 0.94229, 0.28022, 0.4029, 0.02817, 0.20162)
+"""Amplitude and exponent of the four terms of the universal screening function."""
+_COULOMB = 14.399645  # eV Å, and
+_SCALE = 2.134563  # 1/Å, with the digits that GPUMD has
+
+
+def nep_wall(outer: Mapping[str, float]) -> dict[str, list[float]]:
+    """The universal repulsion of pairs, switched off between half the `outer` distance (Å) and all of it."""
+    return {pair: [0.5 * end, end, *UNIVERSAL_SCREENING] for pair, end in outer.items()}
+
+
+class TabulatedZbl(nn.Module):
+    """Half of the repulsion of each edge.
+
+    ``E_ij = 14.399645 Z_i Z_j / r * phi(x) * S(r)`` in eV with ``x = 2.134563 (Z_i^0.23 + Z_j^0.23) r``,
+    ``phi = sum_k a_k exp(-b_k x)`` and S half a cosine that falls from 1 at the inner to 0 at the outer distance.
+
+    Parameters
+    ----------
+    elements : sequence of str
+        Elements of the type indices.
+    pairs : mapping
+        Of pairs ``"A-B"``: inner and outer distance, Å, then the four a_k and b_k in turn. Other pairs have no wall.
+    """
+
+    def __init__(self, elements: Sequence[str], pairs: Mapping[str, Sequence[float]]) -> None:
+        super().__init__()
+        n = len(elements)
+        number = torch.tensor([float(atomic_numbers[e]) for e in elements], dtype=torch.float64)
+        table = torch.zeros((n, n, 10), dtype=torch.float64)
+        for pair, row in pairs.items():
+            a, b = (elements.index(e) for e in pair.split("-"))
+            table[a, b] = table[b, a] = torch.tensor(row, dtype=torch.float64)
+        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("number", number, persistent=False)
+        self.register_buffer("power", number**0.23, persistent=False)
+        self.cutoff = float(table[..., 1].max())
+        self.coulomb = _COULOMB
+        self.scale = _SCALE
+
+    def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Repulsion energy (n_local,) of each centre, eV."""
+        center = edge_centers(offsets)
+        r = torch.linalg.vector_norm(edge_vec, dim=1)
+        type_i = types.index_select(0, center)
+        close = torch.nonzero(r < self.table[type_i, neighbor_type][:, 1]).squeeze(1)
+        r = r.index_select(0, close)
+        i, j = type_i.index_select(0, close), neighbor_type.index_select(0, close)
+        row = self.table[i, j]
+        x = self.scale * r * (self.power[i] + self.power[j])
+        screening = (row[:, 2::2] * torch.exp(-row[:, 3::2] * x.unsqueeze(1))).sum(1)
+        inside = ((r - row[:, 0]) / (row[:, 1] - row[:, 0])).clamp(min=0.0)
+        switch = 0.5 * (1.0 + torch.cos(math.pi * inside))
+        energy = 0.5 * self.coulomb * self.number[i] * self.number[j] / r * screening * switch
+        zeros = torch.zeros(types.shape[0], dtype=edge_vec.dtype, device=edge_vec.device)
+        return zeros.index_add(0, center.index_select(0, close), energy)
