@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "Write the validation report of a training run: one HTML page, and its numbers as JSON.",
     "export": "Write a run or a checkpoint as the model.pt that LAMMPS and ASE load.",
     "convert": "Convert data sets and potentials from one file format to another.",
+    "data": "Build and check data stores: frames on disk that train without being held in memory.",
     "md": "Write, run and plot a LAMMPS simulation of a structure.",
     "select": "Choose the frames of a trajectory that are worth a reference calculation.",
     "label": "Compute energies, forces and stresses of structures with a reference method.",

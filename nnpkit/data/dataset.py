@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nnpkit.data.formats.reading import read
+from nnpkit.data.formats.reading import parse_frames, read
 from nnpkit.data.outliers import inliers
+from nnpkit.data.store.stored_frames import DataStore, is_store, joined_frames
 from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
 __all__ = [
-    "data_sha256", "elements_of", "fit_reference_energies", "load_dataset", "reference_energy_note",
+    "data_sha256", "elements_of", "expanded_paths", "fit_reference_energies", "load_dataset", "reference_energy_note",
     "structure_sha256",
 ]  # fmt: skip
 
@@ -26,8 +28,8 @@ def load_dataset(
     units: str | None = None,
     frames: str | int | slice | None = None,
     keys: Mapping[str, str] | None = None,
-) -> list[Structure]:
-    """Structures of one or several files, in the order of the files.
+) -> Sequence[Structure]:
+    """Structures of one or several files, in the order of the files; those of a data store are not held in memory.
 
     Parameters
     ----------
@@ -44,14 +46,39 @@ def load_dataset(
     listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not listed:
         raise InputError("no data files given")
-    structures: list[Structure] = []
+    parts: list[Sequence[Structure]] = []
     for path in listed:
-        for file in _expanded(path):
-            structures += read(file, format, units, frames, keys)
-    return structures
+        for file in expanded_paths(path):
+            if is_store(file):
+                parts.append(_of_store(file, frames, {"format": format, "units": units, "labels": keys}))
+            else:
+                parts.append(read(file, format, units, frames, keys))
+    return joined_frames(parts)
 
 
-def _expanded(path: str | Path) -> list[str]:
+def _of_store(path: str, frames: str | int | slice | None, given: Mapping[str, Any]) -> Sequence[Structure]:
+    """Frames of a store, which are made when they are asked for."""
+    for name, value in given.items():
+        if value:
+            raise InputError(
+                f"{name} do not apply to a data store", where=path,
+                expected="it to have been built with them" if name != "format" else "none",
+            )  # fmt: skip
+    stored, selected = DataStore(path), parse_frames(frames)
+    found = stored[selected] if selected != slice(None) else stored
+    if not len(found):
+        raise InputError(f"frames {frames} selects none of {len(stored)} frames", where=path)
+    return found
+
+
+def expanded_paths(path: str | Path) -> list[str]:
+    """The path itself, or the files that a pattern stands for, sorted.
+
+    Raises
+    ------
+    InputError
+        If the pattern matches nothing.
+    """
     if Path(path).exists() or not has_magic(str(path)):
         return [str(path)]
     if not (found := sorted(glob(str(path), recursive=True))):

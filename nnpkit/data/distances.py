@@ -49,9 +49,10 @@ def shortest_distances(structures: Sequence[Structure]) -> dict[str, ShortestDis
     """Shortest distance of every pair of elements that comes closer than 8 Å, by name of the pair."""
     shortest: dict[str, ShortestDistance] = {}
     for cutoff in _CUTOFFS:
-        missing = [s for s in structures if _pairs_of(s) - shortest.keys()]
-        for structure in missing:
-            _update(shortest, structure, cutoff)
+        known = frozenset(shortest)
+        for structure in structures:
+            if _pairs_of(structure) - known:
+                _update(shortest, structure, cutoff)
     return dict(sorted(shortest.items()))
 
 

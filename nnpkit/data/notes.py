@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["DataWarning", "gathered_notes", "note"]
+__all__ = ["DataWarning", "collected_notes", "gathered_notes", "note", "say"]
 
 
 class DataWarning(UserWarning):
@@ -48,6 +48,28 @@ def gathered_notes(path: str) -> Iterator[None]:
         _GATHERED.reset(token)
     for text, frames in gathered.items():
         about = sorted({frame for frame in frames if "#" in frame}, key=frames.index)
-        where = about[0] if len(about) == 1 else path
-        more = f" ({len(about)} frames, first #{about[0].rpartition('#')[2]})" if len(about) > 1 else ""
-        warnings.warn(f"{where}: {text}{more}", DataWarning, stacklevel=4)
+        say(path, text, len(about), about[0] if about else "", 4)
+
+
+def say(path: str, text: str, n_frames: int, first: str, stacklevel: int = 2) -> None:
+    """Say something about some frames of a file, of which `first` is the name of one.
+
+    Parameters
+    ----------
+    stacklevel : int
+        Of the warning, counted from the caller.
+    """
+    where = first if n_frames == 1 else path
+    more = f" ({n_frames} frames, first #{first.rpartition('#')[2]})" if n_frames > 1 else ""
+    warnings.warn(f"{where}: {text}{more}", DataWarning, stacklevel=stacklevel + 1)
+
+
+@contextmanager
+def collected_notes() -> Iterator[dict[str, list[str]]]:
+    """Within the block notes are collected and not said: by text the names of frames or files."""
+    notes: dict[str, list[str]] = {}
+    token = _GATHERED.set(notes)
+    try:
+        yield notes
+    finally:
+        _GATHERED.reset(token)

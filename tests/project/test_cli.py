@@ -22,6 +22,7 @@ CONTRACT = [
     "report",
     "export",
     "convert",
+    "data",
     "md",
     "select",
     "label",

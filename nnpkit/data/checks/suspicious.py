@@ -26,16 +26,19 @@ from nnpkit.units import EV_PER_A3_IN_BAR, EV_PER_A3_IN_GPA, HARTREE
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["WHOLE_SET", "Finding", "find_suspicious", "find_wrong_units", "findings_table"]
+__all__ = [
+    "LARGE_FORCE", "NET_FORCE_NOISE", "SHORT", "WHOLE_SET", "Finding", "find_suspicious", "find_wrong_units",
+    "findings_table", "fingerprint", "relative_distances",
+]  # fmt: skip
 
 WHOLE_SET = "all structures"
 """Name of findings that concern the data set and not one structure."""
 
 _SAME_PLACE = 1e-3  # Å; grid on which two structures are the same
 _SAME_ENERGY, _SAME_FORCE = 1e-3, 0.05  # eV/atom, eV/Å; labels of duplicates that differ by more contradict
-_LARGE_FORCE, _LARGE_FORCE_RATIO = 15.0, 5.0  # eV/Å, and times the median of the largest forces
-_NET_FORCE_NOISE = 0.05  # eV/Å; |sum of forces| / sqrt(N) estimates the noise of a force
-_SHORT = 0.65  # of the sum of covalent radii; sound data go down to 0.69
+LARGE_FORCE, _LARGE_FORCE_RATIO = 15.0, 5.0  # eV/Å, and times the median of the largest forces
+NET_FORCE_NOISE = 0.05  # eV/Å; |sum of forces| / sqrt(N) estimates the noise of a force
+SHORT = 0.65  # of the sum of covalent radii; sound data go down to 0.69
 _USUAL_SHORTEST = (0.63, 1.35)  # the same, median over structures; sound data have 0.79 to 1.20
 _FARTHEST = 1.5  # distances are looked at up to this, in the same unit
 _ENERGY_FACTOR, _STRESS_FACTOR = 6.0, 3.0  # off by more than this is no error of the pair potential
@@ -64,7 +67,7 @@ def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None
     """
     if not structures:
         return []
-    distances = _relative_distances(structures)
+    distances = relative_distances(structures)
     units = _unit_findings(structures, distances)
     findings = [
         *units,
@@ -79,7 +82,7 @@ def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None
 
 def find_wrong_units(structures: Sequence[Structure]) -> list[Finding]:
     """Those findings of `find_suspicious` that are about units and signs."""
-    return _unit_findings(structures, _relative_distances(structures)) if structures else []
+    return _unit_findings(structures, relative_distances(structures)) if structures else []
 
 
 def _unit_findings(structures: Sequence[Structure], distances: Sequence[_Shortest | None]) -> list[Finding]:
@@ -126,7 +129,8 @@ class _Shortest(NamedTuple):
     pair: str
 
 
-def _relative_distances(structures: Sequence[Structure]) -> list[_Shortest | None]:
+def relative_distances(structures: Sequence[Structure]) -> list[_Shortest | None]:
+    """Of each structure the pair that is closest relative to its covalent radii; None if all are far apart."""
     from ase.data import atomic_numbers, covalent_radii
 
     shortest: list[_Shortest | None] = []
@@ -265,7 +269,7 @@ def _zero_labels(structures: Sequence[Structure]) -> Iterator[Finding]:
 def _duplicates(structures: Sequence[Structure]) -> Iterator[Finding]:
     first: dict[bytes, dict[tuple[float, float | None], Structure]] = {}
     for structure in structures:
-        states = first.setdefault(_fingerprint(structure), {})
+        states = first.setdefault(fingerprint(structure), {})
         other = next(iter(states.values()), structure)
         earlier = states.setdefault((structure.total_charge or 0.0, structure.multiplicity), structure)
         if earlier is structure:
@@ -289,7 +293,7 @@ def _duplicates(structures: Sequence[Structure]) -> Iterator[Finding]:
             )
 
 
-def _fingerprint(structure: Structure) -> bytes:
+def fingerprint(structure: Structure) -> bytes:
     """Hash of elements, cell and positions on a grid; lattice translations of atoms do not change it."""
     digest = hashlib.blake2b(" ".join(structure.symbols).encode(), digest_size=16)
     # an offset no crystal has, so that symmetric positions are not on the edge of two grid points
@@ -321,7 +325,7 @@ def _short_distances(
     structures: Sequence[Structure], shortest: Sequence[_Shortest | None]
 ) -> Iterator[Finding]:
     for structure, found in zip(structures, shortest, strict=True):
-        if found is not None and found.ratio < _SHORT:
+        if found is not None and found.ratio < SHORT:
             yield Finding(
                 "short distance", structure.name, found.distance,
                 f"{found.pair} at {found.distance:.3f} Å, {found.ratio:.2f} of the sum of covalent radii: "
@@ -334,7 +338,7 @@ def _large_forces(structures: Sequence[Structure]) -> Iterator[Finding]:
     largest = np.array([np.linalg.norm(s.forces, axis=1).max() for s in labelled])  # type: ignore[arg-type]
     if not len(largest):
         return
-    limit = max(_LARGE_FORCE, _LARGE_FORCE_RATIO * float(np.median(largest)))
+    limit = max(LARGE_FORCE, _LARGE_FORCE_RATIO * float(np.median(largest)))
     for k in np.flatnonzero(largest > limit):
         yield Finding(
             "large force", labelled[k].name, float(largest[k]),
@@ -373,7 +377,7 @@ def _net_forces(structures: Sequence[Structure]) -> Iterator[Finding]:
         if structure.forces is None:
             continue
         net = float(np.linalg.norm(structure.forces.sum(axis=0)))
-        if net > _NET_FORCE_NOISE * np.sqrt(structure.n_atoms):
+        if net > NET_FORCE_NOISE * np.sqrt(structure.n_atoms):
             yield Finding(
                 "net force", structure.name, net,
                 f"forces sum to {net:.2g} eV/Å, noise of {net / np.sqrt(structure.n_atoms):.2g} eV/Å on each: "

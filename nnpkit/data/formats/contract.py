@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnpkit.data.labels import choose_names
 from nnpkit.data.structure import Structure
 from nnpkit.units import ANGSTROM_EV, UnitSystem
 
-__all__ = ["DataFormat", "ReadOptions"]
+__all__ = ["PIECE_ATOMS", "DataFormat", "Piece", "ReadOptions"]
+
+PIECE_ATOMS = 50_000
+"""Atoms after which a piece of a file ends."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some consecutive frames of a file: their text, or where they are.
+
+    Attributes
+    ----------
+    first : int
+        Number of its first frame.
+    text : str
+        Of a text file; whole lines.
+    line : int
+        Number of the first of these, from 1.
+    part : str
+        Of a format of several files, which of them.
+    stop : int or None
+        Number of the frame behind the last one; None: all there are.
+    """
+
+    first: int = 0
+    text: str = ""
+    line: int = 1
+    part: str = ""
+    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,12 +55,25 @@ class ReadOptions:
         Names of labels other than the usual ones.
     species : sequence of str or None
         Elements of the atom types of a file that does not say them.
+    names : mapping or None
+        Names under which the labels of the whole file are looked for, see `nnpkit.data.labels.choose_names`; None:
+        chosen from the frames at hand.
+    seen : set or None
+        Where to put the names that frames carry, a frozen set for each different frame.
     """
 
     units: str | None = None
     system: UnitSystem = ANGSTROM_EV
     keys: Mapping[str, str] | None = None
     species: Sequence[str] | None = None
+    names: Mapping[str, tuple[str, ...]] | None = None
+    seen: set[frozenset[str]] | None = None
+
+    def names_of(self, frames: Sequence[Iterable[str]], where: str) -> Mapping[str, tuple[str, ...]]:
+        """Names of the labels of `frames`, each given as the names that it carries; see `names` and `seen`."""
+        if self.seen is not None:
+            self.seen.update(frozenset(map(str, frame)) for frame in frames)
+        return choose_names(frames, self.keys, where) if self.names is None else self.names
 
 
 @dataclass(frozen=True)
@@ -62,6 +104,10 @@ class DataFormat:
         Whether these options apply.
     is_folder, is_file : bool
         What it may be.
+    pieces : callable, optional
+        Cuts a path into `Piece`s, reading on as they are asked for; without it a file is one piece.
+    read_piece : callable, optional
+        Structures of a path, one of these pieces and `ReadOptions`.
     """
 
     description: str
@@ -77,3 +123,5 @@ class DataFormat:
     has_species: bool = False
     is_folder: bool = False
     is_file: bool = True
+    pieces: Callable[[Path], Iterator[Piece]] | None = None
+    read_piece: Callable[[Path, Piece, ReadOptions], list[Structure]] | None = None

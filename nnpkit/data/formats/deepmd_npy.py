@@ -11,12 +11,12 @@ Reference: DeePMD-kit documentation, "System" (https://docs.deepmodeling.com/pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from nnpkit.data.formats.contract import DataFormat
+from nnpkit.data.formats.contract import PIECE_ATOMS, DataFormat, Piece, ReadOptions
 from nnpkit.data.labels import stress_of_virial
 from nnpkit.data.notes import note
 from nnpkit.data.structure import Structure
@@ -77,18 +77,51 @@ def read_deepmd(folder: str | Path) -> list[Structure]:
     return [structure for system in systems for structure in _read_system(system)]
 
 
-def _read_system(system: Path) -> list[Structure]:
-    type_map = _words(system / "type_map.raw")
-    types = np.array([_type(word, system) for word in _words(system / "type.raw")])
+def _pieces(path: Path) -> Iterator[Piece]:
+    """Pieces of so many atoms, each of one set of one system."""
+    systems = find_systems(path)
+    if not systems:
+        raise InputError(
+            "no type.raw in this folder or below it", where=str(path), expected="DeePMD npy data"
+        )
+    for system in systems:
+        first, step = 0, max(1, PIECE_ATOMS // len(_words(system / "type.raw")))
+        for folder in _sets(system):
+            stop = first + len(_load(folder / "coord.npy"))
+            for at in range(first, stop, step):
+                yield Piece(at, part=str(folder), line=first, stop=min(at + step, stop))
+            first = stop
+
+
+def _read_piece(path: Path, piece: Piece, options: ReadOptions) -> list[Structure]:
+    """Some frames of the set `piece.part`, which begins with frame `piece.line` of its system."""
+    folder = Path(piece.part)
+    types, type_map, periodic = _system(folder.parent)
+    rows = slice(piece.first - piece.line, (piece.stop or 0) - piece.line)
+    return _read_set(folder, types, type_map, periodic, f"{folder.parent}", piece.line, rows)
+
+
+def _sets(system: Path) -> list[Path]:
     sets = sorted(path for path in system.glob("set.*") if path.is_dir())
     if not sets:
         raise InputError(
             "no folder set.*", where=str(system), expected="set.000/coord.npy and so on",
             hint="text .raw files are turned into sets by DeePMD-kit's raw_to_set.sh",
         )  # fmt: skip
-    periodic = not (system / "nopbc").exists()
+    return sets
+
+
+def _system(system: Path) -> tuple[np.ndarray, list[str], bool]:
+    """Type of each atom, element of each type, whether it is periodic."""
+    type_map = _words(system / "type_map.raw")
+    types = np.array([_type(word, system) for word in _words(system / "type.raw")])
+    return types, type_map, not (system / "nopbc").exists()
+
+
+def _read_system(system: Path) -> list[Structure]:
+    types, type_map, periodic = _system(system)
     structures: list[Structure] = []
-    for folder in sets:
+    for folder in _sets(system):
         structures += _read_set(folder, types, type_map, periodic, f"{system}", len(structures))
     return structures
 
@@ -112,8 +145,9 @@ def _type(word: str, system: Path) -> int:
 
 
 def _load(path: Path) -> np.ndarray:
+    """The array, mapped into memory."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # numpy parses the header with whatever raises whatever
         raise InputError(
             f"cannot read the array: {' '.join(str(error).split())[:200]}",
@@ -126,8 +160,15 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _read_set(
-    folder: Path, types: np.ndarray, type_map: list[str], periodic: bool, system: str, first: int
+    folder: Path,
+    types: np.ndarray,
+    type_map: list[str],
+    periodic: bool,
+    system: str,
+    first: int,
+    rows: slice = slice(None),
 ) -> list[Structure]:
+    """Frames of a set, those of `rows`; the first of the set is number `first` of its system."""
     n_atoms = len(types)
     arrays = {"coord": _load(folder / "coord.npy")}
     files = {key: _file_of(folder, key) for key in _OPTIONAL}
@@ -161,7 +202,8 @@ def _read_set(
                 expected=f"({n_frames}, {width}) for {n_frames} frames of {n_atoms} atoms",
             )  # fmt: skip
         per_frame = (n_atoms, -1) if key in _PER_ATOM else (width,)
-        arrays[key] = array.astype(np.float64).reshape(n_frames, *per_frame)
+        some = array[rows].astype(np.float64)
+        arrays[key] = some.reshape(len(some), *per_frame)
     frame_types = np.broadcast_to(types, (n_frames, n_atoms))
     if mixed.exists():
         frame_types = _load(mixed).astype(np.int64)
@@ -170,8 +212,8 @@ def _read_set(
                 f"shape {frame_types.shape}", where=str(mixed), expected=f"{(n_frames, n_atoms)}"
             )
     return [
-        _frame(arrays, k, frame_types[k], type_map, periodic, f"{system}#{first + k}")
-        for k in range(n_frames)
+        _frame(arrays, at, frame_types[k], type_map, periodic, f"{system}#{first + k}")
+        for at, k in enumerate(range(n_frames)[rows])
     ]
 
 
@@ -274,4 +316,6 @@ FORMAT = DataFormat(
     aliases=("deepmd/npy", "deepmd-npy", "deepmd/npy/mixed", "deepmd-mixed"),
     is_folder=True,
     is_file=False,
+    pieces=_pieces,
+    read_piece=_read_piece,
 )

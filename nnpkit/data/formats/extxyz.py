@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnpkit.data.electronic import take_state
-from nnpkit.data.formats.contract import DataFormat, ReadOptions
+from nnpkit.data.formats.contract import PIECE_ATOMS, DataFormat, Piece, ReadOptions
 from nnpkit.data.formats.extxyz_header import BOOLEANS, header_units, parse_key_values, take, value_of
 from nnpkit.data.formats.stated_units import StatedUnits, converted
-from nnpkit.data.formats.text_files import bare_name, open_for_writing, read_text
+from nnpkit.data.formats.text_files import bare_name, open_for_writing, open_text, read_text
 from nnpkit.data.label_notes import note_comment
-from nnpkit.data.labels import choose_names, extract_labels
+from nnpkit.data.labels import extract_labels
 from nnpkit.data.notes import note
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
@@ -70,9 +71,16 @@ def read_extxyz(
     InputError
         With file and line (or frame) for anything that cannot be understood.
     """
-    frames = _parse(path, keys)
-    names = choose_names([[*f.info, *f.arrays] for f in frames], keys, str(path))
-    return [_structure(frame, keys, names, units) for frame in frames]
+    return _structures(path, Piece(text=read_text(path)), ReadOptions(keys=keys), units)
+
+
+def _structures(
+    path: str | Path, piece: Piece, options: ReadOptions, units: UnitSystem | None
+) -> list[Structure]:
+    """The frames of a piece of the file."""
+    frames = _parse(path, piece, options.keys)
+    names = options.names_of([[*f.info, *f.arrays] for f in frames], str(path))
+    return [_structure(frame, options.keys, names, units) for frame in frames]
 
 
 def _structure(
@@ -96,23 +104,45 @@ def _structure(
     return converted(structure, stated, units, frame.where)
 
 
-def _parse(path: str | Path, keys: Mapping[str, str] | None) -> list[_Parsed]:
-    lines = read_text(path).removesuffix("\n").split("\n")
+def _pieces(path: Path) -> Iterator[Piece]:
+    """Pieces of so many atoms; what cannot be understood is left to `_parse`, as the end of the last one."""
+    with open_text(path) as stream:
+        lines: list[str] = []
+        first = frames = atoms = 0
+        begin = number = 1
+        for line in stream:
+            lines.append(line)
+            number += 1
+            if line.strip():
+                n = int(line) if line.strip().isdecimal() else 0
+                rest = list(islice(stream, n + 1 if n else None))
+                lines += rest
+                number, frames, atoms = number + len(rest), frames + 1, atoms + n
+            if atoms >= PIECE_ATOMS:
+                yield Piece(first, "".join(lines), begin)
+                lines, first, begin, atoms = [], frames, number, 0
+        if any(line.strip() for line in lines):
+            yield Piece(first, "".join(lines), begin)
+
+
+def _parse(path: str | Path, piece: Piece, keys: Mapping[str, str] | None) -> list[_Parsed]:
+    lines = piece.text.removesuffix("\n").split("\n")
     structures: list[_Parsed] = []
     at = 0
     while at < len(lines):
         if not lines[at].strip():
             at += 1
             continue
-        where = f"{path}, line {at + 1} (frame {len(structures)})"
+        number, line = piece.first + len(structures), piece.line + at
+        where = f"{path}, line {line} (frame {number})"
         n = _atom_count(lines[at], where)
         if at + 2 + n > len(lines):
             raise InputError(
                 f"the file ends after {max(len(lines) - at - 2, 0)} of {n} atoms", where=where,
                 hint="the file is truncated; copy it again or remove its last frame",
             )  # fmt: skip
-        name = f"{path}#{len(structures)}"
-        structures.append(_frame(lines[at + 1], lines[at + 2 : at + 2 + n], name, f"{path}", at + 2, keys))
+        name = f"{path}#{number}"
+        structures.append(_frame(lines[at + 1], lines[at + 2 : at + 2 + n], name, f"{path}", line + 1, keys))
         at += 2 + n
     return structures
 
@@ -332,6 +362,10 @@ def _read(path: Path, options: ReadOptions) -> list[Structure]:
     return read_extxyz(path, options.keys, options.system if options.units else None)
 
 
+def _read_piece(path: Path, piece: Piece, options: ReadOptions) -> list[Structure]:
+    return _structures(path, piece, options, options.system if options.units else None)
+
+
 FORMAT = DataFormat(
     "extended or plain XYZ",
     read=_read,
@@ -341,4 +375,6 @@ FORMAT = DataFormat(
     aliases=("xyz",),
     converts=True,
     has_keys=True,
+    pieces=_pieces,
+    read_piece=_read_piece,
 )

@@ -18,18 +18,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nnpkit.data.formats.contract import DataFormat, ReadOptions
+from nnpkit.data.formats.contract import DataFormat, Piece, ReadOptions
 from nnpkit.data.formats.convergence import converged_only, unconverged_images
 from nnpkit.data.formats.registered import FORMATS
 from nnpkit.data.formats.text_files import bare_name, decompressed, require_path
-from nnpkit.data.labels import choose_names, extra_names
+from nnpkit.data.labels import extra_names
 from nnpkit.data.notes import gathered_notes, note
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_valid
 from nnpkit.errors import InputError
 from nnpkit.units import ANGSTROM_EV, UnitSystem, unit_system
 
-__all__ = ["detect_format", "parse_frames", "read", "write"]
+__all__ = [
+    "detect_format", "has_label", "parse_frames", "read", "read_ase", "read_own", "require_keys", "resolve_format",
+    "usable", "write",
+]  # fmt: skip
 
 
 _REFUSED_FROM_ASE = ("mysql", "postgresql", "bundletrajectory")
@@ -46,7 +49,7 @@ def _aliases() -> dict[str, str]:
     return {alias: name for name in FORMATS for alias in FORMATS.get(name).aliases}
 
 
-def _resolve(name: str, mode: str = "r") -> str:
+def resolve_format(name: str, mode: str = "r") -> str:
     """Canonical name of a format given by the user."""
     aliases = _aliases()
     name = aliases.get(name.lower(), name)
@@ -75,6 +78,8 @@ def detect_format(path: str | Path) -> str:
         name.endswith((".vasp", ".poscar", ".contcar")) or name.startswith(("poscar", "contcar"))
     ):
         return "vasp"
+    if path.is_file() and name.endswith((".db", ".aselmdb")):
+        return "db"
     for known in sorted(FORMATS, key=lambda known: FORMATS.get(known).order):
         if FORMATS.get(known).recognises(path):
             return known
@@ -169,35 +174,71 @@ def _read(
     keys: Mapping[str, str] | None,
     species: Sequence[str] | None,
 ) -> list[Structure]:
-    name = _resolve(format) if format else detect_format(path)
+    name = resolve_format(format) if format else detect_format(path)
     selected = parse_frames(frames)
     entry = FORMATS.get(name) if name in FORMATS else None
     if species and not (entry and entry.has_species):
         raise InputError("species do not apply", where=str(path), expected="them for a LAMMPS data file")
     if entry is None:
-        structures = _read_ase(path, name, units, keys)
+        structures = read_ase(path, name, units, ReadOptions(units, keys=keys))
     else:
-        structures = _read_own(path, name, entry, ReadOptions(units, keys=keys, species=species))
+        structures = read_own(path, name, entry, ReadOptions(units, keys=keys, species=species))
     if not structures:
         raise InputError("no frame in this file", where=str(path), expected=f"{name} with at least one frame")
     n = len(structures)
     structures = structures[selected]
     if not structures:
         raise InputError(f"frames {frames} selects none of {n} frames", where=str(path))
-    structures = converged_only(structures, path)
-    for structure in structures:
-        require_valid(structure)
-    for label, key in (keys or {}).items():
-        attribute = "stress" if label == "virial" else label
-        if all(getattr(structure, attribute) is None for structure in structures):
-            raise InputError(f"no frame has {key!r}", where=str(path), expected=f"it to be the {label}")
-        for structure in structures:
-            if getattr(structure, attribute) is None:
-                note(f"no {key!r} to be the {label}", structure.name)
+    structures = usable(structures, path)
+    require_keys(structures, path, keys)
     return structures
 
 
-def _read_own(path: Path, name: str, entry: DataFormat, options: ReadOptions) -> list[Structure]:
+def usable(structures: Sequence[Structure], path: Path) -> list[Structure]:
+    """The structures of a file whose electronic structure converged, each looked at.
+
+    Raises
+    ------
+    InputError
+        If one cannot be used, or none is left.
+    """
+    structures = converged_only(structures, path)
+    for structure in structures:
+        require_valid(structure)
+    return structures
+
+
+def require_keys(structures: Sequence[Structure], path: Path, keys: Mapping[str, str] | None) -> None:
+    """Refuse names of labels that no frame has; a note about the frames that lack one if others have it.
+
+    Raises
+    ------
+    InputError
+        Naming the first such name.
+    """
+    for label, key in (keys or {}).items():
+        without = [structure for structure in structures if not has_label(structure, label)]
+        if len(without) == len(structures):
+            raise InputError(f"no frame has {key!r}", where=str(path), expected=f"it to be the {label}")
+        for structure in without:
+            note(f"no {key!r} to be the {label}", structure.name)
+
+
+def has_label(structure: Structure, label: str) -> bool:
+    """Whether a structure has a label; ``virial`` stands for its stress."""
+    return getattr(structure, "stress" if label == "virial" else label) is not None
+
+
+def read_own(
+    path: Path, name: str, entry: DataFormat, options: ReadOptions, piece: Piece | None = None
+) -> list[Structure]:
+    """Structures of a path, or of a piece of it, by the reader of a format of ours, in Å and eV.
+
+    Raises
+    ------
+    InputError
+        As `read`; also for options that do not apply to the format.
+    """
     if not (entry.is_folder if path.is_dir() else entry.is_file):
         raise InputError(f"{name} is a {'file' if path.is_dir() else 'folder'}", where=str(path))
     if options.keys and not entry.has_keys:
@@ -208,7 +249,11 @@ def _read_own(path: Path, name: str, entry: DataFormat, options: ReadOptions) ->
         not options.units or entry.has_species
     )  # files with such types have units of their own, read with them
     system = entry.units if known else _units(str(options.units))
-    structures = entry.read(path, replace(options, system=system))
+    options = replace(options, system=system)
+    if piece is None or entry.read_piece is None:
+        structures = entry.read(path, options)
+    else:
+        structures = entry.read_piece(path, piece, options)
     return (
         structures if entry.converts or system == ANGSTROM_EV else [_converted(s, system) for s in structures]
     )
@@ -234,7 +279,16 @@ def _converted(structure: Structure, units: UnitSystem) -> Structure:
     )  # fmt: skip
 
 
-def _read_ase(path: Path, name: str, units: str | None, keys: Mapping[str, str] | None) -> list[Structure]:
+def read_ase(
+    path: Path, name: str, units: str | None, options: ReadOptions, piece: Piece | None = None
+) -> list[Structure]:
+    """Structures of a path, or of a piece of it, by one of ASE's readers.
+
+    Raises
+    ------
+    InputError
+        As `read`; in one line whatever ASE raises.
+    """
     if units and units != "angstrom-ev":
         raise InputError(f"units do not apply to {name}, which ASE converts itself", where=str(path))
     import ase.io
@@ -243,15 +297,22 @@ def _read_ase(path: Path, name: str, units: str | None, keys: Mapping[str, str] 
         raise InputError("the file is empty", where=str(path), expected="at least one frame")
     with decompressed(path) as plain:
         try:
-            images = ase.io.read(plain, index=":", format=name)
+            index = ":" if piece is None else slice(piece.first, piece.stop)
+            images = ase.io.read(plain, index=index, format=name)
+        except ModuleNotFoundError as error:
+            raise InputError(f"this format needs the package {error.name}", where=str(path)) from None
         except Exception as error:  # ASE's parsers raise whatever the line at hand makes them raise
             raise InputError(
                 f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
                 where=str(path), hint="the file may be truncated or of another format",
             ) from error  # fmt: skip
-        names = choose_names([extra_names(atoms) for atoms in images], keys, str(path))
+        names, first = (
+            options.names_of([extra_names(atoms) for atoms in images], str(path)),
+            piece.first if piece else 0,
+        )
         structures = [
-            Structure.from_atoms(atoms, f"{path}#{k}", keys, names) for k, atoms in enumerate(images)
+            Structure.from_atoms(atoms, f"{path}#{k}", options.keys, names)
+            for k, atoms in enumerate(images, first)
         ]
         if not plain.is_file():
             return structures
@@ -283,7 +344,7 @@ def write(
     structures = list(structures)
     if not structures:
         raise InputError("no structures to write", where=str(path))
-    name = _resolve(format, "w") if format else _format_for_writing(Path(path))
+    name = resolve_format(format, "w") if format else _format_for_writing(Path(path))
     entry = FORMATS.get(name) if name in FORMATS else None
     if entry is None or (entry.write is None and name in _ase_formats("w")):
         _write_ase(Path(path), structures, name, units)
@@ -306,7 +367,7 @@ def _format_for_writing(path: Path) -> str:
     from ase.io.formats import UnknownFileTypeError, filetype
 
     try:
-        return _resolve(filetype(str(path), read=False), "w")
+        return resolve_format(filetype(str(path), read=False), "w")
     except (UnknownFileTypeError, InputError):
         if "." not in name:
             return "deepmd"

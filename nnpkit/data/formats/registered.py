@@ -17,6 +17,7 @@ FORMATS: Registry[DataFormat] = Registry(
         "aenet": "nnpkit.data.formats.aenet_xsf:FORMAT",
         "lammps-data": "nnpkit.data.formats.lammps_data:FORMAT",
         "lammps-dump": "nnpkit.data.formats.lammps_dump:FORMAT",
+        "store": "nnpkit.data.store.store_format:FORMAT",
     },
 )
 """Formats with a reader of their own; ASE's come on top."""

@@ -13,15 +13,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnpkit.data.formats.contract import DataFormat, ReadOptions
-from nnpkit.data.formats.text_files import bare_name, first_line, open_for_writing, read_text
+from nnpkit.data.formats.contract import PIECE_ATOMS, DataFormat, Piece, ReadOptions
+from nnpkit.data.formats.text_files import (
+    bare_name,
+    first_line,
+    open_for_writing,
+    open_text,
+    read_text,
+)
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR_HARTREE, UnitSystem
@@ -59,14 +65,37 @@ def read_runner(path: str | Path, units: UnitSystem = BOHR_HARTREE) -> list[Stru
     InputError
         With file and line for anything that is not understood.
     """
+    return _structures(path, Piece(text=read_text(path)), units)
+
+
+def _pieces(path: Path) -> Iterator[Piece]:
+    """Pieces of so many lines, each ending with a frame."""
+    path = _file_of(path)
+    with open_text(path) as stream:
+        lines: list[str] = []
+        first = frames = 0
+        begin = 1
+        for number, line in enumerate(stream, start=1):
+            lines.append(line)
+            if line.split()[:1] == ["end"]:
+                frames += 1
+                if len(lines) >= PIECE_ATOMS:
+                    yield Piece(first, "".join(lines), begin)
+                    lines, first, begin = [], frames, number + 1
+        if any(line.strip() for line in lines):
+            yield Piece(first, "".join(lines), begin)
+
+
+def _structures(path: str | Path, piece: Piece, units: UnitSystem) -> list[Structure]:
+    """The frames of a piece of the file."""
     structures: list[Structure] = []
     block: _Block | None = None
     number = 0
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(piece.text.splitlines(), start=piece.line):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        where = f"{path}, line {number} (frame {len(structures)})"
+        where = f"{path}, line {number} (frame {piece.first + len(structures)})"
         if words[0] == "begin":
             if block is not None:
                 raise InputError(f"begin within the frame that begins at line {block.line}", where=where)
@@ -74,7 +103,7 @@ def read_runner(path: str | Path, units: UnitSystem = BOHR_HARTREE) -> list[Stru
         elif block is None:
             raise InputError(f"found {words[0]!r} outside a frame", where=where, expected="begin")
         elif words[0] == "end":
-            structures.append(_structure(block, f"{path}#{len(structures)}", path, units))
+            structures.append(_structure(block, f"{path}#{piece.first + len(structures)}", path, units))
             block = None
         else:
             _read_line(block, words, line, number, where)
@@ -279,11 +308,19 @@ def _recognises(path: Path) -> bool:
     return first_line(path).split()[:1] == ["begin"] or bare_name(path).lower().startswith("input.data")
 
 
-def _read(path: Path, options: ReadOptions) -> list[Structure]:
+def _file_of(path: Path) -> Path:
     file = next(iter(sorted(path.glob("input.data*"))), path) if path.is_dir() else path
     if file.is_dir():
         raise InputError("runner is a file", where=str(path))
-    return read_runner(file, options.system)
+    return file
+
+
+def _read(path: Path, options: ReadOptions) -> list[Structure]:
+    return read_runner(_file_of(path), options.system)
+
+
+def _read_piece(path: Path, piece: Piece, options: ReadOptions) -> list[Structure]:
+    return _structures(_file_of(path), piece, options.system)
 
 
 FORMAT = DataFormat(
@@ -297,4 +334,6 @@ FORMAT = DataFormat(
     converts=True,
     writes_units=True,
     is_folder=True,
+    pieces=_pieces,
+    read_piece=_read_piece,
 )
