@@ -19,7 +19,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["Frame", "FrameStore", "wall_prediction"]
+__all__ = ["Frame", "FrameStore", "structure_wall", "wall_prediction"]
 
 _ATOMS_PER_CHUNK = 128
 
@@ -64,6 +64,15 @@ def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: 
         forces_from_edges(gradient, center, graph.neighbor, len(graph.types)),
         virial_from_edges(gradient, edge_vec, torch.zeros_like(center), 1),
     )
+
+
+def structure_wall(model: AtomicModel, structure: Structure) -> Prediction | None:
+    """`wall_prediction` of a structure whose neighbours within the reach of the wall are looked for."""
+    if model.wall is None:
+        return None
+    graph = build_graph(structure, model.elements, model.wall.cutoff)
+    with torch.enable_grad():
+        return wall_prediction(model, graph, edge_centers(graph.offsets), edge_vectors(graph))
 
 
 class FrameStore:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver, ExpansionStore
 from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel, NepModel
 from nnpkit.families.contract import Family, TrainingData
 from nnpkit.families.prepare import data_statistics
+from nnpkit.measure.contract import Measures, Predicts
+from nnpkit.measure.observations import LossWeights, Noise
+from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
 
 __all__ = ["CLUSTER_EXPANSION", "NEP"]
+
+_EDGE_NUMBERS = 3  # times three: vector, centre, neighbour, element and the order of the incoming ones
 
 
 class ClusterExpansionFamily(Family):
@@ -45,6 +53,24 @@ class ClusterExpansionFamily(Family):
         found = data_statistics(model.descriptor, data.elements, data.train)
         model.scaling.set(found, scaling.kind, scaling.lower, scaling.upper)
         return []
+
+    def preparation(self, model: AtomicModel, structures: Sequence[Structure]) -> Callable[..., Predicts]:
+        """See `Family`."""
+        return partial(ExpansionStore, model)
+
+    def observer(
+        self, store: Any, noise: Noise, weights: LossWeights, structure_weights: Sequence[float] | None = None
+    ) -> Measures:
+        """See `Family`."""
+        return ExpansionObserver(store, noise, weights, structure_weights)
+
+    def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
+        """See `Family`."""
+        d: ClusterExpansion = model.descriptor
+        n_harmonics = (d.l_max + 1) ** 2 - 1
+        per_atom = 8 * d.n_types * (d.radial_basis + d.angular_basis * n_harmonics)
+        edges = derivative_bytes(structures, model.cutoff, _EDGE_NUMBERS)
+        return edges + per_atom * sum(s.n_atoms for s in structures)
 
     def functions(self, spec: Mapping[str, Any]) -> dict[str, list[str]]:
         """See `Family`."""

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from nnpkit.models.cutoff import cutoff_function
 
-__all__ = ["orthonormal_combinations", "radial_functions", "spread_over_elements"]
+__all__ = [
+    "orthonormal_combinations",
+    "radial_functions",
+    "radial_functions_and_slopes",
+    "spread_over_elements",
+]
 
 _GRID = 4096
 
@@ -26,6 +31,27 @@ def radial_functions(r: Tensor, count: int, cutoff: float, cutoff_kind: str) -> 
         values.append(2.0 * x * values[order - 1] - values[order - 2])
     polynomials = torch.stack(values[:count], dim=1)
     return 0.5 * (polynomials + 1.0) * cutoff_function(r, cutoff, cutoff_kind).unsqueeze(1)
+
+
+def radial_functions_and_slopes(
+    r: Tensor, count: int, cutoff: float, cutoff_kind: str
+) -> tuple[Tensor, Tensor]:
+    """`radial_functions` (E, count) and their derivatives, 1/Å; nothing here is for autograd."""
+    with torch.enable_grad():
+        distance = r.detach().requires_grad_(True)
+        envelope = cutoff_function(distance, cutoff, cutoff_kind)
+        (bend,) = torch.autograd.grad(envelope.sum(), distance)
+    envelope = 0.5 * envelope.detach()
+    inside = torch.clamp(r / cutoff, max=1.0)
+    x = 2.0 * (inside - 1.0) * (inside - 1.0) - 1.0
+    values, slopes = r.new_empty((count + 1, len(r))), r.new_empty((count + 1, len(r)))  # of T_k
+    values[0], values[1], slopes[0], slopes[1] = 1.0, x, 0.0, 1.0
+    for k in range(2, count):
+        values[k] = 2.0 * x * values[k - 1] - values[k - 2]
+        slopes[k] = 2.0 * (values[k - 1] + x * slopes[k - 1]) - slopes[k - 2]
+    values, slopes = values[:count] + 1.0, slopes[:count]
+    inner = envelope * (inside - 1.0) * (4.0 / cutoff)
+    return (values * envelope).T, (slopes * inner + values * (0.5 * bend)).T
 
 
 def orthonormal_combinations(count: int, cutoff_kind: str) -> Tensor:

@@ -21,50 +21,13 @@ import torch
 from torch import Tensor
 
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.families.deep_potential.moments import Edges, MomentFrame, ranges
+from nnpkit.families.deep_potential.moments import MomentFrame
 from nnpkit.families.deep_potential.prepared import TOLERANCE, Resolution, remainder
 from nnpkit.measure.closed_form import Tape
+from nnpkit.measure.directions import Directions
 from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 
-__all__ = ["ClosedForm", "Directions", "displacements", "strains"]
-
-
-class Directions(NamedTuple):
-    """A blocks of X directions each; every direction moves some edges."""
-
-    edges: Edges  # E edges, sorted by block
-    block: Tensor  # (E,) ascending
-    n_blocks: int
-    change: Tensor  # (E, 3, X) of the edge vectors, in each direction of the block
-
-
-def displacements(frame: MomentFrame, atoms: Tensor) -> Directions:
-    """One block for each of `atoms`, in which it moves against x, y and z: the derivatives are forces."""
-    first_out, last_out = frame.first[atoms], frame.first[atoms + 1]
-    first_in, last_in = frame.first_incoming[atoms], frame.first_incoming[atoms + 1]
-    outgoing, incoming = ranges(first_out, last_out), frame.incoming[ranges(first_in, last_in)]
-    numbers = torch.arange(len(atoms))
-    block = torch.cat(
-        [
-            torch.repeat_interleave(numbers, last_out - first_out),
-            torch.repeat_interleave(numbers, last_in - first_in),
-        ]
-    )
-    block, order = block.sort(stable=True)
-    edges = torch.cat([outgoing, incoming])[order]
-    sign = torch.where(order < len(outgoing), 1.0, -1.0).to(torch.float64)
-    change = sign[:, None, None] * torch.eye(3, dtype=torch.float64)
-    return Directions(frame.edges.select(edges), block, len(atoms), change)
-
-
-def strains(frame: MomentFrame, components: Sequence[tuple[int, int]]) -> Directions:
-    """One block, whose directions strain the structure: the derivatives are the `components` of the virial."""
-    vectors = frame.edges.vectors
-    change = torch.zeros((len(vectors), 3, len(components)), dtype=torch.float64)
-    for x, (a, b) in enumerate(components):
-        change[:, b, x] -= 0.5 * vectors[:, a]
-        change[:, a, x] -= 0.5 * vectors[:, b]
-    return Directions(frame.edges, frame.edges.center.new_zeros(len(vectors)), 1, change)
+__all__ = ["ClosedForm"]
 
 
 class Moves(NamedTuple):

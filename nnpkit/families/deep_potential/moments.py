@@ -27,14 +27,15 @@ from torch import Tensor
 from nnpkit.data.graph import build_graph, edge_centers, edge_vectors, type_indices
 from nnpkit.data.structure import Structure
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
-from nnpkit.measure.frames import wall_prediction
+from nnpkit.measure.directions import ranges
+from nnpkit.measure.frames import structure_wall
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 from nnpkit.models.potential import Prediction
 
 __all__ = [
-    "Chebyshev", "Edges", "MomentFrame", "Moments", "argument_intervals", "prepare_frame", "ranges",
+    "Chebyshev", "Edges", "MomentFrame", "Moments", "argument_intervals", "prepare_frame",
     "with_moments",
 ]  # fmt: skip
 
@@ -154,13 +155,6 @@ class MomentFrame:
         )
 
 
-def ranges(start: Tensor, stop: Tensor) -> Tensor:
-    """All integers of the ranges ``start[k]:stop[k]``, one range after the other."""
-    counts = stop - start
-    position = torch.arange(int(counts.sum()))
-    return position + torch.repeat_interleave(start - (torch.cumsum(counts, 0) - counts), counts)
-
-
 class Moments:
     """Moments of a set of edges and how they change.
 
@@ -254,7 +248,7 @@ def prepare_frame(model: AtomicModel, basis: Chebyshev, structure: Structure) ->
     types, center = graph.types, edge_centers(graph.offsets)
     edges = _edges(d, types, graph.neighbor, center, edge_vectors(graph))
     into = torch.bincount(graph.neighbor, minlength=len(types))
-    wall = _wall(model, ordered)
+    wall = structure_wall(model, ordered)
     return MomentFrame(
         name=structure.name,
         place=torch.argsort(order),
@@ -278,15 +272,6 @@ def with_moments(model: AtomicModel, basis: Chebyshev, frame: MomentFrame) -> Mo
     """The same structure with moments in another basis."""
     types = torch.repeat_interleave(torch.arange(len(frame.counts)), torch.tensor(frame.counts))
     return replace(frame, basis=basis, moments=_all_moments(model.descriptor, basis, frame.edges, types))
-
-
-def _wall(model: AtomicModel, structure: Structure) -> Prediction | None:
-    """Prediction of the short-range wall alone."""
-    if model.wall is None:
-        return None
-    graph = build_graph(structure, model.elements, model.wall.cutoff)
-    with torch.enable_grad():
-        return wall_prediction(model, graph, edge_centers(graph.offsets), edge_vectors(graph))
 
 
 def _edges(d: DeepDescriptor, types: Tensor, neighbor: Tensor, center: Tensor, vectors: Tensor) -> Edges:

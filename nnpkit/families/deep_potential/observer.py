@@ -1,12 +1,4 @@
-"""Labels turned into vectors for models whose descriptor is trained too.
-
-Every label is the energy E or its derivative along a change of the edge vectors: a force component moves the
-edges of one atom, a virial component strains them all. So the rows of the Jacobian are gradients, with respect
-to the weights, of directional derivatives of E (`nnpkit.families.deep_potential.jacobian_rows`), and a weighted
-sum of many force components costs what one costs. That is used for groups of force components that are reduced
-to one number (Hu et al., AAAI 2023, Algorithm 2), and for the gradient of the squared loss, where the weights
-are the errors.
-"""
+"""Labels of a Deep Potential turned into vectors: rows of the Jacobian in closed form, the loss by its moments."""
 
 from __future__ import annotations
 
@@ -16,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnpkit.families.deep_potential.jacobian_rows import ClosedForm, displacements, strains
+from nnpkit.families.deep_potential.jacobian_rows import ClosedForm
 from nnpkit.families.deep_potential.moments import MomentFrame, Moments
-from nnpkit.families.deep_potential.prepared import Evaluation, MomentStore
-from nnpkit.measure.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
-from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
-from nnpkit.optim.measurement import Measurement, Origin
+from nnpkit.families.deep_potential.prepared import Evaluation
+from nnpkit.measure.directional_observer import DirectionalObserver
+from nnpkit.measure.directions import strains
+from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
 
 if TYPE_CHECKING:
     from nnpkit.measure.label_choice import Labels
@@ -29,35 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["MomentObserver"]
 
 
-class MomentObserver:
-    """Measures the labels of a `MomentStore` with the model as it is now.
-
-    Parameters
-    ----------
-    store : MomentStore
-        Prepared structures.
-    noise : Noise
-        For `measure` (Kalman filters).
-    weights : LossWeights
-        For `loss` (gradient optimizers).
-    structure_weights : sequence of float, optional
-        Of the squared errors of each structure in `loss`; 1 by default.
-    """
-
-    energies_at_once = atoms_at_once = 1  # structure by structure
-
-    def __init__(
-        self,
-        store: MomentStore,
-        noise: Noise,
-        weights: LossWeights,
-        structure_weights: Sequence[float] | None = None,
-    ) -> None:
-        self.store, self.noise, self.weights = store, noise, weights
-        self.structure_weights = structure_weights
-        self.model = store.model
-        self.parameters: list[Tensor] = list(self.model.parameters())
-        self.n_parameters = sum(p.numel() for p in self.parameters)
+class MomentObserver(DirectionalObserver):
+    """Measures the labels of a `MomentStore` with the model as it is now."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What later measurements depend on beside the weights."""
@@ -75,78 +40,13 @@ class MomentObserver:
             evaluation = Evaluation(resolution, self.store[index], trainable=True)
         return evaluation
 
-    def measure(self, labels: Labels) -> Measurement:
-        """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.
-
-        Raises
-        ------
-        InputError
-            If a structure lacks a label that is asked for.
-        """
-        parts = []
-        for position, index in enumerate(labels.structures):
-            model = self._closed_form(index)
-            if labels.energy:
-                parts.append(self._energy(model, index))
-            if labels.components is not None and len(labels.components[position]) > 0:
-                parts.append(self._forces(model, index, labels.components[position], labels.group))
-            if labels.virial:
-                parts.append(self._virial(model, index))
-        return Measurement.joined(parts)
-
-    def _closed_form(self, index: int) -> ClosedForm:
+    def closed_form(self, index: int) -> ClosedForm:
         """The model on one structure, with series that are long enough."""
         resolution = self.store.resolution
         model = ClosedForm(resolution, self.store[index])
         if not model.accurate and resolution.refine():
             model = ClosedForm(resolution, self.store[index])
         return model
-
-    def _energy(self, model: ClosedForm, index: int) -> Measurement:
-        frame = model.frame
-        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
-        energy = require_label(frame, "energy")
-        residual = torch.tensor([energy - wall - model.energy], dtype=torch.float64)
-        origin = energy_origin(energy - frame.reference, frame.n_atoms, index)
-        return self._measurement(residual, model.energy_row().unsqueeze(0), "energy", frame, origin)
-
-    def _forces(self, model: ClosedForm, index: int, components: Tensor, group: int | None) -> Measurement:
-        """Force components (flat indices into (N, 3) of the structure), or the signed means of groups of them."""
-        frame = model.frame
-        atoms, number = torch.unique(frame.place[components // 3], return_inverse=True)
-        row = 3 * number + components % 3
-        directions = displacements(frame, atoms)
-        moves = model.moves(directions)
-        wall = 0.0 if frame.wall is None else frame.wall.forces[atoms]
-        error = require_label(frame, "forces")[atoms] - model.values(directions, moves) - wall
-        residual = error.reshape(-1)[row]
-        if group is None:
-            origin = force_origin(require_label(frame, "forces")[atoms][number], index)
-            return self._measurement(residual, model.rows(directions, moves)[row], "force", frame, origin)
-        weights, rows = signed_weights(residual, group), []
-        for some in torch.arange(len(row)).split(group):
-            own = residual.new_zeros(3 * len(atoms)).index_add(0, row[some], weights[some]).view(-1, 3)
-            together = directions._replace(block=torch.zeros_like(directions.block), n_blocks=1)
-            rows.append(model.rows(together, moves.combined(own[directions.block])))
-        reduced = torch.stack([part.sum() for part in (weights * residual).split(group)])
-        variance = self.noise.of_forces(len(components), group, frame.n_atoms)
-        return self.noise.scaled(Measurement(reduced, torch.cat(rows), variance), "force", frame.n_atoms)
-
-    def _virial(self, model: ClosedForm, structure: int) -> Measurement:
-        frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-        directions = strains(frame, VIRIAL_COMPONENTS)
-        moves = model.moves(directions)
-        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-        residual = require_label(frame, "virial")[index] - model.values(directions, moves)[0] - wall
-        origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
-        return self._measurement(residual, model.rows(directions, moves), "virial", frame, origin)
-
-    def _measurement(
-        self, residual: Tensor, jacobian: Tensor, kind: str, frame: MomentFrame, origin: Origin
-    ) -> Measurement:
-        variance = self.noise.variance(kind, len(residual), frame.n_atoms)
-        measurement = Measurement(residual, jacobian, torch.full_like(residual, variance), origin)
-        return self.noise.scaled(measurement, kind, frame.n_atoms)
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`.

@@ -1,0 +1,149 @@
+"""Structures prepared for training a cluster expansion: moments of the neighbours instead of the neighbours.
+
+The trained coefficients enter linearly. With the fixed combinations h_q of the radial functions ::
+
+    A_nlm = sum_tq w_tnq X_tqlm           X_tqlm = sum over neighbours j of element t of h_q(r_j) Y_lm(u_j)
+
+moments X that no training changes, and radial ones without Y. Energies need nothing else; rows of the Jacobian that
+belong to forces need the edges that move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nnpkit.data.graph import build_graph, edge_centers, edge_vectors, type_indices
+from nnpkit.data.structure import Structure
+from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
+from nnpkit.families.cluster_expansion.radial import radial_functions_and_slopes
+from nnpkit.measure.frames import structure_wall
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.neighbor_sums import sum_over_neighbors
+from nnpkit.models.potential import Prediction
+
+__all__ = ["EdgeFunctions", "ExpansionEdges", "ExpansionFrame", "edge_functions", "prepare_expansion_frame"]
+
+
+class ExpansionEdges(NamedTuple):
+    """Edges of a structure up to the larger cutoff."""
+
+    center: Tensor  # (E,) ascending
+    neighbor: Tensor  # (E,)
+    element: Tensor  # (E,) of the neighbour
+    vectors: Tensor  # (E, 3) Å
+
+    def select(self, edges: Tensor) -> ExpansionEdges:
+        """Some of the edges, in the order of `edges`."""
+        return ExpansionEdges(*(part.index_select(0, edges) for part in self))
+
+
+class EdgeFunctions(NamedTuple):
+    """What the moments sum, edge by edge, and its derivatives."""
+
+    unit: Tensor  # (E, 3)
+    radial: Tensor  # (E, Kr) h_q
+    radial_slope: Tensor  # (E, Kr) dh_q/dr
+    angular: Tensor  # (E, Ka)
+    angular_slope: Tensor  # (E, Ka)
+    harmonics: Tensor  # (E, L)
+    harmonics_slope: Tensor  # (E, L, 3) dY/d vector, 1/Å
+
+
+@dataclass
+class ExpansionFrame:
+    """One structure as the observations see it; its N atoms are sorted by element. Labels in eV and Å."""
+
+    name: str
+    place: Tensor  # (N,) where each atom of the structure stands in the sorted order
+    counts: list[int]  # atoms of each of the T elements
+    edges: ExpansionEdges
+    first: Tensor  # (N + 1,) outgoing edges of each atom
+    incoming: Tensor  # (E,) edges ordered by their neighbour ...
+    first_incoming: Tensor  # (N + 1,) ... and where those of each neighbour start
+    radial: Tensor  # (N, T Kr) moments
+    angular: Tensor  # (N, L, T Ka) moments
+    reference: float  # reference energies, eV
+    wall: Prediction | None
+    energy: float | None
+    forces: Tensor | None  # (N, 3)
+    virial: Tensor | None  # (3, 3)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.place)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(
+            t.nbytes
+            for t in (*self.edges, self.first, self.incoming, self.first_incoming, self.radial, self.angular)
+        )
+
+
+@torch.no_grad()
+def edge_functions(d: ClusterExpansion, vectors: Tensor) -> EdgeFunctions:
+    """Functions of edges with `vectors` (E, 3)."""
+    r = vectors.norm(dim=1)
+    unit = vectors / r.unsqueeze(1)
+    radial = radial_functions_and_slopes(r, d.radial_basis, d.radial_cutoff, d.cutoff_kind)
+    angular = radial_functions_and_slopes(r, d.angular_basis, d.angular_cutoff, d.cutoff_kind)
+    return EdgeFunctions(
+        unit,
+        *(f @ d.radial_combinations.T for f in radial),
+        *(f @ d.angular_combinations.T for f in angular),
+        harmonics(unit, d.l_max),
+        harmonics_gradient(unit, d.l_max) / r[:, None, None],
+    )
+
+
+@torch.no_grad()
+def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> ExpansionFrame:
+    """What a training needs of `structure`."""
+    d: ClusterExpansion = model.descriptor
+    types = torch.as_tensor(type_indices(structure.symbols, model.elements, structure.name))
+    order = torch.argsort(types, stable=True)
+    ordered = Structure(
+        [structure.symbols[i] for i in order], structure.positions[order.numpy()], structure.cell, structure.pbc,
+        name=structure.name,
+    )  # fmt: skip
+    graph = build_graph(ordered, model.elements, d.cutoff)
+    center = edge_centers(graph.offsets)
+    edges = ExpansionEdges(center, graph.neighbor, graph.types[graph.neighbor], edge_vectors(graph))
+    into = torch.bincount(graph.neighbor, minlength=len(types))
+    radial, angular = _moments(d, edges, len(types))
+    return ExpansionFrame(
+        name=structure.name,
+        place=torch.argsort(order),
+        counts=torch.bincount(graph.types, minlength=d.n_types).tolist(),
+        edges=edges,
+        first=graph.offsets,
+        incoming=torch.argsort(graph.neighbor, stable=True),
+        first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
+        radial=radial,
+        angular=angular,
+        reference=sum(model.reference_energies[t] for t in types.tolist()),
+        wall=structure_wall(model, ordered),
+        energy=structure.energy,
+        forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
+        virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+    )
+
+
+def _moments(d: ClusterExpansion, edges: ExpansionEdges, n_atoms: int) -> tuple[Tensor, Tensor]:
+    """Radial (N, T Kr) and angular (N, L, T Ka) moments."""
+    found = edge_functions(d, edges.vectors)
+    radial, angular = [], []
+    for element in range(d.n_types):
+        mine = torch.nonzero(edges.element == element).squeeze(1)
+        center = edges.center[mine]
+        zeros = found.radial.new_zeros((n_atoms, d.radial_basis))
+        radial.append(zeros.index_add(0, center, found.radial[mine]))
+        angular.append(sum_over_neighbors(found.harmonics[mine], found.angular[mine], center, n_atoms))
+    return torch.cat(radial, dim=1), torch.cat(angular, dim=2)

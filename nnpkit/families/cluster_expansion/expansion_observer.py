@@ -1,0 +1,166 @@
+"""The prepared structures of a cluster expansion's data set, and their labels turned into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nnpkit.data.structure import Structure
+from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame, prepare_expansion_frame
+from nnpkit.families.cluster_expansion.expansion_rows import ExpansionForm
+from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
+from nnpkit.measure.directional_observer import DirectionalObserver
+from nnpkit.measure.directions import Directions, strains, weighted_displacements
+from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Prediction, forces_from_edges
+
+if TYPE_CHECKING:
+    from nnpkit.measure.label_choice import Labels
+
+__all__ = ["ExpansionObserver", "ExpansionStore"]
+
+
+class ExpansionStore:
+    """The prepared structures of one data set.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        A cluster expansion.
+    structures : sequence of Structure
+        Structures with labels; any label may be missing.
+    memory_budget : float
+        Bytes that prepared structures may take; others are prepared anew at each use.
+    progress : callable, optional
+        Called after each structure.
+    additional : sequence of Structure
+        More structures, behind the others.
+    """
+
+    def __init__(
+        self,
+        model: AtomicModel,
+        structures: Sequence[Structure],
+        memory_budget: float,
+        progress: Callable[[], None] | None = None,
+        additional: Sequence[Structure] = (),
+    ) -> None:
+        self.model, self.structures = model, [*structures, *additional]
+        self.derivatives = PolynomialDerivatives(model.spec["descriptor"]["invariants"])
+        self._kept: dict[int, ExpansionFrame] = {}
+        self.kept_bytes = 0
+        for index, structure in enumerate(self.structures):
+            frame = prepare_expansion_frame(model, structure)
+            if self.kept_bytes + frame.n_bytes <= memory_budget:
+                self._kept[index] = frame
+                self.kept_bytes += frame.n_bytes
+            if progress is not None:
+                progress()
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, index: int) -> ExpansionFrame:
+        kept = self._kept.get(index)
+        return prepare_expansion_frame(self.model, self.structures[index]) if kept is None else kept
+
+    @property
+    def n_kept(self) -> int:
+        """Number of structures that are kept prepared."""
+        return len(self._kept)
+
+    def form(self, index: int) -> ExpansionForm:
+        """The model, as it is now, on one structure."""
+        return ExpansionForm(self.model, self.derivatives, self[index])
+
+    def predict(self, index: int) -> Prediction:
+        """Prediction of the model, as it is now, for one structure (B = 1; atomic energies without parts)."""
+        form = self.form(index)
+        frame = form.frame
+        energy = torch.tensor([form.energy], dtype=torch.float64)
+        forces, virial = _derivatives(form)
+        if frame.wall is not None:
+            energy = energy + frame.wall.energy
+        return Prediction(energy, energy.new_zeros(0), forces[frame.place], virial.unsqueeze(0))
+
+
+def _derivatives(form: ExpansionForm) -> tuple[Tensor, Tensor]:
+    """Forces (N, 3), in the order of the frame, and virial (3, 3), the wall included."""
+    frame, gradient = form.frame, form.edge_gradient()
+    forces = forces_from_edges(gradient, frame.edges.center, frame.edges.neighbor, frame.n_atoms)
+    virial = -frame.edges.vectors.T @ gradient
+    if frame.wall is None:
+        return forces, virial
+    return forces + frame.wall.forces, virial + frame.wall.virial[0]
+
+
+class ExpansionObserver(DirectionalObserver):
+    """Measures the labels of an `ExpansionStore` with the model as it is now."""
+
+    def closed_form(self, index: int) -> ExpansionForm:
+        """See `DirectionalObserver`."""
+        form: ExpansionForm = self.store.form(index)
+        return form
+
+    def loss(self, labels: Labels) -> Tensor:
+        """See `DirectionalObserver`: the value, and the gradient in closed form, linear in the weights."""
+        n = len(labels.structures)
+        components = labels.components or [torch.zeros(0, dtype=torch.int64)] * n
+        n_forces = sum(len(c) for c in components)
+        value, row = 0.0, torch.zeros(self.n_parameters, dtype=torch.float64)
+        for index, own in zip(labels.structures, components, strict=True):
+            form = self.closed_form(index)
+            divisor = self.weights.divisor(form.frame.n_atoms)
+            weight = 1.0 if self.structure_weights is None else self.structure_weights[index]
+            terms = []
+            if labels.energy:
+                terms.append(_energy_term(form, weight * self.weights.energy / (n * divisor**2)))
+            if len(own) > 0 or labels.virial:
+                forces, virial = _derivatives(form)
+            if len(own) > 0:
+                terms.append(_force_term(form, own, forces, weight * self.weights.force / n_forces))
+            if labels.virial:
+                scale = weight * self.weights.virial / (6 * n * divisor**2)
+                terms.append(_virial_term(form, virial, scale))
+            value += sum(term for term, _ in terms)
+            row += torch.stack([part for _, part in terms]).sum(0)
+        position = torch.cat([p.reshape(-1) for p in self.parameters])
+        return value + row @ (position - position.detach())
+
+
+def _energy_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
+    """Part of the loss and its gradient (P,)."""
+    wall = 0.0 if form.frame.wall is None else float(form.frame.wall.energy)
+    error = form.energy + wall - require_label(form.frame, "energy")
+    return scale * error * error, 2.0 * scale * error * form.energy_row()
+
+
+def _force_term(
+    form: ExpansionForm, components: Tensor, forces: Tensor, scale: float
+) -> tuple[float, Tensor]:
+    """The same; force `components` are those of the structure, `forces` (N, 3) in the order of the frame."""
+    frame = form.frame
+    atom, axis = frame.place[components // 3], components % 3
+    error = (forces - require_label(frame, "forces"))[atom, axis]
+    weights = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
+    weights.index_put_((atom, axis), 2.0 * scale * error, accumulate=True)
+    return scale * float(error.square().sum()), _row_along(form, weighted_displacements(frame, weights))
+
+
+def _virial_term(form: ExpansionForm, virial: Tensor, scale: float) -> tuple[float, Tensor]:
+    """The same for the six components."""
+    index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+    whole = 0.5 * (virial + virial.T) - require_label(form.frame, "virial")
+    error = whole[index]
+    directions = strains(form.frame, VIRIAL_COMPONENTS)
+    together = directions._replace(change=directions.change @ (2.0 * scale * error).unsqueeze(1))
+    return scale * float(error.square().sum()), _row_along(form, together)
+
+
+def _row_along(form: ExpansionForm, directions: Directions) -> Tensor:
+    """Derivatives (P,) of the one derivative of the energy along `directions`."""
+    return form.rows(directions, form.moves(directions))[0]

@@ -1,0 +1,288 @@
+"""Energy and directional derivatives of a cluster expansion with all their derivatives by the weights, in closed form.
+
+With moments X (`nnpkit.families.cluster_expansion.expansion_frames`), ``A = X w``, features D(A) and the energy
+``E = sum_i f(D_i)``; a dot marks the change along a direction, ``u = dE/dD`` and ``h = E.`` (see
+`nnpkit.measure.closed_form` for v) ::
+
+    h = S . A.                  S = J^T u                J = dD/dA
+    dh/dA = Q = J^T v + H A.    H = sum_d u_d d2D_d/dA2
+    dh/dw = sum_i X_i^T Q_i + sum_e [h_q (Y. . S) + h_q' r. (Y . S)]
+
+Radial features are linear: J is 1 and H is 0. The centres that a set of directions touches are kept side by side for
+all directions, so that products run over (channel, centre) with all directions as columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.expansion_frames import (
+    EdgeFunctions,
+    ExpansionFrame,
+    edge_functions,
+)
+from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
+from nnpkit.measure.closed_form import Tape, plain
+from nnpkit.measure.directions import Directions
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
+
+__all__ = ["EdgeMoves", "ExpansionForm"]
+
+
+class EdgeMoves(NamedTuple):
+    """What directions do to edges."""
+
+    functions: EdgeFunctions
+    along: Tensor  # (E, X) change of the distance
+    turned: Tensor  # (E, L, X) change of the harmonics
+    radial_slope: Tensor  # (E, Nr) dg/dr of the radial channels
+    angular: Tensor  # (E, Na) g
+    angular_slope: Tensor  # (E, Na) dg/dr
+
+    def combined(self, weights: Tensor) -> EdgeMoves:
+        """The same edges moving along one direction each, the sum of the X with `weights` (E, X)."""
+        columns = weights.unsqueeze(2)
+        return self._replace(
+            along=(self.along.unsqueeze(1) @ columns).squeeze(2), turned=(self.turned @ columns).contiguous()
+        )
+
+
+class _Touched(NamedTuple):
+    """Centres that directions touch, and how their coefficients change; B = A X directions."""
+
+    centers: Tensor  # (S,) ascending
+    radial: Tensor  # (A, S, X, Nr)
+    angular: Tensor  # (A, S, L, X, Na)
+
+
+class ExpansionForm:
+    """The model as it is now, on one structure without its wall.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        A cluster expansion.
+    derivatives : PolynomialDerivatives
+        Of its invariants.
+    frame : ExpansionFrame
+        The structure.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: AtomicModel, derivatives: PolynomialDerivatives, frame: ExpansionFrame) -> None:
+        self.model, self.derivatives, self.frame = model, derivatives, frame
+        d: ClusterExpansion = model.descriptor
+        self.descriptor = d
+        self._types = torch.repeat_interleave(torch.arange(d.n_types), torch.tensor(frame.counts))
+        radial, angular = [], []
+        for t, (q, x) in enumerate(self._by_element(frame.radial, frame.angular)):
+            radial.append(q @ d.radial_weights[t].transpose(1, 2).flatten(0, 1))
+            angular.append(x @ d.angular_weights[t].transpose(1, 2).flatten(0, 1))
+        a = torch.cat(angular)  # (N, L, Na)
+        self._monomials = derivatives.monomials(a.permute(1, 2, 0).reshape(a.shape[1], -1))  # (M, Na N)
+        features = torch.cat([torch.cat(radial), d.polynomials(a).flatten(1)], dim=1)
+        self._energies(model.scaling(features, self._types))
+        n_radial = d.radial_channels
+        self._u = self._slopes * model.scaling.factor[self._types]  # dE/dD (N, D)
+        self._radial_slope = self._u[:, :n_radial]
+        shape = (len(a), derivatives.n_invariants, d.angular_channels)
+        self._weights = self._u[:, n_radial:].reshape(shape).permute(1, 2, 0).flatten(1)  # (I, Na N)
+        first = derivatives.first(self._monomials).view(*shape[1:2], a.shape[1], shape[2], shape[0])
+        self._first = first.permute(2, 3, 0, 1).contiguous()  # J (Na, N, I, L)
+        across = self._weights.view(shape[1], shape[2], 1, shape[0]).permute(1, 3, 2, 0)  # (Na, N, 1, I)
+        self._slope = (across @ self._first).squeeze(2).permute(1, 2, 0).contiguous()  # S (N, L, Na)
+        self._second: Tensor | None = None
+
+    def _energies(self, scaled: Tensor) -> None:
+        """Set `energy`, and what the networks tell of it."""
+        scale = self.model.energy_scale
+        self._tapes, slopes, energy = [], [], self.frame.reference
+        for network, (x,) in zip(self.model.networks.networks, self._by_element(scaled), strict=True):
+            tape = Tape(plain(network), x)
+            tape.backward(torch.full((len(x), 1), scale, dtype=torch.float64))
+            self._tapes.append(tape)
+            slopes.append(tape.slope)
+            energy += scale * float(tape.outputs.sum())
+        self.energy = energy
+        self._slopes = torch.cat(slopes)
+
+    def _by_element(self, *per_atom: Tensor) -> list[tuple[Tensor, ...]]:
+        """Parts of what is there for each of the atoms, element by element of the centre."""
+        return list(zip(*(x.split(self.frame.counts) for x in per_atom), strict=True))
+
+    def _curvature(self) -> Tensor:
+        """H (Na, N, L, L)."""
+        if self._second is None:
+            second = self.derivatives.second(self._monomials, self._weights)
+            n = self.derivatives.n_coefficients
+            shape = (n, n, self.descriptor.angular_channels, self.frame.n_atoms)
+            self._second = second.view(shape).permute(2, 3, 0, 1).contiguous()
+        return self._second
+
+    def _row(self, radial: list[Tensor], angular: list[Tensor], networks: list[Tensor]) -> Tensor:
+        """Rows (R, P) from derivatives by w, (R, T K, channels) for each element of the centre, and by networks."""
+        n_rows, n_types = len(radial[0]), self.descriptor.n_types
+        parts = []
+        for own in (radial, angular):
+            stacked = torch.stack(own, dim=1)  # (R, T, T K, channels)
+            parts.append(stacked.unflatten(2, (n_types, -1)).transpose(3, 4).reshape(n_rows, -1))
+        return torch.cat([*parts, *(g.reshape(n_rows, -1) for g in networks)], dim=1)
+
+    @torch.no_grad()
+    def energy_row(self) -> Tensor:
+        """Derivatives (P,) of the energy with respect to all weights."""
+        scale, networks, radial, angular = self.model.energy_scale, [], [], []
+        for tape in self._tapes:
+            networks += tape.gradients(torch.full((1, *tape.outputs.shape), scale, dtype=torch.float64))
+        frame = self.frame
+        for q, x, u, s in self._by_element(frame.radial, frame.angular, self._radial_slope, self._slope):
+            radial.append((q.T @ u).unsqueeze(0))
+            angular.append((x.flatten(0, 1).T @ s.flatten(0, 1)).unsqueeze(0))
+        return self._row(radial, angular, networks)[0]
+
+    @torch.no_grad()
+    def moves(self, directions: Directions) -> EdgeMoves:
+        """What `directions` do to their edges."""
+        d, edges, change = self.descriptor, directions.edges, directions.change
+        functions = edge_functions(d, edges.vectors)
+        pair = self._types[edges.center] * d.n_types + edges.element
+        radial, angular = d.radial_weights, d.angular_weights
+        return EdgeMoves(
+            functions,
+            (functions.unit.unsqueeze(1) @ change).squeeze(1),
+            functions.harmonics_slope @ change,
+            d.mixed(functions.radial_slope, pair, radial),
+            d.mixed(functions.angular, pair, angular),
+            d.mixed(functions.angular_slope, pair, angular),
+        )
+
+    def _edge_slopes(self, center: Tensor, moves: EdgeMoves) -> tuple[Tensor, Tensor]:
+        """Derivatives of the energy by the distance (E,) and by the harmonics (E, L) of edges."""
+        slope = self._slope[center]  # (E, L, Na)
+        both = slope @ torch.stack([moves.angular, moves.angular_slope], dim=2)  # (E, L, 2)
+        distance = (self._radial_slope[center] * moves.radial_slope).sum(1)
+        return distance + (both[:, :, 1] * moves.functions.harmonics).sum(1), both[:, :, 0]
+
+    @torch.no_grad()
+    def values(self, directions: Directions, moves: EdgeMoves) -> Tensor:
+        """Derivatives (A, X) of the energy along `directions`."""
+        distance, turned = self._edge_slopes(directions.edges.center, moves)
+        own = distance.unsqueeze(1) * moves.along + (turned.unsqueeze(1) @ moves.turned).squeeze(1)
+        return own.new_zeros((directions.n_blocks, own.shape[1])).index_add(0, directions.block, own)
+
+    @torch.no_grad()
+    def edge_gradient(self) -> Tensor:
+        """dE/d edge vector (E, 3), eV/Å, of all edges."""
+        edges = self.frame.edges
+        everything = Directions(edges, torch.zeros_like(edges.center), 1, edges.vectors.unsqueeze(2))
+        moves = self.moves(everything)
+        distance, turned = self._edge_slopes(edges.center, moves)
+        across = (turned.unsqueeze(1) @ moves.functions.harmonics_slope).squeeze(1)
+        return distance.unsqueeze(1) * moves.functions.unit + across
+
+    @torch.no_grad()
+    def rows(self, directions: Directions, moves: EdgeMoves) -> Tensor:
+        """Derivatives (A * X, P) of `values` with respect to all weights."""
+        touched = self._touched(directions, moves)
+        radial, angular = self._of_edges(directions, moves)
+        networks, first = [], 0
+        for t, count in enumerate(self.frame.counts):
+            low, high = torch.searchsorted(touched.centers, torch.tensor([first, first + count])).tolist()
+            own = slice(low, high)
+            part = _Touched(touched.centers[own], touched.radial[:, own], touched.angular[:, own])
+            gradients, through_radial, through_angular = self._element_rows(t, first, part)
+            networks += gradients
+            radial[t] += through_radial
+            angular[t] += through_angular
+            first += count
+        return self._row(radial, angular, networks)
+
+    def _touched(self, directions: Directions, moves: EdgeMoves) -> _Touched:
+        """How the coefficients of all touched centres change along all directions."""
+        edges, f = directions.edges, moves.functions
+        centers, center = torch.unique(edges.center, return_inverse=True)
+        n_blocks, n_centers, n_x = directions.n_blocks, len(centers), moves.along.shape[1]
+        key, order = (directions.block * n_centers + center).sort(stable=True)
+        pairs, pair, counts = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
+        left = torch.stack([f.harmonics.unsqueeze(2) * moves.along.unsqueeze(1), moves.turned], dim=1)
+        left, right = left.flatten(2)[order], torch.stack([moves.angular_slope, moves.angular], dim=1)[order]
+        shape = (n_blocks, n_centers, f.harmonics.shape[1], n_x, right.shape[2])
+        angular = left.new_zeros((n_blocks * n_centers, left.shape[2], right.shape[2]))
+        crowded = (
+            counts > 8
+        )  # a moved atom itself, whose neighbours all count; other centres see it a few times
+        for some in (crowded, ~crowded):
+            mine = torch.nonzero(some[pair]).squeeze(1)
+            if len(mine) == 0:
+                continue
+            numbers = (torch.cumsum(some, 0) - 1)[pair[mine]]
+            n = int(some.sum())
+            slot, room = neighbor_slots(numbers, n)
+            a = side_by_side(left[mine].flatten(1), slot, n, room).view(n, room * 2, -1)
+            b = side_by_side(right[mine].flatten(1), slot, n, room).view(n, room * 2, -1)
+            angular[pairs[some]] = a.transpose(1, 2) @ b
+        change = moves.along.unsqueeze(2) * moves.radial_slope.unsqueeze(1)  # (E, X, Nr)
+        radial = change.new_zeros((n_blocks * n_centers, n_x, change.shape[2]))
+        radial.index_add_(0, directions.block * n_centers + center, change)
+        return _Touched(centers, radial.unflatten(0, (n_blocks, n_centers)), angular.view(shape))
+
+    def _element_rows(self, t: int, first: int, touched: _Touched) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Derivatives by the network of element `t` (A, X, ...) and by w (A * X, T K, channels), through its atoms."""
+        centers = touched.centers
+        n_blocks, n, n_x, n_radial = touched.radial.shape
+        n_l, channels = touched.angular.shape[2], touched.angular.shape[4]
+        change = touched.angular.permute(4, 1, 2, 0, 3).reshape(channels, n, n_l, n_blocks * n_x)
+        jacobian = self._first[:, centers]  # (Na, S, I, L)
+        features = (jacobian @ change).view(channels, n, -1, n_blocks, n_x).permute(3, 1, 4, 2, 0)
+        factor = self.model.scaling.factor[t]
+        x_dot = torch.cat([touched.radial, features.flatten(3)], dim=3) * factor
+        where = (centers - first).expand(n_blocks, n)
+        tangents = self._tapes[t].tangents(where, x_dot)
+        v = tangents.slope * factor  # (A, S, X, D)
+        across = v[..., n_radial:].unflatten(3, (-1, channels)).permute(4, 1, 3, 0, 2)  # (Na, S, I, A, X)
+        q = jacobian.transpose(2, 3) @ across.reshape(channels, n, -1, n_blocks * n_x)
+        q += self._curvature()[:, centers] @ change  # (Na, S, L, A X)
+        moments = self.frame.angular[centers].flatten(0, 1)  # (S L, T K)
+        angular = (moments.T @ q.view(channels, n * n_l, n_blocks * n_x)).permute(2, 1, 0)
+        by_row = v[..., :n_radial].permute(0, 2, 1, 3).reshape(n_blocks * n_x, n, n_radial)
+        radial = self.frame.radial[centers].T @ by_row
+        return [g.flatten(0, 1) for g in tangents.gradients], radial, angular
+
+    def _of_edges(self, directions: Directions, moves: EdgeMoves) -> tuple[list[Tensor], list[Tensor]]:
+        """Derivatives (A * X, T K, channels) by the w that moving edges see, by element of the centre."""
+        d, edges, f = self.descriptor, directions.edges, moves.functions
+        n_blocks, n_x = directions.n_blocks, moves.along.shape[1]
+        slope = self._slope[edges.center]
+        turned = moves.turned.transpose(1, 2) @ slope  # (E, X, Na)
+        along = moves.along.unsqueeze(2) * (f.harmonics.unsqueeze(1) @ slope)
+        radial = moves.along.unsqueeze(2) * self._radial_slope[edges.center].unsqueeze(1)
+        pair = self._types[edges.center] * d.n_types + edges.element
+        found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for center_type in range(d.n_types):
+            columns: tuple[list[Tensor], list[Tensor]] = ([], [])
+            for element in range(d.n_types):
+                mine = torch.nonzero(pair == center_type * d.n_types + element).squeeze(1)
+                block = directions.block[mine]
+                sums = [(f.radial_slope, radial)], [(f.angular, turned), (f.angular_slope, along)]
+                for own, terms in zip(columns, sums, strict=True):
+                    own.append(_block_sums([(a[mine], b[mine]) for a, b in terms], block, n_blocks, n_x))
+            for own, column in zip(found, columns, strict=True):
+                own.append(torch.cat(column, dim=1))
+        return found
+
+
+def _block_sums(terms: Sequence[tuple[Tensor, Tensor]], block: Tensor, n_blocks: int, n_x: int) -> Tensor:
+    """Sums (A * X, K, C) over the edges of each block of products of (E, K) and (E, X, C)."""
+    slot, room = neighbor_slots(block, n_blocks)
+    k, c = terms[0][0].shape[1], terms[0][1].shape[2]
+    left = torch.stack([a for a, _ in terms], dim=1).flatten(1)
+    right = torch.stack([b for _, b in terms], dim=1).flatten(1)
+    a = side_by_side(left, slot, n_blocks, room).view(n_blocks, room * len(terms), k)
+    b = side_by_side(right, slot, n_blocks, room).view(n_blocks, room * len(terms), n_x * c)
+    return (a.transpose(1, 2) @ b).view(n_blocks, k, n_x, c).transpose(1, 2).flatten(0, 1)
