@@ -85,6 +85,8 @@ Potential::Potential(const std::string &path, int threads) : n_threads(threads) 
     if (!description.missing_baseline.empty())
       throw Failure(NNPKIT_NOT_COVERED, path + ": this is a correction to " + description.missing_baseline +
                                             ", which the file does not hold");
+    if (!description.fields.empty())
+      throw Failure(NNPKIT_NOT_COVERED, path + ": the model has stages, which only TorchScript evaluates");
     const std::vector<KernelInput> members = kernel_inputs(archive);
     std::string reason;
     model = FusedModel::make(members, Arithmetic::FLOAT64, -1, n_threads, reason);

@@ -32,6 +32,14 @@ void read_ranges(const json &ranges, ModelInfo &info) {
   }
 }
 
+// [["charge", 1], ...]
+void read_fields(const json &fields, ModelInfo &info) {
+  for (const json &field : fields) {
+    info.fields.push_back({field.at(0).get<std::string>(), field.at(1).get<int>()});
+    if (info.fields.back().width < 1) throw std::runtime_error("metadata: a field without numbers");
+  }
+}
+
 ModelInfo read(const json &metadata) {
   expect("format", metadata.at("format").get<std::string>(), "nnpkit-model");
   const int version = metadata.at("format_version").get<int>();
@@ -57,6 +65,7 @@ ModelInfo read(const json &metadata) {
     info.member_kind = metadata.at("members").at(0).value("kind", std::string());
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
+  if (metadata.contains("fields")) read_fields(metadata.at("fields"), info);
   if (metadata.contains("baseline") && metadata.at("baseline").is_object() &&
       !metadata.at("baseline").value("included", false))
     info.missing_baseline = metadata.at("baseline").value("name", std::string("something else"));

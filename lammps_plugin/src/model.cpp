@@ -92,6 +92,7 @@ at::Device choose_device(const Placement &placement, const Gpu &gpu) {
 
 struct Inputs {
   at::Tensor edge_vec, neighbor_type, offsets, types;
+  at::Tensor neighbor;  // index among the types; defined in the self-test of a model with stages only
 };
 
 struct Outputs {
@@ -158,9 +159,18 @@ class TorchModel : public Model {
 
   int n_features() override {
     if (fused && fused->n_features() > 0) return fused->n_features();
+    if (!description.fields.empty()) return description.n_functions;
     return in_one_line("evaluating the features", [&] {
       const ThreadCount threads(placement.threads);
       return module.find_method("features") ? static_cast<int>(features(stored_test().inputs).size(1)) : 0;
+    });
+  }
+
+  void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &stage, StageResults &results,
+                      Evaluation &evaluation) override {
+    in_one_line("evaluating the model", [&] {
+      const ThreadCount threads(placement.threads);
+      run_stage(number, view(graph), stage, results, evaluation);
     });
   }
 
@@ -216,6 +226,12 @@ class TorchModel : public Model {
   // True if a kernel covers this model and reproduces the self-test; else description.kernel says why not.
   bool use_kernel(const SelfTest &test) {
     std::string reason = placement.fused ? gpu.reason : "as asked for";
+    if (!description.fields.empty()) {  // kernels see edges alone
+      if (placement.device == Device::CUDA && device.is_cpu())
+        throw std::runtime_error("device cuda: torch sees no usable GPU, and the model has stages");
+      description.kernel = "torchscript (the model has stages)";
+      return false;
+    }
     if (placement.fused && gpu.number >= 0 && try_kernel(test, gpu.number, reason))
       description.device = "cuda:" + std::to_string(gpu.number);
     else if (placement.device == Device::CUDA && device.is_cpu())
@@ -276,7 +292,9 @@ class TorchModel : public Model {
     const int64_t n_atoms = graph.n_atoms(), n_edges = graph.n_edges();
     return {tensor(graph.edge_vec, {n_edges, 3}, at::kDouble),
             tensor(graph.neighbor_type, {n_edges}, at::kLong),
-            tensor(graph.offsets, {n_atoms + 1}, at::kLong), tensor(graph.types, {n_atoms}, at::kLong)};
+            tensor(graph.offsets, {n_atoms + 1}, at::kLong),
+            tensor(graph.types, {n_atoms}, at::kLong),
+            {}};
   }
 
   // E_i and g = d(sum_i E_i)/d edge_vec
@@ -285,10 +303,17 @@ class TorchModel : public Model {
     // without it a run starts three times faster, needs less memory and is no slower later (measured).
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
     const at::Tensor edge_vec = inputs.edge_vec.to(device, dtype).requires_grad_(true);
-    const at::Tensor energy = module
-                                  .forward({edge_vec, inputs.neighbor_type.to(device),
-                                            inputs.offsets.to(device), inputs.types.to(device)})
-                                  .toTensor();
+    const at::Tensor energy =
+        inputs.neighbor.defined()
+            ? module
+                  .run_method("stages", edge_vec, inputs.neighbor.to(device), inputs.neighbor_type.to(device),
+                              inputs.offsets.to(device), inputs.types.to(device))
+                  .toTensorVector()
+                  .back()
+            : module
+                  .forward({edge_vec, inputs.neighbor_type.to(device), inputs.offsets.to(device),
+                            inputs.types.to(device)})
+                  .toTensor();
     if (energy.dim() != 1 || energy.size(0) != inputs.types.size(0))
       throw std::runtime_error("the model returned no energy per atom");
     at::Tensor gradient;
@@ -297,6 +322,55 @@ class TorchModel : public Model {
     if (!gradient.defined()) gradient = at::zeros_like(edge_vec);  // no edge reached an energy
     return {energy.detach().to(at::kCPU, at::kDouble).contiguous(),
             gradient.to(at::kCPU, at::kDouble).contiguous()};
+  }
+
+  void run_stage(int number, const Inputs &inputs, const StageInputs &stage, StageResults &results,
+                 Evaluation &evaluation) {
+    const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
+    const bool last = number == static_cast<int>(description.fields.size()), slopes = stage.cotangent;
+    const int64_t n_atoms = inputs.types.size(0), n_edges = inputs.edge_vec.size(0);
+    const int64_t width = number > 0 ? description.fields[number - 1].width : 0;
+    const auto rows = [&](const double *values, int64_t n, int64_t n_columns) {
+      return at::from_blob(const_cast<double *>(values), {n, n_columns}, at::kDouble).to(device, dtype);
+    };
+    const at::AutoGradMode record(slopes);
+    std::vector<at::Tensor> leaves = {inputs.edge_vec.to(device, dtype, false, true),
+                                      rows(stage.own.data(), n_atoms, width),
+                                      rows(stage.theirs.data(), n_edges, width)};
+    for (at::Tensor &leaf : leaves) leaf = leaf.detach().requires_grad_(slopes);
+    const at::Tensor types = inputs.neighbor_type.to(device), offsets = inputs.offsets.to(device),
+                     own_types = inputs.types.to(device);
+    const at::Tensor values =
+        module.run_method("stage", number, leaves[1], leaves[2], leaves[0], types, offsets, own_types)
+            .toTensor();
+    const int64_t n_columns = last ? 1 : description.fields[number].width;
+    if (values.dim() != (last ? 1 : 2) || values.size(0) != n_atoms || (!last && values.size(1) != n_columns))
+      throw std::runtime_error("a stage of the model returned something else than its field");
+    const auto copy = [](const at::Tensor &from, auto &to) {
+      const at::Tensor plain = from.detach().to(at::kCPU, at::kDouble).contiguous();
+      to.assign(plain.data_ptr<double>(), plain.data_ptr<double>() + plain.numel());
+    };
+    copy(values, results.values);
+    if (slopes) {
+      at::Tensor cotangent = rows(stage.cotangent, n_atoms, n_columns).to(values.scalar_type());
+      if (last) cotangent = cotangent.squeeze(1);
+      std::vector<at::Tensor> found(leaves.size());
+      if (values.requires_grad())
+        found = torch::autograd::grad({values}, leaves, {cotangent}, false, false, true);
+      for (size_t k = 0; k < leaves.size(); k++)
+        if (!found[k].defined()) found[k] = at::zeros_like(leaves[k]);  // it does not matter here
+      copy(found[0], evaluation.gradient);
+      copy(found[1], results.own_gradient);
+      copy(found[2], results.their_gradient);
+    }
+    if (!stage.features && !stage.extrapolations) return;
+    const at::NoGradGuard no_gradient;
+    const at::Tensor features =
+        module.run_method("last_features", leaves[1], leaves[2], leaves[0], types, offsets, own_types)
+            .toTensor()
+            .to(at::kCPU, at::kDouble)
+            .contiguous();
+    use(features, inputs, stage.extrapolations, stage.features, evaluation);
   }
 
   // the same of every member of a committee, as the innermost index
@@ -340,7 +414,10 @@ class TorchModel : public Model {
 
   void use_features(const Inputs &inputs, bool count, bool show, Evaluation &result) {
     if (!count && !show) return;
-    const at::Tensor values = features(inputs);
+    use(features(inputs), inputs, count, show, result);
+  }
+
+  void use(const at::Tensor &values, const Inputs &inputs, bool count, bool show, Evaluation &result) {
     const double *const begin = values.data_ptr<double>();
     if (show) result.features.assign(begin, begin + values.numel());
     if (count) count_extrapolations(inputs, values, result);
@@ -368,7 +445,8 @@ class TorchModel : public Model {
       const auto part = [&](size_t index) {
         return stored->elements().at(index).toTensor().to(at::kCPU, false, true);  // a copy
       };
-      return SelfTest{{part(0), part(1), part(2), part(3)}, {part(4), part(5)}};
+      const at::Tensor neighbor = description.fields.empty() ? at::Tensor() : part(6);
+      return SelfTest{{part(0), part(1), part(2), part(3), neighbor}, {part(4), part(5)}};
     });
   }
 

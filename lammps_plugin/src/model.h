@@ -35,6 +35,13 @@ struct FeatureRange {
   double minimum, maximum;
 };
 
+// What one stage of a model says of every atom and the next one hears of its neighbours: numbers that travel
+// from owners to ghosts.
+struct Field {
+  std::string name;
+  int width;  // numbers per atom
+};
+
 // What the file says about itself, and what was made of it.
 struct ModelInfo {
   std::string kind;                   // of descriptor: "acsf"; or "committee"
@@ -45,6 +52,7 @@ struct ModelInfo {
   int n_members = 1;                          // of a committee
   int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
   std::vector<FeatureRange> feature_ranges;   // (elements, n_functions)
+  std::vector<Field> fields;                  // of each stage but the last; none: the edges decide alone
   std::string nnpkit_version, torch_version;  // that wrote the file
   std::string missing_baseline;               // what this is a correction to, if the file does not hold it
 
@@ -73,6 +81,21 @@ struct Evaluation {
   double descriptor_seconds = 0, network_seconds = 0, gradient_seconds = 0;  // added to, by fused kernels
 };
 
+// Of one stage, and what the one before it has said; empty for the first. Rows are innermost.
+struct StageInputs {
+  std::vector<double> own, theirs;    // (graph atoms, width), (edges, width)
+  const double *cotangent = nullptr;  // (graph atoms, width of the result); null: no gradients are wanted
+  bool features = false;              // wanted: of the last stage only
+  bool extrapolations = false;
+};
+
+// The field of this stage, or of the last the atomic energies in eV; and the derivatives of their sum,
+// weighted with the cotangent.
+struct StageResults {
+  std::vector<double> values;                        // (graph atoms, width)
+  std::vector<double> own_gradient, their_gradient;  // as StageInputs::own and theirs
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -82,6 +105,10 @@ class Model {
   virtual int n_features() = 0;
   // Throws std::runtime_error, nothing else.
   virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
+  // The same of one stage of a model that has fields. By the edge vectors: into evaluation.gradient, where
+  // the features and their extrapolations go as well.
+  virtual void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,
+                              StageResults &results, Evaluation &evaluation) = 0;
   // Whether it can take all atoms of a rank at once, and make the forces itself; the mean over the members.
   virtual bool takes_systems() const = 0;
   virtual void evaluate(const System &system, SystemResults &results) = 0;

@@ -37,6 +37,8 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
       types(nullptr),
       observing(false),
       member_rows(false),
+      travelling(nullptr),
+      travelling_width(0),
       shown{},
       evaluations(0),
       asked(false),
@@ -84,7 +86,13 @@ void PairNNPKit::init_style() {
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // the members' forces on ghosts travel at once; the communication asks the outermost style for the width
   comm_reverse = 3 * model->info().n_members;
+  comm_forward = 0;
+  for (const auto &field : model->info().fields) {
+    comm_forward = std::max(comm_forward, field.width);
+    comm_reverse = std::max(comm_reverse, field.width);
+  }
   force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
+  force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
   initialised = true;
 }
 
@@ -135,7 +143,8 @@ void PairNNPKit::compute(int eflag, int vflag) {
   // edge gradients are wanted only for the members of a committee and for what is added up edge by edge
   const bool whole =
       model->takes_systems() && !member_rows && !request.extrapolations && !request.features && !cvflag_atom;
-  problem = whole ? evaluate_system() : evaluate_all();
+  const bool staged = !model->info().fields.empty();
+  problem = staged ? evaluate_stages() : whole ? evaluate_system() : evaluate_all();
   if (member_rows) add_mean_forces();
   work.atoms += list->inum;
   work.steps++;
@@ -225,6 +234,16 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
   } catch (const std::exception &failure) {
     return failure.what();
   }
+  note_features();
+  work.model += platform::walltime() - built;
+  return "";
+}
+
+/* ----------------------------------------------------------------------
+   what the evaluation of the graph says of features, atom by atom
+------------------------------------------------------------------------- */
+
+void PairNNPKit::note_features() {
   if (request.extrapolations)
     for (int64_t a = 0; a < graph.n_atoms(); a++)
       latest.extrapolations[graph.center[a]] = static_cast<double>(evaluation.atom_extrapolations[a]);
@@ -234,8 +253,6 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
       std::copy_n(evaluation.features.data() + a * width, width,
                   latest.features.data() + graph.center[a] * width);
   }
-  work.model += platform::walltime() - built;
-  return "";
 }
 
 /* ----------------------------------------------------------------------
@@ -358,13 +375,20 @@ void PairNNPKit::tally_virial(int64_t a, const double *gradient, int n_rows) {
 /* ---------------------------------------------------------------------- */
 
 int PairNNPKit::pack_reverse_comm(int n, int first, double *buffer) {
-  return committee.pack(n, first, buffer);
+  if (!travelling) return committee.pack(n, first, buffer);
+  const auto width = static_cast<size_t>(travelling_width);
+  std::copy_n(travelling->data() + first * width, n * width, buffer);
+  return n * travelling_width;
 }
 
 /* ---------------------------------------------------------------------- */
 
 void PairNNPKit::unpack_reverse_comm(int n, int *list, double *buffer) {
-  committee.unpack(n, list, buffer);
+  if (!travelling) return committee.unpack(n, list, buffer);
+  for (int i = 0; i < n; i++) {
+    double *const row = travelling->data() + static_cast<size_t>(list[i]) * travelling_width;
+    for (int k = 0; k < travelling_width; k++) row[k] += *buffer++;
+  }
 }
 
 /* ---------------------------------------------------------------------- */

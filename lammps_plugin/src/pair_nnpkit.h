@@ -36,6 +36,8 @@ class PairNNPKit : public Pair {
   void compute(int, int) override;
   void finish() override;
 
+  int pack_forward_comm(int, int *, double *, int, int *) override;
+  void unpack_forward_comm(int, int, double *) override;
   int pack_reverse_comm(int, int, double *) override;
   void unpack_reverse_comm(int, int *, double *) override;
 
@@ -113,6 +115,7 @@ class PairNNPKit : public Pair {
   bool is_step_of(const std::set<std::string> &computes) const;
   std::string evaluate_all();
   std::string evaluate_chunk(int first, int last);
+  void note_features();
   std::string tally_chunk();
   std::string tally_members();
   void tally_virial(int64_t atom, const double *gradient, int n_rows);
@@ -123,6 +126,18 @@ class PairNNPKit : public Pair {
   // all atoms at once, for kernels that make the forces themselves (pair_nnpkit_system.cpp)
   nnpkit::RankLists lists;
   std::string evaluate_system();
+
+  // stage by stage, with what atoms tell each other in between (pair_nnpkit_stages.cpp)
+  nnpkit::StageInputs stage;
+  nnpkit::StageResults stage_results;
+  std::vector<std::vector<double>> field;           // of each stage but the last: (local and ghosts, width)
+  std::vector<std::vector<double>> field_gradient;  // dE by it
+  std::vector<double> cotangent;
+  std::vector<double> *travelling;  // what forward and reverse communication carry; null: the members' forces
+  int travelling_width;
+  std::string evaluate_stages();
+  std::string run_stage(int number, int first, int last, bool backward);
+  void exchange(std::vector<double> &rows, int width, bool backward);
 
   // what is observed (pair_nnpkit_observe.cpp)
   nnpkit::Observation latest;   // of the configuration just evaluated

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "fix.h"
 #include "fmt/format.h"
+#include "force.h"
 #include "memory.h"
 #include "modify.h"
 #include "universe.h"
@@ -226,6 +227,8 @@ void PairNNPKit::load(const std::string &file) {
 
   if (!chunk_set) chunk = usual_chunk(*model, placement.threads);
   lists.current = false;
+  // what flows between two atoms goes through a third: the edges do not tell
+  centroidstressflag = model->info().fields.empty() ? CENTROID_AVAIL : CENTROID_NOTAVAIL;
 }
 
 /* ---------------------------------------------------------------------- */

@@ -11,11 +11,12 @@ import torch
 
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.distances import shortest_distances
-from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import InputError
 from nnpkit.families.registered import function_names
+from nnpkit.models.stages import model_features
 
 __all__ = ["Assessment", "Extrapolation", "assess", "describe", "without_elements"]
 
@@ -127,8 +128,7 @@ def describe(model: LoadedModel, structures: Iterable[Structure]) -> np.ndarray:
 def _features(model: LoadedModel, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     """Raw features (N, D) and types (N,)."""
     graph = build_graph(structure, model.elements, model.cutoff)
-    arguments = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
-    return model.module.features(*arguments).numpy(), graph.types.numpy()
+    return model_features(model.module, graph).numpy(), graph.types.numpy()
 
 
 def _ranges(model: LoadedModel, element: str) -> tuple[np.ndarray, np.ndarray] | None:

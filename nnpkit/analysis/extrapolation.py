@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.families.registered import function_names
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import ThermoReader
+from nnpkit.models.stages import model_features
 
 __all__ = [
     "FeatureExtrapolation",
@@ -51,8 +52,7 @@ class FeatureExtrapolation:
 def raw_features(model: LoadedModel, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     """Raw features (N, D), zero padded, and types (N,) of the atoms of a structure."""
     graph = build_graph(structure, model.elements, model.cutoff)
-    arguments = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
-    return model.module.features(*arguments).numpy(), graph.types.numpy()
+    return model_features(model.module, graph).numpy(), graph.types.numpy()
 
 
 def feature_names(model: LoadedModel) -> dict[str, list[str]]:

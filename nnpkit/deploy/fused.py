@@ -23,6 +23,8 @@ _TOLERANCE = {"float64": (1e-10, 1e-8), "mixed": (1e-3, 1e-3), "float32": (1e-3,
 
 def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = None) -> Kernel:
     """The fused kernel of a model or committee; see `nnpkit.kernels.native.Kernel` for arguments and errors."""
+    if model.metadata.get("fields"):
+        raise NoKernelError("the model has stages")
     state = model.module.state_dict()
     if "members" in model.metadata:
         parts = {f"member_{m}.": member for m, member in enumerate(model.metadata["members"])}

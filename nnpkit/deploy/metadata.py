@@ -59,6 +59,7 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
         "sign": _SIGN,
         "dtype": "float64",
         "n_parameters": count_parameters(model),
+        **({"fields": model.fields} if model.fields else {}),
         "versions": {"nnpkit": __version__, "torch": str(torch.__version__)},
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data_sha256": None,

@@ -12,6 +12,7 @@ from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import make_wall
+from nnpkit.models.stages import StagedModel
 from nnpkit.models.total import TotalModel
 
 __all__ = ["build_model", "count_parameters", "initialise", "n_features"]
@@ -43,7 +44,8 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
                 expected=f"settings for each of {', '.join(elements)}",
             )  # fmt: skip
     descriptor, networks = family.parts(spec, elements)
-    return AtomicModel(
+    make = StagedModel if descriptor.fields else AtomicModel
+    return make(
         elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks,
         make_wall(elements, spec.get("wall")),
         spec.get("energy_scale", 1.0), [spec["reference_energies"][e] for e in elements], spec,

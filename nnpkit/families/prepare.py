@@ -27,13 +27,16 @@ def data_statistics(
     features, types, descriptor = [], [], descriptor.fast()
     for structure in structures:
         graph = build_graph(structure, elements, descriptor.cutoff)
+        types.append(graph.types)
+        if descriptor.fields:  # no part of the atoms knows its features without the others
+            features.append(descriptor.of_graph(graph))
+            continue
         vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
         for start in range(0, len(graph.types), _ATOMS_PER_CHUNK):
             stop = min(start + _ATOMS_PER_CHUNK, len(graph.types))
             first, last = int(graph.offsets[start]), int(graph.offsets[stop])
             offsets, own = graph.offsets[start : stop + 1] - first, graph.types[start:stop]
             features.append(descriptor(vectors[first:last], neighbor_type[first:last], offsets, own))
-        types.append(graph.types)
     return feature_statistics(torch.cat(features), torch.cat(types), len(elements))
 
 
@@ -44,7 +47,7 @@ def predicted_energies(model: AtomicModel, structures: Sequence[Structure]) -> n
     for structure in structures:
         graph = build_graph(structure, model.elements, model.cutoff)
         edges = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
-        energy = model.energy_of_features(descriptor(*edges), graph.types).sum()
+        energy = model.energy_of_features(descriptor.of_graph(graph), graph.types).sum()
         energies.append(float(energy if model.wall is None else energy + model.wall(*edges).sum()))
     return np.array(energies)
 
@@ -71,7 +74,7 @@ def precondition(
     for structure, energy in zip(structures, energies, strict=True):
         graph = build_graph(structure, model.elements, model.cutoff)
         vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
-        raw = descriptor(vectors, neighbor_type, graph.offsets, graph.types)
+        raw = descriptor.of_graph(graph)
         output = model.networks(model.scaling(raw, graph.types), graph.types)
         constant = sum(model.reference_energies[t] for t in graph.types.tolist())
         if model.wall is not None:

@@ -31,7 +31,14 @@ class AtomicModel(nn.Module):
         the rest.
     spec : mapping
         JSON-able description from which `nnpkit.families.factory.build_model` makes the same architecture.
+
+    Attributes
+    ----------
+    fields : sequence of (str, int)
+        What atoms tell each other between stages; nothing unless it is a `nnpkit.models.stages.StagedModel`.
     """
+
+    fields = ()  # type: Sequence[tuple[str, int]]  # no annotation, which TorchScript would read
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nnpkit.data.graph import Graph, edge_vectors
+
 __all__ = ["Descriptor", "EdgeJacobian", "triplets"]
 
 
@@ -33,7 +35,11 @@ class Descriptor(nn.Module):
         No neighbour beyond this distance (Å) matters.
     n_features : list of int
         Number of features of each element.
+    fields : sequence of (str, int)
+        What atoms tell each other in between; nothing unless it is a `nnpkit.models.stages.StagedDescriptor`.
     """
+
+    fields = ()  # type: Sequence[tuple[str, int]]  # no annotation, which TorchScript would read
 
     def __init__(self, cutoff: float, n_features: Sequence[int]) -> None:
         super().__init__()
@@ -47,6 +53,12 @@ class Descriptor(nn.Module):
     def engine(self) -> str:
         """Who computes the features of `fast`, in words; empty where there is nothing to choose."""
         return ""
+
+    @torch.jit.unused
+    def of_graph(self, graph: Graph) -> Tensor:
+        """Features (N, D) of all atoms of a graph."""
+        features: Tensor = self(edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
+        return features
 
     @torch.jit.unused
     def vjp(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import Graph, edge_centers, edge_vectors
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.stages import evaluate_stages
 
 __all__ = ["Potential", "Prediction", "forces_from_edges", "virial_from_edges"]
 
@@ -20,6 +23,9 @@ class Prediction(NamedTuple):
     atomic_energy: Tensor  # (N,) eV
     forces: Tensor  # (N, 3) eV/Å
     virial: Tensor  # (B, 3, 3) eV, W = -dE/dstrain (see nnpkit.units)
+    fields: Mapping[str, Tensor] = MappingProxyType(
+        {}
+    )  # (N, width) each: what a model with stages says of atoms
 
 
 def forces_from_edges(edge_gradient: Tensor, center: Tensor, neighbor: Tensor, n_atoms: int) -> Tensor:
@@ -48,7 +54,12 @@ class Potential(nn.Module):
         center = edge_centers(graph.offsets)
         edge_vec = edge_vectors(graph).detach().requires_grad_(True)
         with torch.enable_grad():
-            atomic_energy = self.model(edge_vec, graph.types[graph.neighbor], graph.offsets, graph.types)
+            arguments = (graph.types[graph.neighbor], graph.offsets, graph.types)
+            fields = getattr(self.model, "fields", ())
+            if fields:
+                *values, atomic_energy = self.model.stages(edge_vec, graph.neighbor, *arguments)
+            else:
+                values, atomic_energy = [], self.model(edge_vec, *arguments)
             (gradient,) = torch.autograd.grad(atomic_energy.sum(), edge_vec, create_graph=create_graph)
         n_atoms, n_structures = len(graph.types), len(graph.cells)
         energy = atomic_energy.new_zeros(n_structures).index_add(0, graph.structure, atomic_energy)
@@ -57,6 +68,7 @@ class Potential(nn.Module):
             atomic_energy if create_graph else atomic_energy.detach(),
             forces_from_edges(gradient, center, graph.neighbor, n_atoms),
             virial_from_edges(gradient, edge_vec.detach(), graph.structure[center], n_structures),
+            {name: v if create_graph else v.detach() for (name, _), v in zip(fields, values, strict=True)},
         )
 
     def energy_and_gradient(
@@ -83,8 +95,23 @@ class Potential(nn.Module):
     def predict(self, graph: Graph, atoms_per_chunk: int = 128) -> Prediction:
         """The same numbers as `forward`, evaluated for a few centres at a time so that memory is bounded."""
         center, edge_vec = edge_centers(graph.offsets), edge_vectors(graph)
-        neighbor_type = graph.types[graph.neighbor]
+        fields: Mapping[str, Tensor] = {}
+        if getattr(self.model, "fields", ()):
+            fields, atomic_energy, gradient = evaluate_stages(self.model, graph, atoms_per_chunk)
+        else:
+            atomic_energy, gradient = self._by_chunks(graph, edge_vec, atoms_per_chunk)
         n_atoms, n_structures = len(graph.types), len(graph.cells)
+        return Prediction(
+            edge_vec.new_zeros(n_structures).index_add(0, graph.structure, atomic_energy),
+            atomic_energy,
+            forces_from_edges(gradient, center, graph.neighbor, n_atoms),
+            virial_from_edges(gradient, edge_vec, graph.structure[center], n_structures),
+            fields,
+        )
+
+    def _by_chunks(self, graph: Graph, edge_vec: Tensor, atoms_per_chunk: int) -> tuple[Tensor, Tensor]:
+        """Atomic energies (N,) and their derivative by the edge vectors (E, 3)."""
+        neighbor_type, n_atoms = graph.types[graph.neighbor], len(graph.types)
         energies, gradients = [edge_vec.new_zeros(0)], [edge_vec.new_zeros(0, 3)]
         for start in range(0, n_atoms, atoms_per_chunk):
             stop = min(start + atoms_per_chunk, n_atoms)
@@ -95,10 +122,4 @@ class Potential(nn.Module):
             )  # fmt: skip
             energies.append(energy)
             gradients.append(gradient)
-        atomic_energy, gradient = torch.cat(energies), torch.cat(gradients)
-        return Prediction(
-            edge_vec.new_zeros(n_structures).index_add(0, graph.structure, atomic_energy),
-            atomic_energy,
-            forces_from_edges(gradient, center, graph.neighbor, n_atoms),
-            virial_from_edges(gradient, edge_vec, graph.structure[center], n_structures),
-        )
+        return torch.cat(energies), torch.cat(gradients)

@@ -34,6 +34,11 @@ class TotalModel(AtomicModel):
 
     def __init__(self, correction: AtomicModel, baseline: AtomicModel) -> None:
         nn.Module.__init__(self)
+        if correction.fields or baseline.fields:
+            raise InputError(
+                "a model with stages cannot be corrected or be a correction", where="data.baseline",
+                hint="train it on the labels as they are: baseline none",
+            )  # fmt: skip
         if missing := [e for e in correction.elements if e not in baseline.elements]:
             raise InputError(
                 f"the baseline knows {' '.join(baseline.elements)} but not {' '.join(missing)}", where="data.baseline",

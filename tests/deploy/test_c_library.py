@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hop_family
 import numpy as np
 import pytest
 from ase import Atoms
@@ -24,6 +25,8 @@ from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.torchscript import export_model
+from nnpkit.families.factory import build_model
+from nnpkit.families.registered import FAMILIES
 from nnpkit.install.entry_point import C_HEADER, C_LIBRARY, plugin_path
 from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.seal import seal
@@ -248,6 +251,21 @@ def test_atoms_that_the_potential_does_not_see(library: ctypes.CDLL, files: dict
     for name in ("forces", "energies", "features"):
         np.testing.assert_array_equal(found[name][2], 0.0)
         np.testing.assert_array_equal(np.delete(found[name], 2, axis=0), expected[name])
+
+
+def test_a_model_with_stages_is_refused_with_the_reason(
+    library: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES._loaded, "hop", hop_family.HOP)
+    networks = {"H": {"hidden": [2], "activations": ["tanh", "linear"]}}
+    model = build_model(
+        {"kind": "hop", "elements": ["H"], "descriptor": {"cutoff": 3.0}, "networks": networks,
+         "reference_energies": {"H": 0.0}}
+    )  # fmt: skip
+    export_model(model, tmp_path / "hop.pt")
+    with pytest.raises(CallError, match="the model has stages") as found:
+        Potential(library, tmp_path / "hop.pt")
+    assert found.value.status == NOT_COVERED
 
 
 def test_no_atoms_at_all(library: ctypes.CDLL, files: dict[str, Path]) -> None:

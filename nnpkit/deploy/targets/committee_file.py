@@ -69,14 +69,15 @@ class _Members(nn.Module):
         for index, member in enumerate(members):
             self.add_module(f"member_{index}", member)
         for name, value in test._asdict().items():
-            self.register_buffer("test_" + name, value.detach().clone())
+            if value is not None:
+                self.register_buffer("test_" + name, value.detach().clone())
 
 
 def _source(n_members: int, described_by: Sequence[int]) -> str:
     """TorchScript of the methods: it has no loop over submodules of different types."""
     energies = ", ".join(f"self.member_{m}.forward({_ARGUMENTS})" for m in range(n_members))
     features = ", ".join(f"self.member_{m}.features({_ARGUMENTS})" for m in described_by)
-    test = ", ".join("self.test_" + name for name in SelfTest._fields)
+    test = ", ".join("self.test_" + name for name in SelfTest._fields if name != "neighbor")
     return f"""
 def members({_SIGNATURE}) -> Tensor:
     return torch.stack([{energies}])
@@ -130,6 +131,12 @@ def export_committee(
                 f"{' '.join(members[0].elements)}",
                 where=str(path), expected="the same elements in the same order",
                 hint="train the members with the same `elements`",
+            )  # fmt: skip
+        if member.fields:
+            raise InputError(
+                f"member {index + 1} has stages, which a committee's file cannot express", where=str(path),
+                expected="members whose atoms depend on their own neighbours alone",
+                hint="export each member by itself",
             )  # fmt: skip
     description, described_by = committee_metadata(metadata)
     largest = max(members, key=lambda member: member.cutoff)  # its environments hold those of the others

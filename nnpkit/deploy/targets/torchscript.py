@@ -25,6 +25,7 @@ from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.stages import StagedModel
 from nnpkit.seal import seal
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 _CENTERS_PER_ELEMENT = 3
+_MOST_ATOMS = 100
+"""Of a self-test with all atoms of a structure."""
 
 
 class SelfTest(NamedTuple):
@@ -49,6 +52,7 @@ class SelfTest(NamedTuple):
     types: Tensor  # (n_local,)
     atomic_energy: Tensor  # (n_local,) eV
     edge_gradient: Tensor  # (E, 3) eV/Å, dE/d edge_vec
+    neighbor: Tensor | None = None  # (E,) which centre each neighbour is, for a model with stages
 
 
 class ExportedModel(nn.Module):
@@ -62,7 +66,8 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.model = model
         for name, value in test._asdict().items():
-            self.register_buffer("test_" + name, value.detach().clone())
+            if value is not None:
+                self.register_buffer("test_" + name, value.detach().clone())
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Atomic energies (n_local,) in eV, float64; see `AtomicModel.forward`."""
@@ -79,6 +84,59 @@ class ExportedModel(nn.Module):
         return (
             self.test_edge_vec, self.test_neighbor_type, self.test_offsets, self.test_types,
             self.test_atomic_energy, self.test_edge_gradient,
+        )  # fmt: skip
+
+
+class ExportedStages(nn.Module):
+    """The same of a `StagedModel`, whose stages are called one by one."""
+
+    def __init__(self, model: StagedModel, test: SelfTest) -> None:
+        super().__init__()
+        self.model = model
+        self.fields = list(model.fields)
+        for name, value in test._asdict().items():
+            self.register_buffer("test_" + name, value.detach().clone())
+
+    @torch.jit.export
+    def stage(
+        self,
+        number: int,
+        own: Tensor,
+        theirs: Tensor,
+        edge_vec: Tensor,
+        neighbor_type: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+    ) -> Tensor:
+        """See `StagedModel.stage`."""
+        return self.model.stage(number, own, theirs, edge_vec, neighbor_type, offsets, types)
+
+    @torch.jit.export
+    def stages(
+        self, edge_vec: Tensor, neighbor: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> list[Tensor]:
+        """See `StagedModel.stages`."""
+        return self.model.stages(edge_vec, neighbor, neighbor_type, offsets, types)
+
+    @torch.jit.export
+    def last_features(
+        self,
+        own: Tensor,
+        theirs: Tensor,
+        edge_vec: Tensor,
+        neighbor_type: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+    ) -> Tensor:
+        """See `StagedModel.last_features`."""
+        return self.model.last_features(own, theirs, edge_vec, neighbor_type, offsets, types)
+
+    @torch.jit.export
+    def self_test(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Fields of `SelfTest`."""
+        return (
+            self.test_edge_vec, self.test_neighbor_type, self.test_offsets, self.test_types,
+            self.test_atomic_energy, self.test_edge_gradient, self.test_neighbor,
         )  # fmt: skip
 
 
@@ -108,14 +166,15 @@ def export_model(
         If the model's numbers on the self-test are not finite.
     """
     test = make_self_test(model, frame)
-    if not all(bool(torch.isfinite(t).all()) for t in test):
+    if not all(bool(torch.isfinite(t).all()) for t in test if t is not None):
         raise InputError(
             "the model gives NaN or infinite energies", where=str(path), hint="look at its training"
         )
     metadata = json.dumps(model_metadata(model, extra_metadata), indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()
-        scripted = torch.jit.script(ExportedModel(model, test))
+        exported = ExportedStages if model.fields else ExportedModel
+        scripted = torch.jit.script(exported(model, test))
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: metadata})
         deviation = self_test_deviation(torch.jit.load(io.BytesIO(buffer.getvalue())))
     if not (deviation[0] < 1e-12 and deviation[1] < 1e-9):
@@ -136,7 +195,7 @@ def self_test_deviation(module: Any) -> tuple[float, float]:
     test = SelfTest(*module.self_test())
     edge_vec = test.edge_vec.clone().requires_grad_(True)
     with unoptimized():
-        energy = module(edge_vec, test.neighbor_type, test.offsets, test.types)
+        energy = _energies(module, test._replace(edge_vec=edge_vec))
         (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
     relative = (energy.detach() - test.atomic_energy) / test.atomic_energy.abs().clamp(min=1.0)
     worst = float((gradient - test.edge_gradient).abs().max())
@@ -153,14 +212,37 @@ def scale_of_gradients(stored: Tensor) -> float:
 
 
 def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTest:
-    """Self-test of `model` on a few environments of every element, from `frame` if it has them all."""
-    if frame is None or not set(model.elements) <= set(frame.symbols):
+    """Self-test of `model` on a few environments of every element, from `frame` if it has them all.
+
+    Of a model with stages it is the whole structure, if that is small.
+    """
+    too_large = frame is not None and bool(model.fields) and frame.n_atoms > _MOST_ATOMS
+    if frame is None or too_large or not set(model.elements) <= set(frame.symbols):
         frame = _random_cluster(model.elements, model.cutoff)
-    edge_vec, neighbor_type, offsets, types = _environments(build_graph(frame, model.elements, model.cutoff))
-    edge_vec = edge_vec.requires_grad_(True)
-    energy = model(edge_vec, neighbor_type, offsets, types)
-    (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
-    return SelfTest(edge_vec.detach(), neighbor_type, offsets, types, energy.detach(), gradient)
+    graph = build_graph(frame, model.elements, model.cutoff)
+    nothing = torch.zeros(0)
+    if model.fields:
+        arguments = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
+        test = SelfTest(*arguments, nothing, nothing, graph.neighbor)
+    else:
+        test = SelfTest(*_environments(graph), nothing, nothing)
+    test.edge_vec.requires_grad_(True)
+    energy = _energies(model, test)
+    (gradient,) = torch.autograd.grad(energy.sum(), test.edge_vec)
+    return test._replace(
+        edge_vec=test.edge_vec.detach(), atomic_energy=energy.detach(), edge_gradient=gradient
+    )
+
+
+def _energies(model: Any, test: SelfTest) -> Tensor:
+    """What a model says of the arguments of a self-test."""
+    energies: Tensor
+    if test.neighbor is None:
+        energies = model(test.edge_vec, test.neighbor_type, test.offsets, test.types)
+    else:
+        arguments = (test.edge_vec, test.neighbor, test.neighbor_type, test.offsets, test.types)
+        energies = model.stages(*arguments)[-1]
+    return energies
 
 
 def _environments(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,142 @@
+// One step with a model of several stages: in between, atoms tell each other something through the ghosts.
+
+#include "pair_nnpkit.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "neigh_list.h"
+#include "platform.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+using namespace LAMMPS_NS;
+
+/* ----------------------------------------------------------------------
+   field s of all atoms, stage by stage; then, from the last stage to the first, dE by the edge vectors and by
+   the fields, whose ghosts give theirs back to the owners. A rank where something went wrong goes on to
+   communicate, as the others wait for it; what went wrong is the result
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_stages() {
+  const auto &fields = model->info().fields;
+  const int n_fields = static_cast<int>(fields.size());
+  const size_t n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  const int inum = list->inum, step = (chunk > 0) ? chunk : std::max(inum, 1);
+  std::string problem;
+  const auto in_chunks = [&](int number, bool backward) {
+    for (int first = 0; first < inum && problem.empty(); first += step)
+      problem = run_stage(number, first, std::min(first + step, inum), backward);
+  };
+  field.resize(n_fields);
+  field_gradient.resize(n_fields);
+  for (int s = 0; s < n_fields; s++) {
+    field[s].assign(n_all * fields[s].width, 0.0);
+    field_gradient[s].assign(n_all * fields[s].width, 0.0);
+    in_chunks(s, false);
+    exchange(field[s], fields[s].width, false);
+  }
+  for (int s = n_fields; s >= 0; s--) {
+    in_chunks(s, true);
+    if (s > 0) exchange(field_gradient[s - 1], fields[s - 1].width, true);
+  }
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
+   forward: a part of field `number`; backward: a part of the forces, and of the gradient by the field before
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::run_stage(int number, int first, int last, bool backward) {
+  const auto &fields = model->info().fields;
+  const bool is_last = number == static_cast<int>(fields.size());
+  const size_t width = number > 0 ? fields[number - 1].width : 0, wide = is_last ? 1 : fields[number].width;
+  const double start = platform::walltime();
+  graph.build(*list, atom->x, types, element, model->info().cutoff, first, last);
+  const auto n_atoms = static_cast<size_t>(graph.n_atoms()), n_edges = static_cast<size_t>(graph.n_edges());
+  const auto gather = [](const std::vector<double> &from, const std::vector<int> &rows, size_t n,
+                         size_t columns, std::vector<double> &to) {
+    to.resize(n * columns);
+    for (size_t k = 0; k < n && columns > 0; k++)
+      std::copy_n(from.data() + rows[k] * columns, columns, to.data() + k * columns);
+  };
+  const auto scatter = [](const std::vector<double> &from, const std::vector<int> &rows, size_t n,
+                          size_t columns, std::vector<double> &to) {
+    for (size_t k = 0; k < n; k++)
+      for (size_t c = 0; c < columns; c++) to[rows[k] * columns + c] += from[k * columns + c];
+  };
+  stage.own.clear();
+  stage.theirs.clear();
+  if (number > 0) {
+    gather(field[number - 1], graph.center, n_atoms, width, stage.own);
+    gather(field[number - 1], graph.neighbor, n_edges, width, stage.theirs);
+  }
+  if (backward && is_last)
+    cotangent.assign(n_atoms, 1.0);
+  else if (backward)
+    gather(field_gradient[number], graph.center, n_atoms, wide, cotangent);
+  stage.cotangent = backward ? cotangent.data() : nullptr;
+  stage.features = is_last && request.features;
+  stage.extrapolations = is_last && request.extrapolations;
+  const double built = platform::walltime();
+  work.graph += built - start;
+  if (n_atoms == 0) return "";
+  if (graph.closest_squared < nnpkit::SAME_PLACE_SQUARED) return same_place();
+  try {
+    model->evaluate_stage(number, graph, stage, stage_results, evaluation);
+  } catch (const std::exception &failure) {
+    return failure.what();
+  }
+  const double evaluated = platform::walltime();
+  work.model += evaluated - built;
+  if (!backward) {
+    scatter(stage_results.values, graph.center, n_atoms, wide, field[number]);
+    return "";
+  }
+  if (number > 0) {
+    scatter(stage_results.own_gradient, graph.center, n_atoms, width, field_gradient[number - 1]);
+    scatter(stage_results.their_gradient, graph.neighbor, n_edges, width, field_gradient[number - 1]);
+  }
+  if (is_last) {
+    evaluation.atomic_energy = stage_results.values;
+    note_features();
+  } else {
+    evaluation.atomic_energy.assign(n_atoms, 0.0);  // the last stage has said it all
+  }
+  const std::string problem = member_rows ? tally_members() : tally_chunk();
+  work.tally += platform::walltime() - evaluated;
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
+   owners to ghosts; backward: what ghosts have gathered is added to their owners
+------------------------------------------------------------------------- */
+
+void PairNNPKit::exchange(std::vector<double> &rows, int width, bool backward) {
+  const double start = platform::walltime();
+  travelling = &rows;
+  travelling_width = width;
+  if (backward)
+    comm->reverse_comm(this, width);
+  else
+    comm->forward_comm(this, width);
+  travelling = nullptr;
+  work.graph += platform::walltime() - start;
+}
+
+/* ---------------------------------------------------------------------- */
+
+int PairNNPKit::pack_forward_comm(int n, int *list, double *buffer, int /*pbc_flag*/, int * /*pbc*/) {
+  if (!travelling) return 0;
+  const auto width = static_cast<size_t>(travelling_width);
+  for (int i = 0; i < n; i++) std::copy_n(travelling->data() + list[i] * width, width, buffer + i * width);
+  return n * travelling_width;
+}
+
+/* ---------------------------------------------------------------------- */
+
+void PairNNPKit::unpack_forward_comm(int n, int first, double *buffer) {
+  if (!travelling) return;
+  const auto width = static_cast<size_t>(travelling_width);
+  std::copy_n(buffer, n * width, travelling->data() + first * width);
+}
