@@ -21,7 +21,7 @@ def convert(
         Path,
         typer.Argument(
             metavar="DST", show_default=False,
-            help="What to write. For potentials: a file ending in .pt, or a folder for RuNNer.",
+            help="What to write. For potentials: a file ending in .pt, a nep.txt, or a folder for RuNNer.",
         ),
     ],
     from_format: Annotated[
@@ -29,7 +29,9 @@ def convert(
     ] = None,
     to_format: Annotated[
         str | None,
-        typer.Option("--to", metavar="FORMAT", help="Format of DST; otherwise by its name. Potentials: model, runner."),
+        typer.Option(
+            "--to", metavar="FORMAT", help="Format of DST; otherwise by its name. Potentials: model, runner, nep."
+        ),
     ] = None,
     units: Annotated[
         str | None,
@@ -50,14 +52,14 @@ def convert(
     cfenergy: Annotated[float | None, typer.Option("--cfenergy", help="The energy's partner of --cflength.")] = None,
     without_wall: Annotated[
         bool,
-        typer.Option("--without-wall", help="Leave out the short-range repulsion, which RuNNer cannot express."),
+        typer.Option("--without-wall", help="Leave out a short-range repulsion that RuNNer or GPUMD cannot express."),
     ] = False,
 ) -> None:  # fmt: skip
     """Convert data sets and potentials from one file format to another.
 
     Data sets: extended XYZ, RuNNer `input.data`, DeePMD npy folders, and everything that ASE knows.
-    Potentials: `model.pt`, folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`), and from
-    serialised Deep Potentials of DeePMD-kit (`model.yaml`).
+    Potentials: `model.pt`, folders of RuNNer or n2p2 (`input.nn`, `scaling.data`, `weights.*.data`),
+    `nep.txt` of GPUMD, and from serialised Deep Potentials of DeePMD-kit (`model.yaml`).
     """
     from nnpkit.errors import InputError
 
@@ -65,7 +67,11 @@ def convert(
         if species:
             raise InputError("--species is for LAMMPS data files", where=str(source))
         if (to_format or destination.suffix) in ("model", ".pt"):
-            refuse(context, "a model.pt has its repulsion; only RuNNer cannot express it", "without_wall")
+            refuse(
+                context,
+                "a model.pt has its repulsion; RuNNer and GPUMD may not be able to express it",
+                "without_wall",
+            )
         refuse(context, "potentials are recognised", "from_format")
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
@@ -95,7 +101,11 @@ def _writes_runner(destination: Path, to_format: str | None) -> bool:
 
 def _is_potential(source: Path, destination: Path, to_format: str | None) -> bool:
     """Whether SRC is a potential; a RuNNer folder may hold data too, and then DST decides."""
-    if to_format == "model" or destination.suffix == ".pt" or source.suffix == ".pt":
+    from nnpkit.deploy.imports.nep_file import is_nep_file
+
+    if to_format in ("model", "nep") or destination.suffix == ".pt" or source.suffix == ".pt":
+        return True
+    if is_nep_file(source):
         return True
     if any((source / name).exists() for name in ("model.pt", "state.json", "checkpoints")):
         return True

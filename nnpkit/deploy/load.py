@@ -1,4 +1,4 @@
-"""Any kind of MODEL that a command is given, ready to predict: model.pt, run, checkpoint, RuNNer, DeePMD."""
+"""Any kind of MODEL that a command is given, ready to predict: model.pt, run, checkpoint, RuNNer, DeePMD, NEP."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata, scripted_module
-from nnpkit.deploy.imports.deepmd_potential import is_deepmd_file, read_deepmd_potential
-from nnpkit.deploy.imports.runner_potential import is_runner_folder, read_runner_potential
+from nnpkit.deploy.imports.outside import read_outside
 from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.outside_baselines import outside_baseline
 from nnpkit.deploy.targets.committee_file import Disagreement, disagreement
@@ -269,8 +268,8 @@ def load(
     Parameters
     ----------
     path : path
-        A model.pt, a run folder, a checkpoint folder, a folder of RuNNer or n2p2 with ``input.nn``, or a serialised
-        model of DeePMD-kit (``model.yaml``).
+        A model.pt, a run folder, a checkpoint folder, a folder of RuNNer or n2p2 with ``input.nn``, a serialised
+        model of DeePMD-kit (``model.yaml``), or a ``nep.txt`` of GPUMD.
     units, cflength, cfenergy : optional
         Units of a RuNNer potential; see `nnpkit.deploy.imports.runner_units.given_units`.
 
@@ -280,15 +279,10 @@ def load(
         If there is no model, or it is truncated, altered, of another format version, or fails its self-test.
     """
     path = Path(path)
-    named = any(value is not None for value in (units, cflength, cfenergy))
-    if is_runner_folder(path):
-        return _load_runner(path, units, cflength, cfenergy)
-    if named:
-        raise InputError("units do not apply", where=str(path), expected="them for a RuNNer folder only")
-    if is_deepmd_file(path):
-        potential = read_deepmd_potential(path)
-        metadata = model_metadata(potential.model, {"source": {"format": "deepmd"}})
-        return LoadedModel(potential.model.requires_grad_(False), metadata, str(path), potential.notes)
+    outside = read_outside(path, units, cflength, cfenergy)
+    if outside is not None:
+        metadata = model_metadata(outside.model, {"source": outside.source})
+        return LoadedModel(outside.model.requires_grad_(False), metadata, str(path), outside.notes)
     if path.is_file():
         return _load_archive(path)
     if (path / "model.pt").is_file():
@@ -300,15 +294,6 @@ def load(
         return load_checkpoint(latest, best=True)
     found = "no model in this folder" if path.is_dir() else "there is no such file or folder"
     raise InputError(found, where=str(path), expected=KINDS)
-
-
-def _load_runner(
-    path: Path, units: str | None, cflength: float | None, cfenergy: float | None
-) -> LoadedModel:
-    potential = read_runner_potential(path, units, cflength, cfenergy)
-    source = {"format": "runner", "units": potential.units.system.name, "reason": potential.units.reason}
-    metadata = model_metadata(potential.model, {"source": source})
-    return LoadedModel(potential.model.requires_grad_(False), metadata, str(path), potential.notes)
 
 
 def _load_archive(path: Path) -> LoadedModel:

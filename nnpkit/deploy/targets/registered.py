@@ -19,6 +19,7 @@ TARGETS: Registry[DeployTarget] = Registry(
     {
         "model": "nnpkit.deploy.targets.model_file:MODEL_FILE",
         "runner": "nnpkit.deploy.targets.runner_folder:RUNNER_FOLDER",
+        "nep": "nnpkit.deploy.targets.nep:NEP_FILE",
     },
 )
 

@@ -18,6 +18,7 @@ from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
+from nnpkit.models.tabulated_zbl import nep_wall
 
 __all__ = ["CLUSTER_EXPANSION", "NEP"]
 
@@ -29,6 +30,7 @@ class ClusterExpansionFamily(Family):
 
     kind = "cluster_expansion"
     settings = ClusterExpansionModel
+    targets = frozenset({"nep"})
 
     def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
         """See `Family`; ``descriptor`` has the arguments of `ClusterExpansion`."""
@@ -86,6 +88,10 @@ class NepFamily(ClusterExpansionFamily):
 
     kind = "nep"
     settings = NepModel
+
+    def describe_wall(self, distances: Mapping[str, float]) -> dict[str, Any]:
+        """See `Family`: in the form of GPUMD, which nep.txt can express."""
+        return dict(nep_wall(distances))
 
     def describe(self, settings: NepModel, data: TrainingData) -> tuple[dict[str, Any], list[str]]:  # type: ignore[override]
         """See `Family`."""
