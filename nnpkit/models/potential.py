@@ -68,7 +68,9 @@ class Potential(nn.Module):
             atomic_energy if create_graph else atomic_energy.detach(),
             forces_from_edges(gradient, center, graph.neighbor, n_atoms),
             virial_from_edges(gradient, edge_vec.detach(), graph.structure[center], n_structures),
-            {name: v if create_graph else v.detach() for (name, _), v in zip(fields, values, strict=True)},
+            fields={
+                name: v if create_graph else v.detach() for (name, _), v in zip(fields, values, strict=True)
+            },
         )
 
     def energy_and_gradient(
@@ -106,7 +108,7 @@ class Potential(nn.Module):
             atomic_energy,
             forces_from_edges(gradient, center, graph.neighbor, n_atoms),
             virial_from_edges(gradient, edge_vec, graph.structure[center], n_structures),
-            fields,
+            fields=fields,
         )
 
     def _by_chunks(self, graph: Graph, edge_vec: Tensor, atoms_per_chunk: int) -> tuple[Tensor, Tensor]:

@@ -97,9 +97,9 @@ def test_inner_cutoff(kind: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activation_functions(activation: str) -> None:
+def test_activation_functions(activation: str, isa: str) -> None:
     model = make_model(activation=activation)
-    check(model, kernel_of(model), arguments(model))
+    check(model, kernel_of(model, isa=isa), arguments(model))
 
 
 def angular_model(functions: Sequence[SymmetryFunction], elements: Sequence[str] = ("H", "O")) -> AtomicModel:

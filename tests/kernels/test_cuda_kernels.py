@@ -1,28 +1,46 @@
-"""The CUDA kernels of symmetry function models pass the tests of the CPU kernels: on a GPU, or emulated without one."""
+"""The CUDA kernels pass every test of the CPU kernels: on a GPU, or emulated without one.
 
+The tests of a file ``test_*_kernel.py`` that take the fixture `isa` are those that any place must pass. All of them are
+tests of this file, too, where the place is a device.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from cuda_library import cuda_library
 from small_models import cluster, small_model
-from test_acsf_kernel import (  # noqa: F401
-    test_angular_functions,
-    test_atoms_without_neighbours_and_no_atoms,
-    test_cutoff_functions,
-    test_cutoffs_of_all_lengths,
-    test_equal_input_gives_equal_bits,
-    test_features_outside_their_range_are_counted,
-    test_inner_cutoff,
-    test_many_elements,
-    test_members_of_a_committee,
-    test_pairs_only,
-    test_single_precision_is_close,
-)
 
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
+
+NOT_ON_A_DEVICE = {
+    "test_descriptor_kernel": "these kernels are operators of torch for training, which takes place on the processor"
+}
+
+
+def cases_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Tests of `module` that take the fixture `isa`, by names that tell the module."""
+    return {
+        f"{module.__name__}_{name.removeprefix('test_')}": function
+        for name, function in vars(module).items()
+        if name.startswith("test_") and "isa" in inspect.signature(function).parameters
+    }
+
+
+MODULES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_*_kernel.py"))]
+for kernels in MODULES:
+    if kernels.__name__ not in NOT_ON_A_DEVICE:
+        globals().update(cases_of(kernels))
+del kernels
 
 
 @pytest.fixture
@@ -30,6 +48,12 @@ def isa(monkeypatch: pytest.MonkeyPatch) -> str:
     """What `Kernel` calls the place, for the tests above."""
     monkeypatch.setenv("NNPKIT_CUDA_LIBRARY", str(cuda_library()))
     return "cuda:0"
+
+
+def test_no_kernel_is_forgotten() -> None:
+    for module in MODULES:
+        here = [name for name in globals() if name.startswith(f"{module.__name__}_")]
+        assert bool(here) != (module.__name__ in NOT_ON_A_DEVICE), module.__name__
 
 
 def test_calculator(isa: str, tmp_path: Path) -> None:
