@@ -45,13 +45,14 @@ class ExpansionEdges(NamedTuple):
 class EdgeFunctions(NamedTuple):
     """What the moments sum, edge by edge, and its derivatives."""
 
+    length: Tensor  # (E,) Å
     unit: Tensor  # (E, 3)
     radial: Tensor  # (E, Kr) h_q
     radial_slope: Tensor  # (E, Kr) dh_q/dr
     angular: Tensor  # (E, Ka)
     angular_slope: Tensor  # (E, Ka)
     harmonics: Tensor  # (E, L)
-    harmonics_slope: Tensor  # (E, L, 3) dY/d vector, 1/Å
+    harmonics_slope: Tensor  # (L, 3, E) dY by the components of the direction
 
 
 @dataclass
@@ -95,11 +96,12 @@ def edge_functions(d: ClusterExpansion, vectors: Tensor) -> EdgeFunctions:
     radial = radial_functions_and_slopes(r, d.radial_basis, d.radial_cutoff, d.cutoff_kind)
     angular = radial_functions_and_slopes(r, d.angular_basis, d.angular_cutoff, d.cutoff_kind)
     return EdgeFunctions(
+        r,
         unit,
         *(f @ d.radial_combinations.T for f in radial),
         *(f @ d.angular_combinations.T for f in angular),
         harmonics(unit, d.l_max),
-        harmonics_gradient(unit, d.l_max) / r[:, None, None],
+        harmonics_gradient(unit, d.l_max),
     )
 
 

@@ -44,12 +44,16 @@ class EdgeMoves(NamedTuple):
     radial_slope: Tensor  # (E, Nr) dg/dr of the radial channels
     angular: Tensor  # (E, Na) g
     angular_slope: Tensor  # (E, Na) dg/dr
+    through: Tensor  # (E, 1 + X, Na) derivative S of the energy by A, times the harmonics and their changes
 
     def combined(self, weights: Tensor) -> EdgeMoves:
         """The same edges moving along one direction each, the sum of the X with `weights` (E, X)."""
         columns = weights.unsqueeze(2)
+        changed = weights.unsqueeze(1) @ self.through[:, 1:]
         return self._replace(
-            along=(self.along.unsqueeze(1) @ columns).squeeze(2), turned=(self.turned @ columns).contiguous()
+            along=(self.along.unsqueeze(1) @ columns).squeeze(2),
+            turned=(self.turned @ columns).contiguous(),
+            through=torch.cat([self.through[:, :1], changed], dim=1),
         )
 
 
@@ -151,40 +155,44 @@ class ExpansionForm:
         """What `directions` do to their edges."""
         d, edges, change = self.descriptor, directions.edges, directions.change
         functions = edge_functions(d, edges.vectors)
+        along = (functions.unit.unsqueeze(1) @ change).squeeze(1)
+        # of the direction: what is left of the change across it, by the distance
+        across = (change - functions.unit.unsqueeze(2) * along.unsqueeze(1)) / functions.length[:, None, None]
+        by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E)
+        y = functions.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E)
+        turned = y[:, 0] * by_component[0] + y[:, 1] * by_component[1] + y[:, 2] * by_component[2]
+        turned = turned.permute(2, 0, 1).contiguous()
         pair = self._types[edges.center] * d.n_types + edges.element
-        radial, angular = d.radial_weights, d.angular_weights
+        both = torch.cat([functions.harmonics.unsqueeze(2), turned], dim=2)
         return EdgeMoves(
             functions,
-            (functions.unit.unsqueeze(1) @ change).squeeze(1),
-            functions.harmonics_slope @ change,
-            d.mixed(functions.radial_slope, pair, radial),
-            d.mixed(functions.angular, pair, angular),
-            d.mixed(functions.angular_slope, pair, angular),
+            along,
+            turned,
+            d.mixed(functions.radial_slope, pair, d.radial_weights),
+            d.mixed(functions.angular, pair, d.angular_weights),
+            d.mixed(functions.angular_slope, pair, d.angular_weights),
+            both.transpose(1, 2) @ self._slope[edges.center],
         )
 
-    def _edge_slopes(self, center: Tensor, moves: EdgeMoves) -> tuple[Tensor, Tensor]:
-        """Derivatives of the energy by the distance (E,) and by the harmonics (E, L) of edges."""
-        slope = self._slope[center]  # (E, L, Na)
-        both = slope @ torch.stack([moves.angular, moves.angular_slope], dim=2)  # (E, L, 2)
-        distance = (self._radial_slope[center] * moves.radial_slope).sum(1)
-        return distance + (both[:, :, 1] * moves.functions.harmonics).sum(1), both[:, :, 0]
+    def _by_distance(self, center: Tensor, moves: EdgeMoves) -> Tensor:
+        """Derivative of the energy by the distance (E,) of edges."""
+        radial = (self._radial_slope[center] * moves.radial_slope).sum(1)
+        return radial + (moves.angular_slope * moves.through[:, 0]).sum(1)
 
     @torch.no_grad()
     def values(self, directions: Directions, moves: EdgeMoves) -> Tensor:
         """Derivatives (A, X) of the energy along `directions`."""
-        distance, turned = self._edge_slopes(directions.edges.center, moves)
-        own = distance.unsqueeze(1) * moves.along + (turned.unsqueeze(1) @ moves.turned).squeeze(1)
+        distance = self._by_distance(directions.edges.center, moves).unsqueeze(1)
+        own = distance * moves.along + (moves.angular.unsqueeze(1) * moves.through[:, 1:]).sum(2)
         return own.new_zeros((directions.n_blocks, own.shape[1])).index_add(0, directions.block, own)
 
     @torch.no_grad()
     def edge_gradient(self) -> Tensor:
         """dE/d edge vector (E, 3), eV/Å, of all edges."""
         edges = self.frame.edges
-        everything = Directions(edges, torch.zeros_like(edges.center), 1, edges.vectors.unsqueeze(2))
-        moves = self.moves(everything)
-        distance, turned = self._edge_slopes(edges.center, moves)
-        across = (turned.unsqueeze(1) @ moves.functions.harmonics_slope).squeeze(1)
-        return distance.unsqueeze(1) * moves.functions.unit + across
+        axes = torch.eye(3, dtype=torch.float64).expand(len(edges.center), 3, 3)
+        directions = Directions(edges, torch.arange(len(edges.center)), len(edges.center), axes)
+        return self.values(directions, self.moves(directions))
 
     @torch.no_grad()
     def rows(self, directions: Directions, moves: EdgeMoves) -> Tensor:
@@ -258,9 +266,7 @@ class ExpansionForm:
         """Derivatives (A * X, T K, channels) by the w that moving edges see, by element of the centre."""
         d, edges, f = self.descriptor, directions.edges, moves.functions
         n_blocks, n_x = directions.n_blocks, moves.along.shape[1]
-        slope = self._slope[edges.center]
-        turned = moves.turned.transpose(1, 2) @ slope  # (E, X, Na)
-        along = moves.along.unsqueeze(2) * (f.harmonics.unsqueeze(1) @ slope)
+        turned, along = moves.through[:, 1:], moves.along.unsqueeze(2) * moves.through[:, :1]
         radial = moves.along.unsqueeze(2) * self._radial_slope[edges.center].unsqueeze(1)
         pair = self._types[edges.center] * d.n_types + edges.element
         found: tuple[list[Tensor], list[Tensor]] = ([], [])

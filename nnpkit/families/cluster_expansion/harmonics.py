@@ -60,26 +60,31 @@ def harmonics(unit: Tensor, l_max: int) -> Tensor:
 
 
 def harmonics_gradient(unit: Tensor, l_max: int) -> Tensor:
-    """Derivatives (E, (l_max + 1)^2 - 1, 3) of the harmonics along changes of the direction, on the unit sphere."""
-    x, y, z = unit[:, 0], unit[:, 1], unit[:, 2]
-    result = unit.new_empty((unit.shape[0], (l_max + 1) * (l_max + 1) - 1, 3))
+    """Derivatives ((l_max + 1)^2 - 1, 3, E) of the harmonics by the components of `unit` (E, 3).
+
+    They are those of the polynomials; along changes of a direction, which are tangential, those of the harmonics.
+    """
+    x, y, z = unit[:, 0].contiguous(), unit[:, 1].contiguous(), unit[:, 2].contiguous()
+    result = unit.new_zeros(((l_max + 1) * (l_max + 1) - 1, 3, unit.shape[0]))
     cosine, sine = torch.ones_like(x), torch.zeros_like(x)
     below_cosine, below_sine = torch.zeros_like(x), torch.zeros_like(x)  # of (m - 1) phi
+    polynomials = [_legendre(z, order, max(l_max, order)) for order in range(l_max + 2)]
     for order in range(l_max + 1):
-        values = _legendre(z, order, l_max)
-        slopes = [torch.zeros_like(z), *_legendre(z, order + 1, max(l_max, order + 1))]
+        values, slopes = polynomials[order], polynomials[order + 1]
         for degree in range(max(order, 1), l_max + 1):
             norm = _norm(degree, order)
-            value, slope = norm * values[degree - order], norm * slopes[degree - order]
+            value = (order * norm) * values[degree - order]
             first = component_index(degree, max(2 * order - 1, 0))
-            result[:, first, 0] = order * value * below_cosine
-            result[:, first, 1] = -order * value * below_sine
-            result[:, first, 2] = slope * cosine
             if order > 0:
-                result[:, first + 1, 0] = order * value * below_sine
-                result[:, first + 1, 1] = order * value * below_cosine
-                result[:, first + 1, 2] = slope * sine
+                torch.mul(value, below_cosine, out=result[first, 0])
+                torch.mul(value, below_sine, out=result[first, 1]).neg_()
+                torch.mul(value, below_sine, out=result[first + 1, 0])
+                torch.mul(value, below_cosine, out=result[first + 1, 1])
+            if degree > order:
+                slope = norm * slopes[degree - order - 1]
+                torch.mul(slope, cosine, out=result[first, 2])
+                if order > 0:
+                    torch.mul(slope, sine, out=result[first + 1, 2])
         below_cosine, below_sine = cosine, sine
         cosine, sine = x * cosine - y * sine, x * sine + y * cosine
-    along = torch.einsum("emx,ex->em", result, unit)
-    return result - along.unsqueeze(2) * unit.unsqueeze(1)
+    return result
