@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nnpkit.measure.contract import Predicts
-from nnpkit.measure.directions import Directions, displacements, strains
+from nnpkit.measure.directions import Directions, displacements
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
 from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
 from nnpkit.optim.measurement import Measurement, Origin
@@ -49,6 +49,10 @@ class DirectionalForm(Protocol):
 
     def rows(self, directions: Directions, moves: Any) -> Tensor:
         """Derivatives (A * X, P) of `values` with respect to all weights."""
+        ...
+
+    def virial_rows(self, components: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """The six `components` of the virial (6,), eV, of a structure that has one, and their derivatives (6, P)."""
         ...
 
 
@@ -156,12 +160,11 @@ class DirectionalObserver(ABC):
 
     def _virial(self, model: DirectionalForm, structure: int) -> Measurement:
         frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-        directions = strains(frame, VIRIAL_COMPONENTS)
-        moves = model.moves(directions)
+        label = require_label(frame, "virial")
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-        residual = require_label(frame, "virial")[index] - model.values(directions, moves)[0] - wall
-        origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
-        return self._measurement(residual, model.rows(directions, moves), "virial", frame, origin)
+        values, rows = model.virial_rows(VIRIAL_COMPONENTS)
+        origin = virial_origin(label, frame.n_atoms, structure)
+        return self._measurement(label[index] - values - wall, rows, "virial", frame, origin)
 
     def _measurement(
         self, residual: Tensor, jacobian: Tensor, kind: str, frame: Any, origin: Origin

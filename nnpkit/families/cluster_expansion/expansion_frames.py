@@ -22,11 +22,19 @@ from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpans
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.radial import radial_functions_and_slopes
 from nnpkit.measure.frames import structure_wall
+from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.neighbor_sums import sum_over_neighbors
 from nnpkit.models.potential import Prediction
 
-__all__ = ["EdgeFunctions", "ExpansionEdges", "ExpansionFrame", "edge_functions", "prepare_expansion_frame"]
+__all__ = [
+    "EdgeFunctions",
+    "ExpansionEdges",
+    "ExpansionFrame",
+    "StrainedMoments",
+    "edge_functions",
+    "prepare_expansion_frame",
+]
 
 
 class ExpansionEdges(NamedTuple):
@@ -54,6 +62,23 @@ class EdgeFunctions(NamedTuple):
     harmonics: Tensor  # (E, L)
     harmonics_slope: Tensor  # (L, 3, E) dY by the components of the direction
 
+    def changes(self, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Changes of distance (E, X) and harmonics (E, L, X) for `change` (E, 3, X) of the vectors."""
+        along = (self.unit.unsqueeze(1) @ change).squeeze(1)
+        # of the direction: what is left of the change across it, by the distance
+        across = (change - self.unit.unsqueeze(2) * along.unsqueeze(1)) / self.length[:, None, None]
+        by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E)
+        y = self.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E)
+        turned = y[:, 0] * by_component[0] + y[:, 1] * by_component[1] + y[:, 2] * by_component[2]
+        return along, turned.permute(2, 0, 1).contiguous()
+
+
+class StrainedMoments(NamedTuple):
+    """Changes of the moments of all atoms under the strains of the six components of the virial."""
+
+    radial: Tensor  # (N, 6, T Kr)
+    angular: Tensor  # (N, 6, L, T Ka)
+
 
 @dataclass
 class ExpansionFrame:
@@ -68,6 +93,7 @@ class ExpansionFrame:
     first_incoming: Tensor  # (N + 1,) ... and where those of each neighbour start
     radial: Tensor  # (N, T Kr) moments
     angular: Tensor  # (N, L, T Ka) moments
+    strained: StrainedMoments | None  # of a structure with a stress
     reference: float  # reference energies, eV
     wall: Prediction | None
     energy: float | None
@@ -82,10 +108,8 @@ class ExpansionFrame:
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        return sum(
-            t.nbytes
-            for t in (*self.edges, self.first, self.incoming, self.first_incoming, self.radial, self.angular)
-        )
+        parts = (*self.edges, self.first, self.incoming, self.first_incoming, self.radial, self.angular)
+        return sum(part.nbytes for part in (*parts, *(self.strained or ())))
 
 
 @torch.no_grad()
@@ -119,7 +143,9 @@ def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> Expansi
     center = edge_centers(graph.offsets)
     edges = ExpansionEdges(center, graph.neighbor, graph.types[graph.neighbor], edge_vectors(graph))
     into = torch.bincount(graph.neighbor, minlength=len(types))
-    radial, angular = _moments(d, edges, len(types))
+    functions = edge_functions(d, edges.vectors)
+    radial, angular = _moments(d, edges, functions, len(types))
+    strained = None if structure.stress is None else _strained(d, edges, functions, len(types))
     return ExpansionFrame(
         name=structure.name,
         place=torch.argsort(order),
@@ -130,6 +156,7 @@ def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> Expansi
         first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
         radial=radial,
         angular=angular,
+        strained=strained,
         reference=sum(model.reference_energies[t] for t in types.tolist()),
         wall=structure_wall(model, ordered),
         energy=structure.energy,
@@ -138,14 +165,42 @@ def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> Expansi
     )
 
 
-def _moments(d: ClusterExpansion, edges: ExpansionEdges, n_atoms: int) -> tuple[Tensor, Tensor]:
-    """Radial (N, T Kr) and angular (N, L, T Ka) moments."""
-    found = edge_functions(d, edges.vectors)
+def _elements(edges: ExpansionEdges, n_types: int) -> list[Tensor]:
+    """Edges to neighbours of each element."""
+    return [torch.nonzero(edges.element == element).squeeze(1) for element in range(n_types)]
+
+
+def _moments(
+    d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, n: int
+) -> tuple[Tensor, Tensor]:
+    """Radial (N, T Kr) and angular (N, L, T Ka) moments of `n` atoms."""
     radial, angular = [], []
-    for element in range(d.n_types):
-        mine = torch.nonzero(edges.element == element).squeeze(1)
+    for mine in _elements(edges, d.n_types):
         center = edges.center[mine]
-        zeros = found.radial.new_zeros((n_atoms, d.radial_basis))
+        zeros = found.radial.new_zeros((n, d.radial_basis))
         radial.append(zeros.index_add(0, center, found.radial[mine]))
-        angular.append(sum_over_neighbors(found.harmonics[mine], found.angular[mine], center, n_atoms))
+        angular.append(sum_over_neighbors(found.harmonics[mine], found.angular[mine], center, n))
     return torch.cat(radial, dim=1), torch.cat(angular, dim=2)
+
+
+def _strained(d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, n: int) -> StrainedMoments:
+    """Changes of the moments, one component of the virial after the other."""
+    radial, angular = [], []
+    for a, b in VIRIAL_COMPONENTS:
+        change = torch.zeros_like(edges.vectors)  # as of `nnpkit.measure.directions.strains`
+        change[:, b] -= 0.5 * edges.vectors[:, a]
+        change[:, a] -= 0.5 * edges.vectors[:, b]
+        along, turned = found.changes(change.unsqueeze(2))
+        parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for mine in _elements(edges, d.n_types):
+            center, stretched = edges.center[mine], along[mine]
+            zeros = found.radial.new_zeros((n, d.radial_basis))
+            parts[0].append(zeros.index_add(0, center, found.radial_slope[mine] * stretched))
+            left = torch.cat([found.harmonics[mine] * stretched, turned[mine, :, 0]])
+            right = torch.cat([found.angular_slope[mine], found.angular[mine]])
+            order = torch.cat([center, center]).argsort(stable=True)
+            sums = sum_over_neighbors(left[order], right[order], torch.cat([center, center])[order], n)
+            parts[1].append(sums)
+        radial.append(torch.cat(parts[0], dim=1))
+        angular.append(torch.cat(parts[1], dim=2))
+    return StrainedMoments(torch.stack(radial, dim=1), torch.stack(angular, dim=1))

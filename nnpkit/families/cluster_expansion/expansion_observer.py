@@ -13,7 +13,7 @@ from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame, p
 from nnpkit.families.cluster_expansion.expansion_rows import ExpansionForm
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
 from nnpkit.measure.directional_observer import DirectionalObserver
-from nnpkit.measure.directions import Directions, strains, weighted_displacements
+from nnpkit.measure.directions import Directions, weighted_displacements
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges
@@ -119,13 +119,11 @@ class ExpansionObserver(DirectionalObserver):
             terms = []
             if labels.energy:
                 terms.append(_energy_term(form, weight * self.weights.energy / (n * divisor**2)))
-            if len(own) > 0 or labels.virial:
-                forces, virial = _derivatives(form)
             if len(own) > 0:
-                terms.append(_force_term(form, own, forces, weight * self.weights.force / n_forces))
+                terms.append(_force_term(form, own, weight * self.weights.force / n_forces))
             if labels.virial:
                 scale = weight * self.weights.virial / (6 * n * divisor**2)
-                terms.append(_virial_term(form, virial, scale))
+                terms.append(_virial_term(form, scale))
             value += sum(term for term, _ in terms)
             row += torch.stack([part for _, part in terms]).sum(0)
         position = torch.cat([p.reshape(-1) for p in self.parameters])
@@ -139,11 +137,9 @@ def _energy_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
     return scale * error * error, 2.0 * scale * error * form.energy_row()
 
 
-def _force_term(
-    form: ExpansionForm, components: Tensor, forces: Tensor, scale: float
-) -> tuple[float, Tensor]:
-    """The same; force `components` are those of the structure, `forces` (N, 3) in the order of the frame."""
-    frame = form.frame
+def _force_term(form: ExpansionForm, components: Tensor, scale: float) -> tuple[float, Tensor]:
+    """The same for force `components` of the structure."""
+    frame, (forces, _) = form.frame, _derivatives(form)
     atom, axis = frame.place[components // 3], components % 3
     error = (forces - require_label(frame, "forces"))[atom, axis]
     weights = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
@@ -151,14 +147,13 @@ def _force_term(
     return scale * float(error.square().sum()), _row_along(form, weighted_displacements(frame, weights))
 
 
-def _virial_term(form: ExpansionForm, virial: Tensor, scale: float) -> tuple[float, Tensor]:
+def _virial_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
     """The same for the six components."""
     index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-    whole = 0.5 * (virial + virial.T) - require_label(form.frame, "virial")
-    error = whole[index]
-    directions = strains(form.frame, VIRIAL_COMPONENTS)
-    together = directions._replace(change=directions.change @ (2.0 * scale * error).unsqueeze(1))
-    return scale * float(error.square().sum()), _row_along(form, together)
+    values, rows = form.virial_rows(VIRIAL_COMPONENTS)
+    wall = 0.0 if form.frame.wall is None else form.frame.wall.virial[0][index]
+    error = values + wall - require_label(form.frame, "virial")[index]
+    return scale * float(error.square().sum()), 2.0 * scale * error @ rows
 
 
 def _row_along(form: ExpansionForm, directions: Directions) -> Tensor:

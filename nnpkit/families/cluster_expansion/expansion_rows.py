@@ -155,13 +155,7 @@ class ExpansionForm:
         """What `directions` do to their edges."""
         d, edges, change = self.descriptor, directions.edges, directions.change
         functions = edge_functions(d, edges.vectors)
-        along = (functions.unit.unsqueeze(1) @ change).squeeze(1)
-        # of the direction: what is left of the change across it, by the distance
-        across = (change - functions.unit.unsqueeze(2) * along.unsqueeze(1)) / functions.length[:, None, None]
-        by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E)
-        y = functions.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E)
-        turned = y[:, 0] * by_component[0] + y[:, 1] * by_component[1] + y[:, 2] * by_component[2]
-        turned = turned.permute(2, 0, 1).contiguous()
+        along, turned = functions.changes(change)
         pair = self._types[edges.center] * d.n_types + edges.element
         both = torch.cat([functions.harmonics.unsqueeze(2), turned], dim=2)
         return EdgeMoves(
@@ -197,8 +191,31 @@ class ExpansionForm:
     @torch.no_grad()
     def rows(self, directions: Directions, moves: EdgeMoves) -> Tensor:
         """Derivatives (A * X, P) of `values` with respect to all weights."""
-        touched = self._touched(directions, moves)
-        radial, angular = self._of_edges(directions, moves)
+        return self._rows(self._touched(directions, moves), *self._of_edges(directions, moves))
+
+    @torch.no_grad()
+    def virial_rows(self, components: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """All six `components` of the virial (6,) and their derivatives (6, P), from moments alone."""
+        d, frame, x = self.descriptor, self.frame, self.frame.strained
+        if x is None or len(components) != x.radial.shape[1]:
+            raise ValueError("there are moments for the six components of a structure with a stress")
+        parts: list[list[Tensor]] = [[], [], [], []]
+        each = self._by_element(x.radial, x.angular, self._radial_slope, self._slope)
+        for t, (q, a, u, s) in enumerate(each):
+            parts[0].append(q @ d.radial_weights[t].transpose(1, 2).flatten(0, 1))  # (n, 6, Nr)
+            parts[1].append(a @ d.angular_weights[t].transpose(1, 2).flatten(0, 1))  # (n, 6, L, Na)
+            parts[2].append(q.permute(1, 2, 0) @ u)
+            by_strain = a.transpose(0, 1).flatten(1, 2)  # (6, n L, T Ka)
+            parts[3].append(by_strain.transpose(1, 2) @ s.flatten(0, 1))
+        radial, angular = torch.cat(parts[0]), torch.cat(parts[1])
+        values = (radial * self._radial_slope.unsqueeze(1)).sum((0, 2))
+        values = values + (angular * self._slope.unsqueeze(1)).sum((0, 2, 3))
+        everything = torch.arange(frame.n_atoms)
+        touched = _Touched(everything, radial.unsqueeze(0), angular.transpose(1, 2).unsqueeze(0))
+        return values, self._rows(touched, parts[2], parts[3])
+
+    def _rows(self, touched: _Touched, radial: list[Tensor], angular: list[Tensor]) -> Tensor:
+        """Rows (A * X, P): through the `touched` atoms, and by w for each element of the centre, as they are."""
         networks, first = [], 0
         for t, count in enumerate(self.frame.counts):
             low, high = torch.searchsorted(touched.centers, torch.tensor([first, first + count])).tolist()

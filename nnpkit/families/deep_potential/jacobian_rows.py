@@ -24,7 +24,7 @@ from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.deep_potential.moments import MomentFrame
 from nnpkit.families.deep_potential.prepared import TOLERANCE, Resolution, remainder
 from nnpkit.measure.closed_form import Tape
-from nnpkit.measure.directions import Directions
+from nnpkit.measure.directions import Directions, strains
 from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 
 __all__ = ["ClosedForm"]
@@ -190,6 +190,13 @@ class ClosedForm:
             coefficients.append(part + through_edges[t])
             first += count
         return self._row(fitting, coefficients)
+
+    @torch.no_grad()
+    def virial_rows(self, components: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """The `components` of the virial (6,), eV, and their derivatives (6, P)."""
+        directions = strains(self.frame, components)
+        moves = self.moves(directions)
+        return self.values(directions, moves)[0], self.rows(directions, moves)
 
     def _element_rows(
         self, t: int, first: int, block: Tensor, center: Tensor, sums_dot: Tensor, n_blocks: int
