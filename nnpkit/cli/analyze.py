@@ -343,7 +343,7 @@ def _study(
 def _structures(data: Sequence[str]) -> list[Structure]:
     from nnpkit.data.dataset import load_dataset
 
-    return load_dataset(list(data))
+    return load_dataset(list(data), labels_matter=False)
 
 
 def _predicted(model: Path, data: Sequence[str]) -> Any:

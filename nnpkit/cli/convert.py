@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nnpkit.cli.output import refuse
+from nnpkit.cli.output import parse_labels, refuse
 
 __all__ = ["convert"]
 
@@ -45,6 +45,13 @@ def convert(
         str | None,
         typer.Option("--species", metavar="'O H'", help="Elements of the atom types of a LAMMPS data file."),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", metavar="energy=E,...",
+            help="Names of labels in SRC, where several could be meant or none is usual.",
+        ),
+    ] = None,
     cflength: Annotated[
         float | None,
         typer.Option("--cflength", help="Units of a RuNNer potential as in LAMMPS' pair_style hdnnp."),
@@ -66,6 +73,7 @@ def convert(
     if _is_potential(source, destination, to_format):
         if species:
             raise InputError("--species is for LAMMPS data files", where=str(source))
+        refuse(context, "potentials have no labels", "labels")
         if (to_format or destination.suffix) in ("model", ".pt"):
             refuse(
                 context,
@@ -76,6 +84,8 @@ def convert(
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
     from nnpkit.data.formats.reading import detect_format, read, write
+    from nnpkit.data.label_notes import describe_labels
+    from nnpkit.data.notes import label_sources
 
     if cflength is not None or cfenergy is not None or without_wall:
         raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
@@ -83,7 +93,8 @@ def convert(
     own_units = from_format in ("runner", "lammps-data")
     of_source = units if own_units or not _writes_runner(destination, to_format) else None
     elements = species.split() if species else None
-    structures = read(source, from_format, units=of_source, species=elements)
+    with label_sources() as sources:
+        structures = read(source, from_format, units=of_source, keys=parse_labels(labels), species=elements)
     write(
         destination,
         structures,
@@ -91,7 +102,9 @@ def convert(
         units=units if from_format != "lammps-data" and _writes_runner(destination, to_format) else None,
     )
     n, n_atoms = len(structures), sum(s.n_atoms for s in structures)
-    print(f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms")
+    print(
+        f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms; {describe_labels(structures, sources)}"
+    )
 
 
 def _writes_runner(destination: Path, to_format: str | None) -> bool:

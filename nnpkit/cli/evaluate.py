@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nnpkit.cli.output import parse_labels
+
 if TYPE_CHECKING:
     from nnpkit.data.groups import Grouping
     from nnpkit.data.structure import Structure
@@ -41,6 +43,10 @@ def evaluate(
     units: Annotated[
         str | None, typer.Option("--units", help="Units of the data: angstrom-ev or bohr-hartree.")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="energy=E,...", help="Names of labels in the data, as in convert."),
+    ] = None,
     groups: Annotated[
         str,
         typer.Option(
@@ -71,7 +77,7 @@ def evaluate(
     from nnpkit.training.group_errors import table_of_groups
 
     potential = load_with_notes(model)
-    files = {name: load_dataset(name, format, units) for name in data}
+    files = {name: load_dataset(name, format, units, keys=parse_labels(labels)) for name in data}
     grouping = find_grouping(files, groups, "--groups")
     sums = {name: ErrorSums() for name in files}
     console = Console()

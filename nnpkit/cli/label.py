@@ -52,7 +52,7 @@ def label(
     settings = make_execution(execution)
     if cores is not None:
         settings = Execution(settings.executor, cores, settings.options, settings.launcher)
-    given = load_dataset(structures)
+    given = load_dataset(structures, labels_matter=False)
     lock = FolderLock(folder / "driver.lock")
     lock.require("another process labels into this folder", "wait for it, or use another --folder")
     try:

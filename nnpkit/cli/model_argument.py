@@ -65,7 +65,7 @@ def read_start(
 
     numbered = None if Path(text).exists() else re.fullmatch(r"(.+)[@#](-?\d+)", text)
     path, frame = (numbered[1], int(numbered[2])) if numbered else (text, -1)
-    structure = read(path, frames=frame, species=species)[0]
+    structure = read(path, frames=frame, species=species, labels_matter=False)[0]
     if replicate == (1, 1, 1):
         return structure
     if min(replicate) < 1 or any(

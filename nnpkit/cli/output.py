@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["print_table", "print_values", "refuse", "write_figure", "write_json"]
+__all__ = ["parse_labels", "print_table", "print_values", "refuse", "write_figure", "write_json"]
 
 
 def refuse(context: typer.Context, reason: str, *names: str) -> None:
@@ -35,6 +35,24 @@ def refuse(context: typer.Context, reason: str, *names: str) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = next(max(p.opts, key=len) for p in context.command.params if p.name == name)
             raise InputError(f"{option} has no effect here", hint=reason)
+
+
+def parse_labels(text: str | None) -> dict[str, str] | None:
+    """Names of labels of ``energy=E_mp2,forces=F_mp2``.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    from nnpkit.errors import InputError
+
+    if text is None:
+        return None
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    if not all(label and name for label, _, name in pairs):
+        raise InputError(f"--labels {text!r} is not understood", expected="energy=E_mp2,forces=F_mp2")
+    return {label.strip(): name.strip() for label, _, name in pairs}
 
 
 def print_values(rows: Sequence[tuple[str, object]]) -> None:

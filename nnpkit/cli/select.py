@@ -90,8 +90,8 @@ def select(
     potential = load_with_notes(model)
     _refuse_without_effect(context, potential.n_members)
     bounds = _bounds(potential, validation, lower, upper)
-    candidates = load_dataset(trajectory, format)
-    labelled = load_dataset(known) if known else []
+    candidates = load_dataset(trajectory, format, labels_matter=False)
+    labelled = load_dataset(known, labels_matter=False) if known else []
     unseen = _unseen(without, potential, candidates)
     assessed = _assessed(potential, candidates, unseen)
     decisions = decide(

@@ -28,6 +28,7 @@ def load_dataset(
     units: str | None = None,
     frames: str | int | slice | None = None,
     keys: Mapping[str, str] | None = None,
+    labels_matter: bool = True,
 ) -> Sequence[Structure]:
     """Structures of one or several files, in the order of the files; those of a data store are not held in memory.
 
@@ -35,7 +36,7 @@ def load_dataset(
     ----------
     paths : path or sequence of paths
         Files and folders; patterns like ``data/*.xyz`` stand for the files they match, sorted.
-    format, units, frames, keys
+    format, units, frames, keys, labels_matter
         As for `nnpkit.data.formats.reading.read`; they apply to each file.
 
     Raises
@@ -52,7 +53,7 @@ def load_dataset(
             if is_store(file):
                 parts.append(_of_store(file, frames, {"format": format, "units": units, "labels": keys}))
             else:
-                parts.append(read(file, format, units, frames, keys))
+                parts.append(read(file, format, units, frames, keys, labels_matter=labels_matter))
     return joined_frames(parts)
 
 

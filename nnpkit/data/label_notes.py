@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnpkit.data.electronic import CHARGE_NAMES, MULTIPLICITY_NAMES
-from nnpkit.data.notes import note
+from nnpkit.data.notes import choice_needed, note, note_source
 
-__all__ = ["LABEL_NAMES", "PATTERNS", "note_comment", "note_left_over", "note_taken"]
+if TYPE_CHECKING:
+    from nnpkit.data.structure import Structure
+
+__all__ = ["LABEL_NAMES", "PATTERNS", "describe_labels", "note_comment", "note_left_over", "note_taken"]
 
 PATTERNS = ("{}", "ref_{}", "dft_{}", "{}_ref", "{}_dft")
 """What may stand before or after a name, in the order of preference."""
@@ -54,6 +57,8 @@ _COMMENT_ENERGY = re.compile(
 
 def note_taken(taken: Mapping[str, str], keys: Mapping[str, str], name: str) -> None:
     """Say which names were taken for which labels, where they are not the labels' own and not the user's."""
+    for label, key in taken.items():
+        note_source("stress" if label == "virial" else label, key)
     others = {label: key for label, key in taken.items() if label not in keys and key.lower() != label}
     plain = {"force", "charge", "virials", "dipole_moment", *CHARGE_NAMES, *MULTIPLICITY_NAMES}
     if said := [f"{key} as {label}" for label, key in others.items() if key.lower() not in plain]:
@@ -65,8 +70,10 @@ def note_left_over(
     arrays: Mapping[str, np.ndarray],
     n_atoms: int,
     labels: Mapping[str, Any],
+    taken: Mapping[str, str],
     keys: Mapping[str, str],
     name: str,
+    complete: Collection[str] = (),
 ) -> None:
     """Say which extras are labels under another name, or look like a label that the frame does not have.
 
@@ -76,12 +83,15 @@ def note_left_over(
         What is left of a frame once the labels are taken out.
     n_atoms : int
         Number of atoms.
-    labels : mapping
-        Labels that were taken.
+    labels, taken : mapping
+        Labels that were taken, and the names they had.
     keys : mapping
         Names that the user gave, of labels of which nothing needs to be said.
     name : str
         Name of the frame.
+    complete : collection of str
+        Names, in lower case, of other sets of labels that are as complete as the one that was taken: the user has to
+        choose.
     """
     aside: dict[str, list[str]] = {}
     for label, of_label in LABEL_NAMES.items():
@@ -93,7 +103,15 @@ def note_left_over(
                 aside.setdefault(label, []).append(str(key))
     for label, names in aside.items():
         if label in labels and label not in keys:
-            note(f"{' and '.join(names)} left aside, which differs from the {label} that is taken", name)
+            text = f"{' and '.join(names)} left aside, which differs from the {label} that is taken"
+            rivals = [key for key in names if key.lower() in complete]
+            rivals += ["free_energy"] if label == "energy" and _apart(info, labels, n_atoms) else []
+            if not rivals:
+                note(text, name)
+                continue
+            first = taken.get(label, label)
+            hint = f"say which counts: labels: {{{label}: {first}}} or labels: {{{label}: {rivals[0]}}}"
+            choice_needed(f"the {label} could be {first} or {rivals[0]}, which differ", hint, name)
     if "forces" not in labels and {"fx", "fy", "fz"} <= {key.lower() for key in arrays}:
         note("columns fx, fy and fz look like the forces but are not used; call them forces:R:3", name)
     for label, pattern in _LOOK_ALIKES.items():
@@ -102,6 +120,15 @@ def note_left_over(
         for key, value in {**info, **arrays}.items():
             if pattern.fullmatch(str(key).lower()) and not _NOT_MEANT.fullmatch(str(key).lower()):
                 _note_look_alike(label, str(key), value, n_atoms, name)
+
+
+def _apart(info: Mapping[str, Any], labels: Mapping[str, Any], n_atoms: int) -> bool:
+    """Whether a free energy that is left aside differs by more than 1 meV/atom, a smearing that a potential learns."""
+    found = next((value for key, value in info.items() if str(key).lower() == "free_energy"), None)
+    try:
+        return found is not None and abs(float(found) - float(labels["energy"])) > 1e-3 * n_atoms
+    except (TypeError, ValueError):
+        return False
 
 
 def _differs(value: Any, taken: Any, label: str) -> bool:
@@ -136,6 +163,27 @@ def _note_look_alike(label: str, key: str, value: Any, n_atoms: int, name: str) 
             f"{key} looks like the {label} but is not used; if it is one, name it: labels: {{{label}: {key}}}",
             name,
         )
+
+
+def describe_labels(structures: Sequence[Structure], sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Which labels there are, in how many frames if not in all, and what the files call them.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        What was read.
+    sources : mapping
+        As `nnpkit.data.notes.label_sources` counts them; formats without names have none.
+    """
+    words = []
+    for label in ("energy", "forces", "stress", "charges", "total_charge", "multiplicity"):
+        if not (number := sum(getattr(s, label) is not None for s in structures)):
+            continue
+        names = " or ".join(sources.get(label, ()))
+        words.append(label + (f" (called {names})" if names not in ("", label) else ""))
+        if number < len(structures):
+            words[-1] += f" of {number} frames"
+    return f"labels: {', '.join(words)}" if words else "no labels"
 
 
 def note_comment(comment: str, name: str) -> None:

@@ -15,11 +15,13 @@ multiplicity   ``multiplicity``, ``spin_multiplicity``, ``spin_mult``, ``mult``;
 =============  ==========================================================================
 
 Energy, forces and stress of a file are taken under names with one prefix or suffix, the first of the order
-above that has all that the file has: labels of two methods are not mixed (`choose_names`). Names left aside
-and look-alikes that are no name of the table are said in a note (`nnpkit.data.label_notes`).
+above that has all that the file has: labels of two methods are not mixed (`choose_names`). Where another prefix has all
+of them too, with other values, the user has to choose (`nnpkit.data.notes.choice_needed`). Other names left aside and
+look-alikes that are no name of the table are said in a note (`nnpkit.data.label_notes`).
 
-Where a file has both ``energy`` and ``free_energy``, ``energy`` is taken.  (Forces of a calculation with
-electronic smearing are the derivative of the free energy; name it in `keys` to train on it instead.)
+Where a file has both ``energy`` and ``free_energy``, ``energy`` is taken if they differ by at most 1 meV/atom;
+otherwise the user has to choose.  (Forces of a calculation with electronic smearing are the derivative of the free
+energy.)
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _OF_ONE_METHOD = {"energy": ("energy",), "forces": ("forces",), "stress": ("stress", "virial")}
+_OF_METHOD = ("energy", "forces", "stress", "virial")
 _PER_ATOM = ("forces", "charges")
 _EMPTY = ("", "none", "null", "n/a", "na", "-", "--")
 _STRESS_TOLERANCE = 1e-2  # relative disagreement of a stress with a virial that float32 and rounding explain
@@ -77,7 +80,8 @@ def choose_names(
     Returns
     -------
     dict
-        As `LABEL_NAMES`, restricted to the pattern that is taken.
+        As `LABEL_NAMES`, restricted to the pattern that is taken; ``rivals`` are the names of other patterns that
+        have as much.
 
     Raises
     ------
@@ -100,11 +104,20 @@ def choose_names(
     if not having:
         return chosen
     named = {_pattern_of(name) for label, name in keys.items() if name.lower() in LABEL_NAMES[label]} - {"{}"}
-    for pattern in named or PATTERNS:
-        if all(of.get(pattern, set()) == set().union(*of.values()) for of in having.values()):
-            for label in ("energy", "forces", "stress", "virial"):
-                chosen[label] = tuple(n for n in LABEL_NAMES[label] if _pattern_of(n) == pattern)
-            return chosen
+
+    def has(pattern: str, kinds: Iterable[str]) -> bool:
+        """Whether every frame that has one of `kinds` at all has it under this pattern."""
+        return all(having[k].get(pattern, set()) == set().union(*having[k].values()) for k in kinds)
+
+    if first := next((pattern for pattern in named or PATTERNS if has(pattern, having)), None):
+        decisive = [kind for kind in having if kind != "stress"]  # which methods often have none of
+        rivals = [p for p in PATTERNS if p != first and decisive and not named and has(p, decisive)]
+        for label in _OF_METHOD:
+            chosen[label] = tuple(n for n in LABEL_NAMES[label] if _pattern_of(n) == first)
+        chosen["rivals"] = tuple(
+            n for label in _OF_METHOD for n in LABEL_NAMES[label] if _pattern_of(n) in rivals
+        )
+        return chosen
     names = {
         kind: " and ".join(present[n] for label in labels for n in LABEL_NAMES[label] if n in present)
         for kind, labels in _OF_ONE_METHOD.items() if kind in having
@@ -174,7 +187,8 @@ def extract_labels(
     if "dipole" in labels:
         labels["dipole"] = np.ravel(labels["dipole"])
     note_taken(taken, keys, name)
-    note_left_over(info, arrays, n_atoms, labels, keys, name)
+    rivals = () if set(keys) & set(_OF_METHOD) else names.get("rivals", ())
+    note_left_over(info, arrays, n_atoms, labels, taken, keys, name, rivals)
     _check_stress(labels, cell, name)
     return labels
 
@@ -271,6 +285,31 @@ def _extras_of(atoms: Atoms) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             )
             (arrays if per_atom else info)[key] = np.array(value) if np.ndim(value) else value
     return info, arrays
+
+
+def take_free_energies(images: Sequence[Atoms], path: str) -> None:
+    """Make the free energy the energy of images that have forces; the other one is kept as ``energy_sigma0``.
+
+    With smeared electrons forces and stress are derivatives of the free energy (``TOTEN`` of VASP), not of the energy
+    extrapolated to no smearing that ASE calls ``energy``; what ASE reads of other programs are free energies.
+    """
+    apart = 0.0
+    for atoms in images:
+        results = getattr(atoms.calc, "results", {})
+        energy, free = results.get("energy"), results.get("free_energy")
+        if energy is None or free is None or results.get("forces") is None:
+            continue
+        results["energy"] = free
+        if abs(energy - free) > 1e-6:
+            apart = max(apart, abs(energy - free) / len(atoms))
+            atoms.info["energy_sigma0"] = energy
+        del results["free_energy"]
+    if apart > 1e-5:
+        note(
+            "energies are free energies (TOTEN), which forces and stress belong to; those of sigma -> 0, up to "
+            f"{1000 * apart:.3g} meV/atom away, are energy_sigma0; labels: {{energy: energy}} takes them",
+            path,
+        )
 
 
 def extra_names(atoms: Atoms) -> list[str]:

@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["DataWarning", "collected_notes", "gathered_notes", "note", "say"]
+from nnpkit.errors import InputError
+
+__all__ = [
+    "DataWarning",
+    "choice_needed",
+    "collected_notes",
+    "gathered_notes",
+    "label_sources",
+    "note",
+    "note_source",
+    "refuse_open_choices",
+    "say",
+]
 
 
 class DataWarning(UserWarning):
@@ -32,6 +44,61 @@ def note(text: str, frame: str = "") -> None:
         warnings.warn(f"{frame}: {text}" if frame else text, DataWarning, stacklevel=3)
     else:
         gathered.setdefault(text, []).append(frame)
+
+
+_CHOICES: ContextVar[list[tuple[str, str, str]] | None] = ContextVar("choices", default=None)
+_SOURCES: ContextVar[dict[str, dict[str, int]] | None] = ContextVar("label_sources", default=None)
+
+
+def choice_needed(text: str, hint: str, frame: str) -> None:
+    """Say that two names could be meant: refused at the end of `refuse_open_choices`, a note where nothing refuses.
+
+    Parameters
+    ----------
+    text : str
+        What is open, without the full stop.
+    hint : str
+        What the user writes to settle it.
+    frame : str
+        Name of the frame.
+    """
+    if (choices := _CHOICES.get()) is None:
+        note(f"{text}; the first is taken", frame)
+    else:
+        choices.append((text, hint, frame))
+
+
+@contextmanager
+def refuse_open_choices() -> Iterator[None]:
+    """At the end of the block the first `choice_needed` is an `InputError`."""
+    token = _CHOICES.set([])
+    try:
+        yield
+        choices = _CHOICES.get() or []
+    finally:
+        _CHOICES.reset(token)
+    if choices:
+        text, hint, frame = choices[0]
+        more = f" (and of {len(choices) - 1} other frames)" if len(choices) > 1 else ""
+        raise InputError(f"{text}{more}", where=frame or None, hint=hint)
+
+
+def note_source(label: str, name: str) -> None:
+    """Count that a frame's `label` was taken from what the file calls `name`; see `label_sources`."""
+    if (sources := _SOURCES.get()) is not None:
+        of_label = sources.setdefault(label, {})
+        of_label[name] = of_label.get(name, 0) + 1
+
+
+@contextmanager
+def label_sources() -> Iterator[dict[str, dict[str, int]]]:
+    """Within the block the mapping that is given counts, for each label, the names it was taken from."""
+    sources: dict[str, dict[str, int]] = {}
+    token = _SOURCES.set(sources)
+    try:
+        yield sources
+    finally:
+        _SOURCES.reset(token)
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def make_project(config: ActiveConfig) -> Project:
     known = load_dataset(data.train, **arguments)
     labelled = [s for s in known if s.energy is not None and s.forces is not None]
     unlabelled = [s for s in known if s.energy is None or s.forces is None]
-    unlabelled += load_dataset(config.structures) if config.structures else []
+    unlabelled += load_dataset(config.structures, labels_matter=False) if config.structures else []
     if config.random is not None:
         r = config.random
         unlabelled += random_structures(
@@ -180,7 +180,7 @@ def make_project(config: ActiveConfig) -> Project:
     written["data"]["groups"], (train, validation, test) = _with_groups(
         data.groups, labelled, validation, test
     )
-    starts = load_dataset(exploration.starts) if exploration.starts else None
+    starts = load_dataset(exploration.starts, labels_matter=False) if exploration.starts else None
     conditions = tuple(_condition(c) for c in exploration.conditions)
     for condition in conditions:
         for start in condition.starts or starts or [*labelled, *unlabelled]:
@@ -295,7 +295,7 @@ def _condition(c: ConditionSettings) -> Condition:
     return Condition(
         c.ensemble, temperature, pressure, c.steps, c.runs, c.strain,
         deformation=None if factors is None else (factors[0], factors[1], factors[2]),
-        starts=tuple(load_dataset(c.starts)) if c.starts else None,
+        starts=tuple(load_dataset(c.starts, labels_matter=False)) if c.starts else None,
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from nnpkit.config.schema import Config
 from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.dataset import elements_of, load_dataset, structure_sha256
 from nnpkit.data.groups import kinds_of
+from nnpkit.data.label_notes import describe_labels
+from nnpkit.data.notes import label_sources
 from nnpkit.data.splitting import Division, SplitRule, divide
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
@@ -59,7 +61,8 @@ def read_sets(config: Config) -> Sets:
         "frames": data.frames,
         "keys": data.labels or None,
     }
-    everything = load_dataset(data.train, **arguments)
+    with label_sources() as sources:
+        everything = load_dataset(data.train, **arguments)
     rule = SplitRule(
         data.split, data.group,
         0.0 if data.validation is not None else data.validation_fraction,
@@ -79,7 +82,14 @@ def read_sets(config: Config) -> Sets:
     counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut", "spread")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
     seen, sets.rule["tested_elsewhere"] = _seen(splits)
-    sets.notes = [_announcement(config, sets), *division.warnings(data.split), *seen]
+    sets.notes = [
+        *(
+            [describe_labels(everything, sources)] if isinstance(everything, list) else []
+        ),  # a store is not read
+        _announcement(config, sets),
+        *division.warnings(data.split),
+        *seen,
+    ]
     return sets
 
 

@@ -160,7 +160,7 @@ def test_damaged_and_dangerous_arrays(tmp_path: Path) -> None:
 def test_no_sets(tmp_path: Path) -> None:
     (tmp_path / "type.raw").write_text("0\n")
     (tmp_path / "type_map.raw").write_text("H\n")
-    with pytest.raises(InputError, match=r"no folder set.\*.*raw_to_set.sh"):
+    with pytest.raises(InputError, match=r"no folder set.\* and no coord.raw"):
         read(tmp_path)
 
 
@@ -208,3 +208,21 @@ def test_virial_without_a_cell(tmp_path: Path) -> None:
     make_system(tmp_path / "other", nopbc="", box=None)
     with pytest.raises(InputError, match="a virial without a cell"):
         read(tmp_path / "other")
+
+
+def test_text_systems_are_read(tmp_path: Path) -> None:
+    make_system(tmp_path / "npy")
+    text = tmp_path / "text"
+    text.mkdir()
+    for name in ("type.raw", "type_map.raw"):
+        (text / name).write_bytes((tmp_path / "npy" / name).read_bytes())
+    for array in sorted((tmp_path / "npy" / "set.000").glob("*.npy")):
+        values = np.load(array)
+        np.savetxt(text / f"{array.stem}.raw", values.reshape(len(values), -1), fmt="%.17g")
+    frames, expected = read(text), read(tmp_path / "npy")
+    assert len(frames) == len(expected)
+    for a, b in zip(frames, expected, strict=True):
+        assert_same(a, b)
+    (text / "force.raw").write_text("1 2 3\n")
+    with pytest.raises(InputError, match=r"force.raw has shape \(1, 3\)"):
+        read(text)

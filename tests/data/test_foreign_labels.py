@@ -12,6 +12,7 @@ from foreign_tools import FORCES, STRESS, file, frame, read_with_notes
 
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.labels import choose_names
+from nnpkit.data.notes import DataWarning
 from nnpkit.errors import InputError
 
 NINE = STRESS.ravel().tolist()
@@ -267,11 +268,9 @@ def two_methods(header: str, columns: str) -> str:
     ("header", "columns", "energy", "force", "said"),
     [
         ("energy=-1 REF_energy=-2", "REF_forces:R:3:x:R:3", -2, 0.5, "energy left aside"),
-        ("energy=-1 REF_energy=-2", "forces:R:3:REF_forces:R:3", -1, 0.5, "REF_energy left aside"),
-        ("REF_energy=-2 energy=-1", "REF_forces:R:3:force:R:3", -1, 1.0, "REF_forces left aside"),
         ("dft_energy=-3 REF_energy=-2", "x:R:3:dft_forces:R:3", -3, 1.0, "dft_energy as energy, dft_forces as forces"),
         ("energy_ref=-3 energy=-1", "forces_ref:R:3:x:R:3", -3, 0.5, "taken: energy_ref as energy"),
-        ("energy=-1 free_energy=-1.2", "forces:R:3:x:R:3", -1, 0.5, "free_energy left aside"),
+        ("energy=-1 free_energy=-1.0015", "forces:R:3:x:R:3", -1, 0.5, "free_energy left aside"),
         ("energy=-1 free_energy=-1.0001", "forces:R:3:x:R:3", -1, 0.5, ""),
         ("energy=-1 REF_energy=-1", "forces:R:3:x:R:3", -1, 0.5, ""),
     ],
@@ -307,6 +306,49 @@ def test_labels_that_only_mixing_would_complete_are_refused(tmp_path: Path, text
     ) as failure:
         read(path)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "message", "hint"),
+    [
+        (
+            "energy=-1 REF_energy=-2",
+            "forces:R:3:REF_forces:R:3",
+            "energy could be energy or REF_energy",
+            "REF_energy",
+        ),
+        (
+            "REF_energy=-2 energy=-1",
+            "REF_forces:R:3:force:R:3",
+            "energy could be energy or REF_energy",
+            "REF_energy",
+        ),
+        (
+            "REF_energy=-1 energy=-1",
+            "forces:R:3:REF_forces:R:3",
+            "forces could be forces or REF_forces",
+            "REF_forces",
+        ),
+        (
+            "energy=-1 free_energy=-1.2",
+            "forces:R:3:x:R:3",
+            "energy could be energy or free_energy",
+            "free_energy",
+        ),
+    ],
+)
+def test_two_complete_sets_of_labels_need_a_choice(
+    tmp_path: Path, header: str, columns: str, message: str, hint: str
+) -> None:
+    path = file(tmp_path, two_methods(header, columns))
+    with pytest.raises(InputError, match=message) as failure:
+        read(path)
+    assert f"{hint}}}" in str(failure.value)
+    with pytest.warns(DataWarning, match="could be"):  # the start of a simulation needs no labels
+        (only,) = read(path, labels_matter=False)
+    assert only.energy == -1
+    key = "forces" if hint.endswith("forces") else "energy"
+    assert read(path, keys={key: hint})
 
 
 def test_names_given_settle_which_labels_count(tmp_path: Path) -> None:

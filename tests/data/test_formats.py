@@ -13,6 +13,7 @@ from data_tools import assert_same, emt_copper, water
 
 from nnpkit.data.formats.reading import detect_format, parse_frames, read, write
 from nnpkit.data.formats.registered import FORMATS
+from nnpkit.data.notes import DataWarning
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE
@@ -194,12 +195,13 @@ def test_bad_aenet_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_vasprun(tmp_path: Path) -> None:
-    """Energy extrapolated to zero smearing; VASP's kbar with the opposite sign become ASE's stress."""
-    (structure,) = read(file(tmp_path, VASPRUN, "vasprun.xml"))
-    assert structure.energy == -3.65
-    assert structure.info["free_energy"] == -3.60
+    """The free energy, which the forces belong to; VASP's kbar with the opposite sign become ASE's stress."""
+    with pytest.warns(DataWarning, match="up to 50 meV/atom away, are energy_sigma0"):
+        (structure,) = read(file(tmp_path, VASPRUN, "vasprun.xml"))
+    assert structure.energy == -3.60
+    assert structure.info == {"energy_sigma0": pytest.approx(-3.65)}
     np.testing.assert_allclose(structure.stress, np.diag([-1.0, 1.0, 0.0]), atol=1e-6)
-    assert read(tmp_path / "vasprun.xml", keys={"energy": "free_energy"})[0].energy == -3.60
+    assert read(tmp_path / "vasprun.xml", keys={"energy": "energy"})[0].energy == pytest.approx(-3.65)
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.3])

@@ -14,23 +14,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ase.units import GPa, bar
-
 from nnpkit.active.labellers.external_command import last_words
 from nnpkit.active.labellers.reference_calculation import CalculationError, state_of
 from nnpkit.active.programs import run_program
 from nnpkit.data.electronic import ElectronicState
+from nnpkit.data.formats.cp2k_text import ENERGY, forces_table, stress_tensor
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
-from nnpkit.units import BOHR, HARTREE
+from nnpkit.units import HARTREE
 
 __all__ = ["Cp2kReference", "cp2k_input", "parse_cp2k"]
 
 _DATA_FOLDERS = ("/usr/share/cp2k", "/usr/local/share/cp2k/data", "/opt/cp2k/data")
 _INPUT, _OUTPUT, _WAVE_FUNCTION = "cp2k.inp", "cp2k.out", "start.wfn"
-_ENERGY = re.compile(r"ENERGY\| Total FORCE_EVAL \( \w+ \) energy \[.*?\]:?\s+(\S+)")
-_STRESS = re.compile(r"STRESS\| Analytical stress tensor \[(GPa|bar)\]")
 
 
 class Cp2kReference:
@@ -200,39 +196,15 @@ def parse_cp2k(text: str, structure: Structure) -> Structure:
     CalculationError
         If something is missing or cannot be read.
     """
-    energies = _ENERGY.findall(text)
+    energies = ENERGY.findall(text)
     if not energies:
         raise CalculationError("CP2K's output holds no energy")
     try:
         energy = float(energies[-1]) * HARTREE
-        forces = _forces(text, structure.n_atoms) * (HARTREE / BOHR)
-        stress = _stress(text)
+        forces = forces_table(text, structure.n_atoms)
+        stress = stress_tensor(text)
     except (ValueError, IndexError) as error:
         raise CalculationError(f"CP2K's output cannot be read ({error})") from None
-    return structure.replace(energy=energy, forces=forces, stress=stress)
-
-
-def _forces(text: str, n_atoms: int) -> np.ndarray:
-    """Forces (N, 3) in atomic units of the last table."""
-    _, found, table = text.rpartition("ATOMIC FORCES in [a.u.]")
-    if not found:
+    if forces is None:
         raise CalculationError("CP2K's output holds no forces: the template needs &PRINT &FORCES ON")
-    rows = [line.split() for line in table.splitlines()]
-    numbers = [row[3:6] for row in rows if len(row) == 6 and row[0].isdigit() and row[1].isdigit()][:n_atoms]
-    forces = np.array(numbers, dtype=np.float64)
-    if forces.shape != (n_atoms, 3):
-        raise CalculationError(f"CP2K's output holds forces of {len(numbers)} atoms instead of {n_atoms}")
-    return forces
-
-
-def _stress(text: str) -> np.ndarray | None:
-    """Stress (3, 3) in eV/Å³ and ASE's sign, None if it was not computed. CP2K prints the negative of it."""
-    found = list(_STRESS.finditer(text))
-    if not found:
-        return None
-    rows = [line.split() for line in text[found[-1].end() :].splitlines()[1:6]]
-    numbers = [row[2:5] for row in rows if len(row) == 5 and row[0] == "STRESS|" and row[1] in "xyz"]
-    tensor = np.array(numbers, dtype=np.float64)
-    if tensor.shape != (3, 3):
-        raise CalculationError("CP2K's stress tensor cannot be read")
-    return -tensor * {"GPa": GPa, "bar": bar}[found[-1][1]]
+    return structure.replace(energy=energy, forces=forces, stress=stress)

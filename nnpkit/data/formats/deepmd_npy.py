@@ -3,8 +3,9 @@
 A system is a folder with ``type.raw`` (type of each atom), ``type_map.raw`` (element of each type), an empty
 file ``nopbc`` if it is not periodic, and ``set.*/{coord,box,energy,force,virial}.npy`` with one row per frame
 (float32 or float64; Å, eV, eV/Å, eV), and perhaps ``dipole.npy`` (e Å) and charges of the atoms as ``charges.npy``,
-``atomic_charge.npy`` or ``atom_charge.npy``.  In a mixed system ``set.*/real_atom_types.npy`` has the types of every
-frame, -1 for padding.  DeePMD's virial is ``-dE/dstrain``, so ``stress = -virial / volume``.
+``atomic_charge.npy`` or ``atom_charge.npy``; without sets the same as text, ``coord.raw`` and so on.  In a mixed system
+``set.*/real_atom_types.npy`` has the types of every frame, -1 for padding.  DeePMD's virial is ``-dE/dstrain``, so
+``stress = -virial / volume``.
 
 Reference: DeePMD-kit documentation, "System" (https://docs.deepmodeling.com/projects/deepmd).
 """
@@ -23,7 +24,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_folder
 
-__all__ = ["FORMAT", "find_systems", "read_deepmd", "write_deepmd"]
+__all__ = ["FORMAT", "find_systems", "load_array", "read_deepmd", "write_deepmd"]
 
 _PER_ATOM = ("coord", "force", "charges")
 _OPTIONAL = ("box", "energy", "force", "virial", "charges", "dipole", "total_charge", "multiplicity")
@@ -87,7 +88,7 @@ def _pieces(path: Path) -> Iterator[Piece]:
     for system in systems:
         first, step = 0, max(1, PIECE_ATOMS // len(_words(system / "type.raw")))
         for folder in _sets(system):
-            stop = first + len(_load(folder / "coord.npy"))
+            stop = first + len(load_array(folder / f"coord{_suffix(folder)}"))
             for at in range(first, stop, step):
                 yield Piece(at, part=str(folder), line=first, stop=min(at + step, stop))
             first = stop
@@ -96,19 +97,26 @@ def _pieces(path: Path) -> Iterator[Piece]:
 def _read_piece(path: Path, piece: Piece, options: ReadOptions) -> list[Structure]:
     """Some frames of the set `piece.part`, which begins with frame `piece.line` of its system."""
     folder = Path(piece.part)
-    types, type_map, periodic = _system(folder.parent)
+    system = folder if _suffix(folder) == ".raw" else folder.parent
+    types, type_map, periodic = _system(system)
     rows = slice(piece.first - piece.line, (piece.stop or 0) - piece.line)
-    return _read_set(folder, types, type_map, periodic, f"{folder.parent}", piece.line, rows)
+    return _read_set(folder, types, type_map, periodic, f"{system}", piece.line, rows)
 
 
 def _sets(system: Path) -> list[Path]:
     sets = sorted(path for path in system.glob("set.*") if path.is_dir())
+    if not sets and (system / "coord.raw").is_file():
+        return [system]
     if not sets:
         raise InputError(
-            "no folder set.*", where=str(system), expected="set.000/coord.npy and so on",
-            hint="text .raw files are turned into sets by DeePMD-kit's raw_to_set.sh",
-        )  # fmt: skip
+            "no folder set.* and no coord.raw", where=str(system), expected="set.000/coord.npy and so on"
+        )
     return sets
+
+
+def _suffix(folder: Path) -> str:
+    """How the files of a set end: text files stand beside ``type.raw``."""
+    return ".raw" if (folder / "type.raw").exists() else ".npy"
 
 
 def _system(system: Path) -> tuple[np.ndarray, list[str], bool]:
@@ -144,10 +152,17 @@ def _type(word: str, system: Path) -> int:
     return int(word)
 
 
-def _load(path: Path) -> np.ndarray:
-    """The array, mapped into memory."""
+def load_array(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory, or of a text file .raw with one row per frame.
+
+    Raises
+    ------
+    InputError
+        If it is damaged or holds anything but numbers.
+    """
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        text = path.suffix == ".raw"
+        array = np.loadtxt(path, ndmin=2) if text else np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # numpy parses the header with whatever raises whatever
         raise InputError(
             f"cannot read the array: {' '.join(str(error).split())[:200]}",
@@ -170,16 +185,25 @@ def _read_set(
 ) -> list[Structure]:
     """Frames of a set, those of `rows`; the first of the set is number `first` of its system."""
     n_atoms = len(types)
-    arrays = {"coord": _load(folder / "coord.npy")}
+    suffix = _suffix(folder)
+    arrays = {"coord": load_array(folder / f"coord{suffix}")}
     files = {key: _file_of(folder, key) for key in _OPTIONAL}
-    arrays |= {key: _load(path) for key, path in files.items() if path is not None}
+    arrays |= {key: load_array(path) for key, path in files.items() if path is not None}
     if periodic and "box" not in arrays:
         raise InputError(
-            "no box.npy", where=str(folder), hint="put an empty file nopbc beside type.raw for clusters"
+            f"no box{suffix}", where=str(folder), hint="put an empty file nopbc beside type.raw for clusters"
         )
-    read = {"coord", "real_atom_types", *(path.stem for path in files.values() if path is not None)}
+    read = {
+        "coord",
+        "real_atom_types",
+        "type",
+        "type_map",
+        *(path.stem for path in files.values() if path is not None),
+    }
     if others := sorted(
-        path.name for path in folder.iterdir() if path.stem not in read or path.suffix != ".npy"
+        path.name
+        for path in folder.iterdir()
+        if path.name != "nopbc" and (path.stem not in read or path.suffix != suffix)
     ):
         note(f"not read in {folder.parent.name}/{folder.name}: {', '.join(others)}", str(folder))
     mixed = folder / "real_atom_types.npy"
@@ -198,7 +222,7 @@ def _read_set(
         width = widths.get(key, n_atoms)
         if array.size != n_frames * width or len(array) != n_frames:
             raise InputError(
-                f"{key}.npy has shape {array.shape}", where=str(folder),
+                f"{key}{suffix} has shape {array.shape}", where=str(folder),
                 expected=f"({n_frames}, {width}) for {n_frames} frames of {n_atoms} atoms",
             )  # fmt: skip
         per_frame = (n_atoms, -1) if key in _PER_ATOM else (width,)
@@ -206,7 +230,7 @@ def _read_set(
         arrays[key] = some.reshape(len(some), *per_frame)
     frame_types = np.broadcast_to(types, (n_frames, n_atoms))
     if mixed.exists():
-        frame_types = _load(mixed).astype(np.int64)
+        frame_types = load_array(mixed).astype(np.int64)
         if frame_types.shape != (n_frames, n_atoms):
             raise InputError(
                 f"shape {frame_types.shape}", where=str(mixed), expected=f"{(n_frames, n_atoms)}"
@@ -219,7 +243,11 @@ def _read_set(
 
 def _file_of(folder: Path, key: str) -> Path | None:
     """The file of a label, whichever of its names it has; None without one."""
-    found = [path for name in (key, *_OTHER_NAMES.get(key, ())) if (path := folder / f"{name}.npy").exists()]
+    found = [
+        path
+        for name in (key, *_OTHER_NAMES.get(key, ()))
+        if (path := folder / f"{name}{_suffix(folder)}").exists()
+    ]
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
         raise InputError(f"{names} are the same label", where=str(folder), expected="one of them")

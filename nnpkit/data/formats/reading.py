@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,10 +21,11 @@ from typing import Any
 
 from nnpkit.data.formats.contract import DataFormat, Piece, ReadOptions
 from nnpkit.data.formats.convergence import converged_only, unconverged_images
+from nnpkit.data.formats.program_outputs import correct_abinit_cells, program_format
 from nnpkit.data.formats.registered import FORMATS
 from nnpkit.data.formats.text_files import bare_name, decompressed, require_path
-from nnpkit.data.labels import extra_names
-from nnpkit.data.notes import gathered_notes, note
+from nnpkit.data.labels import extra_names, take_free_energies
+from nnpkit.data.notes import gathered_notes, note, refuse_open_choices
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_valid
 from nnpkit.errors import InputError
@@ -36,6 +38,9 @@ __all__ = [
 
 
 _REFUSED_FROM_ASE = ("mysql", "postgresql", "bundletrajectory")
+
+
+_WITH_TWO_ENERGIES = ("vasp-out", "vasp-xml")  # ASE's energy is that of sigma -> 0 only here
 
 
 def _ase_formats(mode: str) -> list[str]:
@@ -91,6 +96,8 @@ def detect_format(path: str | Path) -> str:
 
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=str(path), expected="at least one frame")
+    if found := program_format(path):
+        return found
     try:
         found = filetype(str(path), guess=False)
     except (UnknownFileTypeError, OSError, EOFError):
@@ -137,6 +144,7 @@ def read(
     frames: str | int | slice | None = None,
     keys: Mapping[str, str] | None = None,
     species: Sequence[str] | None = None,
+    labels_matter: bool = True,
 ) -> list[Structure]:
     """Structures of a file or folder, checked, in Å and eV.
 
@@ -155,6 +163,8 @@ def read(
         Names of labels other than those of `nnpkit.data.labels`, e.g. ``{"energy": "my_energy"}``.
     species : sequence of str, optional
         Elements of the atom types of a LAMMPS data file, if it does not say them.
+    labels_matter : bool
+        Whether a file is refused whose labels could be one of two; otherwise a note says which were taken.
 
     Raises
     ------
@@ -162,7 +172,7 @@ def read(
         One message with file and line or frame: missing, empty or truncated file, unknown format or units,
         a label that is not finite or has the wrong shape, a degenerate cell.
     """
-    with gathered_notes(str(path)):
+    with gathered_notes(str(path)), refuse_open_choices() if labels_matter else nullcontext():
         return _read(require_path(path), format, units, frames, keys, species)
 
 
@@ -306,6 +316,10 @@ def read_ase(
                 f"ASE cannot read it as {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
                 where=str(path), hint="the file may be truncated or of another format",
             ) from error  # fmt: skip
+        if name == "abinit-out":
+            correct_abinit_cells(images, plain)
+        if name in _WITH_TWO_ENERGIES and "energy" not in (options.keys or {}):
+            take_free_energies(images, str(path))
         names, first = (
             options.names_of([extra_names(atoms) for atoms in images], str(path)),
             piece.first if piece else 0,

@@ -12,7 +12,7 @@ from typing import Any
 from nnpkit.data.formats.contract import Piece, ReadOptions
 from nnpkit.data.formats.piecewise import read_piece
 from nnpkit.data.formats.reading import has_label
-from nnpkit.data.notes import collected_notes, note
+from nnpkit.data.notes import collected_notes, note, refuse_open_choices
 from nnpkit.data.statistics import DataSums
 from nnpkit.data.store.frame_facts import facts_of
 from nnpkit.data.store.shard_file import frame_text, pack, shard_bytes
@@ -67,7 +67,7 @@ def convert_piece(job: Job) -> dict[str, Any]:
     """
     seen: set[frozenset[str]] = set()
     options = ReadOptions(job.units, keys=job.keys, names=job.names, seen=seen)
-    with collected_notes() as notes:
+    with collected_notes() as notes, refuse_open_choices():
         wanted = _wanted(job)
         structures = read_piece(Path(job.source), job.format, job.piece, options, wanted)
         _note_lost(structures)
