@@ -83,13 +83,24 @@ def convert(
         refuse(context, "potentials are recognised", "from_format")
         _convert_potential(source, destination, to_format, units, (cflength, cfenergy), without_wall)
         return
+    if cflength is not None or cfenergy is not None or without_wall:
+        raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
+    _convert_data(source, destination, (from_format, to_format), units, species, labels)
+
+
+def _convert_data(
+    source: Path,
+    destination: Path,
+    formats: tuple[str | None, str | None],
+    units: str | None,
+    species: str | None,
+    labels: str | None,
+) -> None:
     from nnpkit.data.formats.reading import detect_format, read, write
     from nnpkit.data.label_notes import describe_labels
     from nnpkit.data.notes import label_sources
 
-    if cflength is not None or cfenergy is not None or without_wall:
-        raise InputError("--cflength, --cfenergy and --without-wall are for potentials", where=str(source))
-    from_format = from_format or detect_format(source)
+    from_format, to_format = formats[0] or detect_format(source), formats[1]
     own_units = from_format in ("runner", "lammps-data")
     of_source = units if own_units or not _writes_runner(destination, to_format) else None
     elements = species.split() if species else None
@@ -102,9 +113,8 @@ def convert(
         units=units if from_format != "lammps-data" and _writes_runner(destination, to_format) else None,
     )
     n, n_atoms = len(structures), sum(s.n_atoms for s in structures)
-    print(
-        f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms; {describe_labels(structures, sources)}"
-    )
+    found = describe_labels(structures, sources)
+    print(f"{destination}: {n} structure{'s' * (n != 1)}, {n_atoms} atoms; {found}")
 
 
 def _writes_runner(destination: Path, to_format: str | None) -> bool:

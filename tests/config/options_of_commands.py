@@ -38,7 +38,7 @@ PROBES: dict[str, dict[str, str]] = {
     },
     "evaluate": {
         "--json": "--json out.json", "--predictions": "--predictions out.xyz", "--format": "--format runner",
-        "--units": "--units bohr-hartree", "--groups": "--groups pbc",
+        "--units": "--units bohr-hartree", "--labels": "--labels energy=E", "--groups": "--groups pbc",
     },
     "analyze errors": _NUMBERS,
     "analyze contradictions": {"--factor": "--factor 1.1", **_NUMBERS},
@@ -63,7 +63,7 @@ PROBES: dict[str, dict[str, str]] = {
         "--set": "--set model.network.hidden=[2]", **_NUMBERS,
     },
     "convert": {
-        "--from": "--from runner", "--to": "--to extxyz", "--units": "--units angstrom-ev",
+        "--from": "--from runner", "--to": "--to extxyz", "--units": "--units angstrom-ev", "--labels": "--labels energy=E",
         "--species": "convert types.data out.extxyz --units metal: --species Cu,Au | --species Au,Cu",
     },
     "convert potential": {
@@ -145,6 +145,7 @@ REFUSED: list[tuple[str, str]] = [
     ("convert run out.pt --from runner", "--from has no effect"),
     ("convert run out.pt --cflength 2", "units do not apply"),
     ("convert run out.pt --units bohr-hartree", "--units is for RuNNer potentials"),
+    ("convert run out.pt --labels energy=E", "--labels has no effect"),
     ("convert run out.pt --species Cu", "--species is for LAMMPS data files"),
     ("convert train.extxyz out.data --cflength 2", "are for potentials"),
     ("export run --tabulate 1e-5", "nothing to tabulate"),
