@@ -63,7 +63,8 @@ PROBES: dict[str, dict[str, str]] = {
         "--set": "--set model.network.hidden=[2]", **_NUMBERS,
     },
     "convert": {
-        "--from": "--from runner", "--to": "--to extxyz", "--units": "--units angstrom-ev", "--labels": "--labels energy=E",
+        "--from": "--from runner", "--to": "--to extxyz", "--units": "--units angstrom-ev",
+        "--labels": "--labels energy=E",
         "--species": "convert types.data out.extxyz --units metal: --species Cu,Au | --species Au,Cu",
     },
     "convert potential": {
