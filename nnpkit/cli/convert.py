@@ -96,8 +96,8 @@ def _convert_data(
     species: str | None,
     labels: str | None,
 ) -> None:
+    from nnpkit.data.dataset import describe_labels
     from nnpkit.data.formats.reading import detect_format, read, write
-    from nnpkit.data.label_notes import describe_labels
     from nnpkit.data.notes import label_sources
 
     from_format, to_format = formats[0] or detect_format(source), formats[1]

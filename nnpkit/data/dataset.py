@@ -17,7 +17,7 @@ from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
 __all__ = [
-    "data_sha256", "elements_of", "expanded_paths", "fit_reference_energies", "load_dataset", "reference_energy_note",
+    "data_sha256", "describe_labels", "elements_of", "expanded_paths", "fit_reference_energies", "load_dataset", "reference_energy_note",
     "structure_sha256",
 ]  # fmt: skip
 
@@ -85,6 +85,27 @@ def expanded_paths(path: str | Path) -> list[str]:
     if not (found := sorted(glob(str(path), recursive=True))):
         raise InputError("the pattern matches no file", where=str(path))
     return found
+
+
+def describe_labels(structures: Sequence[Structure], sources: Mapping[str, Mapping[str, int]]) -> str:
+    """Which labels there are, in how many frames if not in all, and what the files call them.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        What was read.
+    sources : mapping
+        As `nnpkit.data.notes.label_sources` counts them; formats without names have none.
+    """
+    words = []
+    for label in ("energy", "forces", "stress", "charges", "total_charge", "multiplicity"):
+        if not (number := sum(getattr(s, label) is not None for s in structures)):
+            continue
+        names = " or ".join(sources.get(label, ()))
+        words.append(label + (f" (called {names})" if names not in ("", label) else ""))
+        if number < len(structures):
+            words[-1] += f" of {number} frames"
+    return f"labels: {', '.join(words)}" if words else "no labels"
 
 
 def elements_of(structures: Sequence[Structure]) -> list[str]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
 from nnpkit.data.electronic import CHARGE_NAMES, MULTIPLICITY_NAMES
 from nnpkit.data.notes import choice_needed, note, note_source
 
-if TYPE_CHECKING:
-    from nnpkit.data.structure import Structure
-
-__all__ = ["LABEL_NAMES", "PATTERNS", "describe_labels", "note_comment", "note_left_over", "note_taken"]
+__all__ = ["LABEL_NAMES", "PATTERNS", "note_comment", "note_left_over", "note_taken"]
 
 PATTERNS = ("{}", "ref_{}", "dft_{}", "{}_ref", "{}_dft")
 """What may stand before or after a name, in the order of preference."""
@@ -163,27 +160,6 @@ def _note_look_alike(label: str, key: str, value: Any, n_atoms: int, name: str) 
             f"{key} looks like the {label} but is not used; if it is one, name it: labels: {{{label}: {key}}}",
             name,
         )
-
-
-def describe_labels(structures: Sequence[Structure], sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Which labels there are, in how many frames if not in all, and what the files call them.
-
-    Parameters
-    ----------
-    structures : sequence of Structure
-        What was read.
-    sources : mapping
-        As `nnpkit.data.notes.label_sources` counts them; formats without names have none.
-    """
-    words = []
-    for label in ("energy", "forces", "stress", "charges", "total_charge", "multiplicity"):
-        if not (number := sum(getattr(s, label) is not None for s in structures)):
-            continue
-        names = " or ".join(sources.get(label, ()))
-        words.append(label + (f" (called {names})" if names not in ("", label) else ""))
-        if number < len(structures):
-            words[-1] += f" of {number} frames"
-    return f"labels: {', '.join(words)}" if words else "no labels"
 
 
 def note_comment(comment: str, name: str) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 
 from nnpkit.config.schema import Config
 from nnpkit.data.checks.suspicious import Finding
-from nnpkit.data.dataset import elements_of, load_dataset, structure_sha256
+from nnpkit.data.dataset import describe_labels, elements_of, load_dataset, structure_sha256
 from nnpkit.data.groups import kinds_of
-from nnpkit.data.label_notes import describe_labels
 from nnpkit.data.notes import label_sources
 from nnpkit.data.splitting import Division, SplitRule, divide
 from nnpkit.data.structure import Structure
