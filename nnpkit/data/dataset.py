@@ -17,8 +17,8 @@ from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
 
 __all__ = [
-    "data_sha256", "describe_labels", "elements_of", "expanded_paths", "fit_reference_energies", "load_dataset", "reference_energy_note",
-    "structure_sha256",
+    "data_sha256", "describe_labels", "elements_of", "expanded_paths", "fit_reference_energies", "load_dataset",
+    "reference_energy_note", "structure_sha256",
 ]  # fmt: skip
 
 
