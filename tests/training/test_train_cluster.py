@@ -47,7 +47,8 @@ def train(config: Path, *overrides: str) -> dict:
     ],
 )
 def test_learns(config: Path, model: str, optimizer: str, features: int) -> None:
-    summary = train(config, model, f"training.optimizer={optimizer}", "training.epochs=3")
+    epochs = 1 if "lbfgs" in optimizer else 3
+    summary = train(config, model, f"training.optimizer={optimizer}", f"training.epochs={epochs}")
     first = float(Path("run/lcurve.txt").read_text().splitlines()[2].split()[5])
     assert summary["train"]["force_rmse"] < 0.9 * first
     loaded = load("run/model.pt")
@@ -57,6 +58,26 @@ def test_learns(config: Path, model: str, optimizer: str, features: int) -> None
         weights[0, 0], weights[1, 0]
     )  # centres of each element begin alike and learn their own
     assert float(loaded.module.model.scaling.factor.min()) != 1.0  # ranges are observed, the map is kept
+
+
+def radial_weights(folder: str) -> torch.Tensor:
+    return dict(load(f"{folder}/model.pt").module.named_parameters())["model.descriptor.radial_weights"]
+
+
+def test_goes_on_with_frozen_radial_functions_as_member_and_as_correction(config: Path) -> None:
+    train(config, SMALL, "training.epochs=1", "output=first")
+    begun = radial_weights("first")
+    train(config, SMALL, "training.epochs=1", "output=next", "start={run: first, freeze: [descriptor.*]}")
+    assert torch.equal(radial_weights("next"), begun)
+    train(config, SMALL, "training.epochs=1", "output=free", "start={run: first}")
+    assert not torch.equal(radial_weights("free"), begun)
+    train(config, SMALL, "training.epochs=1", "output=delta", "data.baseline={kind: model, file: first/model.pt}")
+    total = load("delta/model.pt")
+    assert total.metadata["spec"]["kind"] == "total"
+    assert total.metadata["spec"]["parts"][0]["kind"] == "cluster_expansion"
+    train(config, SMALL, "training.epochs=1", "output=members", "committee={members: 2}")
+    members = load("members/committee.pt")
+    assert len(members.metadata["members"]) == 2
 
 
 @pytest.mark.parametrize(
