@@ -71,7 +71,13 @@ def test_goes_on_with_frozen_radial_functions_as_member_and_as_correction(config
     assert torch.equal(radial_weights("next"), begun)
     train(config, SMALL, "training.epochs=1", "output=free", "start={run: first}")
     assert not torch.equal(radial_weights("free"), begun)
-    train(config, SMALL, "training.epochs=1", "output=delta", "data.baseline={kind: model, file: first/model.pt}")
+    train(
+        config,
+        SMALL,
+        "training.epochs=1",
+        "output=delta",
+        "data.baseline={kind: model, file: first/model.pt}",
+    )
     total = load("delta/model.pt")
     assert total.metadata["spec"]["kind"] == "total"
     assert total.metadata["spec"]["parts"][0]["kind"] == "cluster_expansion"

@@ -51,24 +51,26 @@ class ExpansionEdges(NamedTuple):
 
 
 class EdgeFunctions(NamedTuple):
-    """What the moments sum, edge by edge, and its derivatives."""
+    """What the moments sum, edge by edge, and its derivatives; angular parts of the E' edges that are short enough."""
 
     length: Tensor  # (E,) Å
     unit: Tensor  # (E, 3)
     radial: Tensor  # (E, Kr) h_q
     radial_slope: Tensor  # (E, Kr) dh_q/dr
-    angular: Tensor  # (E, Ka)
-    angular_slope: Tensor  # (E, Ka)
-    harmonics: Tensor  # (E, L)
-    harmonics_slope: Tensor  # (L, 3, E) dY by the components of the direction
+    near: Tensor  # (E',) edges within the angular cutoff, ascending
+    angular: Tensor  # (E', Ka)
+    angular_slope: Tensor  # (E', Ka)
+    harmonics: Tensor  # (E', L)
+    harmonics_slope: Tensor  # (L, 3, E') dY by the components of the direction
 
     def changes(self, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Changes of distance (E, X) and harmonics (E, L, X) for `change` (E, 3, X) of the vectors."""
+        """Changes of distances (E, X) and harmonics (E', L, X) for `change` (E, 3, X) of the vectors."""
         along = (self.unit.unsqueeze(1) @ change).squeeze(1)
+        near, unit = self.near, self.unit[self.near].unsqueeze(2)
         # of the direction: what is left of the change across it, by the distance
-        across = (change - self.unit.unsqueeze(2) * along.unsqueeze(1)) / self.length[:, None, None]
-        by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E)
-        y = self.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E)
+        across = (change[near] - unit * along[near].unsqueeze(1)) / self.length[near][:, None, None]
+        by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E')
+        y = self.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E')
         turned = y[:, 0] * by_component[0] + y[:, 1] * by_component[1] + y[:, 2] * by_component[2]
         return along, turned.permute(2, 0, 1).contiguous()
 
@@ -117,15 +119,17 @@ def edge_functions(d: ClusterExpansion, vectors: Tensor) -> EdgeFunctions:
     """Functions of edges with `vectors` (E, 3)."""
     r = vectors.norm(dim=1)
     unit = vectors / r.unsqueeze(1)
+    near = torch.nonzero(r < d.angular_cutoff).squeeze(1)
     radial = radial_functions_and_slopes(r, d.radial_basis, d.radial_cutoff, d.cutoff_kind)
-    angular = radial_functions_and_slopes(r, d.angular_basis, d.angular_cutoff, d.cutoff_kind)
+    angular = radial_functions_and_slopes(r[near], d.angular_basis, d.angular_cutoff, d.cutoff_kind)
     return EdgeFunctions(
         r,
         unit,
         *(f @ d.radial_combinations.T for f in radial),
+        near,
         *(f @ d.angular_combinations.T for f in angular),
-        harmonics(unit, d.l_max),
-        harmonics_gradient(unit, d.l_max),
+        harmonics(unit[near], d.l_max),
+        harmonics_gradient(unit[near], d.l_max),
     )
 
 
@@ -165,42 +169,45 @@ def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> Expansi
     )
 
 
-def _elements(edges: ExpansionEdges, n_types: int) -> list[Tensor]:
+def _elements(element: Tensor, n_types: int) -> list[Tensor]:
     """Edges to neighbours of each element."""
-    return [torch.nonzero(edges.element == element).squeeze(1) for element in range(n_types)]
+    return [torch.nonzero(element == t).squeeze(1) for t in range(n_types)]
 
 
 def _moments(
     d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, n: int
 ) -> tuple[Tensor, Tensor]:
     """Radial (N, T Kr) and angular (N, L, T Ka) moments of `n` atoms."""
-    radial, angular = [], []
-    for mine in _elements(edges, d.n_types):
-        center = edges.center[mine]
-        zeros = found.radial.new_zeros((n, d.radial_basis))
-        radial.append(zeros.index_add(0, center, found.radial[mine]))
-        angular.append(sum_over_neighbors(found.harmonics[mine], found.angular[mine], center, n))
-    return torch.cat(radial, dim=1), torch.cat(angular, dim=2)
+    near = edges.select(found.near)
+    angular = [
+        sum_over_neighbors(found.harmonics[mine], found.angular[mine], near.center[mine], n)
+        for mine in _elements(near.element, d.n_types)
+    ]
+    return _radial_sums(d, edges, found.radial, n), torch.cat(angular, dim=2)
+
+
+def _radial_sums(d: ClusterExpansion, edges: ExpansionEdges, values: Tensor, n: int) -> Tensor:
+    """Sums (N, T K) of `values` (E, K) over the neighbours of each element."""
+    place = edges.center * d.n_types + edges.element
+    return values.new_zeros((n * d.n_types, values.shape[1])).index_add(0, place, values).view(n, -1)
 
 
 def _strained(d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, n: int) -> StrainedMoments:
     """Changes of the moments, one component of the virial after the other."""
-    radial, angular = [], []
+    radial, angular, near = [], [], edges.select(found.near)
     for a, b in VIRIAL_COMPONENTS:
         change = torch.zeros_like(edges.vectors)  # as of `nnpkit.measure.directions.strains`
         change[:, b] -= 0.5 * edges.vectors[:, a]
         change[:, a] -= 0.5 * edges.vectors[:, b]
         along, turned = found.changes(change.unsqueeze(2))
-        parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for mine in _elements(edges, d.n_types):
-            center, stretched = edges.center[mine], along[mine]
-            zeros = found.radial.new_zeros((n, d.radial_basis))
-            parts[0].append(zeros.index_add(0, center, found.radial_slope[mine] * stretched))
-            left = torch.cat([found.harmonics[mine] * stretched, turned[mine, :, 0]])
-            right = torch.cat([found.angular_slope[mine], found.angular[mine]])
-            order = torch.cat([center, center]).argsort(stable=True)
-            sums = sum_over_neighbors(left[order], right[order], torch.cat([center, center])[order], n)
-            parts[1].append(sums)
-        radial.append(torch.cat(parts[0], dim=1))
-        angular.append(torch.cat(parts[1], dim=2))
+        radial.append(_radial_sums(d, edges, found.radial_slope * along, n))
+        parts = []
+        for mine in _elements(near.element, d.n_types):
+            center = torch.cat([near.center[mine], near.center[mine]])
+            order = center.argsort(stable=True)
+            stretched = found.harmonics[mine] * along[found.near[mine]]
+            left = torch.cat([stretched, turned[mine, :, 0]])[order]
+            right = torch.cat([found.angular_slope[mine], found.angular[mine]])[order]
+            parts.append(sum_over_neighbors(left, right, center[order], n))
+        angular.append(torch.cat(parts, dim=2))
     return StrainedMoments(torch.stack(radial, dim=1), torch.stack(angular, dim=1))

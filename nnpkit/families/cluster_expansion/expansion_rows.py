@@ -34,25 +34,27 @@ from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
 
 __all__ = ["EdgeMoves", "ExpansionForm"]
 
+_CROWD = 8
+
 
 class EdgeMoves(NamedTuple):
     """What directions do to edges."""
 
     functions: EdgeFunctions
     along: Tensor  # (E, X) change of the distance
-    turned: Tensor  # (E, L, X) change of the harmonics
+    turned: Tensor  # (E', L, X) change of the harmonics
     radial_slope: Tensor  # (E, Nr) dg/dr of the radial channels
-    angular: Tensor  # (E, Na) g
-    angular_slope: Tensor  # (E, Na) dg/dr
-    through: Tensor  # (E, 1 + X, Na) derivative S of the energy by A, times the harmonics and their changes
+    angular: Tensor  # (E', Na) g
+    angular_slope: Tensor  # (E', Na) dg/dr
+    through: Tensor  # (E', 1 + X, Na) derivative S of the energy by A, times the harmonics and their changes
 
     def combined(self, weights: Tensor) -> EdgeMoves:
         """The same edges moving along one direction each, the sum of the X with `weights` (E, X)."""
-        columns = weights.unsqueeze(2)
-        changed = weights.unsqueeze(1) @ self.through[:, 1:]
+        near, columns = self.functions.near, weights.unsqueeze(2)
+        changed = weights[near].unsqueeze(1) @ self.through[:, 1:]
         return self._replace(
             along=(self.along.unsqueeze(1) @ columns).squeeze(2),
-            turned=(self.turned @ columns).contiguous(),
+            turned=(self.turned @ columns[near]).contiguous(),
             through=torch.cat([self.through[:, :1], changed], dim=1),
         )
 
@@ -157,28 +159,28 @@ class ExpansionForm:
         functions = edge_functions(d, edges.vectors)
         along, turned = functions.changes(change)
         pair = self._types[edges.center] * d.n_types + edges.element
+        near = functions.near
         both = torch.cat([functions.harmonics.unsqueeze(2), turned], dim=2)
         return EdgeMoves(
             functions,
             along,
             turned,
             d.mixed(functions.radial_slope, pair, d.radial_weights),
-            d.mixed(functions.angular, pair, d.angular_weights),
-            d.mixed(functions.angular_slope, pair, d.angular_weights),
-            both.transpose(1, 2) @ self._slope[edges.center],
+            d.mixed(functions.angular, pair[near], d.angular_weights),
+            d.mixed(functions.angular_slope, pair[near], d.angular_weights),
+            both.transpose(1, 2) @ self._slope[edges.center[near]],
         )
-
-    def _by_distance(self, center: Tensor, moves: EdgeMoves) -> Tensor:
-        """Derivative of the energy by the distance (E,) of edges."""
-        radial = (self._radial_slope[center] * moves.radial_slope).sum(1)
-        return radial + (moves.angular_slope * moves.through[:, 0]).sum(1)
 
     @torch.no_grad()
     def values(self, directions: Directions, moves: EdgeMoves) -> Tensor:
         """Derivatives (A, X) of the energy along `directions`."""
-        distance = self._by_distance(directions.edges.center, moves).unsqueeze(1)
-        own = distance * moves.along + (moves.angular.unsqueeze(1) * moves.through[:, 1:]).sum(2)
-        return own.new_zeros((directions.n_blocks, own.shape[1])).index_add(0, directions.block, own)
+        near, block = moves.functions.near, directions.block
+        radial = (self._radial_slope[directions.edges.center] * moves.radial_slope).sum(1)
+        distance = (moves.angular_slope * moves.through[:, 0]).sum(1)
+        angular = distance.unsqueeze(1) * moves.along[near]
+        angular += (moves.angular.unsqueeze(1) * moves.through[:, 1:]).sum(2)
+        zeros = radial.new_zeros((directions.n_blocks, moves.along.shape[1]))
+        return zeros.index_add(0, block, radial.unsqueeze(1) * moves.along).index_add(0, block[near], angular)
 
     @torch.no_grad()
     def edge_gradient(self) -> Tensor:
@@ -230,32 +232,21 @@ class ExpansionForm:
 
     def _touched(self, directions: Directions, moves: EdgeMoves) -> _Touched:
         """How the coefficients of all touched centres change along all directions."""
-        edges, f = directions.edges, moves.functions
-        centers, center = torch.unique(edges.center, return_inverse=True)
-        n_blocks, n_centers, n_x = directions.n_blocks, len(centers), moves.along.shape[1]
-        key, order = (directions.block * n_centers + center).sort(stable=True)
-        pairs, pair, counts = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
-        left = torch.stack([f.harmonics.unsqueeze(2) * moves.along.unsqueeze(1), moves.turned], dim=1)
-        left, right = left.flatten(2)[order], torch.stack([moves.angular_slope, moves.angular], dim=1)[order]
-        shape = (n_blocks, n_centers, f.harmonics.shape[1], n_x, right.shape[2])
-        angular = left.new_zeros((n_blocks * n_centers, left.shape[2], right.shape[2]))
-        crowded = (
-            counts > 8
-        )  # a moved atom itself, whose neighbours all count; other centres see it a few times
-        for some in (crowded, ~crowded):
-            mine = torch.nonzero(some[pair]).squeeze(1)
-            if len(mine) == 0:
-                continue
-            numbers = (torch.cumsum(some, 0) - 1)[pair[mine]]
-            n = int(some.sum())
-            slot, room = neighbor_slots(numbers, n)
-            a = side_by_side(left[mine].flatten(1), slot, n, room).view(n, room * 2, -1)
-            b = side_by_side(right[mine].flatten(1), slot, n, room).view(n, room * 2, -1)
-            angular[pairs[some]] = a.transpose(1, 2) @ b
-        change = moves.along.unsqueeze(2) * moves.radial_slope.unsqueeze(1)  # (E, X, Nr)
-        radial = change.new_zeros((n_blocks * n_centers, n_x, change.shape[2]))
-        radial.index_add_(0, directions.block * n_centers + center, change)
-        return _Touched(centers, radial.unflatten(0, (n_blocks, n_centers)), angular.view(shape))
+        n_blocks, n_x, f = directions.n_blocks, moves.along.shape[1], moves.functions
+        centers, center = torch.unique(directions.edges.center, return_inverse=True)
+        place, n = directions.block * len(centers) + center, n_blocks * len(centers)
+        change = (moves.along.unsqueeze(2) * moves.radial_slope.unsqueeze(1)).flatten(1)  # (E, X Nr)
+        radial = change.new_zeros((n, change.shape[1])).index_add(0, place, change)
+        stretched = f.harmonics.unsqueeze(2) * moves.along[f.near].unsqueeze(1)
+        left = torch.stack([stretched.flatten(1), moves.turned.flatten(1)], dim=1)  # (E', 2, L X)
+        right = torch.stack([moves.angular_slope, moves.angular], dim=1)  # (E', 2, Na)
+        key, order = place[f.near].sort(stable=True)
+        angular = _crowded_sums(left[order], right[order], key, n)
+        return _Touched(
+            centers,
+            radial.view(n_blocks, len(centers), n_x, -1),
+            angular.view(n_blocks, len(centers), f.harmonics.shape[1], n_x, -1),
+        )
 
     def _element_rows(self, t: int, first: int, touched: _Touched) -> tuple[list[Tensor], Tensor, Tensor]:
         """Derivatives by the network of element `t` (A, X, ...) and by w (A * X, T K, channels), through its atoms."""
@@ -283,18 +274,21 @@ class ExpansionForm:
         """Derivatives (A * X, T K, channels) by the w that moving edges see, by element of the centre."""
         d, edges, f = self.descriptor, directions.edges, moves.functions
         n_blocks, n_x = directions.n_blocks, moves.along.shape[1]
-        turned, along = moves.through[:, 1:], moves.along.unsqueeze(2) * moves.through[:, :1]
+        near, block = f.near, directions.block
+        turned, along = moves.through[:, 1:], moves.along[near].unsqueeze(2) * moves.through[:, :1]
         radial = moves.along.unsqueeze(2) * self._radial_slope[edges.center].unsqueeze(1)
         pair = self._types[edges.center] * d.n_types + edges.element
         found: tuple[list[Tensor], list[Tensor]] = ([], [])
         for center_type in range(d.n_types):
             columns: tuple[list[Tensor], list[Tensor]] = ([], [])
             for element in range(d.n_types):
-                mine = torch.nonzero(pair == center_type * d.n_types + element).squeeze(1)
-                block = directions.block[mine]
-                sums = [(f.radial_slope, radial)], [(f.angular, turned), (f.angular_slope, along)]
-                for own, terms in zip(columns, sums, strict=True):
-                    own.append(_block_sums([(a[mine], b[mine]) for a, b in terms], block, n_blocks, n_x))
+                index = center_type * d.n_types + element
+                mine = torch.nonzero(pair == index).squeeze(1)
+                close = torch.nonzero(pair[near] == index).squeeze(1)
+                terms = [(f.radial_slope[mine], radial[mine])]
+                columns[0].append(_block_sums(terms, block[mine], n_blocks, n_x))
+                terms = [(f.angular[close], turned[close]), (f.angular_slope[close], along[close])]
+                columns[1].append(_block_sums(terms, block[near[close]], n_blocks, n_x))
             for own, column in zip(found, columns, strict=True):
                 own.append(torch.cat(column, dim=1))
         return found
@@ -309,3 +303,22 @@ def _block_sums(terms: Sequence[tuple[Tensor, Tensor]], block: Tensor, n_blocks:
     a = side_by_side(left, slot, n_blocks, room).view(n_blocks, room * len(terms), k)
     b = side_by_side(right, slot, n_blocks, room).view(n_blocks, room * len(terms), n_x * c)
     return (a.transpose(1, 2) @ b).view(n_blocks, k, n_x, c).transpose(1, 2).flatten(0, 1)
+
+
+def _crowded_sums(left: Tensor, right: Tensor, key: Tensor, n: int) -> Tensor:
+    """Sums (n, A, B) of products of (E, 2, A) and (E, 2, B) over the edges with each `key` (E,), ascending.
+
+    A moved atom itself has all its neighbours, other centres see it once or a few times: they are laid out apart.
+    """
+    result = left.new_zeros((n, left.shape[2], right.shape[2]))
+    keys, number, counts = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
+    crowded = counts > _CROWD
+    for some in (crowded, ~crowded):
+        mine = torch.nonzero(some[number]).squeeze(1)
+        size = int(some.sum())
+        if size > 0:
+            slot, room = neighbor_slots((torch.cumsum(some, 0) - 1)[number[mine]], size)
+            a = side_by_side(left[mine].flatten(1), slot, size, room).view(size, room * 2, -1)
+            b = side_by_side(right[mine].flatten(1), slot, size, room).view(size, room * 2, -1)
+            result[keys[some]] = a.transpose(1, 2) @ b
+    return result
