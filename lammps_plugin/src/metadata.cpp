@@ -63,6 +63,8 @@ ModelInfo read(const json &metadata) {
   if (info.n_members < 1) throw std::runtime_error("metadata: a committee without members");
   if (metadata.contains("members"))
     info.member_kind = metadata.at("members").at(0).value("kind", std::string());
+  info.spread_factor = metadata.value("spread_factor", 1.0);
+  if (!(info.spread_factor > 0.0)) throw std::runtime_error("metadata: the spread factor is not positive");
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
   if (metadata.contains("fields")) read_fields(metadata.at("fields"), info);

@@ -50,6 +50,7 @@ struct ModelInfo {
   double cutoff = 0.0;                // angstrom
   long long n_parameters = 0;
   int n_members = 1;                          // of a committee
+  double spread_factor = 1.0;                 // by which deviations of members become expected errors
   int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
   std::vector<FeatureRange> feature_ranges;   // (elements, n_functions)
   std::vector<Field> fields;                  // of each stage but the last; none: the edges decide alone

@@ -115,13 +115,14 @@ void PairNNPKit::observe(const std::string &problem) {
   Observed &values = latest.values;
   values.fill(0.0);
   if (member_rows) {
-    values[FORCE_STD_MAX] = energy_unit * totals.force_std_max;
-    values[FORCE_STD_MEAN] = totals.atoms > 0.0 ? energy_unit * totals.force_std / totals.atoms : 0.0;
-    values[FORCE_STD_PERCENTILE] = energy_unit * committee.percentile(percent, centers, totals, world);
-    values[ENERGY_STD] = energy_unit * Committee::energy_std(totals);
+    const double unit = energy_unit * model->info().spread_factor;
+    values[FORCE_STD_MAX] = unit * totals.force_std_max;
+    values[FORCE_STD_MEAN] = totals.atoms > 0.0 ? unit * totals.force_std / totals.atoms : 0.0;
+    values[FORCE_STD_PERCENTILE] = unit * committee.percentile(percent, centers, totals, world);
+    values[ENERGY_STD] = unit * Committee::energy_std(totals);
     values[LARGEST_FORCE] = energy_unit * totals.largest_force;
     latest.force_std.assign(std::max(atom->nlocal, 1), 0.0);
-    for (const int i : centers) latest.force_std[i] = energy_unit * committee.spread()[i];
+    for (const int i : centers) latest.force_std[i] = unit * committee.spread()[i];
   }
   latest.member_energies = totals.energies;
   for (double &energy : latest.member_energies) energy *= energy_unit;

@@ -27,6 +27,14 @@ def export(
     committee: Annotated[
         bool, typer.Option("--committee", help="Write several potentials as one committee.pt.")
     ] = False,
+    uncertainty: Annotated[
+        int | None,
+        typer.Option(
+            "--uncertainty", metavar="M", show_default=False,
+            help="Of a run of the Kalman filter: write M potentials with weights drawn from its covariance as one "
+            "committee.pt, whose force_std is the expected error of the forces. 4 do, 8 are steadier.",
+        ),
+    ] = None,
     tabulate: Annotated[
         float | None,
         typer.Option(
@@ -46,6 +54,21 @@ def export(
     from nnpkit.cli.model_argument import describe, load_with_notes
     from nnpkit.errors import InputError
 
+    if uncertainty is not None:
+        if len(source) > 1 or committee or tabulate is not None:
+            raise InputError(
+                "--uncertainty beside --committee, --tabulate or a second source", expected="one run alone"
+            )
+        from nnpkit.workflow.own_uncertainty import write_with_uncertainty
+
+        output = output or Path("committee.pt")
+        found = write_with_uncertainty(source[0], output, uncertainty)
+        print(
+            f"{output}: force_std is the expected error, {found['force_error']:.3g} eV/Å on {found['structures']} "
+            f"validation structures; rank correlation with the true one {found['spearman_atoms']:.2f} by atom, "
+            f"{found['spearman_frames']:.2f} by structure"
+        )
+        return
     if len(source) > 1 and not committee:
         raise InputError(f"{len(source)} potentials", expected="one, or several with --committee")
     models = [load_with_notes(path) for path in source]

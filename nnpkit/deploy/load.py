@@ -160,7 +160,8 @@ class LoadedModel:
             prediction = potential.predict(graph, atoms_per_chunk)
             spread = None
             if members and self.n_members > 1:
-                spread = disagreement(potential, self.n_members, graph, atoms_per_chunk)
+                factor = self.metadata.get("spread_factor", 1.0)
+                spread = disagreement(potential, self.n_members, graph, atoms_per_chunk, factor)
         virial = prediction.virial[0].numpy()
         result = Result(
             energy=float(prediction.energy[0]),

@@ -207,6 +207,15 @@ class Covariance:
             result[lazy.where] = lazy.diagonal().to(result)
         return result
 
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Deviations (count, P), float64, drawn from the normal distribution with covariance P."""
+        result = torch.zeros(count, self.partition.n_parameters, dtype=torch.float64)
+        for lazy in self._blocks:
+            variances, axes = torch.linalg.eigh(lazy.dense().to("cpu", torch.float64))
+            normal = torch.randn(count, len(variances), generator=generator, dtype=torch.float64)
+            result[:, lazy.where] = (normal * variances.clamp_min(0.0).sqrt()) @ axes.T
+        return result
+
     def dense(self) -> Tensor:
         """P as one matrix (P, P) in float64, with zeros between blocks: for tests and small networks."""
         n = self.partition.n_parameters

@@ -8,13 +8,39 @@ from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.errors import InputError
 from nnpkit.families.registered import family_of
+from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.posterior import KalmanPosterior
 from nnpkit.training.updates import RIDGE
 from nnpkit.workflow.update_makers import covariance_partition, kalman_settings
 
-__all__ = ["load_posterior"]
+__all__ = ["load_filter", "load_posterior"]
+
+
+def load_filter(run: str | Path) -> tuple[AtomicModel, KalmanOptimizer]:
+    """Model and Kalman filter of the last checkpoint of a run.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, or the run was not trained by a Kalman filter.
+    """
+    path = latest_checkpoint(run)
+    if path is None:
+        raise InputError("no checkpoint in this folder", where=str(run), expected="the folder of a run")
+    checkpoint = read_checkpoint(path)
+    model = model_from(checkpoint, str(path))
+    optimizer = Config.model_validate(checkpoint.state["config"]).training.optimizer
+    if not isinstance(optimizer, Ekf):
+        raise InputError(
+            "no covariance of its weights is known", where=str(run),
+            expected="a potential trained by `optimizer: {kind: ekf}`",
+        )  # fmt: skip
+    kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
+    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
+    kalman.load_state_dict(state)
+    return model, kalman
 
 
 def load_posterior(run: str | Path) -> KalmanPosterior:
@@ -25,18 +51,10 @@ def load_posterior(run: str | Path) -> KalmanPosterior:
     InputError
         If there is no checkpoint, the run was not trained by a Kalman filter, or its descriptor is trained too.
     """
-    path = latest_checkpoint(run)
-    if path is None:
-        raise InputError("no checkpoint in this folder", where=str(run), expected="the folder of a run")
-    checkpoint = read_checkpoint(path)
-    model = model_from(checkpoint, str(path))
-    optimizer = Config.model_validate(checkpoint.state["config"]).training.optimizer
-    if not isinstance(optimizer, Ekf) or family_of(model.spec).trained_descriptor:
+    model, kalman = load_filter(run)
+    if family_of(model.spec).trained_descriptor:
         raise InputError(
-            "no covariance of its weights is known", where=str(run),
-            expected="a potential with symmetry functions trained by `optimizer: {kind: ekf}`",
+            "the variance of predictions by a trained descriptor is not known", where=str(run),
+            expected="a potential with symmetry functions", hint="nnpkit export --uncertainty draws weights instead",
         )  # fmt: skip
-    kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
-    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
-    kalman.load_state_dict(state)
     return KalmanPosterior(model, kalman)

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from harness import ENERGY_UNIT, MEASURE, Result, lmp, measured, random_structure, setup, write_data
+from small_models import small_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
+from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
 
 TRICLINIC = [[9.0, 0.0, 0.0], [2.1, 8.5, 0.0], [-1.7, 1.3, 8.8]]
 NAMES = ["force_std_max", "force_std_mean", "force_std_percentile", "energy_std", "extrapolations"]
@@ -107,6 +110,23 @@ def test_single_point(
     assert found.virial[:3].sum() == pytest.approx(expected.virial.trace(), rel=1e-10)
     assert found.virials[:, :3].sum() == pytest.approx(expected.virial.trace(), rel=1e-10)
     assert found.centroid_virials[:, :3].sum() == pytest.approx(expected.virial.trace(), rel=1e-10)
+
+
+def test_deviations_of_calibrated_members_are_expected_errors(committee_folder: Path) -> None:
+    """The factor of the file multiplies what members differ by, and no force."""
+    members = [small_model(seed=seed) for seed in (3, 4, 5)]
+    metadata, path = [model_metadata(m) for m in members], committee_folder / "committee.pt"
+    export_committee(members, metadata, path, extra_metadata={"spread_factor": 2.5})
+    atoms = random_structure(30, TRICLINIC, seed=21)
+    write_data(committee_folder / "data.lmp", atoms)
+    result = lmp(committee_folder, setup() + potential() + MEASURE + OBSERVE, 2)
+    check(result, load(path), atoms)
+    forces = np.array(
+        [LoadedModel(m, d, "").predict(atoms).forces for m, d in zip(members, metadata, strict=True)]
+    )
+    spread = np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0))
+    assert observed(result)["1"] == pytest.approx(2.5 * spread.max(), rel=1e-9)
+    np.testing.assert_allclose(measured(result, "metal").forces, forces.mean(0), rtol=0, atol=1e-10)
 
 
 def test_steps_that_are_not_observed_have_the_same_forces(committee_folder: Path) -> None:

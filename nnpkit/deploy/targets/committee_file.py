@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,18 @@ class Disagreement:
 
     member_energy: np.ndarray  # (M,) eV
     member_forces: np.ndarray  # (M, N, 3) eV/Å
+    factor: float = 1.0  # by which deviations become expected errors, see `nnpkit.workflow.own_uncertainty`
 
     @property
     def energy_std(self) -> float:
-        """Standard deviation of the members' energies, eV per atom."""
-        return float(self.member_energy.std()) / max(self.member_forces.shape[1], 1)
+        """Standard deviation of the members' energies, eV per atom, times the factor."""
+        return self.factor * float(self.member_energy.std()) / max(self.member_forces.shape[1], 1)
 
     @property
     def forces_std(self) -> np.ndarray:
-        """(N,) eV/Å: ``sqrt(mean_m |F_m - mean F|^2)`` of each atom."""
+        """(N,) eV/Å: ``sqrt(mean_m |F_m - mean F|^2)`` of each atom, times the factor."""
         deviation = self.member_forces - self.member_forces.mean(0)
-        return np.sqrt((deviation**2).sum(2).mean(0))
+        return self.factor * np.sqrt((deviation**2).sum(2).mean(0))
 
     def forces_std_percentile(self, percent: float = 95.0) -> float:
         """Smallest of the atoms' values that `percent` % of the atoms do not exceed, eV/Å."""
@@ -98,6 +99,7 @@ def export_committee(
     metadata: Sequence[dict[str, Any]],
     path: str | Path,
     frame: Structure | None = None,
+    extra_metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `members` as one file (see `nnpkit.deploy.targets.torchscript.export_model`), atomically.
 
@@ -111,6 +113,9 @@ def export_committee(
         Conventionally ``committee.pt``.
     frame : Structure, optional
         For the self-test, see `nnpkit.deploy.targets.torchscript.make_self_test`.
+
+    extra_metadata : mapping, optional
+        JSON-able; added to the metadata, as ``spread_factor``.
 
     Returns
     -------
@@ -139,6 +144,7 @@ def export_committee(
                 hint="export each member by itself",
             )  # fmt: skip
     description, described_by = committee_metadata(metadata)
+    description |= extra_metadata or {}
     largest = max(members, key=lambda member: member.cutoff)  # its environments hold those of the others
     test = _test_of_mean(members, make_self_test(largest, frame))
     Committee = type("Committee", (_Members,), {})  # TorchScript adds methods to a class once
@@ -171,7 +177,7 @@ def _test_of_mean(members: Sequence[AtomicModel], test: SelfTest) -> SelfTest:
 
 @torch.no_grad()
 def disagreement(
-    potential: Potential, n_members: int, graph: Graph, atoms_per_chunk: int = 128
+    potential: Potential, n_members: int, graph: Graph, atoms_per_chunk: int = 128, factor: float = 1.0
 ) -> Disagreement:
     """Energies and forces of every member of a loaded committee on one structure.
 
@@ -185,6 +191,8 @@ def disagreement(
         Of one structure.
     atoms_per_chunk : int
         Atoms evaluated at a time; bounds the memory.
+    factor : float
+        ``spread_factor`` of its metadata.
     """
     center, edge_vec = edge_centers(graph.offsets), edge_vectors(graph)
     neighbor_type, n_atoms = graph.types[graph.neighbor], len(graph.types)
@@ -202,4 +210,4 @@ def disagreement(
             own.append(row)
         energy += energies.sum(1)
     forces = [forces_from_edges(torch.cat(rows), center, graph.neighbor, n_atoms) for rows in gradients]
-    return Disagreement(energy.numpy(), torch.stack(forces).numpy())
+    return Disagreement(energy.numpy(), torch.stack(forces).numpy(), factor)

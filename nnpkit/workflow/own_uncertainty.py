@@ -1,0 +1,137 @@
+"""A potential with an estimate of its own errors, from one training by a Kalman filter.
+
+The filter knows the covariance P of the weights given the labels. Weights drawn from it are members of a committee
+whose forces differ where the labels do not decide. They are drawn so near to the weights of the potential that forces
+are linear in them, and so that their mean is those weights: the mean of the members is the potential. Of their
+deviations only the ratios mean something; a factor makes them expected errors, the one with which mean squares of
+expected and true errors of the forces are equal on the validation structures. See docs/uncertainty.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnpkit.config.config_file import load_config
+from nnpkit.data.graph import build_graph
+from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.errors import InputError
+from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.potential import Potential
+from nnpkit.training.uncertainty import rank_correlation
+from nnpkit.workflow.data_sets import read_splits
+from nnpkit.workflow.run_filter import load_filter
+
+__all__ = ["MEMBERS", "write_with_uncertainty"]
+
+MEMBERS = 4
+_NEAR = 0.01  # deviations of the members' forces, in units of their errors
+_MOST_FRAMES = 60
+
+
+def write_with_uncertainty(
+    run: str | Path, path: str | Path, members: int = MEMBERS, seed: int = 1
+) -> dict[str, Any]:
+    """Write the potential of a run as a committee whose disagreement is its expected error.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a run that a Kalman filter has trained, with a validation set.
+    path : path
+        The file, as of `nnpkit.deploy.targets.committee_file.export_committee`.
+    members : int
+        Drawn weights; with more of them the estimate is steadier and costs more.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    dict
+        ``spread_factor``; ``force_error``, the root mean square (eV/Å) of the length of the error of an atom's force on
+        so many ``structures``; rank correlations of expected and true errors there, ``spearman_atoms`` and
+        ``spearman_frames`` (the largest of each); ``mean_deviation``, by how much (eV/Å) forces of the mean of the
+        members deviate from those of the potential at most.
+
+    Raises
+    ------
+    InputError
+        If the run is no such run, or has no validation structures with forces, or `members` is less than 3.
+    """
+    if members < 3:
+        raise InputError(f"{members} members", expected="at least 3: with two there is one direction only")
+    _, kalman = load_filter(run)
+    potential, judges = load(run), _judges(run)
+    model = potential.atomic_model().requires_grad_(False)
+    own = [_forces(model, s) for s in judges]
+    errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
+    deviations = kalman.covariance.draw(members, torch.Generator().manual_seed(seed))
+    deviations -= deviations.mean(0)
+    tiny = [_forces(_moved(model, 1e-4 * deviations[0]), s) for s in judges]
+    far = 1e4 * _rms([_norms(a - b) for a, b in zip(tiny, own, strict=True)])
+    if not far > 0.0:
+        raise InputError("no weight of the networks is uncertain", where=str(run))
+    drawn = [_moved(model, _NEAR * _rms(errors) / far * deviation) for deviation in deviations]
+    forces = [np.stack([_forces(member, s) for member in drawn]) for s in judges]
+    spreads = [np.sqrt(((f - f.mean(0)) ** 2).sum(2).mean(0)) for f in forces]
+    found = {
+        "spread_factor": _rms(errors) / _rms(spreads),
+        "force_error": _rms(errors),
+        "structures": len(judges),
+        "spearman_atoms": rank_correlation(np.concatenate(spreads), np.concatenate(errors)),
+        "spearman_frames": rank_correlation(*(np.array([v.max() for v in of]) for of in (spreads, errors))),
+        "mean_deviation": max(float(_norms(f.mean(0) - o).max()) for f, o in zip(forces, own, strict=True)),
+    }
+    frame = next((s for s in judges if set(model.elements) <= set(s.symbols)), None)
+    extra = {
+        "spread_factor": found["spread_factor"],
+        "calibration": {"kind": "posterior", "seed": seed, **found},
+    }
+    export_committee(drawn, [potential.metadata] * members, path, frame, extra)
+    return found
+
+
+def _judges(run: str | Path) -> list[Structure]:
+    """Validation structures with forces, of many some that are spread evenly."""
+    splits = read_splits(load_config(Path(run) / "config.yaml"))
+    found = [s for s in splits.get("validation", []) if s.forces is not None]
+    if not found:
+        raise InputError(
+            "the run has no validation structures with forces, on which errors could be calibrated", where=str(run),
+            hint="train with data.validation_fraction or data.validation",
+        )  # fmt: skip
+    return found[:: -(-len(found) // _MOST_FRAMES)]
+
+
+def _moved(model: AtomicModel, deviation: Tensor) -> AtomicModel:
+    """A copy with other weights of its networks; a descriptor that is trained stays, so that members share it."""
+    copy, first = deepcopy(model), 0
+    for name, parameter in copy.named_parameters():
+        last = first + parameter.numel()
+        if name.startswith("networks."):
+            parameter.add_(deviation[first:last].reshape(parameter.shape))
+        first = last
+    return copy
+
+
+def _forces(model: AtomicModel, structure: Structure) -> np.ndarray:
+    """(N, 3) eV/Å."""
+    graph = build_graph(structure, model.elements, model.cutoff)
+    found: np.ndarray = Potential(model).predict(graph).forces.numpy()
+    return found
+
+
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(vectors, axis=1)
+
+
+def _rms(parts: Sequence[np.ndarray]) -> float:
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
