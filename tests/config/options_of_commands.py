@@ -79,6 +79,7 @@ PROBES: dict[str, dict[str, str]] = {
     "export": {
         "--output": "--output another.pt", "--committee": "export run other: --committee",
         "--tabulate": "export deep --output out.pt: --tabulate 1e-5",
+        "--uncertainty": "--uncertainty 3",
     },
     "md": {
         "--output": "-o another", "--ensemble": "--ensemble nvt", "--temperature": "--temperature 400",
@@ -149,6 +150,7 @@ REFUSED: list[tuple[str, str]] = [
     ("convert run out.pt --labels energy=E", "--labels has no effect"),
     ("convert run out.pt --species Cu", "--species is for LAMMPS data files"),
     ("convert train.extxyz out.data --cflength 2", "are for potentials"),
+    ("export run --tabulate 1e-5 --uncertainty 3", "one run alone"),
     ("export run --tabulate 1e-5", "nothing to tabulate"),
     ("label bare.extxyz --calculator emt --reference lj.yaml", "both --reference and --calculator"),
     *((f"active {action} project {option}", option.split()[0] + " has no effect") for action, option in (
