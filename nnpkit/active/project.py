@@ -204,10 +204,9 @@ def training_yaml(project: Project, number: int, warm: Path | None) -> Path:
         "validation": [str(p.absolute()) for p in validation] or None,
         "test": [str(p.absolute()) for p in test] or None, "test_fraction": 0.0,
     }  # fmt: skip
-    config["committee"] = {
-        **(config.get("committee") or {"members": 4}),
-        "processes": project.execution.slots,
-    }
+    config["committee"] = {**(config.get("committee") or {"members": 4})}
+    if config["committee"].get("resample") != "posterior":
+        config["committee"]["processes"] = project.execution.slots
     config["training"] = {**config["training"], "threads": 1}
     if warm is not None:
         config["start"] = {

@@ -62,11 +62,11 @@ def export(
         from nnpkit.workflow.own_uncertainty import write_with_uncertainty
 
         output = output or Path("committee.pt")
-        found = write_with_uncertainty(source[0], output, uncertainty)
+        found = write_with_uncertainty(source[0], output, uncertainty)["calibration"]
         print(
             f"{output}: force_std is the expected error, {found['force_error']:.3g} eV/Å on {found['structures']} "
-            f"validation structures; rank correlation with the true one {found['spearman_atoms']:.2f} by atom, "
-            f"{found['spearman_frames']:.2f} by structure"
+            f"validation structures; rank correlation with the true one {_shown(found['spearman_atoms'])} by atom, "
+            f"{_shown(found['spearman_frames'])} by structure"
         )
         return
     if len(source) > 1 and not committee:
@@ -87,3 +87,7 @@ def export(
     output = output or Path("model.pt")
     models[0].save(output)
     print(f"{output}: {describe(models[0])}")
+
+
+def _shown(correlation: float | None) -> str:
+    return "unknown" if correlation is None else f"{correlation:.2f}"

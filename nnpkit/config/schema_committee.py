@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nnpkit.section import PositiveInt, Section
 
@@ -19,14 +19,27 @@ class Committee(Section):
     """
 
     members: Annotated[int, Field(ge=2)] = Field(4, description="Number of potentials.")
-    resample: Literal["seeds", "bootstrap", "splits"] = Field(
+    resample: Literal["seeds", "bootstrap", "splits", "posterior"] = Field(
         "seeds",
         description="Training structures of each member: all (`seeds`), as many drawn with replacement "
-        "(`bootstrap`), or all but a random `data.validation_fraction` (`splits`).",
+        "(`bootstrap`), or all but a random `data.validation_fraction` (`splits`). `posterior`: one potential is "
+        "trained, by the Kalman filter, and members are drawn from the covariance of its weights, so that their "
+        "disagreement is the expected error, calibrated on the validation structures.",
     )
     processes: PositiveInt | None = Field(
         None, description="Members trained at the same time; by default as many as there are cores."
     )
+
+    @property
+    def trainings(self) -> int:
+        """Potentials that are trained."""
+        return 1 if self.resample == "posterior" else self.members
+
+    @model_validator(mode="after")
+    def _directions(self) -> Committee:
+        if self.resample == "posterior" and (self.members < 3 or self.processes is not None):
+            raise ValueError("resample: posterior draws 3 members or more from one training: no processes")
+        return self
 
 
 class Start(Section):

@@ -31,6 +31,7 @@ def validation_report(
     structures: Sequence[Structure],
     store: Any,
     groups: Sequence[str] | None = None,
+    factor: float = 1.0,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Errors of the mean of a committee on labelled structures, and how its disagreement goes with them.
 
@@ -44,6 +45,8 @@ def validation_report(
         The same structures prepared, if the members have the same descriptor without weights.
     groups : sequence of str, optional
         Group of each structure.
+    factor : float
+        By which deviations are multiplied, ``spread_factor`` of the file.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def validation_report(
     atom_std: list[np.ndarray] = [np.zeros(0)]
     for index, structure in enumerate(structures):
         energy, forces, virial = _members(models, store, index, structure)
-        mean, spread = forces.mean(0), np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0))
+        mean, spread = forces.mean(0), factor * np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0))
         stress = None if structure.stress is None else stress_from_virial(virial, structure.volume)
         group = None if groups is None else groups[index]
         sums.add(structure, float(energy.mean()), mean, stress, group)
@@ -71,7 +74,7 @@ def validation_report(
             atom_error.append(error)
             atom_std.append(spread)
         off = np.nan if structure.energy is None else abs(energy.mean() - structure.energy) / n
-        rows.append((n, off, energy.std() / n, error.max(), spread.max()))
+        rows.append((n, off, factor * energy.std() / n, error.max(), spread.max()))
     names = ("n_atoms", "energy_error", "energy_std", "force_error", "force_std")
     arrays = dict(zip(names, np.array(rows).reshape(-1, 5).T, strict=True))
     arrays |= {"atom_force_error": np.concatenate(atom_error), "atom_force_std": np.concatenate(atom_std)}

@@ -263,7 +263,7 @@ def _start(training: Config) -> dict[str, Any] | None:
     if training.start is None:
         return None
     run = Path(training.start.run).absolute()
-    members = (training.committee or Committee()).members
+    members = (training.committee or Committee()).trainings
     lost = [m for m in range(members) if latest_checkpoint(run / f"member-{m:02d}") is None]
     if lost and not run.is_file():
         raise InputError(

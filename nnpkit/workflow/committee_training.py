@@ -54,6 +54,7 @@ from nnpkit.workflow.duration import planned
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.own_uncertainty import draw_members
 
 __all__ = ["run_committee"]
 
@@ -70,7 +71,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     settings = config.committee
     assert settings is not None
     root = RunFolder(config.output)
-    names = [f"member-{m:02d}" for m in range(settings.members)]
+    names = [f"member-{m:02d}" for m in range(settings.trainings)]
     folders = [RunFolder(root.path / name) for name in names]
     last = [path for folder in folders if (path := folder.require_free(resume, overwrite)) is not None]
     if config.start is not None:
@@ -94,7 +95,7 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
         *few_labels(members[0], parts[0][0].learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
     steps.announce_memory(
-        console, model, [f"{len(names)} members ({settings.resample})", *report, *advice], memory
+        console, model, [f"{settings.members} members ({settings.resample})", *report, *advice], memory
     )
     if family_of(model.spec).trained_descriptor:  # there is nothing to share
         shared = {name: Split(part, _NOTHING, data.names(part)) for name, part in data.watched.items()}
@@ -339,12 +340,18 @@ def _finish(
     console: Console,
 ) -> dict[str, Any]:
     """Write ``committee.pt``, ``validation.npz`` and ``summary.json``; the summary."""
-    models = [m.atomic_model() for m in loaded]
+    models, metadata, extra = [m.atomic_model() for m in loaded], [m.metadata for m in loaded], None
+    if len(loaded) == 1:
+        assert config.committee is not None
+        judges = shared["validation"].structures if "validation" in shared else []
+        drawn = draw_members(root.path / "member-00", config.committee.members, config.seed, judges)
+        models, metadata, extra = drawn.members, metadata * len(drawn.members), drawn.metadata
     frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
-    export_committee(models, [m.metadata for m in loaded], root.path / "committee.pt", frame)
+    export_committee(models, metadata, root.path / "committee.pt", frame, extra)
     judge = "validation" if "validation" in shared else "train"
     split = shared[judge]
-    report, arrays = validation_report(models, split.structures, split.store, split.groups)
+    factor = 1.0 if extra is None else extra["spread_factor"]
+    report, arrays = validation_report(models, split.structures, split.store, split.groups, factor)
     partial = root.path / ".validation.npz.part"
     with open(partial, "wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)

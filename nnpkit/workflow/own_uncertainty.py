@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from nnpkit.config.config_file import load_config
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.load import load
+from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
@@ -30,46 +31,63 @@ from nnpkit.training.uncertainty import rank_correlation
 from nnpkit.workflow.data_sets import read_splits
 from nnpkit.workflow.run_filter import load_filter
 
-__all__ = ["MEMBERS", "write_with_uncertainty"]
+__all__ = ["Drawn", "draw_members", "write_with_uncertainty"]
 
 MEMBERS = 4
 _NEAR = 0.01  # deviations of the members' forces, in units of their errors
 _MOST_FRAMES = 60
 
 
-def write_with_uncertainty(
-    run: str | Path, path: str | Path, members: int = MEMBERS, seed: int = 1
-) -> dict[str, Any]:
-    """Write the potential of a run as a committee whose disagreement is its expected error.
+@dataclass(frozen=True)
+class Drawn:
+    """Members drawn from the covariance of a filter.
+
+    Attributes
+    ----------
+    potential : LoadedModel
+        That they are drawn around.
+    members : list of AtomicModel
+        With weights of their own.
+    metadata : dict
+        JSON-able, of the committee: ``spread_factor``, and ``calibration`` with ``force_error``, the root mean square
+        (eV/Å) of the length of the error of an atom's force on so many ``structures``; rank correlations of expected
+        and true errors there, ``spearman_atoms`` and ``spearman_frames`` (the largest of each); ``mean_deviation``, by
+        how much (eV/Å) forces of the mean of the members deviate from those of the potential at most.
+    frame : Structure or None
+        A validation structure with all elements.
+    """
+
+    potential: LoadedModel
+    members: list[AtomicModel]
+    metadata: dict[str, Any]
+    frame: Structure | None
+
+
+def draw_members(
+    run: str | Path, members: int = MEMBERS, seed: int = 1, judges: Sequence[Structure] | None = None
+) -> Drawn:
+    """Draw weights around the potential of a run, and calibrate their disagreement.
 
     Parameters
     ----------
     run : path
         Folder of a run that a Kalman filter has trained, with a validation set.
-    path : path
-        The file, as of `nnpkit.deploy.targets.committee_file.export_committee`.
     members : int
         Drawn weights; with more of them the estimate is steadier and costs more.
     seed : int
         Of the draws.
-
-    Returns
-    -------
-    dict
-        ``spread_factor``; ``force_error``, the root mean square (eV/Å) of the length of the error of an atom's force on
-        so many ``structures``; rank correlations of expected and true errors there, ``spearman_atoms`` and
-        ``spearman_frames`` (the largest of each); ``mean_deviation``, by how much (eV/Å) forces of the mean of the
-        members deviate from those of the potential at most.
+    judges : sequence of Structure, optional
+        On which the disagreement is calibrated; by default the validation structures of the run.
 
     Raises
     ------
     InputError
-        If the run is no such run, or has no validation structures with forces, or `members` is less than 3.
+        If the run is no such run, or there are no validation structures with forces, or `members` is less than 3.
     """
     if members < 3:
         raise InputError(f"{members} members", expected="at least 3: with two there is one direction only")
     _, kalman = load_filter(run)
-    potential, judges = load(run), _judges(run)
+    potential, judges = load(run), _judges(run, judges)
     model = potential.atomic_model().requires_grad_(False)
     own = [_forces(model, s) for s in judges]
     errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
@@ -82,27 +100,36 @@ def write_with_uncertainty(
     drawn = [_moved(model, _NEAR * _rms(errors) / far * deviation) for deviation in deviations]
     forces = [np.stack([_forces(member, s) for member in drawn]) for s in judges]
     spreads = [np.sqrt(((f - f.mean(0)) ** 2).sum(2).mean(0)) for f in forces]
-    found = {
-        "spread_factor": _rms(errors) / _rms(spreads),
+    calibration = {
+        "kind": "posterior",
+        "seed": seed,
         "force_error": _rms(errors),
         "structures": len(judges),
         "spearman_atoms": rank_correlation(np.concatenate(spreads), np.concatenate(errors)),
         "spearman_frames": rank_correlation(*(np.array([v.max() for v in of]) for of in (spreads, errors))),
         "mean_deviation": max(float(_norms(f.mean(0) - o).max()) for f, o in zip(forces, own, strict=True)),
     }
+    factor = _rms(errors) / _rms(spreads)
     frame = next((s for s in judges if set(model.elements) <= set(s.symbols)), None)
-    extra = {
-        "spread_factor": found["spread_factor"],
-        "calibration": {"kind": "posterior", "seed": seed, **found},
-    }
-    export_committee(drawn, [potential.metadata] * members, path, frame, extra)
-    return found
+    return Drawn(potential, drawn, {"spread_factor": factor, "calibration": calibration}, frame)
 
 
-def _judges(run: str | Path) -> list[Structure]:
+def write_with_uncertainty(run: str | Path, path: str | Path, members: int = MEMBERS) -> dict[str, Any]:
+    """Write the potential of a run as a committee whose disagreement is its expected error; its metadata.
+
+    Parameters and errors are those of `draw_members`; `path` is the file.
+    """
+    drawn = draw_members(run, members)
+    return export_committee(
+        drawn.members, [drawn.potential.metadata] * members, path, drawn.frame, drawn.metadata
+    )
+
+
+def _judges(run: str | Path, given: Sequence[Structure] | None) -> list[Structure]:
     """Validation structures with forces, of many some that are spread evenly."""
-    splits = read_splits(load_config(Path(run) / "config.yaml"))
-    found = [s for s in splits.get("validation", []) if s.forces is not None]
+    if given is None:
+        given = read_splits(load_config(Path(run) / "config.yaml")).get("validation", [])
+    found = [s for s in given if s.forces is not None]
     if not found:
         raise InputError(
             "the run has no validation structures with forces, on which errors could be calibrated", where=str(run),

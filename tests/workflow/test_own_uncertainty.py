@@ -60,12 +60,13 @@ def run(request, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write("copper.xyz", copper(14))
     data = {"train": "copper.xyz", "validation_fraction": 0.3, "test_fraction": 0}
-    nnpkit.train({"data": data, "model": SMALL[request.param], "training": {"epochs": 3}})
+    nnpkit.train({"data": data, "model": SMALL[request.param], "training": {"epochs": 2}})
     return tmp_path / "run"
 
 
 def test_it_is_the_potential_with_its_expected_errors(run: Path) -> None:
-    found = write_with_uncertainty(run, "committee.pt", 5)
+    written = write_with_uncertainty(run, "committee.pt", 5)
+    found = {**written["calibration"], "spread_factor": written["spread_factor"]}
     single, several = nnpkit.load(run), nnpkit.load("committee.pt")
     assert several.n_members == 5
     assert several.metadata["calibration"]["structures"] == found["structures"] == 4
@@ -89,6 +90,7 @@ def test_it_is_the_potential_with_its_expected_errors(run: Path) -> None:
     np.testing.assert_allclose(atoms.calc.results["forces_std"], expected[-1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("run", ["acsf"], indirect=True)
 def test_words(run: Path) -> None:
     with pytest.raises(InputError, match="2 members"):
         write_with_uncertainty(run, "committee.pt", 2)
@@ -112,3 +114,26 @@ def test_what_it_needs(tmp_path, monkeypatch) -> None:
     nnpkit.train({**config, "output": "adam", "training": {"epochs": 1, "optimizer": {"kind": "adam"}}})
     with pytest.raises(InputError, match="no covariance of its weights is known"):
         write_with_uncertainty("adam", "committee.pt")
+
+
+def test_a_committee_of_one_training(tmp_path, monkeypatch) -> None:
+    """What learns and explores with committees finds its files; thresholds are compared with scaled deviations."""
+    monkeypatch.chdir(tmp_path)
+    write("copper.xyz", copper(14))
+    config = {
+        "data": {"train": "copper.xyz", "validation_fraction": 0.3, "test_fraction": 0},
+        "model": SMALL["acsf"], "training": {"epochs": 2}, "committee": {"members": 5, "resample": "posterior"},
+    }  # fmt: skip
+    summary = nnpkit.train(config)
+    assert summary["members"] == 5
+    assert sorted(path.name for path in Path("run").glob("member-*")) == ["member-00"]
+    committee = nnpkit.load("run/committee.pt")
+    assert committee.n_members == 5
+    arrays = np.load("run/validation.npz")
+    error, spread = arrays["atom_force_error"], arrays["atom_force_std"]
+    assert np.sqrt((spread**2).mean()) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-3)
+    again = nnpkit.train({**config, "output": "more", "start": {"run": "run", "epochs": 1}})
+    assert again["members"] == 5
+    for wrong in ({"members": 2}, {"processes": 2}):
+        with pytest.raises(InputError, match="draws 3 members or more from one training"):
+            nnpkit.train({**config, "output": "no", "committee": {**config["committee"], **wrong}})
