@@ -125,6 +125,12 @@ class Training(Section):
         "errors of their labels in the loss or, for the Kalman filter, of what is divided by the variance of their "
         "noise.",
     )
+    frame_weights: str | None = Field(
+        None,
+        min_length=1,
+        description="Key of the frames with a weight of each, above 0 and 1 where a frame has none, e.g. `weight` of "
+        "GPUMD's `train.xyz`: it counts as `group_weights` do, and multiplies them.",
+    )
     ridge: Literal["auto"] | NonNegative = Field(
         "auto",
         description="Ridge regression: the sum of all squared weights, without biases, times this is added to what "
@@ -239,6 +245,12 @@ class Training(Section):
                     bool(self.group_weights),
                     reduction != "none",
                     "group_weights",
+                    f"reduction: {reduction} makes one number of many labels",
+                ),
+                (
+                    self.frame_weights is not None,
+                    reduction != "none",
+                    "frame_weights",
                     f"reduction: {reduction} makes one number of many labels",
                 ),
             ]

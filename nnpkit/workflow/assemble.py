@@ -41,7 +41,7 @@ from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, 
 from nnpkit.training.schedules.sampling import Sampler
 from nnpkit.training.updates import Update
 from nnpkit.workflow.data_sets import read_sets, require_trained_elements, without_outliers
-from nnpkit.workflow.grouping import groups_of, make_sampler, weights_of_groups
+from nnpkit.workflow.grouping import groups_of, make_sampler, weights_of_structures
 from nnpkit.workflow.learned_labels import force_components, largest_cutoff, learns_virials, ridge_strength
 
 __all__ = [
@@ -267,7 +267,7 @@ def make_update(
     training = config.training
     loss = LossWeights(**training.weights.model_dump())
 
-    own = weights_of_groups(config, groups)
+    own = weights_of_structures(config, store.structures, groups)
 
     def observe(noise: Noise) -> Measures:
         return family_of(store.model.spec).observer(store, noise, loss, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.training.schedules.sampling import Sampler
 
-__all__ = ["groups_of", "make_sampler", "weights_of_groups"]
+__all__ = ["groups_of", "make_sampler", "weights_of_structures"]
 
 _SHOWN = 12
 _RARE = 0.05  # of the training structures
@@ -27,6 +28,8 @@ def groups_of(config: Config, splits: Mapping[str, Sequence[Structure]]) -> tupl
         If the configuration names groups that there are not, or asks for something that needs several.
     """
     training, grouping = config.training, find_grouping(splits, config.data.groups)
+    weights_of_structures(config, splits["train"], None)  # says what is wrong with them
+    advice = _unused_weights(config, splits["train"])
     if grouping is None:
         for name, given in (
             ("training.sampling: balanced", training.sampling == "balanced"),
@@ -37,7 +40,7 @@ def groups_of(config: Config, splits: Mapping[str, Sequence[Structure]]) -> tupl
                     f"{name} has no effect: there are no groups", where=f"data.groups: {config.data.groups}",
                     expected="a key of the frames with several values, or file",
                 )  # fmt: skip
-        return None, []
+        return None, advice
     counts = {name: Counter(grouping.names(part)) for name, part in splits.items()}
     learnt = counts["train"]
     if training.sampling == "balanced" and len(learnt) < 2:
@@ -57,7 +60,7 @@ def groups_of(config: Config, splits: Mapping[str, Sequence[Structure]]) -> tupl
     words = ", ".join(f"{name} {learnt[name]}" for name in names)
     more = f" and {len(learnt) - len(names)} more" if len(learnt) > len(names) else ""
     lines = [f"groups of training structures by {grouping.key}: {words}{more}"]
-    return grouping, [*lines, *_rare(config, learnt)]
+    return grouping, [*lines, *_rare(config, learnt), *advice]
 
 
 def _rare(config: Config, learnt: Counter[str]) -> list[str]:
@@ -79,7 +82,55 @@ def make_sampler(config: Config, groups: Sequence[str] | None) -> Sampler | None
     return Sampler(groups or ()) if balanced else None
 
 
-def weights_of_groups(config: Config, groups: Sequence[str] | None) -> list[float] | None:
-    """Weight of each structure, None where all have the same."""
-    given = config.training.group_weights
-    return None if not given or groups is None else [given.get(name, 1.0) for name in groups]
+def weights_of_structures(
+    config: Config, structures: Sequence[Structure], groups: Sequence[str] | None
+) -> list[float] | None:
+    """Weight of each structure, that of its group times its own; None where nobody asked for any.
+
+    Raises
+    ------
+    InputError
+        If the frames have no numbers above 0 under the key of ``training.frame_weights``.
+    """
+    training = config.training
+    if not (training.group_weights and groups is not None) and training.frame_weights is None:
+        return None
+    weights = [1.0] * len(structures)
+    if training.group_weights and groups is not None:
+        weights = [training.group_weights.get(name, 1.0) for name in groups]
+    if training.frame_weights is not None:
+        own = _frame_weights(training.frame_weights, structures)
+        weights = [a * b for a, b in zip(weights, own, strict=True)]
+    return weights
+
+
+def _frame_weights(key: str, structures: Sequence[Structure]) -> list[float]:
+    """What the frames have under `key`, 1 where they have nothing."""
+    if not any(key in s.info for s in structures):
+        raise InputError(
+            f"no training structure has a {key}", where="training.frame_weights",
+            expected="a key of the frames with a number",
+        )  # fmt: skip
+    weights = []
+    for structure in structures:
+        value = structure.info.get(key, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
+            raise InputError(
+                f"{key} is {str(value)[:40]}", where=structure.name, expected="a number above 0",
+                hint="it is the weight of the frame, by training.frame_weights",
+            )  # fmt: skip
+        weights.append(float(value))
+    return weights
+
+
+def _unused_weights(config: Config, structures: Sequence[Structure]) -> list[str]:
+    """A line of advice if the frames have weights that have no effect."""
+    if config.training.frame_weights is not None:
+        return []
+    found = Counter(str(s.info["weight"]) for s in structures if "weight" in s.info)
+    if len(found) < 2 and (not found or found.total() == len(structures)):
+        return []
+    return [
+        f"{found.total()} training structures have a weight, which has no effect: training.frame_weights=weight lets "
+        "it count"
+    ]

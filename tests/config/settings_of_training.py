@@ -126,6 +126,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     "groups of frames": {"data.group": "other"},
     "groups of errors": {
         "data.groups": "kind", "training.sampling": "balanced", "training.group_weights": "{a: 4.0}",
+        "training.frame_weights": "worth",
     },
     "twice": {"data.suspicious": "ignore"},
     "model baseline": {"data.baseline[model].file": "other"},
@@ -225,6 +226,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("plain", "data.group=file", "go together"),
     ("plain", "training.sampling=balanced", "there are no groups"),
     ("plain", "training.group_weights={a: 4.0}", "there are no groups"),
+    ("plain", "training.frame_weights=value", "no training structure has a value"),
+    ("plain", "training.frame_weights=kind", "kind is [abc]; expected a number above 0"),
     ("plain", "data.groups=file", "of one group"),
     ("groups of errors", "training.group_weights={a: 4.0, d: 2.0}", "no training structure is of the group 'd'"),
     ("lbfgs", "training.sampling=balanced", "balanced has no effect"),

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     write(
         "train.extxyz",
         [
-            s.replace(info={"kind": "abc"[k % 3], "other": "aabbcc"[k]})
+            s.replace(info={"kind": "abc"[k % 3], "other": "aabbcc"[k], "worth": 1.0 + k})
             for k, s in enumerate(read("train.extxyz"))
         ],
     )

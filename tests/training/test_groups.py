@@ -250,14 +250,14 @@ def test_without_a_sampler_every_structure_comes_once() -> None:
 # How heavily groups count
 
 
-def update_of(optimizer: str, deep: bool, weights: str) -> tuple[Any, Any]:
+def update_of(optimizer: str, deep: bool, weights: str, *more: str) -> tuple[Any, Any]:
     """Update, and the labels of all structures, of a training of the files in the current folder."""
     descriptor = "{cutoff: 4.0, embedding: [4], axis_neurons: 2}"
     model = f"model={{kind: deep_potential, descriptor: {descriptor}, network: {{hidden: [4, 4]}}}}"
     changes = [f"training.optimizer={{kind: {optimizer}}}", f"training.group_weights={weights}"]
     settings = load_config(
         "train.yaml",
-        [*changes, *([model] if deep else []), "data.validation_fraction=0", "data.test_fraction=0"],
+        [*changes, *more, *([model] if deep else []), "data.validation_fraction=0", "data.test_fraction=0"],
     )
     data = load_data(settings)
     network, _ = make_model(settings, data)
@@ -290,6 +290,45 @@ def test_a_kalman_filter_believes_a_group_by_its_weight(folder: Path) -> None:
     assert sorted(set(four.optimizer.weights.tolist())) == [1.0, 4.0]
     assert one.optimizer.weights.tolist() == [1.0] * 16
     assert set(four.optimizer.robust.names) == {"bulk", "surface"}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "ekf"])
+def test_a_frame_counts_by_its_own_weight_times_that_of_its_group(folder: Path, optimizer: str) -> None:
+    frames = read("train.extxyz")
+    weights = [1.0, 2.0, 3.0, 0.5] + [1.0] * 12
+    write(
+        "train.extxyz",
+        [f.replace(info={**f.info, "weight": w}) for f, w in zip(frames, weights, strict=True)],
+    )
+    groups_only = update_of(optimizer, False, "{surface: 4}")[0]
+    update = update_of(optimizer, False, "{surface: 4}", "training.frame_weights=weight")[0]
+    expected = [1.0, 2.0, 12.0, 0.5, 1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0, 1.0]
+    if optimizer == "ekf":
+        assert update.optimizer.weights.tolist() == expected
+        return
+    ones = [Labels([k], True, [torch.arange(12)], True) for k in range(16)]
+    ratios = [
+        float(update.observer.loss(one).detach() / groups_only.observer.loss(one).detach()) for one in ones
+    ]
+    assert ratios == pytest.approx(weights, rel=1e-12)
+
+
+def test_weights_of_frames_without_effect_are_told(folder: Path) -> None:
+    frames = read("train.extxyz")
+    write("train.extxyz", [f.replace(info={**f.info, "weight": 1.0 + (k < 3)}) for k, f in enumerate(frames)])
+    words = "16 training structures have a weight, which has no effect: training.frame_weights=weight"
+    no_sets = ["data.validation_fraction=0", "data.test_fraction=0"]
+    assert any(words in note for note in load_data(load_config("train.yaml", no_sets)).notes)
+    heard = load_data(load_config("train.yaml", [*no_sets, "training.frame_weights=weight"])).notes
+    assert not any("no effect" in note for note in heard)
+
+
+def test_a_weight_of_nothing_is_refused(folder: Path) -> None:
+    frames = read("train.extxyz")
+    write("train.extxyz", [f.replace(info={**f.info, "weight": 0.0}) for f in frames])
+    with pytest.raises(InputError, match=r"train.extxyz#\d+: weight is 0.0; expected a number above 0"):
+        train("training.frame_weights=weight")
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(

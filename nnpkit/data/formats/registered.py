@@ -20,6 +20,7 @@ FORMATS: Registry[DataFormat] = Registry(
         "cp2k": "nnpkit.data.formats.cp2k_files:FORMAT",
         "lammps-data": "nnpkit.data.formats.lammps_data:FORMAT",
         "lammps-dump": "nnpkit.data.formats.lammps_dump:FORMAT",
+        "gpumd-xyz": "nnpkit.data.formats.gpumd_xyz:FORMAT",
         "store": "nnpkit.data.store.store_format:FORMAT",
     },
 )
