@@ -116,7 +116,9 @@ def _predict(
         for structure in structures:
             result = potential.predict(structure)
             group = None if grouping is None else grouping.of(structure)
-            sums[name].add(structure, result.energy, result.forces, result.stress, group)
+            sums[name].add(
+                structure, result.energy, result.forces, result.stress, group, result.charges, result.dipole
+            )
             info: dict[str, Any] = {} if structure.energy is None else {"ref_energy": structure.energy}
             info |= {} if structure.stress is None else {"ref_stress": structure.stress.ravel()}
             info |= {} if structure.dipole is None else {"ref_dipole": structure.dipole}
@@ -124,7 +126,8 @@ def _predict(
             labels = {key: column for key, column in columns.items() if column is not None}
             bar.advance()
             yield structure.replace(
-                energy=result.energy, forces=result.forces, stress=result.stress, charges=None,
+                energy=result.energy, forces=result.forces, stress=result.stress, charges=result.charges,
+                dipole=result.dipole,
                 info={**structure.info, **info},
                 arrays={**structure.arrays, **labels, "energies": result.energies},
             )  # fmt: skip

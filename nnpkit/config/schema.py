@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from nnpkit.config.schema_baseline import Baseline
 from nnpkit.config.schema_committee import Committee, Start
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from nnpkit.families.shared_settings import ModelSettings
 
 __all__ = ["Config", "Data"]
-
-
-def _without_charges(labels: Any) -> Any:
-    if isinstance(labels, dict) and "charges" in labels:
-        raise ValueError("charges of atoms are not learnt by any potential: leave labels.charges out")
-    return labels
 
 
 class Data(Section):
@@ -97,13 +91,12 @@ class Data(Section):
     frames: str = Field(
         ":", description="Slice of the structures of each file, as in Python: `:100`, `::10`, `-50:`."
     )
-    labels: Annotated[
-        dict[Literal["energy", "forces", "stress", "virial", "total_charge", "multiplicity"], str],
-        BeforeValidator(_without_charges),
+    labels: dict[
+        Literal["energy", "forces", "stress", "virial", "charges", "total_charge", "multiplicity"], str
     ] = Field(
         default_factory=dict,
         description="Names of labels in the files where they are not the usual ones, e.g. `{energy: E_mp2}`. Charges "
-        "of atoms are not learnt.",
+        "of atoms are learnt by a model with `charges` of the third or fourth generation.",
     )
     reference_energies: Literal["fit", "none"] | dict[str, float] = Field(
         "fit",
@@ -197,6 +190,21 @@ class Config(Section):
         why = "data.validation has the validation structures"
         unused = self.data.validation is not None and not drawn
         refuse_unused([(given, unused, "data.validation_fraction", why)])
+        return self
+
+    @model_validator(mode="after")
+    def _charges_are_learnt(self) -> Config:
+        charges = self.model.charges
+        learnt = charges is not None and charges.generation != "latent"
+        why = "charges of atoms are learnt by model.charges of the third or fourth generation only"
+        refuse_unused([("charges" in self.data.labels, not learnt, "data.labels.charges", why)])
+        for given, name in ((self.committee, "committee"), (self.start, "start")):
+            if charges is not None and given is not None:
+                raise ValueError(f"{name}: a potential with charges is trained alone and from scratch")
+        if charges is not None and self.data.baseline is not None and self.data.baseline.kind == "model":
+            raise ValueError(
+                "data.baseline: a potential with charges corrects baselines of kind ase or d3 only"
+            )
         return self
 
     @model_validator(mode="after")

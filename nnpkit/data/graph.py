@@ -26,6 +26,8 @@ class Graph(NamedTuple):
     offsets: Tensor  # (N + 1,) int64: edges of centre i are offsets[i]:offsets[i+1]
     shifts: Tensor  # (E, 3) periodic image of j in lattice vectors
     structure: Tensor  # (N,) int64, the structure each atom belongs to
+    periodic: Tensor  # (B, 3) bool
+    total_charge: Tensor  # (B,) e; 0 where a structure does not say
 
 
 def type_indices(symbols: Sequence[str], elements: Sequence[str], where: str) -> np.ndarray:
@@ -55,6 +57,8 @@ def build_graph(structure: Structure, elements: Sequence[str], cutoff: float) ->
         offsets=torch.as_tensor(offsets, dtype=torch.int64),
         shifts=torch.as_tensor(pairs.shift, dtype=torch.float64),
         structure=torch.zeros(n_atoms, dtype=torch.int64),
+        periodic=torch.as_tensor(np.array(structure.pbc, dtype=bool)).reshape(1, 3),
+        total_charge=torch.tensor([structure.total_charge or 0.0], dtype=torch.float64),
     )
 
 
@@ -77,6 +81,8 @@ def collate(graphs: Sequence[Graph]) -> Graph:
         offsets=torch.cat(offsets),
         shifts=torch.cat([g.shifts for g in graphs]),
         structure=torch.cat(structure),
+        periodic=torch.cat([g.periodic for g in graphs]),
+        total_charge=torch.cat([g.total_charge for g in graphs]),
     )
 
 

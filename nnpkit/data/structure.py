@@ -172,6 +172,25 @@ class Structure:
             name=name, info=info, arrays=arrays, **labels,
         )  # fmt: skip
 
+    @classmethod
+    def without_labels(cls, atoms: Atoms) -> Structure:
+        """`atoms` alone, with their total charge; see `nnpkit.data.electronic` for where that stands."""
+        from nnpkit.data.electronic import CHARGE_NAMES, take_state
+
+        labels: dict[str, Any] = {}
+        symbols, name = list(atoms.symbols), str(atoms.symbols)
+        info = {key: value for key, value in atoms.info.items() if str(key).lower() in CHARGE_NAMES}
+        arrays = {key: atoms.arrays[key] for key in ("initial_charges",) if key in atoms.arrays}
+        take_state(labels, info, arrays, symbols, name)
+        return cls(
+            symbols,
+            atoms.positions,
+            atoms.cell.array,
+            atoms.pbc,
+            name=name,
+            total_charge=labels.get("total_charge"),
+        )
+
     def to_atoms(self) -> Atoms:
         """`ase.Atoms` with the labels as results of a `SinglePointCalculator`."""
         from ase import Atoms

@@ -25,6 +25,8 @@ def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = 
     """The fused kernel of a model or committee; see `nnpkit.kernels.native.Kernel` for arguments and errors."""
     if model.metadata.get("fields"):
         raise NoKernelError("the model has stages")
+    if model.metadata["spec"].get("kind") == "charged":
+        raise NoKernelError("the charges of a potential depend on whole structures, which kernels do not see")
     state = model.module.state_dict()
     if "members" in model.metadata:
         parts = {f"member_{m}.": member for m, member in enumerate(model.metadata["members"])}

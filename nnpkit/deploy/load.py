@@ -18,12 +18,15 @@ from nnpkit.deploy.archive import KINDS, check_numbers, read_metadata, scripted_
 from nnpkit.deploy.imports.outside import read_outside
 from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.outside_baselines import outside_baseline
+from nnpkit.deploy.targets.charged_file import check_charged
 from nnpkit.deploy.targets.committee_file import Disagreement, disagreement
 from nnpkit.deploy.targets.torchscript import export_model, unoptimized
 from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.charged_potential import charges_and_dipole, potential_of
 from nnpkit.models.potential import Potential
 from nnpkit.models.total import TotalModel
 from nnpkit.seal import check_seal
@@ -51,6 +54,8 @@ class Result:
     virial: np.ndarray  # (3, 3) eV, -dE/dstrain
     stress: np.ndarray | None  # (3, 3) eV/Å³ in ASE's sign; None unless periodic in three dimensions
     disagreement: Disagreement | None = None  # of a committee, if asked for
+    charges: np.ndarray | None = None  # (N,) e, of a potential with one charge for each atom
+    dipole: np.ndarray | None = None  # (3,) e Å, about the origin, of these charges; None if periodic
 
 
 @dataclass
@@ -152,11 +157,11 @@ class LoadedModel:
         """
         if isinstance(structures, Sequence):
             return [self.predict(s, atoms_per_chunk, members, potential) for s in structures]
-        structure = structures if isinstance(structures, Structure) else _bare_structure(structures)
+        structure = structures if isinstance(structures, Structure) else Structure.without_labels(structures)
         # What PyTorch does around a kernel is too little for more than one thread.
         with torch_threads(1 if potential is not None else None), unoptimized():
             graph = build_graph(structure, self.elements, self.cutoff)
-            potential = potential or Potential(self.module)
+            potential = potential or potential_of(self.module)
             prediction = potential.predict(graph, atoms_per_chunk)
             spread = None
             if members and self.n_members > 1:
@@ -171,6 +176,7 @@ class LoadedModel:
             stress=stress_from_virial(virial, structure.volume) if structure.pbc.all() else None,
             disagreement=spread,
         )
+        result.charges, result.dipole = charges_and_dipole(prediction, structure)
         return result if self.missing_baseline is None else self._with_baseline(structure, result)
 
     @property
@@ -212,12 +218,7 @@ class LoadedModel:
             )  # fmt: skip
         if isinstance(self.module, AtomicModel):
             return deepcopy(self.module).requires_grad_(True)
-        state = {
-            name.removeprefix("model."): value
-            for name, value in self.module.state_dict().items()
-            if name.startswith("model.")
-        }
-        return _model_of_state(self.metadata["spec"], state, self.where)
+        return _model_of_state(self.metadata["spec"], _of_model(self.module.state_dict()), self.where)
 
     def tabulate(self, tolerance: float) -> None:
         """Have the fast kernels tabulate the embedding networks to another `tolerance`, also once it is saved.
@@ -250,12 +251,6 @@ class LoadedModel:
         else:
             extra = {key: self.metadata[key] for key in _PROVENANCE if key in self.metadata}
             export_model(self.atomic_model(), path, extra, frame)
-
-
-def _bare_structure(atoms: Atoms) -> Structure:
-    return Structure(
-        list(atoms.symbols), atoms.positions, atoms.cell.array, atoms.pbc, name=str(atoms.symbols)
-    )
 
 
 def load(
@@ -306,6 +301,14 @@ def _load_archive(path: Path) -> LoadedModel:
     check_seal(content, str(path))  # before a library opens it
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
     module = scripted_module(content, str(path))
+    if metadata["spec"].get("kind") == "charged":
+        state = dict(module.state_dict())
+        model = _model_of_state(metadata["spec"], _of_model(state), str(path))
+        assert isinstance(model, ChargedModel)
+        check_charged(model, state, str(path))
+        return LoadedModel(
+            model.requires_grad_(False), metadata, str(path), _notes_of(metadata), content=content
+        )
     check_numbers(module, str(path))
     return LoadedModel(module, metadata, str(path), _notes_of(metadata), content=content)
 
@@ -378,6 +381,11 @@ def _of_data(run: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # a checkpoint without its run is still a model
+
+
+def _of_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the model among those of a file."""
+    return {name.removeprefix("model."): v for name, v in state.items() if name.startswith("model.")}
 
 
 def _model_of_state(spec: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> AtomicModel:

@@ -26,7 +26,7 @@ from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.sizes import hidden_nodes
 
-__all__ = ["Family", "FixedDescriptorFamily", "TrainingData"]
+__all__ = ["Family", "FixedDescriptorFamily", "TrainingData", "charge_inputs"]
 
 
 class TrainingData(Protocol):
@@ -43,6 +43,11 @@ class TrainingData(Protocol):
     def min_distance(self) -> dict[str, float]:
         """Shortest distance, Å, of every pair of elements in them."""
         ...
+
+
+def charge_inputs(spec: Mapping[str, Any]) -> int:
+    """How many inputs the atomic networks of a model have beside its features: its charge, or none."""
+    return int(bool((spec.get("charges") or {}).get("charge_input")))
 
 
 class Family(ABC):
@@ -97,9 +102,10 @@ class Family(ABC):
         self, spec: Mapping[str, Any], elements: list[str], descriptor: Descriptor
     ) -> ElementNetworks:
         """Feed-forward network of each element."""
+        more = charge_inputs(spec)
         return ElementNetworks(
             [
-                AtomicNetwork(n, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
+                AtomicNetwork(n + more, spec["networks"][e]["hidden"], spec["networks"][e]["activations"])
                 for e, n in zip(elements, descriptor.n_features, strict=True)
             ]
         )

@@ -10,6 +10,7 @@ import torch
 from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import make_wall
 from nnpkit.models.stages import StagedModel
@@ -26,7 +27,8 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     spec : mapping
         ``kind``, ``elements``, ``networks`` ({element: {"hidden": [...], ...}}), ``energy_scale`` (eV),
         ``reference_energies`` ({element: eV}), ``wall`` (see `make_wall`), and what `Family.parts` of its family
-        needs. Of kind ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
+        needs. Of kind ``charged``: ``family``, that of the short-range part, and ``charges``, see `ChargedModel`. Of
+        kind ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
 
     Raises
     ------
@@ -35,7 +37,8 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     """
     if spec["kind"] == "total":
         return TotalModel(*(build_model(part) for part in spec["parts"]))
-    family = FAMILIES.get(spec["kind"], "model.kind")
+    charged = spec["kind"] == "charged"
+    family = FAMILIES.get(spec["family"] if charged else spec["kind"], "model.kind")
     elements = list(spec["elements"])
     for element in elements:
         if element not in spec["networks"]:
@@ -44,12 +47,16 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
                 expected=f"settings for each of {', '.join(elements)}",
             )  # fmt: skip
     descriptor, networks = family.parts(spec, elements)
-    make = StagedModel if descriptor.fields else AtomicModel
-    return make(
+    parts = (
         elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks,
         make_wall(elements, spec.get("wall")),
         spec.get("energy_scale", 1.0), [spec["reference_energies"][e] for e in elements], spec,
     )  # fmt: skip
+    if not charged:
+        return (StagedModel if descriptor.fields else AtomicModel)(*parts)
+    if descriptor.fields:
+        raise InputError(f"{spec['family']} models have stages and take no charges", where="model.charges")
+    return ChargedModel(spec["charges"], *parts)
 
 
 def n_features(spec: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, int]:

@@ -11,6 +11,8 @@ from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.outliers import inliers
 from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.charged_potential import electrostatics_of
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.scaling import FeatureStatistics, feature_statistics
 
@@ -42,7 +44,7 @@ def data_statistics(
 
 @torch.no_grad()
 def predicted_energies(model: AtomicModel, structures: Sequence[Structure]) -> np.ndarray:
-    """Energy of each structure, eV."""
+    """Energy of each structure, eV, without electrostatics."""
     energies, descriptor = [], model.descriptor.fast()
     for structure in structures:
         graph = build_graph(structure, model.elements, model.cutoff)
@@ -75,8 +77,15 @@ def precondition(
         graph = build_graph(structure, model.elements, model.cutoff)
         vectors, neighbor_type = edge_vectors(graph), graph.types[graph.neighbor]
         raw = descriptor.of_graph(graph)
-        output = model.networks(model.scaling(raw, graph.types), graph.types)
         constant = sum(model.reference_energies[t] for t in graph.types.tolist())
+        if isinstance(model, ChargedModel):
+            (found,) = electrostatics_of(model, graph)
+            charge = float(graph.total_charge[0])
+            matrices = (found.bare.matrix, found.energy.matrix)
+            out = model.outputs(model.scaling(raw, graph.types), graph.types, *matrices, charge)
+            output, constant = out.network, constant + float(out.electrostatic)
+        else:
+            output = model.networks(model.scaling(raw, graph.types), graph.types)
         if model.wall is not None:
             constant += float(model.wall(vectors, neighbor_type, graph.offsets, graph.types).sum())
         predicted.append(float(output.mean()))

@@ -50,12 +50,20 @@ def model_settings() -> list[type[ModelSettings]]:
 def family_of(spec: Mapping[str, Any]) -> Family:
     """Family of the model that `spec` describes; of a corrected potential, that of the correction.
 
+    Of a potential with charges it is the family of its short-range part, with charges.
+
     Raises
     ------
     InputError
         If there is no such family here.
     """
-    return family_of(spec["parts"][0]) if spec["kind"] == "total" else FAMILIES.get(spec["kind"])
+    if spec["kind"] == "total":
+        return family_of(spec["parts"][0])
+    if spec["kind"] == "charged":
+        from nnpkit.families.charged import ChargedFamily
+
+        return ChargedFamily(FAMILIES.get(spec["family"]))
+    return FAMILIES.get(spec["kind"])
 
 
 def function_names(spec: Mapping[str, Any], elements: Sequence[str]) -> dict[str, list[str]]:
@@ -66,4 +74,5 @@ def function_names(spec: Mapping[str, Any], elements: Sequence[str]) -> dict[str
     kind = str(spec.get("kind"))
     if kind == "total":
         return function_names(spec["parts"][0], elements)
+    kind = str(spec["family"]) if kind == "charged" else kind
     return FAMILIES.get(kind).functions(spec) if kind in FAMILIES else {element: [] for element in elements}

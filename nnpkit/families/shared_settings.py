@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nnpkit.families.charge_settings import Charges
+from nnpkit.families.shared_options import Activation, on_off
 from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
 
 __all__ = ["ElementNetwork", "ModelSettings", "Network", "NetworkModel", "Scaling", "on_off"]
-
-CutoffFunction = Literal[
-    "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1", "poly2", "poly3", "poly4", "hard"
-]
-Activation = Literal[
-    "tanh", "logistic", "softplus", "gaussian", "cosine", "relu", "reverse_logistic", "exponential",
-    "harmonic", "linear",
-]  # fmt: skip
-
-
-def on_off(value: Any) -> Any:
-    """YAML 1.1 readers turn the words on and off into booleans."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Scaling(Section):
@@ -97,6 +86,10 @@ class ModelSettings(Section):
         description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
         "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
         "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
+    )
+
+    charges: Charges | None = Field(
+        None, description="Charges of the atoms and electrostatics beyond the cutoff; null for none."
     )
 
     def named_elements(self) -> list[tuple[tuple[str | int, ...], str]]:

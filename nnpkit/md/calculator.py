@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.fused import fused_potential
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
@@ -25,6 +26,9 @@ class NnpkitCalculator(Calculator):
 
     Where there is no kernel, because it is not compiled (``nnpkit build``) or does not cover the model, PyTorch
     evaluates the model; a warning says so once.
+
+    A potential with charges also gives ``charges`` (e) and, of structures that are not periodic, ``dipole`` (e Å, about
+    the origin) for the total charge in ``atoms.info["total_charge"]`` or the sum of the initial charges.
 
     Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom) and ``forces_std``
     ((N,) eV/Å), defined in ``docs/uncertainty.md``.
@@ -55,7 +59,9 @@ class NnpkitCalculator(Calculator):
         When asked for the stress of a structure that is not periodic in three dimensions.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = [
+        "energy", "free_energy", "energies", "forces", "stress", "charges", "dipole",
+    ]  # fmt: skip
 
     def __init__(
         self,
@@ -75,6 +81,7 @@ class NnpkitCalculator(Calculator):
             raise InputError(
                 f"device {device!r} for kernel {kernel!r}", expected="cpu, or cuda:0 and so on for fused"
             )
+        self._total_charge: float | None = None
         self.model = model if isinstance(model, LoadedModel) else load(model)
         self.atoms_per_chunk = atoms_per_chunk
         self._kernel, self._precision, self._device = kernel, precision, device
@@ -93,6 +100,13 @@ class NnpkitCalculator(Calculator):
         self.__dict__.update(state)
         self._prepare()
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last evaluation; the total charge in ``atoms.info`` is part of it."""
+        changes = super().check_state(atoms, tol)
+        if not changes and Structure.without_labels(atoms).total_charge != self._total_charge:
+            changes = ["initial_charges"]
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -101,7 +115,9 @@ class NnpkitCalculator(Calculator):
     ) -> None:
         """Evaluate the model on `atoms`; all properties come from one evaluation."""
         super().calculate(atoms, properties, system_changes)
-        result = self.model.predict(self.atoms, self.atoms_per_chunk, potential=self._potential)
+        structure = Structure.without_labels(self.atoms)
+        self._total_charge = structure.total_charge
+        result = self.model.predict(structure, self.atoms_per_chunk, potential=self._potential)
         self.results = {
             "energy": result.energy,
             "free_energy": result.energy,
@@ -115,6 +131,14 @@ class NnpkitCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
         elif "stress" in properties:
             raise PropertyNotImplementedError("stress needs a structure that is periodic in three dimensions")
+        for name in ("charges", "dipole"):
+            value = getattr(result, name)
+            if value is not None:
+                self.results[name] = value
+            elif name in properties:
+                raise PropertyNotImplementedError(
+                    f"{name}: this potential has no charges, or the structure is periodic and has no dipole"
+                )
 
 
 _said: set[str] = set()

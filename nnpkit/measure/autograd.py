@@ -136,6 +136,10 @@ class AutogradObserver:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`."""
 
+    def prediction(self, index: int) -> Prediction:
+        """Prediction of one structure, differentiable by the weights."""
+        return Potential(self.model)(self.store[index].graph, create_graph=True)
+
     def measure(self, labels: Labels) -> Measurement:
         """Residuals (label minus prediction), Jacobian of the predictions and noise of all `labels`.
 
@@ -147,7 +151,7 @@ class AutogradObserver:
         parts = []
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
-            prediction = Potential(self.model)(frame.graph, create_graph=True)
+            prediction = self.prediction(index)
             if labels.energy:
                 parts.append(self._energy(frame, prediction, index))
             if labels.components is not None and len(labels.components[position]) > 0:
@@ -162,7 +166,7 @@ class AutogradObserver:
         reference = sum(self.model.reference_energies[t] for t in frame.graph.types.tolist())
         variance = torch.full((1,), self.noise.variance("energy", 1, frame.n_atoms), dtype=torch.float64)
         origin = energy_origin(target - reference, frame.n_atoms, index)
-        rows = self._rows(prediction.energy)
+        rows = self.rows(prediction.energy)
         measurement = Measurement(target - prediction.energy.detach(), rows, variance, origin)
         return self.noise.scaled(measurement, "energy", frame.n_atoms)
 
@@ -171,7 +175,7 @@ class AutogradObserver:
     ) -> Measurement:
         forces = require_label(frame, "forces")
         values = prediction.forces.reshape(-1)[components]
-        residual, rows = forces.reshape(-1)[components] - values.detach(), self._rows(values)
+        residual, rows = forces.reshape(-1)[components] - values.detach(), self.rows(values)
         origin = None
         if group is None:
             origin = force_origin(forces[components // 3], index)
@@ -185,10 +189,10 @@ class AutogradObserver:
         values = _six(prediction.virial[0])
         variance = torch.full((6,), self.noise.variance("virial", 6, frame.n_atoms), dtype=torch.float64)
         origin = virial_origin(label, frame.n_atoms, index)
-        measurement = Measurement(_six(label) - values.detach(), self._rows(values), variance, origin)
+        measurement = Measurement(_six(label) - values.detach(), self.rows(values), variance, origin)
         return self.noise.scaled(measurement, "virial", frame.n_atoms)
 
-    def _rows(self, values: Tensor) -> Tensor:
+    def rows(self, values: Tensor) -> Tensor:
         """Derivatives (M, P) of `values` (M,) with respect to the parameters."""
         rows = []
         for value in values:
@@ -205,7 +209,7 @@ class AutogradObserver:
             given = self.structure_weights
             root = 1.0 if given is None else math.sqrt(given[index])
             divisor = self.weights.divisor(frame.n_atoms) / root
-            prediction = Potential(self.model)(frame.graph, create_graph=True)
+            prediction = self.prediction(index)
             if labels.energy:
                 errors["energy"].append((prediction.energy - require_label(frame, "energy")) / divisor)
             if len(own) > 0:

@@ -1,7 +1,7 @@
 """Exact electrostatics of point and Gaussian charges: open boundaries, and crystals by Ewald's sum.
 
-The energy of charges q is ``1/2 q^T A q``; this module makes the matrix A, differentiable in positions and cell, so
-that forces, stresses and the response of charges follow. Two Gaussian charges with widths s_i and s_j (density
+The energy of charges q is ``1/2 q^T A q``; this module makes the matrix A with its derivatives by positions and strain,
+from which forces, stresses and the response of charges follow. Two Gaussian charges with widths s_i and s_j (density
 ``q (2 pi s^2)^(-3/2) exp(-r^2 / (2 s^2))``) interact by ``erf(r / (sqrt(2) g)) / r`` with ``g^2 = s_i^2 + s_j^2``, a
 point charge has s = 0. The diagonal of A holds the interaction with a charge's own images, not with itself.
 
@@ -12,6 +12,7 @@ Nat. Commun. 12, 398 (2021); screening as in A. Tokita, J. Behler, J. Chem. Phys
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,9 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.models.short_range import COULOMB
 
-__all__ = ["ACCURACY", "LatticeSum", "coulomb_matrix", "lattice_sum", "screened_part", "screening"]
+__all__ = [
+    "ACCURACY", "Interaction", "LatticeSum", "coulomb_interaction", "lattice_sum", "screened_interaction", "screening",
+]  # fmt: skip
 
 ACCURACY = 1e-12
 """Relative size of the terms that an Ewald sum leaves out."""
@@ -33,8 +36,28 @@ _BALANCE = (
 _SQRT2 = math.sqrt(2.0)
 
 
+class Interaction(NamedTuple):
+    """Interactions of unit charges at N atoms, eV/e², and their derivatives."""
+
+    matrix: Tensor  # (N, N)
+    slope: Tensor  # (N, N, 3) eV/e²/Å: d matrix[i, j] / d position[i], minus that by position[j]
+    strain: Tensor  # (N, N, 3, 3): d matrix[i, j] / d strain, positions and cell deformed together
+
+    def less(self, other: Interaction) -> Interaction:
+        """The interactions without those of `other`."""
+        return Interaction(*(a - b for a, b in zip(self, other, strict=True)))
+
+    def moved(self, displacement: Tensor, strain: Tensor) -> Tensor:
+        """The matrix (N, N) as a linear function of displacements (N, 3) and a strain (3, 3), zero here.
+
+        Its derivatives by them are the exact ones, whatever it is multiplied by.
+        """
+        apart = displacement[:, None, :] - displacement[None, :, :]
+        return self.matrix + (self.slope * apart).sum(2) + (self.strain * strain).sum((2, 3))
+
+
 class LatticeSum(NamedTuple):
-    """What is summed over: nothing of it is differentiated."""
+    """What is summed over."""
 
     first: Tensor  # (P,) atom i of every ordered pair of atoms or of an atom and an image of itself
     second: Tensor  # (P,) atom j
@@ -115,24 +138,53 @@ def _waves(cell: np.ndarray, longest: float) -> Tensor:
     return torch.as_tensor(grid[half & ((k * k).sum(1) <= longest**2)], dtype=torch.float64)
 
 
-def _distances(positions: Tensor, cell: Tensor, lattice: LatticeSum) -> Tensor:
-    vectors = positions[lattice.second] + lattice.shift @ cell - positions[lattice.first]
-    return torch.linalg.vector_norm(vectors, dim=1)
+class _Pairs(NamedTuple):
+    """Vectors (P, 3) and lengths (P,) of pairs, and the square (P,) of their joint width."""
+
+    first: Tensor
+    second: Tensor
+    vector: Tensor
+    length: Tensor
+    square: Tensor
+
+    def gathered(self, value: Tensor, slope: Tensor, n: int) -> Interaction:
+        """Sums over the pairs of their interactions `value` (P,), which change by `slope` (P,) with the distance."""
+        along = slope[:, None] * self.vector / self.length[:, None]
+        columns = [value[:, None], -along, (along[:, :, None] * self.vector[:, None, :]).reshape(-1, 9)]
+        place = self.first * n + self.second
+        flat = torch.zeros(n * n, 13, dtype=value.dtype).index_add(0, place, torch.cat(columns, dim=1))
+        return Interaction(
+            flat[:, 0].reshape(n, n), flat[:, 1:4].reshape(n, n, 3), flat[:, 4:].reshape(n, n, 3, 3)
+        )
 
 
-def _joint_squares(widths: Tensor, lattice: LatticeSum) -> Tensor:
-    squares = widths.square()
-    return squares[lattice.first] + squares[lattice.second]
+def _pairs(positions: Tensor, cell: Tensor, widths: Tensor, lattice: LatticeSum, reach: float) -> _Pairs:
+    """The pairs of a lattice sum that are closer than `reach`."""
+    vector = positions[lattice.second] + lattice.shift @ cell - positions[lattice.first]
+    length = torch.linalg.vector_norm(vector, dim=1)
+    kept = torch.nonzero(length < reach).squeeze(1)
+    first, second, squares = lattice.first[kept], lattice.second[kept], widths.square()
+    return _Pairs(first, second, vector[kept], length[kept], squares[first] + squares[second])
 
 
-def _gathered(values: Tensor, lattice: LatticeSum, n: int) -> Tensor:
-    """Matrix (n, n) of the sums of the `values` of all pairs."""
-    flat = torch.zeros(n * n, dtype=values.dtype).index_add(0, lattice.first * n + lattice.second, values)
-    return flat.reshape(n, n)
+def _with_slope(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and derivatives of a function of every distance by itself."""
+    with torch.enable_grad():
+        r = r.detach().requires_grad_(True)
+        value = function(r)
+        (slope,) = torch.autograd.grad(value.sum(), r)
+    return value.detach(), slope
 
 
-def coulomb_matrix(positions: Tensor, cell: Tensor, widths: Tensor, lattice: LatticeSum) -> Tensor:
-    """Interactions A (N, N) of unit charges, eV/e², without that of a charge with itself.
+def _gaussian(r: Tensor, square: Tensor) -> Tensor:
+    """Interaction (P,) of Gaussian charges of a joint width, of point charges where that is 0, times r."""
+    joint = torch.where(square > 0.0, square, torch.ones_like(square)).sqrt()
+    return torch.where(square > 0.0, torch.erf(r / (_SQRT2 * joint)), torch.ones_like(r))
+
+
+@torch.no_grad()
+def coulomb_interaction(positions: Tensor, cell: Tensor, widths: Tensor, lattice: LatticeSum) -> Interaction:
+    """Interactions of unit charges, without that of a charge with itself.
 
     In a crystal the average of the potential over the cell is zero: a cell that is charged as a whole stands in a
     uniform background that neutralises it.
@@ -146,26 +198,43 @@ def coulomb_matrix(positions: Tensor, cell: Tensor, widths: Tensor, lattice: Lat
     lattice : LatticeSum
         Of these positions.
     """
-    n, r, square = len(positions), _distances(positions, cell, lattice), _joint_squares(widths, lattice)
-    gaussian = square > 0.0
-    joint = torch.where(gaussian, square, torch.ones_like(square)).sqrt()
-    if lattice.splitting == 0.0:
-        shape = torch.where(gaussian, torch.erf(r / (_SQRT2 * joint)), torch.ones_like(r))
-        return COULOMB * _gathered(shape / r, lattice, n)
-    eta = lattice.splitting
-    overlap = torch.where(gaussian, torch.erfc(r / (_SQRT2 * joint)), torch.zeros_like(r))
-    near = _gathered((torch.erfc(r / (_SQRT2 * eta)) - overlap) / r, lattice, n)
-    volume = torch.linalg.det(cell).abs()
+    n, eta = len(positions), lattice.splitting
+    pairs = _pairs(positions, cell, widths, lattice, math.inf)
+
+    def near(r: Tensor) -> Tensor:
+        long = 0.0 if eta == 0.0 else torch.erf(r / (_SQRT2 * eta))
+        return COULOMB * (_gaussian(r, pairs.square) - long) / r
+
+    found = pairs.gathered(*_with_slope(near, pairs.length), n)
+    if eta == 0.0:
+        return found
+    far = _reciprocal(positions, cell, widths, lattice)
+    return Interaction(*(a + b for a, b in zip(found, far, strict=True)))
+
+
+def _reciprocal(positions: Tensor, cell: Tensor, widths: Tensor, lattice: LatticeSum) -> Interaction:
+    """Sum over wave vectors, less the charge's own part of it, and the background."""
+    n, eta, volume = len(positions), lattice.splitting, torch.linalg.det(cell).abs()
     k = 2.0 * math.pi * lattice.waves @ torch.linalg.inv(cell).T
     k2 = k.square().sum(1)
-    weight = 8.0 * math.pi / volume * torch.exp(-0.5 * eta**2 * k2) / k2
+    weight = COULOMB * 8.0 * math.pi / volume * torch.exp(-0.5 * eta**2 * k2) / k2
     phase = positions @ k.T
     cosine, sine = torch.cos(phase), torch.sin(phase)
-    far = (cosine * weight) @ cosine.T + (sine * weight) @ sine.T
-    own = torch.full((n,), 2.0 / (math.sqrt(2.0 * math.pi) * eta), dtype=positions.dtype)
+
+    def even(w: Tensor) -> Tensor:
+        return (cosine * w) @ cosine.T + (sine * w) @ sine.T
+
+    matrix = even(weight)
+    slope = torch.stack([(cosine * (weight * a)) @ sine.T - (sine * (weight * a)) @ cosine.T for a in k.T], 2)
+    stretch = weight * (2.0 / k2 + eta**2)
+    strain = matrix.new_zeros(n, n, 3, 3)
+    for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+        strain[:, :, a, b] = strain[:, :, b, a] = even(stretch * k[:, a] * k[:, b])
+    own = torch.full((n,), COULOMB * 2.0 / (math.sqrt(2.0 * math.pi) * eta), dtype=positions.dtype)
     squares = widths.square()
-    background = 2.0 * math.pi / volume * (eta**2 - squares[:, None] - squares[None, :])
-    return COULOMB * (near + far - torch.diag(own) - background)
+    background = COULOMB * 2.0 * math.pi / volume * (eta**2 - squares[:, None] - squares[None, :])
+    strain = strain - torch.eye(3, dtype=matrix.dtype) * (matrix - background)[:, :, None, None]
+    return Interaction(matrix - torch.diag(own) - background, slope, strain)
 
 
 def screening(r: Tensor, inner: float, outer: float) -> Tensor:
@@ -177,18 +246,17 @@ def screening(r: Tensor, inner: float, outer: float) -> Tensor:
     return 0.5 * (1.0 - torch.cos(math.pi * x))
 
 
-def screened_part(
+@torch.no_grad()
+def screened_interaction(
     positions: Tensor, cell: Tensor, widths: Tensor, lattice: LatticeSum, inner: float, outer: float
-) -> Tensor:
-    """What `screening` takes away from `coulomb_matrix`: (N, N), eV/e²; arguments as there.
+) -> Interaction:
+    """What `screening` takes away from `coulomb_interaction`; arguments as there.
 
     The `reach` of the lattice sum is `outer` or more.
     """
-    r = _distances(positions, cell, lattice)
-    close = torch.nonzero(r < outer).squeeze(1)
-    some = lattice._replace(first=lattice.first[close], second=lattice.second[close])
-    r, square = r[close], _joint_squares(widths, some)
-    gaussian = square > 0.0
-    joint = torch.where(gaussian, square, torch.ones_like(square)).sqrt()
-    shape = torch.where(gaussian, torch.erf(r / (_SQRT2 * joint)), torch.ones_like(r))
-    return COULOMB * _gathered((1.0 - screening(r, inner, outer)) * shape / r, some, len(positions))
+    pairs = _pairs(positions, cell, widths, lattice, outer)
+
+    def away(r: Tensor) -> Tensor:
+        return COULOMB * (1.0 - screening(r, inner, outer)) * _gaussian(r, pairs.square) / r
+
+    return pairs.gathered(*_with_slope(away, pairs.length), len(positions))

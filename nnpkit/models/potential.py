@@ -23,6 +23,7 @@ class Prediction(NamedTuple):
     atomic_energy: Tensor  # (N,) eV
     forces: Tensor  # (N, 3) eV/Å
     virial: Tensor  # (B, 3, 3) eV, W = -dE/dstrain (see nnpkit.units)
+    charges: Tensor | None = None  # (channels, N) e, of a potential with charges
     fields: Mapping[str, Tensor] = MappingProxyType(
         {}
     )  # (N, width) each: what a model with stages says of atoms

@@ -34,6 +34,11 @@ class TotalModel(AtomicModel):
 
     def __init__(self, correction: AtomicModel, baseline: AtomicModel) -> None:
         nn.Module.__init__(self)
+        if correction.spec["kind"] == "charged" or baseline.spec["kind"] == "charged":
+            raise InputError(
+                "a potential with charges is neither a baseline nor a correction to a potential", where="data.baseline",
+                expected="a baseline of kind ase or d3, or none",
+            )  # fmt: skip
         if correction.fields or baseline.fields:
             raise InputError(
                 "a model with stages cannot be corrected or be a correction", where="data.baseline",

@@ -33,7 +33,7 @@ def frozen_names(model: AtomicModel, choices: Sequence[int | str]) -> set[str]:
     InputError
         If a choice matches nothing, or nothing is left to train.
     """
-    names = [name for name, _ in model.named_parameters()]
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
     layers: dict[str, list[str]] = {}  # of each network, in order
     for name in names:
         if name.startswith("networks.networks."):
@@ -63,7 +63,7 @@ def frozen_names(model: AtomicModel, choices: Sequence[int | str]) -> set[str]:
 def count_free(model: AtomicModel, choices: Sequence[int | str]) -> int:
     """How many weights of `model` a training finds when it leaves those of `choices` alone; see `frozen_names`."""
     names = frozen_names(model, choices)
-    return sum(p.numel() for name, p in model.named_parameters() if name not in names)
+    return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and name not in names)
 
 
 def freeze(update: Update, model: AtomicModel, choices: Sequence[int | str]) -> int:

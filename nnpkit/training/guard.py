@@ -20,6 +20,7 @@ from torch import Tensor
 from nnpkit.data.structure import Structure
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.training.model_errors import monitored
 
 __all__ = ["RETREATS", "Guard", "errors_of_nothing", "silence", "without_learning"]
@@ -57,8 +58,12 @@ def without_learning(
 
 
 def silence(model: AtomicModel) -> None:
-    """Let all networks of `model` say zero: its energies are those of the elements, and of the short-range wall."""
-    for network in model.networks.networks:
+    """Let all networks of `model` say zero: its energies are those of the elements, and of the short-range wall.
+
+    Those of charges too, so that a neutral structure has none.
+    """
+    charged = model.charge_networks if isinstance(model, ChargedModel) else []
+    for network in [network for networks in (model.networks, *charged) for network in networks.networks]:
         network.shift_and_stretch(0.0, 0.0, 0.0)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nnpkit.data.structure import Structure
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.metrics import ErrorSums
+from nnpkit.models.charged_potential import charges_and_dipole
 from nnpkit.units import stress_from_virial
 
 __all__ = ["Split", "deciding", "errors_of", "monitored"]
@@ -35,7 +36,8 @@ def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any
         if structure.stress is not None:
             stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)
         group = None if split.groups is None else split.groups[index]
-        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress, group)
+        stated = charges_and_dipole(prediction, structure)
+        sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress, group, *stated)
     return sums.summary()
 
 

@@ -13,7 +13,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.potential import Potential
+from nnpkit.models.charged_potential import charges_and_dipole, potential_of
 from nnpkit.units import stress_from_virial
 
 __all__ = ["rank_correlation", "validation_report"]
@@ -63,11 +63,11 @@ def validation_report(
     atom_error: list[np.ndarray] = [np.zeros(0)]
     atom_std: list[np.ndarray] = [np.zeros(0)]
     for index, structure in enumerate(structures):
-        energy, forces, virial = _members(models, store, index, structure)
+        energy, forces, virial, stated = _members(models, store, index, structure)
         mean, spread = forces.mean(0), factor * np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0))
         stress = None if structure.stress is None else stress_from_virial(virial, structure.volume)
         group = None if groups is None else groups[index]
-        sums.add(structure, float(energy.mean()), mean, stress, group)
+        sums.add(structure, float(energy.mean()), mean, stress, group, *stated)
         n, error = structure.n_atoms, np.array([np.nan])
         if structure.forces is not None:
             error = np.linalg.norm(mean - structure.forces, axis=1)
@@ -95,15 +95,19 @@ def validation_report(
 
 def _members(
     models: Sequence[AtomicModel], store: Any, index: int, structure: Structure
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Energies (M,) eV, forces (M, N, 3) and the mean virial (3, 3) of all members on one structure."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray | None, np.ndarray | None]]:
+    """Energies (M,) eV, forces (M, N, 3) and the mean virial (3, 3) of all members on one structure.
+
+    Last its charges and dipole, of a single potential with charges.
+    """
     energies, forces, virials = [], [], []
     for model in models:
         if isinstance(store, FrameStore):
             prediction = store.view(model).predict(index)
         else:
-            prediction = Potential(model).predict(build_graph(structure, model.elements, model.cutoff))
+            prediction = potential_of(model).predict(build_graph(structure, model.elements, model.cutoff))
         energies.append(float(prediction.energy))
         forces.append(prediction.forces.detach().numpy())
         virials.append(prediction.virial[0].detach().numpy())
-    return np.array(energies), np.array(forces), np.mean(virials, axis=0)
+    stated = charges_and_dipole(prediction, structure) if len(models) == 1 else (None, None)
+    return np.array(energies), np.array(forces), np.mean(virials, axis=0), stated

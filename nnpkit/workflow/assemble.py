@@ -136,8 +136,10 @@ def load_data(config: Config) -> LoadedData:
             f"{len(findings)} suspicious findings, the first: {findings[0].message}", where=findings[0].structure,
             hint="repair or remove these frames, or set data.suspicious=warn",
         )  # fmt: skip
-    if n_charged := sum(s.charges is not None for s in structures):
-        notes.append(f"{n_charged} structures have charges of atoms, which no potential learns")
+    charges = config.model.charges
+    learns = charges is not None and charges.generation != "latent"
+    if (n_charged := sum(s.charges is not None for s in structures)) and not learns:
+        notes.append(f"{n_charged} structures have charges of atoms, which this potential does not learn")
     undecided, warnings = without_outliers(splits.get("validation", []), structures, findings)
     notes += warnings
     grouping, said = groups_of(config, splits)

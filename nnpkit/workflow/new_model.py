@@ -8,14 +8,17 @@ from typing import Any
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
 from nnpkit.errors import InputError
+from nnpkit.families.charge_settings import describe_charges
 from nnpkit.families.factory import build_model, initialise, n_features
 from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
 from nnpkit.workflow.assemble import LoadedData
+from nnpkit.workflow.charge_stage import learn_charges
 
 __all__ = [
     "describe_model",
@@ -34,6 +37,8 @@ def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]
     spec, report = describe_model(config, data)
     model, more = scaled_model(settings, spec, data)
     initialise(model, settings.network.initialisation, config.seed)
+    if isinstance(model, ChargedModel):
+        more += learn_charges(config, model, data)
     labelled = [s for s in data.train if s.energy is not None]
     sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
     energies = [float(s.energy) for s in sample if s.energy is not None]
@@ -59,7 +64,19 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     spec["networks"] = describe_networks(settings, supported)
     ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall_ends(wall).items())
     report += [*sizes, f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
-    return {**spec, **own}, report
+    spec = {**spec, **own}
+    if settings.charges is not None:
+        cutoff = build_model(spec).descriptor.cutoff
+        spec = describe_charges(settings.charges, spec, data.elements, cutoff)
+        # The networks may have the charge as one more input, which is why this comes last.
+        report.append(f"charges of the {settings.charges.generation} generation, screening {_words(spec)}")
+    return spec, report
+
+
+def _words(spec: Mapping[str, Any]) -> str:
+    """The screening of a model with charges."""
+    ends = spec["charges"]["screening"]
+    return "none" if ends is None else f"from {ends[0]:.3g} to {ends[1]:.3g} Å"
 
 
 def _supported(

@@ -27,7 +27,7 @@ __all__ = ["ADAM", "EKF", "LBFGS", "covariance_partition", "kalman_settings"]
 
 def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     """Blocks of the covariance of the weights of `model`."""
-    parameters = [Layer(name, parameter.numel()) for name, parameter in model.named_parameters()]
+    parameters = [Layer(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
     layers = parameters if optimizer.partition == "packed" else layers_of(parameters)
     return make_partition(optimizer.partition, layers, optimizer.block_size)
 

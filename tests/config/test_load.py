@@ -189,13 +189,14 @@ def test_a_mapping_is_a_configuration_too(folder: Path) -> None:
 
 
 def test_choices_are_those_of_the_code() -> None:
+    from nnpkit.families import shared_options
     from nnpkit.families import shared_settings as schema
     from nnpkit.models.cutoff import CUTOFF_KINDS
     from nnpkit.models.networks import ACTIVATIONS, INITIALISATIONS
     from nnpkit.models.scaling import SCALING_KINDS
 
-    assert set(get_args(schema.CutoffFunction)) == set(CUTOFF_KINDS)
-    assert set(get_args(schema.Activation)) == set(ACTIVATIONS)
+    assert set(get_args(shared_options.CutoffFunction)) == set(CUTOFF_KINDS)
+    assert set(get_args(shared_options.Activation)) == set(ACTIVATIONS)
     assert set(get_args(schema.Scaling.model_fields["kind"].annotation)) == set(SCALING_KINDS)
     assert set(get_args(schema.Network.model_fields["initialisation"].annotation)) == set(INITIALISATIONS)
 
@@ -256,11 +257,15 @@ def test_examples_can_be_read(path: Path) -> None:
     assert load_config(path).data.train
 
 
-def test_charges_are_refused_as_labels(tmp_path: Path) -> None:
+def test_charges_are_labels_of_models_that_learn_them(tmp_path: Path) -> None:
     path = tmp_path / "train.yaml"
     (tmp_path / "a.xyz").touch()
     path.write_text("data: {train: a.xyz, labels: {charges: mulliken}}\n")
-    with pytest.raises(InputError, match=r"data\.labels.*charges of atoms are not learnt"):
+    with pytest.raises(
+        InputError, match=r"data\.labels\.charges has no effect: charges of atoms are learnt by"
+    ):
         load_config(path)
+    path.write_text(path.read_text() + "model: {charges: {generation: third}}\n")
+    assert load_config(path).data.labels == {"charges": "mulliken"}
     path.write_text("data: {train: a.xyz, labels: {energy: e, total_charge: q}}\n")
     assert load_config(path).data.labels == {"energy": "e", "total_charge": "q"}

@@ -120,8 +120,7 @@ def refused(folder: Path, *words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nnp_type 4G-HDNNP", "4G potentials are not supported (nnp_type 4G-HDNNP)"),
-        ("nnp_gen 3", "3G potentials are not supported (nnp_gen 3)"),
+        ("nnp_gen 5", "nnp_gen 5 is not supported"),
         ("nn_type_short 2", "nn_type_short 2"),
         ("use_electrostatics", "use_electrostatics"),
         ("committee_mode prediction", "committee_mode prediction"),
@@ -231,16 +230,3 @@ def test_given_units_need_no_words(tmp_path: Path) -> None:
 def test_atomic_energies_that_runner_would_not_add(tmp_path: Path) -> None:
     hand = HandPotential(atom_energy={"O": -75.0}, extra=("runner_mode 3",))
     assert "remove_atom_energies" in load(hand.write(tmp_path), units="bohr-hartree").notes[0]
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ("initial_hardness H 10.0", "initial_hardness O 9.0", "nnp_generation 4"),
-        ("fixed_gausswidth H 0.6", "fixed_gausswidth O 1.2"),
-        ("use_electrostatics", "nnp_gen 4"),
-        ("nnp_type 4G-HDNNP", "element_nodes_electrostatic H 1 5", "element_nodes_electrostatic O 1 5"),
-    ],
-)
-def test_a_fourth_generation_is_refused_by_its_name(tmp_path: Path, lines: tuple[str, ...]) -> None:
-    refused(HandPotential(extra=lines).write(tmp_path), "4G potentials are not supported")

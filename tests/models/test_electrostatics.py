@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from nnpkit.errors import InputError
-from nnpkit.models.electrostatics import COULOMB, coulomb_matrix, lattice_sum, screened_part, screening
+from nnpkit.models.electrostatics import (
+    COULOMB,
+    Interaction,
+    coulomb_interaction,
+    lattice_sum,
+    screened_interaction,
+    screening,
+)
 
 # Energies per ion pair over COULOMB * q^2 / d(nearest), e.g. D. Borwein et al., J. Math. Phys. 26, 2999 (1985), and
 # R. E. Crandall and J. P. Buhler, J. Phys. A 20, 5497 (1987).
@@ -37,7 +44,7 @@ def test_madelung_energies(name: str, splitting: float | None) -> None:
     positions, cell, widths = tensors([[0, 0, 0], anion], cell, [0.0, 0.0])
     lattice = lattice_sum(positions, cell, (True,) * 3, accuracy=1e-14, splitting=splitting)
     q = torch.tensor([1.0, -1.0], dtype=torch.float64)
-    energy = 0.5 * q @ coulomb_matrix(positions, cell, widths, lattice) @ q
+    energy = 0.5 * q @ coulomb_interaction(positions, cell, widths, lattice).matrix @ q
     assert float(energy) * distance / COULOMB == pytest.approx(-madelung, abs=1e-10)
 
 
@@ -62,7 +69,7 @@ def test_gaussian_charges_in_a_triclinic_cell_charged_or_not() -> None:
     expected = gaussian_sum(positions.numpy(), cell.numpy(), widths.numpy())
     for splitting in (None, 0.8, 2.5):
         lattice = lattice_sum(positions, cell, (True,) * 3, 1.2, accuracy=1e-14, splitting=splitting)
-        found = coulomb_matrix(positions, cell, widths, lattice)
+        found = coulomb_interaction(positions, cell, widths, lattice).matrix
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-10)
 
 
@@ -70,7 +77,7 @@ def test_a_charged_cell_stands_in_a_background() -> None:
     """One charge in a cubic cell: the energy of a Wigner crystal, -2.837297479 q^2 / (2 L)."""
     positions, cell, widths = tensors([[0.3, 0.1, 0.2]], np.eye(3) * 4.0, [0.0])
     lattice = lattice_sum(positions, cell, (True,) * 3)
-    found = float(coulomb_matrix(positions, cell, widths, lattice)) * 4.0 / COULOMB
+    found = float(coulomb_interaction(positions, cell, widths, lattice).matrix) * 4.0 / COULOMB
     assert found == pytest.approx(-2.837297479480619, abs=1e-10)
 
 
@@ -78,15 +85,20 @@ def test_open_boundaries_are_coulombs_law() -> None:
     positions, cell, widths = tensors(
         [[0, 0, 0], [0, 0, 2.0], [0, 3.0, 0]], np.zeros((3, 3)), [0.0, 0.0, 0.6]
     )
-    found = coulomb_matrix(positions, cell, widths, lattice_sum(positions, cell, (False,) * 3))
+    lattice = lattice_sum(positions, cell, (False,) * 3)
+    found = coulomb_interaction(positions, cell, widths, lattice).matrix
     assert float(found[0, 1]) == pytest.approx(COULOMB / 2.0)
     assert float(found[0, 2]) == pytest.approx(COULOMB * math.erf(3.0 / (math.sqrt(2.0) * 0.6)) / 3.0)
     assert float(found.diagonal().abs().max()) == 0.0
 
 
+def screened(positions, cell, widths, lattice) -> Interaction:
+    away = screened_interaction(positions, cell, widths, lattice, 0.5, 4.0)
+    return coulomb_interaction(positions, cell, widths, lattice).less(away)
+
+
 def energy(positions, cell, q, widths, lattice) -> torch.Tensor:
-    matrix = coulomb_matrix(positions, cell, widths, lattice)
-    return 0.5 * q @ (matrix - screened_part(positions, cell, widths, lattice, 0.5, 4.0)) @ q
+    return 0.5 * q @ screened(positions, cell, widths, lattice).matrix @ q
 
 
 @pytest.mark.parametrize("periodic", [True, False])
@@ -95,11 +107,9 @@ def test_forces_and_stress_are_derivatives(periodic: bool) -> None:
     random = np.random.default_rng(5)
     q, widths = tensors(random.normal(size=6), [0.0, 0.5, 0.9, 0.0, 0.4, 0.7])
     lattice = lattice_sum(positions, cell, (periodic,) * 3, 0.9, 4.0)
-    moved, strain = (
-        positions.clone().requires_grad_(True),
-        torch.zeros(3, 3, dtype=torch.float64, requires_grad=True),
-    )
-    total = energy(moved + moved @ strain, cell + cell @ strain, q, widths, lattice)
+    moved = torch.zeros_like(positions, requires_grad=True)
+    strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    total = 0.5 * q @ screened(positions, cell, widths, lattice).moved(moved, strain) @ q
     by_position, by_strain = torch.autograd.grad(total, (moved, strain))
     h = 1e-4
     for gradient, indices in ((by_position, [(0, 0), (3, 2), (5, 1)]), (by_strain, [(0, 0), (0, 1), (2, 2)])):
@@ -122,8 +132,8 @@ def test_screening_takes_close_pairs_away() -> None:
     np.testing.assert_allclose(screening(r, 0.5, 4.0).numpy(), expected, atol=1e-15)
     positions, cell, widths = tensors([[0, 0, 0], [0, 0, 2.25]], np.zeros((3, 3)), [0.0, 0.0])
     lattice = lattice_sum(positions, cell, (False,) * 3)
-    away = screened_part(positions, cell, widths, lattice, 0.5, 4.0)
-    assert float(away[0, 1]) == pytest.approx(COULOMB / 2.25 * (1.0 - expected[2]))
+    away = screened_interaction(positions, cell, widths, lattice, 0.5, 4.0)
+    assert float(away.matrix[0, 1]) == pytest.approx(COULOMB / 2.25 * (1.0 - expected[2]))
 
 
 def test_slabs_are_refused() -> None:

@@ -144,6 +144,8 @@ OF_ONE_FAMILY = {
     "nnpkit/deploy/imports/deepmd_potential.py": "the potentials of that program are Deep Potentials",
     "nnpkit/deploy/imports/runner_potential.py": "the potentials of those programs have symmetry functions",
     "nnpkit/deploy/imports/runner_units.py": "the same",
+    "nnpkit/deploy/imports/runner_networks.py": "the same",
+    "nnpkit/deploy/imports/runner_charges.py": "the same",
     "nnpkit/deploy/targets/runner.py": "the same",
 }
 

@@ -12,14 +12,13 @@ What is read is what n2p2 (and LAMMPS' ``pair_style hdnnp``) would compute with 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from ase.data import atomic_numbers
 
+from nnpkit.deploy.imports.runner_charges import describe_charges, load_charges
+from nnpkit.deploy.imports.runner_networks import Layer, activations, network, read_table
 from nnpkit.deploy.imports.runner_units import RunnerUnits, find_units, given_units
 from nnpkit.errors import InputError
 from nnpkit.families.acsf.runner_settings import (
@@ -32,12 +31,10 @@ from nnpkit.families.acsf.runner_settings import (
 )  # fmt: skip
 from nnpkit.families.factory import build_model
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.networks import ACTIVATIONS
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.scaling import FeatureStatistics
 
 __all__ = ["RunnerPotential", "is_runner_folder", "read_runner_potential"]
-
-_ACTIVATION_OF_LETTER = {letter: name for name, letter in ACTIVATIONS.items()}
 
 
 class RunnerPotential(NamedTuple):
@@ -46,13 +43,6 @@ class RunnerPotential(NamedTuple):
     model: AtomicModel
     units: RunnerUnits
     notes: list[str]  # one line each, for the user
-
-
-class Layer(NamedTuple):
-    """Weights (n_out, n_in) and biases (n_out,) of a layer."""
-
-    weight: np.ndarray
-    bias: np.ndarray
 
 
 def is_runner_folder(path: str | Path) -> bool:
@@ -85,12 +75,19 @@ def read_runner_potential(
     functions = symmetry_functions(settings)
     cutoffs = {f.function.cutoff for group in functions.values() for f in group}
     found = find_units(settings, cutoffs, given_units(units, cflength, cfenergy))
-    layers = {e: _network(settings, folder, e, len(functions[e])) for e in functions}
-    model = build_model(_spec(settings, functions, layers, found))
+    n_inputs, more = {e: len(own) for e, own in functions.items()}, settings.generation == 4
+    layers = {e: network(settings, folder, e, n + more) for e, n in n_inputs.items()}
+    spec = _spec(settings, functions, layers, found)
+    if settings.generation > 2:
+        charges = describe_charges(settings, folder, n_inputs, found.system)
+        spec = {**spec, "kind": "charged", "family": spec["kind"], "charges": charges}
+    model = build_model(spec)
+    if isinstance(model, ChargedModel):
+        load_charges(model, settings, folder, found.system)
     _set_scaling(model, settings, folder / "scaling.data")
     with torch.no_grad():
-        for network, element in zip(model.networks.networks, model.elements, strict=True):
-            for layer, values in zip(network.layers, layers[element], strict=True):
+        for own, element in zip(model.networks.networks, model.elements, strict=True):
+            for layer, values in zip(own.layers, layers[element], strict=True):
                 layer.weight.copy_(torch.from_numpy(values.weight))
                 layer.bias.copy_(torch.from_numpy(values.bias))
     return RunnerPotential(model, found, _notes(settings, found))
@@ -137,7 +134,7 @@ def _spec(
         "networks": {
             e: {
                 "hidden": [len(x.bias) for x in layers[e][:-1]],
-                "activations": _activations(settings, e, len(layers[e])),
+                "activations": activations(settings, e, len(layers[e])),
             }
             for e in functions
         },
@@ -145,125 +142,6 @@ def _spec(
         "reference_energies": {e: (mean + offsets[e]) * units.system.energy for e in functions},
         "wall": {},
     }
-
-
-def _activations(settings: RunnerSettings, element: str, n_layers: int) -> list[str]:
-    """Names of the activation functions of an element's layers, the last one that of the output node."""
-    letters = settings.words("global_activation_short", [])
-    lines = settings.keywords.get("global_activation_short", [])
-    for line in settings.keywords.get("element_activation_short", []):
-        if line.words[:1] == [element]:
-            if any(word.isdigit() for word in line.words):
-                raise InputError(
-                    "activation functions of single nodes are not supported", where=settings.where(line),
-                    expected="one letter per layer",
-                )  # fmt: skip
-            letters, lines = line.words[1:], [line]
-    where = settings.where(lines[0]) if lines else str(settings.path)
-    if len(letters) > n_layers and "element_hidden_layers_short" in settings:
-        letters = [*letters[: n_layers - 1], letters[-1]]
-    if len(letters) == n_layers - 1:
-        letters = [*letters, "l"]
-    unknown = [letter for letter in letters if letter not in _ACTIVATION_OF_LETTER]
-    if unknown or len(letters) != n_layers:
-        raise InputError(
-            f"activation functions {' '.join(letters)!r} for {n_layers} layers of {element}", where=where,
-            expected=f"{n_layers} of the letters {' '.join(_ACTIVATION_OF_LETTER)}",
-        )  # fmt: skip
-    return [_ACTIVATION_OF_LETTER[letter] for letter in letters]
-
-
-def _network(settings: RunnerSettings, folder: Path, element: str, n_inputs: int) -> list[Layer]:
-    """Layers of an element's network from its weight file."""
-    path = folder / f"weights.{atomic_numbers[element]:03d}.data"
-    nodes = [int(parse_number(n, str(settings.path))) for n in settings.words("global_nodes_short", [])]
-    rows = _read_table(path)
-    if all(len(row) >= 5 for row in rows):
-        layers = _layers_by_index(rows, path)
-    else:
-        layers = _layers_in_order(
-            [parse_number(row[0], str(path)) for row in rows], [n_inputs, *nodes, 1], path
-        )
-    found = layers[0].weight.shape[1]
-    if found != n_inputs or len(layers[-1].bias) != 1:
-        raise InputError(
-            f"weights of a network with {found} inputs and {len(layers[-1].bias)} outputs", where=str(path),
-            expected=f"the {n_inputs} symmetry functions of {element} in input.nn and one output",
-        )  # fmt: skip
-    per_element = any(k in settings for k in ("element_nodes_short", "element_hidden_layers_short"))
-    if nodes and not per_element and [len(x.bias) for x in layers[:-1]] != nodes:
-        raise InputError(
-            f"hidden layers of {[len(x.bias) for x in layers[:-1]]} nodes", where=str(path),
-            expected=f"{nodes} as in global_nodes_short",
-        )  # fmt: skip
-    if "normalize_nodes" in settings:
-        layers = [Layer(x.weight / x.weight.shape[1], x.bias / x.weight.shape[1]) for x in layers]
-    return layers
-
-
-def _read_table(path: Path) -> list[list[str]]:
-    """Words of the lines of a table, without comments."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    rows = [words for line in lines if (words := line.partition("#")[0].split())]
-    if not rows:
-        raise InputError("the file is empty", where=str(path))
-    return rows
-
-
-def _layers_by_index(rows: list[list[str]], path: Path) -> list[Layer]:
-    """Layers of rows ``value a|b index layer node [layer node]``: where a weight starts and where it ends."""
-    weights: dict[int, dict[tuple[int, int], float]] = {}
-    biases: dict[int, dict[int, float]] = {}
-    try:
-        for row in rows:
-            value, indices = parse_number(row[0], str(path)), [int(word) for word in row[3:7]]
-            if row[1] == "a":
-                weights.setdefault(indices[2], {})[indices[3] - 1, indices[1] - 1] = value
-            else:
-                biases.setdefault(indices[0], {})[indices[1] - 1] = value
-    except (ValueError, IndexError):
-        raise InputError(
-            f"line {' '.join(row)!r}", where=str(path), expected="value, a or b, and indices"
-        ) from None
-    layers: list[Layer] = []
-    for number in range(1, max([*weights, *biases], default=0) + 1):
-        w, b = weights.get(number, {}), biases.get(number, {})
-        shape = (len(b), max([j for _, j in w], default=-1) + 1)
-        inside = all(0 <= i < shape[0] and 0 <= j < shape[1] for i, j in w) and all(
-            0 <= i < shape[0] for i in b
-        )
-        complete = inside and len(w) == shape[0] * shape[1] > 0
-        if not complete or (layers and len(layers[-1].bias) != shape[1]):
-            raise InputError(
-                f"layer {number} is incomplete", where=str(path), hint="the file may be truncated or damaged"
-            )
-        matrix, bias = np.zeros(shape), np.zeros(shape[0])
-        for position, value in w.items():
-            matrix[position] = value
-        for node, value in b.items():
-            bias[node] = value
-        layers.append(Layer(matrix, bias))
-    return layers
-
-
-def _layers_in_order(values: list[float], sizes: list[int], path: Path) -> list[Layer]:
-    """Layers of bare values: for each layer the weights, by starting node, then the biases."""
-    expected = sum((a + 1) * b for a, b in pairwise(sizes))
-    if len(values) != expected:
-        raise InputError(
-            f"{len(values)} weights", where=str(path),
-            expected=f"{expected} for a network {'-'.join(map(str, sizes))} as in input.nn",
-        )  # fmt: skip
-    layers: list[Layer] = []
-    start = 0
-    for a, b in pairwise(sizes):
-        weight = np.array(values[start : start + a * b]).reshape(a, b).T
-        layers.append(Layer(weight.copy(), np.array(values[start + a * b : start + (a + 1) * b])))
-        start += (a + 1) * b
-    return layers
 
 
 def _scaling_kind(settings: RunnerSettings) -> str:
@@ -278,7 +156,7 @@ def _set_scaling(model: AtomicModel, settings: RunnerSettings, path: Path) -> No
     kind = _scaling_kind(settings)
     if kind == "none" and not path.exists():
         return
-    rows = {(r[0], r[1]): r for r in reversed(_read_table(path)) if len(r) >= 5}  # the first of each stands
+    rows = {(r[0], r[1]): r for r in reversed(read_table(path)) if len(r) >= 5}  # the first of each stands
     shape = tuple(model.scaling.minimum.shape)
     table = torch.zeros((4, *shape), dtype=torch.float64)
     table[1] = table[3] = 1.0  # where an element has fewer functions

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from ase.data import atomic_numbers, covalent_radii
 from torch import Tensor, nn
 
 from nnpkit.data.graph import Graph, build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
+from nnpkit.deploy.targets.charged_file import export_charged
+from nnpkit.deploy.targets.scripting import quiet_torchscript, random_cluster
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.stages import StagedModel
 from nnpkit.seal import seal
 
@@ -165,6 +165,9 @@ def export_model(
     InputError
         If the model's numbers on the self-test are not finite.
     """
+    if isinstance(model, ChargedModel):
+        export_charged(model, path, extra_metadata, frame)
+        return
     test = make_self_test(model, frame)
     if not all(bool(torch.isfinite(t).all()) for t in test if t is not None):
         raise InputError(
@@ -218,7 +221,7 @@ def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTe
     """
     too_large = frame is not None and bool(model.fields) and frame.n_atoms > _MOST_ATOMS
     if frame is None or too_large or not set(model.elements) <= set(frame.symbols):
-        frame = _random_cluster(model.elements, model.cutoff)
+        frame = random_cluster(model.elements, model.cutoff)
     graph = build_graph(frame, model.elements, model.cutoff)
     nothing = torch.zeros(0)
     if model.fields:
@@ -258,31 +261,6 @@ def _environments(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return vectors[edges].clone(), neighbor_type[edges], offsets, graph.types[centers]
 
 
-def _random_cluster(elements: list[str], cutoff: float) -> Structure:
-    """Four atoms (or eight, of a single element) of each element, closely packed without overlap."""
-    random = np.random.default_rng(20240229)
-    symbols = elements * (8 if len(elements) == 1 else 4)
-    radii = np.array([covalent_radii[atomic_numbers[s]] for s in symbols])
-    radii *= min(1.0, 0.2 * cutoff / radii.mean())  # several neighbours, however short the cutoff
-    positions = np.zeros((0, 3))
-    side = 2.0 * float(radii.mean())
-    while len(positions) < len(symbols):
-        trial = random.uniform(0.0, side, 3)
-        reach = radii[: len(positions)] + radii[len(positions)]
-        if np.all(np.linalg.norm(positions - trial, axis=1) > reach):
-            positions = np.vstack([positions, trial])
-        side *= 1.002
-    return Structure(symbols=symbols, positions=positions, name="self-test")
-
-
 def unoptimized() -> AbstractContextManager[None]:
     """Run TorchScript as it is: its optimizer spends seconds on the first calls and gains nothing here."""
     return torch.jit.optimized_execution(False)
-
-
-@contextmanager
-def quiet_torchscript() -> Iterator[None]:
-    """Hide torch's announcement that TorchScript is no longer developed; it is what LAMMPS can load."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+.* is (deprecated|not supported)")
-        yield

@@ -26,15 +26,18 @@ __all__ = [
 
 _TYPES = {1: "G2", 2: "G2", 3: "G3", 9: "G9"}  # type 1 is type 2 with eta = shift = 0
 _PARAMETERS = {1: 1, 2: 3, 3: 4, 9: 4}  # numbers that follow the elements; the shift of 3 and 9 is optional
-_REPEATED = ("symfunction_short", "element_symfunction_short", "global_symfunction_short", "atom_energy")
+_REPEATED = (
+    "symfunction_short", "element_symfunction_short", "global_symfunction_short", "atom_energy", "fixed_gausswidth",
+    "initial_hardness",
+)  # fmt: skip
 _REFUSED = {
     "use_electrostatics": "electrostatic interactions", "use_fixed_charges": "fixed charges",
     "use_vdw": "dispersion corrections",
 }  # fmt: skip
-_OF_4G = ("initial_hardness", "fixed_gausswidth", "screen_electrostatics", "ewald_prec", "kspace_solver")
+_GENERATION = ("nnp_generation", "nnp_gen", "nnp_type", "nnp_type_gen")
+_OF_CHARGES = ("initial_hardness", "fixed_gausswidth", "screen_electrostatics", "ewald_prec")
 _ONLY = {  # keywords of which only some values describe a short-range potential
-    "nnp_type": ("0", "2", "2G-HDNNP"), "nn_type": ("0", "1", "2"), "nn_type_short": ("1",),
-    "nnp_gen": ("2",), "committee_mode": ("disabled",),
+    "nn_type": ("0", "1", "2"), "nn_type_short": ("1",), "committee_mode": ("disabled",), "kspace_solver": ("ewald",),
 }  # fmt: skip
 
 
@@ -78,6 +81,23 @@ class RunnerSettings:
             return default
         word = self.words(keyword)[0]
         return parse_number(word, self.where(self.keywords[keyword][0]))
+
+    @property
+    def generation(self) -> int:
+        """Generation of the potential: 2 without charges, 3 or 4 with them; InputError for others or contradictions."""
+        stated = {}
+        for keyword in _GENERATION:
+            for line in self.keywords.get(keyword, []):
+                word = (line.words[:1] or [""])[0].upper().removesuffix("-HDNNP").removesuffix("G")
+                stated[{"0": "2", "1": "2"}.get(word, word)] = (keyword, line)
+        for word, (keyword, line) in stated.items():
+            if word not in ("2", "3", "4") or len(stated) > 1:
+                raise InputError(
+                    f"{keyword} {' '.join(line.words[:1])} is not supported" if len(stated) == 1
+                    else "the keywords of the generation contradict each other",
+                    where=self.where(line), expected="a high-dimensional neural network potential (2G, 3G or 4G)",
+                )  # fmt: skip
+        return int(next(iter(stated), "2"))
 
     @property
     def elements(self) -> list[str]:
@@ -130,36 +150,28 @@ def read_settings(path: str | Path) -> RunnerSettings:
         words = code.split()
         if words:
             keyword = words[0].replace("_short_atomic", "_short")
+            keyword = "symfunction_short" if keyword == "symfunction" else keyword
             settings.keywords.setdefault(keyword, []).append(SettingsLine(number, words[1:]))
     _refuse(settings)
     return settings
 
 
-def _refuse_generation(settings: RunnerSettings, expected: str) -> None:
-    """Refuse potentials with charges by their generation, before any of their keywords is looked at."""
-    for keyword in ("nnp_generation", "nnp_gen", "nnp_type"):
-        for line in settings.keywords.get(keyword, []):
-            generation = (line.words[:1] or [""])[0].upper()[:1]
-            if generation in ("3", "4"):
-                raise InputError(
-                    f"{generation}G potentials are not supported ({keyword} {line.words[0]})",
-                    where=settings.where(line),
-                    expected=expected,
-                )
-    for keyword in _OF_4G:
-        if keyword in settings:
-            line = settings.keywords[keyword][0]
+def _refuse_charges(settings: RunnerSettings) -> None:
+    """Refuse what belongs to charges in a potential of the second generation."""
+    for keyword in _OF_CHARGES:
+        if keyword in settings and settings.generation == 2:
             raise InputError(
-                f"4G potentials are not supported ({keyword})", where=settings.where(line), expected=expected
-            )
+                f"{keyword} in a potential without charges", where=settings.where(settings.keywords[keyword][0]),
+                expected="nnp_gen 3 or nnp_gen 4 beside it",
+            )  # fmt: skip
 
 
 def _refuse(settings: RunnerSettings) -> None:
-    expected = "a short-range high-dimensional neural network potential (2G)"
-    _refuse_generation(settings, expected)
+    expected = "a high-dimensional neural network potential (2G, 3G or 4G)"
+    _refuse_charges(settings)
     for keyword, lines in settings.keywords.items():
         where = settings.where(lines[-1])
-        if keyword in _REFUSED:
+        if keyword in _REFUSED and not (keyword == "use_electrostatics" and settings.generation > 2):
             raise InputError(
                 f"{keyword}: {_REFUSED[keyword]} are not supported", where=where, expected=expected
             )

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.families.shared_settings import CutoffFunction, NetworkModel
+from nnpkit.families.shared_options import CutoffFunction
+from nnpkit.families.shared_settings import NetworkModel
 from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
 
 __all__ = ["AcsfModel", "Descriptor", "FunctionFile", "SymmetryFunctionEntry"]

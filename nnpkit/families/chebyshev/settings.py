@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nnpkit.families.shared_settings import CutoffFunction, NetworkModel
+from nnpkit.families.shared_options import CutoffFunction
+from nnpkit.families.shared_settings import NetworkModel
 from nnpkit.section import Positive, Section
 
 __all__ = ["ChebyshevDescriptor", "ChebyshevModel"]

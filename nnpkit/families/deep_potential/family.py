@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from nnpkit.data.structure import Structure
-from nnpkit.families.contract import Family, TrainingData
+from nnpkit.families.contract import Family, TrainingData, charge_inputs
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.families.deep_potential.environment import environment_statistics
 from nnpkit.families.deep_potential.moment_memory import moment_bytes
@@ -37,8 +37,9 @@ class DeepPotentialFamily(Family):
     def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
         """See `Family`; ``descriptor`` has the arguments of `DeepDescriptor`, a network those of `FittingNetwork`."""
         descriptor = DeepDescriptor(elements, **spec["descriptor"])
+        more = charge_inputs(spec)
         networks = [
-            FittingNetwork(n, **spec["networks"][e])
+            FittingNetwork(n + more, **spec["networks"][e])
             for e, n in zip(elements, descriptor.n_features, strict=True)
         ]
         return descriptor, ElementNetworks(networks)

@@ -1,0 +1,150 @@
+"""The charges of third and fourth generation potentials: learnt first, from charges, before any energy.
+
+Tokita and Behler (2023), Fig. 16: first the charges; then the short range learns what their screened electrostatics
+leave of energies, forces and stresses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnpkit.config.schema import Config
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.families.charge_settings import Charges
+from nnpkit.families.registered import family_of
+from nnpkit.measure.charged_structures import ChargeObserver
+from nnpkit.measure.contract import Measures
+from nnpkit.measure.label_choice import Available, Labels
+from nnpkit.measure.observations import LossWeights, Noise
+from nnpkit.models.charged_model import ChargedModel
+from nnpkit.training.contract import UpdateTask
+from nnpkit.training.registered import OPTIMIZERS
+from nnpkit.workflow.assemble import LoadedData
+
+__all__ = ["learn_charges"]
+
+_HARDNESS = 5.0  # eV/e², where training begins
+
+
+def learn_charges(config: Config, model: ChargedModel, data: LoadedData) -> list[str]:
+    """Train the charge networks, and the hardness, of an untrained model; what became of it, in words.
+
+    Afterwards its charges are fixed: their weights are no parameters of the training that follows.
+
+    Raises
+    ------
+    InputError
+        If no training structure has charges.
+    """
+    settings = config.model.charges
+    assert settings is not None
+    _begin(model, settings)
+    if model.generation == "latent":
+        return ["latent charges, learnt from energies and forces"]
+    train, judge = (_with_charges(data.watched.get(name, [])) for name in ("train", "validation"))
+    if not train:
+        raise InputError(
+            f"no training structure has charges, which the {model.generation} generation learns from",
+            where="model.charges.generation", expected="charges of the atoms in the data",
+            hint="label them (tblite gives charges), name them in data.labels, or take generation: latent",
+        )  # fmt: skip
+    trained = [p for p in model.charge_parameters() if settings.trained_hardness or p is not _root(model)]
+    flags = {p: p.requires_grad for p in model.parameters()}
+    for parameter in flags:
+        parameter.requires_grad_(any(parameter is own for own in trained))
+    found = _fit(config, model, settings.passes, train, judge or train)
+    for parameter, flag in flags.items():
+        parameter.requires_grad_(flag)
+    lacking = len(data.train) - len(train)
+    notes = (
+        [f"{lacking} training structures have no charges, which were learnt from the others"]
+        if lacking
+        else []
+    )
+    charged = sum(bool(s.total_charge) and bool(s.pbc.any()) for s in data.train)
+    if charged:
+        notes.append(f"{charged} periodic structures are charged: they stand in a uniform background")
+    return [*found, *notes]
+
+
+def _root(model: ChargedModel) -> Tensor | None:
+    return model.hardness_root if model.generation == "fourth" else None
+
+
+def _begin(model: ChargedModel, settings: Charges) -> None:
+    """Hardness as the settings say; charges that begin at zero."""
+    with torch.no_grad():
+        for networks in model.charge_networks:
+            for network in networks.networks:
+                network.shift_and_stretch(0.0, 0.0, 0.1)
+        if model.generation == "fourth":
+            given = settings.hardness or dict.fromkeys(model.elements, _HARDNESS)
+            for t, element in enumerate(model.elements):
+                model.hardness_root[t] = math.sqrt(given[element])
+
+
+def _with_charges(structures: Sequence[Structure]) -> list[Structure]:
+    return [s for s in structures if s.charges is not None]
+
+
+def _fit(
+    config: Config, model: ChargedModel, epochs: int, train: Sequence[Structure], judge: Sequence[Structure]
+) -> list[str]:
+    """Passes over the charges in random order; the weights that suit `judge` best are kept."""
+    optimizer: Any = config.training.optimizer
+    changes = {name: value for name, value in (("robust", False),) if hasattr(optimizer, name)}
+    family = family_of(model.spec)
+    prepare = family.preparation(model, [*train, *judge])
+    stores = [prepare(list(part), 0.0, None, []) for part in (train, judge)]
+    judging: Any = ChargeObserver(stores[1], Noise(), LossWeights())
+
+    def observe(noise: Noise) -> Measures:
+        return ChargeObserver(stores[0], noise, LossWeights())
+
+    available = [Available(True, 0, False, s.name, s.n_atoms) for s in train]
+    full = optimizer.kind == "lbfgs"
+    length = 1 if full else len(train)
+    task = UpdateTask(
+        optimizer.model_copy(update=changes), config.training.weights, stores[0], available, epochs * length, observe,
+        lambda observer: None,
+    )  # fmt: skip
+    update = OPTIMIZERS.get(optimizer.kind).update(task)
+    random = np.random.default_rng(np.random.SeedSequence([config.seed, 6]))
+    nothing = torch.zeros(0, dtype=torch.int64)
+    best, kept = _rmse(judging, judge), _weights(model)
+    for epoch in range(epochs):
+        update.begin_epoch(epoch)
+        order = [list(range(len(train)))] if full else [[int(i)] for i in random.permutation(len(train))]
+        for done, structures in enumerate(order):
+            update.follow((epoch + done / len(order)) / epochs)
+            update.apply(Labels(structures, True, [nothing] * len(structures), False))
+        if (error := _rmse(judging, judge)) < best:
+            best, kept = error, _weights(model)
+    with torch.no_grad():
+        for parameter, value in zip(model.charge_parameters(), kept, strict=True):
+            parameter.copy_(value)
+    spread = float(np.std(np.concatenate([s.charges for s in judge if s.charges is not None])))
+    words = [
+        f"charges: RMSE {best:.4f} e where they scatter by {spread:.3f} e, after {epochs} passes over them"
+    ]
+    if model.generation == "fourth":
+        hardness = zip(model.elements, model.hardness.tolist(), strict=True)
+        words.append("hardness, eV/e²: " + ", ".join(f"{e} {value:.3g}" for e, value in hardness))
+    return words
+
+
+def _weights(model: ChargedModel) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.charge_parameters()]
+
+
+def _rmse(observer: ChargeObserver, structures: Sequence[Structure]) -> float:
+    errors = torch.cat([observer.errors(index) for index in range(len(structures))])
+    value = float(errors.square().mean().sqrt())
+    return value if math.isfinite(value) else math.inf

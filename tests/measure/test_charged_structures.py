@@ -1,0 +1,84 @@
+"""What is measured of potentials with charges, against finite differences of the weights and the slow way."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnpkit.errors import InputError
+from nnpkit.measure.charged_structures import (
+    ChargedFrameStore,
+    ChargedGraphStore,
+    ChargedObserver,
+    ChargeObserver,
+)
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.observations import LossWeights, Noise
+
+PATH = Path(__file__).parents[1] / "models" / "test_charged_model.py"
+SPEC = importlib.util.spec_from_file_location("charged_models", PATH)
+made = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(made)
+LABELS = Labels([0, 1], True, [torch.tensor([0, 5, 13]), torch.tensor([2])], False)
+
+
+def structures():
+    found = []
+    for periodic, charge in ((True, 0.0), (False, 1.0)):
+        s = made.structure(periodic, charge)
+        random = np.random.default_rng(3)
+        s.energy, s.forces = -14.0, random.normal(size=(6, 3))
+        s.charges = random.normal(size=6)
+        s.stress = 0.01 * np.eye(3) if periodic else None
+        found.append(s)
+    return found
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_kept_features_give_the_numbers_of_the_potential_itself(generation: str) -> None:
+    model = made.make_model(generation)
+    model.requires_grad_(True)
+    stores = [kind(model, structures(), 1e9) for kind in (ChargedFrameStore, ChargedGraphStore)]
+    labels = [LABELS, Labels([0], False, None, True)]
+    for one in labels:
+        fast, slow = (ChargedObserver(store, Noise(), LossWeights(1.0, 2.0, 0.5)) for store in stores)
+        a, b = fast.measure(one), slow.measure(one)
+        np.testing.assert_allclose(a.residual, b.residual, atol=1e-9)
+        np.testing.assert_allclose(a.jacobian, b.jacobian, atol=1e-8)
+        assert float(fast.loss(one)) == pytest.approx(float(slow.loss(one)), rel=1e-10)
+
+
+@pytest.mark.parametrize(("generation", "kind"), [("fourth", ChargedObserver), ("third", ChargeObserver),
+                                                  ("fourth", ChargeObserver)])  # fmt: skip
+def test_jacobians_are_derivatives_by_the_weights(generation: str, kind) -> None:
+    model = made.make_model(generation)
+    model.requires_grad_(True)
+    observer = kind(ChargedFrameStore(model, structures(), 1e9), Noise(), LossWeights())
+    jacobian, h = observer.measure(LABELS).jacobian, 1e-4
+    start = 0
+    for parameter in observer.parameters:
+        flat, end = parameter.data.view(-1), start + parameter.numel()
+        values = []
+        for step in (h, -h):
+            flat[0] += step
+            values.append(observer.measure(LABELS).residual)
+            flat[0] -= step
+        difference = -(values[0] - values[1]) / (2 * h)
+        np.testing.assert_allclose(jacobian[:, start], difference, atol=3e-6, rtol=1e-6)
+        start = end
+
+
+def test_charges_alone_are_measured_where_there_are_any() -> None:
+    model = made.make_model("third")
+    some = structures()
+    some[1].charges = None
+    observer = ChargeObserver(ChargedFrameStore(model, some, 1e9), Noise(), LossWeights())
+    with torch.no_grad():
+        predicted = made.predict(model, some[0]).charges[0]
+    np.testing.assert_allclose(observer.errors(0), predicted - torch.tensor(some[0].charges), atol=1e-12)
+    with pytest.raises(InputError, match="the frame has no charges"):
+        observer.errors(1)

@@ -1,0 +1,229 @@
+"""Training with charges: two stages and one, every optimizer, what comes out and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from rich.console import Console
+
+from nnpkit.config.config_file import config_from_mapping
+from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.models.electrostatics import COULOMB
+
+QUIET = Console(quiet=True)
+
+
+def ions(n: int = 12, seed: int = 1, **changes) -> list[Structure]:
+    """Li and F far apart and near: charges that follow from distances, Coulomb's law and a soft repulsion."""
+    random, made = np.random.default_rng(seed), []
+    for k in range(n):
+        positions = np.array([[0, 0, 0], [1.8, 0, 0], [0, 0, 7.0], [1.9, 0, 7.5]]) + 0.15 * random.normal(
+            size=(4, 3)
+        )
+        q = np.empty(4)
+        forces, energy = np.zeros((4, 3)), 0.0
+        q[[0, 2]], q[[1, 3]] = 0.8, -0.8
+        for i in range(4):
+            for j in range(i):
+                d = positions[i] - positions[j]
+                r = float(np.linalg.norm(d))
+                short = 40.0 * np.exp(-2.2 * r)
+                energy += COULOMB * q[i] * q[j] / r + short
+                f = (COULOMB * q[i] * q[j] / r**2 + 2.2 * short) * d / r
+                forces[i] += f
+                forces[j] -= f
+        state = {"charges": q, "total_charge": 0.0, "dipole": q @ positions}
+        made.append(
+            Structure(
+                ["Li", "F"] * 2,
+                positions,
+                energy=energy,
+                forces=forces,
+                name=f"ions#{k}",
+                **{**state, **changes},
+            )
+        )
+    return made
+
+
+def config(folder: Path, frames: list[Structure], charges: dict, **changes):
+    write(folder / "ions.xyz", frames)
+    training = {"epochs": 2, "optimizer": {"kind": "ekf"}, **changes.pop("training", {})}
+    values = {
+        "data": {"train": ["ions.xyz"], "validation_fraction": 0.2, "test_fraction": 0.2, "suspicious": "ignore",
+                 **changes.pop("data", {})},
+        "model": {"kind": "chebyshev", "network": {"hidden": [4]}, "wall": "off", "charges": charges,
+                  "descriptor": {"radial_order": 4, "radial_cutoff": 4.0, "angular_order": 2, "angular_cutoff": 3.0}},
+        "training": training, "output": str(folder / "run"), **changes,
+    }  # fmt: skip
+    return config_from_mapping(values, folder)
+
+
+def run(made, **options) -> dict:
+    from nnpkit.workflow.training_run import run_training
+
+    return run_training(made, console=QUIET, **options)
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_a_training_writes_a_potential_with_charges(tmp_path: Path, generation: str) -> None:
+    from nnpkit.deploy.load import load
+    from nnpkit.md.calculator import NnpkitCalculator
+
+    charges = (
+        {"generation": generation} if generation == "latent" else {"generation": generation, "passes": 10}
+    )
+    summary = run(config(tmp_path, ions(), charges))
+    report = json.loads((tmp_path / "run" / "data.json").read_text())["descriptor"]["report"]
+    if generation != "latent":
+        assert summary["test"]["charge_rmse"] < 0.1
+        assert summary["test"]["dipole_rmse"] < 0.6
+        assert any(line.startswith("charges: RMSE 0.0") for line in report)
+    s = ions(1, seed=9)[0]
+    model = load(tmp_path / "run")
+    found = model.predict(s)
+    assert found.charges.sum() == pytest.approx(0.0, abs=1e-10)
+    np.testing.assert_allclose(found.dipole, found.charges @ s.positions)
+    atoms = Atoms(s.symbols, s.positions, calculator=NnpkitCalculator(model, kernel="torchscript"))
+    assert atoms.get_potential_energy() == found.energy
+    np.testing.assert_array_equal(atoms.get_charges(), found.charges)
+    atoms.info["total_charge"] = 1.0
+    assert atoms.get_charges().sum() == pytest.approx(1.0)
+    nothing, module = torch.zeros(0, dtype=torch.int64), torch.jit.load(tmp_path / "run" / "model.pt")
+    with pytest.raises(Exception, match="LAMMPS cannot do it yet"):
+        module(torch.zeros(0, 3), nothing, torch.zeros(1).long(), nothing)
+
+
+@pytest.mark.parametrize("optimizer", [{"kind": "adam", "learning_rate": 0.01}, {"kind": "lbfgs"}])
+def test_other_optimizers_learn_charges_too(tmp_path: Path, optimizer: dict) -> None:
+    from nnpkit.workflow.assemble import load_data
+    from nnpkit.workflow.new_model import make_model
+
+    schedule = {"schedule": {"kind": "full"}} if optimizer["kind"] == "lbfgs" else {}
+    training = {"optimizer": optimizer, "epochs": 1, **schedule}
+    made = config(tmp_path, ions(), {"generation": "fourth", "passes": 30}, training=training)
+    words = next(line for line in make_model(made, load_data(made))[1] if line.startswith("charges: RMSE"))
+    assert float(words.split()[2]) < 0.1
+
+
+def test_charges_stay_as_they_are_in_the_second_stage_and_resume_goes_on(tmp_path: Path) -> None:
+    from nnpkit.training.checkpoint import CHECKPOINTS, model_from, read_checkpoint
+
+    charges = {
+        "generation": "fourth",
+        "passes": 5,
+        "hardness": {"Li": 6.0, "F": 9.0},
+        "trained_hardness": False,
+    }
+    whole = config(tmp_path, ions(), charges, output=str(tmp_path / "whole"))
+    run(whole)
+    part = config(tmp_path, ions(), charges, output=str(tmp_path / "part"), training={"epochs": 1})
+    run(part)
+    longer = config(tmp_path, ions(), charges, output=str(tmp_path / "part"))
+    run(longer, resume=True)
+    states = []
+    for name in ("whole", "part"):
+        for epoch in (1, 2):
+            path = tmp_path / name / CHECKPOINTS / f"epoch-{epoch:06d}"
+            if path.is_dir():
+                states.append(model_from(read_checkpoint(path)).state_dict())
+    assert len(states) >= 3
+    for state in states[1:]:
+        for key, value in states[0].items():
+            if key.startswith(("charge_networks", "hardness")):
+                assert torch.equal(value, state[key])
+    assert all(torch.equal(states[-1][key], value) for key, value in states[1].items()) or len(states) == 3
+    np.testing.assert_allclose(states[0]["hardness_root"].square(), [6.0, 9.0])  # Li, F
+
+
+def test_labels_are_refused_that_do_not_suit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no training structure has charges.*generation: latent"):
+        run(config(tmp_path, ions(charges=None), {"generation": "third"}))
+    assert not (tmp_path / "run").exists()
+    frames = [s.replace(charges=None) if k % 3 == 0 else s for k, s in enumerate(ions())]
+    made = config(tmp_path, frames, {"generation": "third", "passes": 1})
+    run(made)
+    report = json.loads((tmp_path / "run" / "data.json").read_text())["descriptor"]["report"]
+    assert any(
+        "training structures have no charges, which were learnt from the others" in line for line in report
+    )
+
+
+def test_charged_cells_are_said_to_have_a_background(tmp_path: Path) -> None:
+    frames = [
+        s.replace(
+            cell=np.eye(3) * 14.0,
+            pbc=np.full(3, True),
+            charges=s.charges + 0.25,
+            total_charge=1.0,
+            dipole=None,
+        )
+        for s in ions(6)
+    ]
+    run(config(tmp_path, frames, {"generation": "third", "passes": 1}, training={"epochs": 1}))
+    report = json.loads((tmp_path / "run" / "data.json").read_text())["descriptor"]["report"]
+    assert any(
+        "periodic structures are charged: they stand in a uniform background" in line for line in report
+    )
+
+
+@pytest.mark.parametrize(
+    ("charges", "changes", "words"),
+    [
+        ({"generation": "third", "channels": 2}, {}, "channels has no effect"),
+        ({"generation": "third", "hardness": {"Li": 1.0}}, {}, "hardness has no effect"),
+        ({"generation": "third", "trained_hardness": False}, {}, "trained_hardness has no effect"),
+        ({"generation": "latent", "passes": 5}, {}, "passes has no effect"),
+        ({"generation": "fourth", "widths": {"Li": 0.0, "F": 1.0}}, {}, "widths of fourth must be positive"),
+        ({"generation": "third", "screening": [3.0, 2.0]}, {}, "screening must begin before it ends"),
+        ({"generation": "latent"}, {"committee": {"members": 2}}, "trained alone"),
+        ({"generation": "latent"}, {"start": {"run": "elsewhere"}}, "trained alone"),
+        (
+            {"generation": "latent"},
+            {"data": {"labels": {"charges": "q"}}},
+            "data.labels.charges has no effect",
+        ),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    tmp_path: Path, charges: dict, changes: dict, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        config(tmp_path, ions(1), charges, **changes)
+
+
+@pytest.mark.parametrize(
+    ("charges", "words"),
+    [
+        ({"generation": "fourth", "hardness": {"Li": 5.0}}, "no hardness of F"),
+        ({"generation": "fourth", "widths": {"Li": 1.0}}, "no widths of F"),
+        ({"generation": "third", "screening": 4.5}, r"screening up to 4.5 Å, the cutoff is 4 Å"),
+    ],
+)
+def test_settings_that_lack_an_element_are_refused(tmp_path: Path, charges: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run(config(tmp_path, ions(4), charges))
+
+
+def test_screening_widths_and_channels_are_used(tmp_path: Path) -> None:
+    from nnpkit.workflow.assemble import load_data
+    from nnpkit.workflow.new_model import make_model
+
+    def model(**charges):
+        made = config(tmp_path, ions(4), {"generation": "latent", **charges})
+        return make_model(made, load_data(made))[0]
+
+    assert model().screening is None
+    assert model(screening="auto").screening is None
+    assert model(screening=2.5).screening == [0.0, 2.5]
+    assert model(screening=[1.0, 3.0]).screening == [1.0, 3.0]
+    assert model(widths=0.5).widths.tolist() == [0.5, 0.5]
+    assert len(model(channels=3).charge_networks) == 3
+    assert len(model(network={"hidden": [5, 2]}).charge_networks[0].networks[0].layers) == 3
