@@ -11,12 +11,17 @@ import torch
 from scipy.special import sph_harm_y
 from suite import AtomicModelSuite, model_inputs, random_structure
 
+from nnpkit.config.schema import Config
 from nnpkit.data.graph import build_graph
-from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
+from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion, Polynomials
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.invariants import invariant_terms, vanishes
+from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
 from nnpkit.families.cluster_expansion.radial import orthonormal_combinations, radial_functions
 from nnpkit.families.factory import build_model, initialise
+from nnpkit.families.registered import family_of
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.scaling import feature_statistics
 
 LISTS = [[1, 1], [2, 2], [3, 3], [1, 1, 2], [2, 2, 2], [1, 2, 3], [1, 1, 1, 1], [1, 1, 2, 2]]
@@ -173,3 +178,55 @@ def test_first_channels_differ_and_tell_elements_apart():
     assert torch.linalg.matrix_rank(features[:, :3]) == 3
     swapped = d(edge_vec, 1 - neighbor_type, offsets, types)
     assert not torch.allclose(features[:, 1], swapped[:, 1])
+
+
+def labelled(structure, seed=0):
+    """The structure with labels drawn at random."""
+    rng = np.random.default_rng(seed)
+    structure.energy, structure.forces = -20.0, rng.normal(size=structure.positions.shape)
+    stress = rng.normal(size=(3, 3))
+    structure.stress = 0.5 * (stress + stress.T)
+    return structure
+
+
+def test_structures_prepared_anew_measure_the_same():
+    model = make_model()
+    structures = [labelled(random_structure(["H", "O"], n, seed=n), n) for n in (5, 6)]
+    family = family_of(model.spec)
+    prepare = family.preparation(model, structures)
+    kept, streamed = prepare(structures[:1], 1e9, None, structures[1:]), prepare(structures, 0.0)
+    assert (kept.n_kept, streamed.n_kept) == (2, 0)
+    assert kept.kept_bytes > 0 == streamed.kept_bytes
+    assert abs(family.prepared_bytes(model, structures) / kept.kept_bytes - 1.0) < 0.5
+    labels = Labels([0, 1], True, [torch.tensor([2, 9]), torch.arange(6)], True)
+    found = [
+        family.observer(store, Noise(), LossWeights()).measure(labels).jacobian for store in (kept, streamed)
+    ]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("lists", [[[2, 2]], [[1, 1], [1, 1, 2]], [[1, 1, 1, 1]], LISTS])
+def test_derivatives_of_invariants(lists):
+    """Of terms of three bodies alone, and of any others."""
+    polynomials, derivatives = Polynomials(lists), PolynomialDerivatives(lists)
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randn(derivatives.n_coefficients, 3, generator=generator, dtype=torch.float64)
+    weights = torch.randn(len(lists), 3, generator=generator, dtype=torch.float64)
+    first = torch.autograd.functional.jacobian(lambda x: polynomials(x[None])[0], a)
+    second = torch.autograd.functional.hessian(lambda x: (polynomials(x[None])[0] * weights).sum(), a)
+    monomials = derivatives.monomials(a)
+    assert torch.allclose(derivatives.first(monomials), torch.einsum("irlr->ilr", first), atol=1e-12)
+    assert torch.allclose(
+        derivatives.second(monomials, weights), torch.einsum("lrkr->lkr", second), atol=1e-12
+    )
+
+
+def test_a_filter_begins_with_small_weights_and_keeps_them_together():
+    def optimizer(**given):
+        config = {"data": {"train": "x.extxyz"}, "model": {"kind": "nep"}, "training": {"optimizer": given}}
+        return Config.model_validate(config).training.optimizer
+
+    assert (optimizer().initial_covariance, optimizer().block_size) == (0.1, 4096)
+    assert optimizer(initial_covariance=0.5, partition="layer").initial_covariance == 0.5
+    assert optimizer(preset="rlekf").initial_covariance == 1.0
+    assert optimizer(kind="adam").kind == "adam"

@@ -18,10 +18,13 @@ from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
+from nnpkit.models.sizes import hidden_nodes
 from nnpkit.models.tabulated_zbl import nep_wall
 
 __all__ = ["CLUSTER_EXPANSION", "NEP"]
 
+_WIDTHS = (16, 16, 14, 12)
+"""Most nodes of a hidden layer for one, two, three and more elements."""
 _EDGE_NUMBERS = 3  # times three: vector, centre, neighbour, element and the order of the incoming ones
 
 
@@ -49,6 +52,13 @@ class ClusterExpansionFamily(Family):
         }  # fmt: skip
         return {"descriptor": descriptor}, [_words(descriptor)]
 
+    def supported_nodes(self, n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
+        """See `Family`: narrower than for symmetry functions, since the features are trained too."""
+        limit = _WIDTHS[min(len(n_inputs), len(_WIDTHS)) - 1]
+        return {
+            e: [min(limit, width) for width in nodes] for e, nodes in hidden_nodes(n_inputs, labels).items()
+        }
+
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
         """See `Family`: the scaling is that of the features before the training."""
         scaling = settings.scaling
@@ -71,8 +81,9 @@ class ClusterExpansionFamily(Family):
         d: ClusterExpansion = model.descriptor
         n_harmonics = (d.l_max + 1) ** 2 - 1
         per_atom = 8 * d.n_types * (d.radial_basis + d.angular_basis * n_harmonics)
+        with_stress = sum(s.n_atoms for s in structures if s.stress is not None)
         edges = derivative_bytes(structures, model.cutoff, _EDGE_NUMBERS)
-        return edges + per_atom * sum(s.n_atoms for s in structures)
+        return edges + per_atom * (sum(s.n_atoms for s in structures) + 6 * with_stress)
 
     def functions(self, spec: Mapping[str, Any]) -> dict[str, list[str]]:
         """See `Family`."""
