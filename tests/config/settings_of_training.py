@@ -23,6 +23,14 @@ _CHEBYSHEV = (
     "{kind: chebyshev, network: {hidden: [3]}, descriptor: {radial_order: 2, radial_cutoff: 4.0, angular_order: 1,"
     " angular_cutoff: 3.0}}"
 )
+_CLUSTER = (
+    "{kind: cluster_expansion, network: {hidden: [3]}, descriptor: {radial_cutoff: 4.0, angular_cutoff: 3.5,"
+    " radial_channels: 2, radial_basis: 3, angular_channels: 1, angular_basis: 3, invariants: [[1, 1], [2, 2]]}}"
+)
+_NEP = (
+    "{kind: nep, network: {hidden: [3]}, descriptor: {radial_cutoff: 4.0, angular_cutoff: 3.5, n_max_radial: 1,"
+    " n_max_angular: 0, basis_size_radial: 2, basis_size_angular: 2, l_max: 2}}"
+)
 _NO_FORCES = "training.schedule={kind: epoch}"
 
 BASES: dict[str, list[str]] = {
@@ -41,6 +49,8 @@ BASES: dict[str, list[str]] = {
     "lines": ['model.descriptor={functions: ["Cu 2 Cu 0.3 0 4", "Au 2 Cu 0.1 0 4"], units: angstrom}'],
     "poly": ["model.descriptor.cutoff_function=poly2"],
     "chebyshev": ["model=" + _CHEBYSHEV],
+    "cluster": ["model=" + _CLUSTER],
+    "nep": ["model=" + _NEP],
     "deep": ["model=" + _DEEP],
     "deep residual": ["model=" + _DEEP, "model.descriptor.embedding=[4, 4]"],
     "rate": ["training.optimizer.learning_rate=100.0", "training.schedule.virial=true"],
@@ -150,6 +160,20 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         "descriptor.radial_order": "3", "descriptor.radial_cutoff": "4.1", "descriptor.angular_order": "2",
         "descriptor.angular_cutoff": "3.5", "descriptor.cutoff_function": "poly2",
         "descriptor.species_weights": "{Cu: 1.0, Au: 2.0}",
+    }),
+    "cluster": _of("model[cluster_expansion]", {
+        **_NETWORKS, "elements": "[Au, Cu]", "scaling.kind": "minmax", "scaling.lower": "-0.5", "scaling.upper": "0.5",
+        "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off",
+        "descriptor.radial_cutoff": "4.1", "descriptor.angular_cutoff": "3.4", "descriptor.cutoff_function": "poly2",
+        "descriptor.radial_channels": "3", "descriptor.radial_basis": "4", "descriptor.angular_channels": "2",
+        "descriptor.angular_basis": "4", "descriptor.invariants": "[[1, 1], [3, 3]]",
+    }),
+    "nep": _of("model[nep]", {
+        "elements": "[Au, Cu]", "scaling.kind": "minmax", "scaling.lower": "-0.5", "scaling.upper": "0.5",
+        "network.hidden": "[4]", "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off",
+        "descriptor.radial_cutoff": "4.1", "descriptor.angular_cutoff": "3.4", "descriptor.n_max_radial": "2",
+        "descriptor.n_max_angular": "1", "descriptor.basis_size_radial": "3", "descriptor.basis_size_angular": "3",
+        "descriptor.l_max": "3", "descriptor.four_body": "false", "descriptor.five_body": "true",
     }),
     "deep": _of("model[deep_potential]", {
         **_NETWORKS, "elements": "[Au, Cu]", "wall": "off", "network.timestep": "false",
