@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from harness import ENERGY_UNIT, lmp, random_structure, setup, write_data
 from small_models import small_model, small_spec
+from test_cluster_expansion import make_model as expansion_model
 from test_committee import deep_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
@@ -98,6 +99,23 @@ def test_features_are_those_of_pytorch(
     np.testing.assert_allclose(
         result.dump()[:, 1:], expected, rtol=1e-9, atol=1e-6 if "e" in kind[1:2] else 1e-10
     )
+
+
+def test_members_of_cluster_expansions_stand_side_by_side(folder: Path, atoms: Atoms) -> None:
+    """Energies, features and forces of a committee that the fused kernel evaluates, on two ranks."""
+    models = [
+        expansion_model(["H", "O"]),
+        expansion_model(["H", "O"], angular_channels=3, angular_cutoff=3.4),
+    ]
+    export_committee(models, [model_metadata(m) for m in models], folder / "expansions.pt")
+    text = setup() + style(folder / "expansions.pt") + "compute f all nnpkit features/atom\n"
+    text += "dump d all custom 1 dump id fx fy fz c_f[*]\ndump_modify d sort id format float %.17g\nrun 0\n"
+    result = lmp(folder, text, 2)
+    assert "fused, " in result.output, result.output
+    loaded, found = load(folder / "expansions.pt"), result.dump()
+    np.testing.assert_allclose(found[:, 4:], features_of(loaded, atoms), rtol=0, atol=1e-9)
+    expected = loaded.predict(Structure.from_atoms(atoms, name="a")).forces
+    np.testing.assert_allclose(found[:, 1:4], expected, rtol=0, atol=1e-9)
 
 
 def test_features_follow_the_steps_that_ask(folder: Path, atoms: Atoms, models: dict[str, Path]) -> None:

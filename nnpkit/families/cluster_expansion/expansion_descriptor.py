@@ -38,6 +38,11 @@ class Polynomials(nn.Module):
     ----------
     lists : sequence of sequences of int
         Degrees of each invariant.
+
+    Attributes
+    ----------
+    terms : Tensor
+        (terms, 6): invariant, coefficient and indices of two to four A_lm, then -1. The fused kernels read it.
     """
 
     def __init__(self, lists: Sequence[Sequence[int]]) -> None:
@@ -45,6 +50,10 @@ class Polynomials(nn.Module):
         self.n_invariants = len(lists)
         self.l_max = max(max(degrees) for degrees in lists)
         tables = invariant_terms(lists)
+        terms = [
+            [i, t.coefficient, *(*t.indices, -1, -1)[:4]] for i, table in enumerate(tables) for t in table
+        ]
+        self.register_buffer("terms", torch.tensor(terms, dtype=torch.float64))
         for power in (2, 3, 4):
             rows = [(i, t) for i, (own, table) in enumerate(zip(lists, tables, strict=True))
                     if len(own) == power for t in table]  # fmt: skip

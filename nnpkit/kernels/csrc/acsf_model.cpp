@@ -54,16 +54,6 @@ Function read_function(const Json &json, const std::vector<std::string> &element
   return f;
 }
 
-const Array &tensor(const KernelInput &input, const std::string &name, std::vector<int64_t> shape) {
-  const auto found = input.tensors.find(name);
-  if (found == input.tensors.end()) fail("tensor " + name + " is missing");
-  int64_t size = 1;
-  for (const int64_t n : shape) size *= n;
-  if (found->second.shape != shape || found->second.values.size() != static_cast<size_t>(size))
-    fail("tensor " + name + " has the wrong shape");
-  return found->second;
-}
-
 // Hidden layers and the output node of one element. False: an activation that is not known.
 bool read_layers(const KernelInput &input, const Json &settings, int type, int n_in,
                  std::vector<Dense> &layers, std::string &reason) {
@@ -81,8 +71,8 @@ bool read_layers(const KernelInput &input, const Json &settings, int type, int n
     const std::string name =
         "networks.networks." + std::to_string(type) + ".layers." + std::to_string(l) + ".";
     layers.push_back({n_in, static_cast<int>(n_out), static_cast<Activation>(activation),
-                      tensor(input, name + "weight", {n_out, n_in}).values.data(),
-                      tensor(input, name + "bias", {n_out}).values.data()});
+                      tensor_of(input, name + "weight", {n_out, n_in}).values.data(),
+                      tensor_of(input, name + "bias", {n_out}).values.data()});
     n_in = static_cast<int>(n_out);
   }
   return true;
@@ -126,26 +116,33 @@ bool read_description(const Json &spec, Description &description, std::string &r
   return true;
 }
 
-bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
-                std::string &reason) {
-  const Json metadata = Json::parse(input.metadata);
+const Array &tensor_of(const KernelInput &input, const std::string &name, const std::vector<int64_t> &shape) {
+  const auto found = input.tensors.find(name);
+  if (found == input.tensors.end()) fail("tensor " + name + " is missing");
+  int64_t size = 1;
+  for (const int64_t n : shape) size *= n;
+  if (found->second.shape != shape || found->second.values.size() != static_cast<size_t>(size))
+    fail("tensor " + name + " has the wrong shape");
+  return found->second;
+}
+
+bool read_elements(const KernelInput &input, const Json &metadata, const std::vector<int> &n_features,
+                   std::vector<ElementModel> &elements, std::string &reason) {
   const Json &spec = metadata.at("spec");
   const std::vector<std::string> names = metadata.at("elements").strings();
-  if (spec.at("elements").strings() != names) fail("elements that contradict each other");
-  if (!read_description(spec, description, reason)) return false;
-  const int width = description.width();
-  const int64_t n_types = description.n_types;
-  const double *const shift = tensor(input, "scaling.shift", {n_types, width}).values.data();
-  const double *const factor = tensor(input, "scaling.factor", {n_types, width}).values.data();
-  const double lower = tensor(input, "scaling.lower", {}).values[0];
+  const int64_t n_types = static_cast<int64_t>(names.size());
+  const int64_t width = *std::max_element(n_features.begin(), n_features.end());
+  const double *const shift = tensor_of(input, "scaling.shift", {n_types, width}).values.data();
+  const double *const factor = tensor_of(input, "scaling.factor", {n_types, width}).values.data();
+  const double lower = tensor_of(input, "scaling.lower", {}).values[0];
   const Json *const ranges = metadata.find("feature_ranges");
   for (int t = 0; t < n_types; t++) {
-    const int n = description.n_features[t];
-    if (n == 0) fail("element " + names[t] + " has no symmetry functions");
+    const int n = n_features[t];
+    if (n == 0) fail("element " + names[t] + " has no features");
     ElementModel element{};
     if (!read_layers(input, spec.at("networks").at(names[t]), t, n, element.layers, reason)) return false;
-    element.shift = shift + static_cast<int64_t>(t) * width;
-    element.factor = factor + static_cast<int64_t>(t) * width;
+    element.shift = shift + t * width;
+    element.factor = factor + t * width;
     element.lower = lower;
     element.energy_scale = spec.number("energy_scale", 1.0);
     element.reference = spec.at("reference_energies").at(names[t]).number();
@@ -159,6 +156,16 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
     elements.push_back(element);
   }
   return true;
+}
+
+bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
+                std::string &reason) {
+  const Json metadata = Json::parse(input.metadata);
+  const Json &spec = metadata.at("spec");
+  const std::vector<std::string> names = metadata.at("elements").strings();
+  if (spec.at("elements").strings() != names) fail("elements that contradict each other");
+  if (!read_description(spec, description, reason)) return false;
+  return read_elements(input, metadata, description.n_features, elements, reason);
 }
 
 bool same_layers(const ElementModel &a, const ElementModel &b) {

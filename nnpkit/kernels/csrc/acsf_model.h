@@ -57,6 +57,13 @@ bool read_description(const Json &spec, Description &description, std::string &r
 bool read_model(const KernelInput &input, Description &description, std::vector<ElementModel> &elements,
                 std::string &reason);
 
+// Networks, scaling and ranges of every element whose features the metadata describes, `n_features` of each.
+// False with a reason if an activation is not known.
+bool read_elements(const KernelInput &input, const Json &metadata, const std::vector<int> &n_features,
+                   std::vector<ElementModel> &elements, std::string &reason);
+// A tensor of this shape; throws if there is none.
+const Array &tensor_of(const KernelInput &input, const std::string &name, const std::vector<int64_t> &shape);
+
 // Arrays that a plan points to. Every array starts at a cache line and may be read PADDING entries too far.
 class Storage {
  public:

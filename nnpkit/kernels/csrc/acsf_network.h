@@ -74,26 +74,40 @@ static void activate(Activation activation, T *x, T *slope, int n) {
   }
 }
 
-// out = start + in W, rows of W padded; up to four vectors of outputs at a time stay in registers
+// out = start + in W, rows of W padded; up to eight vectors of outputs at a time stay in registers, each with
+// the sums of even and of odd inputs if there are few, because one sum would be waited for
 template <typename T, int N>
 NNPKIT_INLINE void rows_times(const T *in, int n_in, const T *weight, int stride, const T *start, T *out) {
   typedef Vector<T> V;
-  V sum[N];
-  for (int v = 0; v < N; v++) sum[v] = start ? load(start + v * WIDTH<T>) : V{};
-  for (int i = 0; i < n_in; i++)
-    for (int v = 0; v < N; v++) sum[v] += in[i] * load(weight + i * stride + v * WIDTH<T>);
-  for (int v = 0; v < N; v++) store(out + v * WIDTH<T>, sum[v]);
+  constexpr int SUMS = N > 4 ? 1 : 2;
+  V sum[SUMS][N] = {};
+  for (int v = 0; v < N; v++) sum[0][v] = start ? load(start + v * WIDTH<T>) : V{};
+  int i = 0;
+  for (; i + SUMS <= n_in; i += SUMS)
+#pragma GCC unroll 2
+    for (int s = 0; s < SUMS; s++)
+#pragma GCC unroll 8
+      for (int v = 0; v < N; v++) sum[s][v] += in[i + s] * load(weight + (i + s) * stride + v * WIDTH<T>);
+  if (i < n_in)
+    for (int v = 0; v < N; v++) sum[0][v] += in[i] * load(weight + i * stride + v * WIDTH<T>);
+  for (int v = 0; v < N; v++) store(out + v * WIDTH<T>, SUMS == 1 ? sum[0][v] : sum[0][v] + sum[SUMS - 1][v]);
 }
 
+// The outputs that are needed, in vectors; what they are padded with is left alone.
 template <typename T>
 static void multiply(const T *in, int n_in, const T *weight, int n_out, const T *start, T *out) {
   constexpr int W = WIDTH<T>;
   const int stride = padded_nodes(n_out);
   int o = 0;
-  for (; o + 4 * W <= stride; o += 4 * W)
-    rows_times<T, 4>(in, n_in, weight + o, stride, start ? start + o : nullptr, out + o);
-  for (; o < stride && o < n_out; o += W)
-    rows_times<T, 1>(in, n_in, weight + o, stride, start ? start + o : nullptr, out + o);
+  const auto some = [&](auto rows, int vectors) __attribute__((always_inline)) {
+    for (; o + (vectors - 1) * W < n_out; o += vectors * W)
+      rows(in, n_in, weight + o, stride, start ? start + o : nullptr, out + o);
+  };
+  if constexpr (VECTOR_BYTES == 64) some(&rows_times<T, 8>, 8);
+  some(&rows_times<T, 4>, 4);
+  some(&rows_times<T, 3>, 3);
+  some(&rows_times<T, 2>, 2);
+  some(&rows_times<T, 1>, 1);
 }
 
 // nodes: for each layer its values and slopes, then two rows of net.width for the way back

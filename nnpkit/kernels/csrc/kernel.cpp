@@ -62,6 +62,8 @@ std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Pre
     }
   if (kind == "acsf") return make_acsf_kernel(members, precision, isa, reason);
   if (kind == "deep_potential") return make_deep_kernel(members, precision, isa, reason);
+  if (kind == "cluster_expansion" || kind == "nep")
+    return make_cluster_kernel(members, precision, isa, reason);
   reason = "no kernel for models of kind '" + kind + "'";
   return nullptr;
 }

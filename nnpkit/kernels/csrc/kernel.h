@@ -98,6 +98,8 @@ std::unique_ptr<Kernel> make_acsf_kernel(const std::vector<KernelInput> &members
                                          Isa isa, std::string &reason);
 std::unique_ptr<Kernel> make_deep_kernel(const std::vector<KernelInput> &members, Precision precision,
                                          Isa isa, std::string &reason);
+std::unique_ptr<Kernel> make_cluster_kernel(const std::vector<KernelInput> &members, Precision precision,
+                                            Isa isa, std::string &reason);
 
 }  // namespace nnpkit
 

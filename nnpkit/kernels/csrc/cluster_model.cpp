@@ -1,0 +1,202 @@
+#include "cluster_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <stdexcept>
+
+namespace nnpkit {
+namespace cluster {
+
+namespace {
+
+constexpr const char *CUTOFFS[] = {"cosine", "poly2", "poly3"};
+constexpr int MOST_FUNCTIONS = 1 << 10;  // anything above is a damaged file
+
+[[noreturn]] void fail(const std::string &what) {
+  throw std::runtime_error("model: " + what);
+}
+
+int count(const Json &json, const std::string &key) {
+  const long n = json.at(key).integer();
+  if (n < 1 || n > MOST_FUNCTIONS) fail(key + " of " + std::to_string(n));
+  return static_cast<int>(n);
+}
+
+// "radial" or "angular"
+Channels read_channels(const KernelInput &input, const Json &json, const std::string &which, int n_types) {
+  Channels channels;
+  channels.cutoff = json.at(which + "_cutoff").number();
+  if (!(channels.cutoff > 0.0 && channels.cutoff < 1.0e3)) fail("the " + which + " cutoff");
+  const int n = channels.n_channels = count(json, which + "_channels");
+  const int functions = channels.n_functions = count(json, which + "_basis");
+  const std::string name = "descriptor." + which;
+  const auto &weights = acsf::tensor_of(input, name + "_weights", {n_types, n_types, n, functions}).values;
+  const auto &rows = acsf::tensor_of(input, name + "_combinations", {functions, functions}).values;
+  channels.coefficients.assign(weights.size(), 0.0);
+  for (size_t first = 0; first < weights.size(); first += functions)
+    for (int q = 0; q < functions; q++)
+      for (int k = 0; k < functions; k++)
+        channels.coefficients[first + k] += weights[first + q] * rows[static_cast<size_t>(q) * functions + k];
+  return channels;
+}
+
+// What a harmonic of the kernel has to be multiplied with to be orthonormal.
+double norm(int l, int m) {
+  double square = (2.0 * l + 1.0) / (4.0 * M_PI) * (m == 0 ? 1.0 : 2.0);
+  for (int n = l - m + 1; n <= l + m; n++) square /= n;
+  double leading = 1.0;  // of the m-th derivative of Legendre's polynomial: (2 l)! / (2^l l! (l - m)!)
+  for (int n = 1; n <= 2 * l; n++) leading *= n;
+  for (int n = 1; n <= l; n++) leading /= 2.0 * n;
+  for (int n = 1; n <= l - m; n++) leading /= n;
+  return std::sqrt(square) * leading;
+}
+
+// l, m of a component: degree by degree from l = 1, in the order m = 0, cos 1, sin 1, ...; m < 0 for sines
+void degree_and_order(int component, int &l, int &m) {
+  l = static_cast<int>(std::sqrt(component + 1.0));
+  const int within = component + 1 - l * l;
+  m = (within + 1) / 2 * (within > 0 && within % 2 == 0 ? -1 : 1);
+}
+
+void read_terms(const KernelInput &input, Description &description) {
+  constexpr int WIDTH = 2 + MAX_FACTORS;
+  const auto found = input.tensors.find("descriptor.polynomials.terms");
+  if (found == input.tensors.end()) fail("tensor descriptor.polynomials.terms is missing");
+  const Array &table = found->second;
+  if (table.shape.size() != 2 || table.shape[1] != WIDTH)
+    fail("tensor descriptor.polynomials.terms has the wrong shape");
+  std::vector<int> orders;
+  for (size_t at = 0; at + WIDTH <= table.values.size(); at += WIDTH) {
+    const double *const row = table.values.data() + at;
+    Product term{static_cast<int>(row[0]), row[1], {}};
+    if (!(row[0] >= 0 && row[0] < description.n_invariants)) fail("a term of no invariant");
+    for (int f = 0; f < MAX_FACTORS && row[2 + f] >= 0; f++) {
+      int l, m;
+      if (!(row[2 + f] < n_harmonics(MAX_L) - 1)) fail("a term with a harmonic of a high degree");
+      degree_and_order(static_cast<int>(row[2 + f]), l, m);
+      description.l_max = std::max(description.l_max, l);
+      term.coefficient *= norm(l, std::abs(m));
+      term.factors.push_back(static_cast<int>(row[2 + f]));
+    }
+    if (term.factors.size() < 2) fail("a term with fewer than two factors");
+    description.terms.push_back(term);
+  }
+  for (Product &term : description.terms) {
+    for (int &factor : term.factors) {
+      int l, m;
+      degree_and_order(factor, l, m);
+      factor = row_of_harmonic(description.l_max, l, m);
+    }
+    std::sort(term.factors.begin(), term.factors.end());
+  }
+  std::stable_sort(description.terms.begin(), description.terms.end(),
+                   [](const Product &a, const Product &b) { return a.invariant < b.invariant; });
+}
+
+template <typename T>
+Mixing<T> plan_mixing(const Channels &channels, int n_types, int type, acsf::Storage &storage) {
+  const size_t n = channels.n_channels, k = channels.n_functions, wide_n = padded(channels.n_channels),
+               wide_k = padded(channels.n_functions);
+  std::vector<double> forward(n_types * k * wide_n), backward(n_types * n * wide_k);
+  for (int t = 0; t < n_types; t++)
+    for (size_t channel = 0; channel < n; channel++)
+      for (size_t f = 0; f < k; f++)
+        forward[(t * k + f) * wide_n + channel] = backward[(t * n + channel) * wide_k + f] =
+            channels.coefficients[((static_cast<size_t>(type) * n_types + t) * n + channel) * k + f];
+  return {channels.n_channels, storage.keep<T>(forward), storage.keep<T>(backward)};
+}
+
+// Derivatives of one invariant: by each row of its harmonics, monomials with equal factors added up.
+template <typename T>
+Invariant<T> plan_invariant(const Description &description, int p, acsf::Storage &storage) {
+  std::map<int, std::map<std::vector<int>, double>> derivatives;
+  int degree = 0;
+  for (const Product &term : description.terms) {
+    if (term.invariant != p) continue;
+    const int n = static_cast<int>(term.factors.size());
+    if (degree != 0 && n != degree) fail("an invariant with terms of several degrees");
+    degree = n;
+    for (int f = 0; f < n; f++) {
+      std::vector<int> others = term.factors;
+      others.erase(others.begin() + f);
+      derivatives[term.factors[f]][others] += term.coefficient;
+    }
+  }
+  if (degree == 0) fail("an invariant without terms");
+  const int wide = padded(description.angular.n_channels);
+  std::vector<int> rows, first_monomial{0};
+  std::vector<Monomial<T>> monomials;
+  for (const auto &[row, sums] : derivatives) {
+    rows.push_back(row * wide);
+    for (const auto &[factors, coefficient] : sums) {
+      Monomial<T> monomial{static_cast<T>(coefficient), {}};
+      for (size_t f = 0; f < factors.size(); f++) monomial.factor[f] = factors[f] * wide;
+      monomials.push_back(monomial);
+    }
+    first_monomial.push_back(static_cast<int>(monomials.size()));
+  }
+  return {degree, static_cast<int>(rows.size()), storage.keep<int>(rows), storage.keep<int>(first_monomial),
+          storage.keep_all(monomials)};
+}
+
+}  // namespace
+
+bool Description::same_expansion(const Description &other) const {
+  const auto same = [](const Channels &a, const Channels &b) {
+    return a.cutoff == b.cutoff && a.n_functions == b.n_functions;
+  };
+  return n_types == other.n_types && l_max == other.l_max && cutoff_kind == other.cutoff_kind &&
+         same(radial, other.radial) && same(angular, other.angular);
+}
+
+bool read_model(const KernelInput &input, Description &description, std::vector<acsf::ElementModel> &elements,
+                std::string &reason) {
+  const Json metadata = Json::parse(input.metadata);
+  const Json &spec = metadata.at("spec"), &json = spec.at("descriptor");
+  const std::vector<std::string> names = metadata.at("elements").strings();
+  if (names.empty() || spec.at("elements").strings() != names) fail("elements that contradict each other");
+  description.n_types = static_cast<int>(names.size());
+  const std::string kind = json.at("cutoff_kind").string();
+  const auto cutoff = std::find(std::begin(CUTOFFS), std::end(CUTOFFS), kind);
+  if (cutoff == std::end(CUTOFFS)) {
+    reason = "cutoff function " + kind;
+    return false;
+  }
+  description.cutoff_kind = static_cast<CutoffKind>(cutoff - std::begin(CUTOFFS));
+  description.radial = read_channels(input, json, "radial", description.n_types);
+  description.angular = read_channels(input, json, "angular", description.n_types);
+  description.n_invariants = static_cast<int>(json.at("invariants").array().size());
+  read_terms(input, description);
+  const std::vector<int> n_features(names.size(), description.n_features());
+  return acsf::read_elements(input, metadata, n_features, elements, reason);
+}
+
+template <typename T>
+Expansion<T> plan_expansion(const Description &description) {
+  const auto basis = [&](const Channels &channels) -> Basis<T> {
+    return {channels.n_functions, description.cutoff_kind, static_cast<T>(channels.cutoff)};
+  };
+  return {description.n_types, basis(description.radial), basis(description.angular), description.l_max, 1};
+}
+
+template <typename T>
+Center<T> plan_center(const Description &description, int type, acsf::Storage &storage) {
+  std::vector<Invariant<T>> invariants;
+  int n_derivatives = 0;
+  for (int p = 0; p < description.n_invariants; p++) {
+    invariants.push_back(plan_invariant<T>(description, p, storage));
+    n_derivatives += invariants.back().n_rows;
+  }
+  return {plan_mixing<T>(description.radial, description.n_types, type, storage),
+          plan_mixing<T>(description.angular, description.n_types, type, storage),
+          {description.n_invariants, n_derivatives, storage.keep_all(invariants)}};
+}
+
+template Expansion<double> plan_expansion(const Description &);
+template Expansion<float> plan_expansion(const Description &);
+template Center<double> plan_center(const Description &, int, acsf::Storage &);
+template Center<float> plan_center(const Description &, int, acsf::Storage &);
+
+}  // namespace cluster
+}  // namespace nnpkit
