@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.data.trajectories import file_of
 from nnpkit.errors import InputError
@@ -83,7 +84,7 @@ def find_grouping(
     """
     if wanted == "none":
         return None
-    structures = [structure for part in parts.values() for structure in part]
+    structures = joined_frames(parts.values())
     files = Grouping(FILE, _common_folder(structures))
     if wanted != "auto":
         grouping = files if wanted == FILE else Grouping(wanted)

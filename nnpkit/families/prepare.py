@@ -9,6 +9,7 @@ import torch
 
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.outliers import inliers
+from nnpkit.data.store.frame_sample import FITTED, sampled
 from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
@@ -25,9 +26,12 @@ _ATOMS_PER_CHUNK = 128
 def data_statistics(
     descriptor: Descriptor, elements: Sequence[str], structures: Sequence[Structure]
 ) -> FeatureStatistics:
-    """Statistics of the raw features of every atom in `structures`, evaluated a few atoms at a time."""
+    """Statistics of the raw features of every atom in `structures`, evaluated a few atoms at a time.
+
+    Of structures that are not held in memory a sample is looked at, see `nnpkit.data.store.frame_sample`.
+    """
     features, types, descriptor = [], [], descriptor.fast()
-    for structure in structures:
+    for structure in sampled(structures, FITTED):
         graph = build_graph(structure, elements, descriptor.cutoff)
         types.append(graph.types)
         if descriptor.fields:  # no part of the atoms knows its features without the others

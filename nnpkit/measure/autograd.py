@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nnpkit.data.graph import Graph, build_graph
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
 from nnpkit.measure.observations import LossWeights, Noise, require_label, signed_means
@@ -72,7 +73,7 @@ class GraphStore:
         progress: Callable[[], None] | None = None,
         additional: Sequence[Structure] = (),
     ) -> None:
-        self.model, self.structures = model, [*structures, *additional]
+        self.model, self.structures = model, joined_frames([structures, additional])
         self.kept: dict[int, LabelledGraph] = {}
         self.kept_bytes = 0
         for index in range(len(self.structures)):

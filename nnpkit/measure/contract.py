@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -22,7 +23,7 @@ class Predicts(Protocol):
     """Structures prepared for training."""
 
     model: AtomicModel
-    structures: list[Structure]  # with their labels
+    structures: Sequence[Structure]  # with their labels
     kept_bytes: int  # of what is kept of them
 
     def predict(self, index: int) -> Prediction:

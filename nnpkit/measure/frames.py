@@ -2,24 +2,30 @@
 
 Symmetry functions have no trainable parameters, so features x and derivatives dx/d(edge vector) of a structure
 never change during training. They are computed once and kept if they fit the memory budget; otherwise the
-derivatives are computed anew at each use. Structures of which only the energy is wanted need no derivatives.
+derivatives are computed anew at each use. Features and edges are kept as long as they fit a budget of their own;
+structures beyond it are prepared anew at each use, so that memory does not follow their number. Structures of which
+only the energy is wanted need no derivatives.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
+from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["Frame", "FrameStore", "structure_wall", "wall_prediction"]
+__all__ = ["EDGE_BUDGET", "Frame", "FrameStore", "structure_wall", "wall_prediction"]
+
+EDGE_BUDGET = 1_000_000_000
+"""Bytes that the features and edges of the structures of one set may take."""
 
 _ATOMS_PER_CHUNK = 128
 
@@ -49,6 +55,20 @@ class Frame:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.types)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of features, edges and labels, without derivatives."""
+        parts = (
+            self.types,
+            self.center,
+            self.neighbor,
+            self.incoming,
+            self.edge_vec,
+            self.features,
+            self.forces,
+        )
+        return sum(part.nbytes for part in parts if part is not None)
 
 
 def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
@@ -104,41 +124,51 @@ class FrameStore:
         self.descriptor = model.descriptor.fast()
         self.memory_budget = memory_budget
         self.kept_bytes = 0
-        self.frames: list[Frame] = []
-        self.structures = [*structures, *energies]
-        for number, structure in enumerate(self.structures):
-            complete = number < len(structures)
-            self.frames.append(self._prepare(structure) if complete else self._prepare_energy(structure))
+        self.kept: dict[int, Frame] = {}
+        self.structures = joined_frames([structures, energies])
+        self.complete: Container[int] = range(len(structures))  # of which more than the energy is asked
+        left = EDGE_BUDGET
+        for index in range(len(self.structures)):
+            if left > 0:
+                frame = self._make(index, keep=True)
+                left -= frame.n_bytes
+                if left >= 0 or frame.jacobian is not None:
+                    self.kept[index] = frame
             if progress is not None:
                 progress()
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.structures)
 
     def __getitem__(self, index: int) -> Frame:
-        return self.frames[index]
+        return self.kept[index] if index in self.kept else self._make(index, keep=False)
+
+    def _make(self, index: int, keep: bool) -> Frame:
+        structure = self.structures[index]
+        return self._prepare(structure, keep) if index in self.complete else self._prepare_energy(structure)
 
     def view(self, model: AtomicModel, indices: Sequence[int] | None = None) -> FrameStore:
         """The same structures, or those with `indices`, for another `model` of this descriptor and scaling."""
         other = copy.copy(self)
         other.model = model
         if indices is not None:
-            other.frames = [self.frames[i] for i in indices]
-            other.structures = [self.structures[i] for i in indices]
+            other.kept = {new: self.kept[old] for new, old in enumerate(indices) if old in self.kept}
+            other.structures = select_frames(self.structures, indices)
+            other.complete = {new for new, old in enumerate(indices) if old in self.complete}
         return other
 
     @property
     def n_kept(self) -> int:
         """Number of structures whose derivatives are kept."""
-        return sum(frame.jacobian is not None for frame in self.frames)
+        return sum(frame.jacobian is not None for frame in self.kept.values())
 
     @torch.no_grad()
-    def _prepare(self, structure: Structure) -> Frame:
+    def _prepare(self, structure: Structure, keep: bool) -> Frame:
+        """A frame; with derivatives if it is to be kept and they fit the budget."""
         graph = build_graph(structure, self.model.elements, self.model.cutoff)
         edge_vec = edge_vectors(graph)
         size = len(edge_vec) * max(self.descriptor.n_features) * 3 * 8
-        keep = self.kept_bytes + size <= self.memory_budget
-        if keep:
+        if keep and self.kept_bytes + size <= self.memory_budget:
             features, jacobian = self._describe(graph.types, graph.neighbor, graph.offsets, edge_vec)
             self.kept_bytes += size
         else:
@@ -222,7 +252,7 @@ class FrameStore:
 
         Of a structure of which only the energy is wanted, forces and virial are zero.
         """
-        frame = self.frames[index]
+        frame = self[index]
         features = frame.features.clone().requires_grad_(True)
         energy = self.energy_of(frame, features)
         (slope,) = torch.autograd.grad(energy, features)

@@ -21,7 +21,7 @@ NO_FORCE = 1e-5
 class Split(NamedTuple):
     """A set of structures and the same structures prepared for training."""
 
-    structures: list[Structure]
+    structures: Sequence[Structure]
     store: Predicts
     groups: list[str] | None = None  # of each structure
 
@@ -47,9 +47,13 @@ def deciding(structures: Sequence[Structure]) -> set[str]:
     Those of labels that the structures have. Forces that are zero by symmetry, as in a volume scan of a crystal, do not
     count: any potential gets them right up to rounding, and the noise of that must not choose.
     """
-    forces = [s.forces for s in structures if s.forces is not None]
-    size = math.sqrt(sum(float((f**2).sum()) for f in forces) / max(1, sum(f.size for f in forces)))
-    found = {"energy_rmse"} if any(s.energy is not None for s in structures) else set()
+    square, count, found = 0.0, 0, set()
+    for structure in structures:
+        if structure.energy is not None:
+            found.add("energy_rmse")
+        if structure.forces is not None:
+            square, count = square + float((structure.forces**2).sum()), count + structure.forces.size
+    size = math.sqrt(square / max(1, count))
     return found | ({"force_rmse"} if size > NO_FORCE else set())
 
 

@@ -17,7 +17,7 @@ from nnpkit.measure.contract import Predicts
 from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.progress import Progress, StopRequest, stop_on_signals
-from nnpkit.training.budget import Budget, some_structures
+from nnpkit.training.budget import EVALUATED_ATOMS, EVERY_EPOCH, Budget, some_structures
 from nnpkit.training.checkpoint import (
     Checkpoint,
     checkpoint_of_epoch,
@@ -106,6 +106,8 @@ class Trainer:
         self.identity, self.console = identity, console
         self.publish, self.clock, self.published = publish, clock or time.monotonic, False
         self.budget = None if settings.time is None else Budget(settings.time, self.clock)
+        most = EVERY_EPOCH if self.budget is None else EVALUATED_ATOMS
+        self.evaluated = {name: _evaluated(split, most) for name, split in splits.items()}
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
@@ -132,6 +134,11 @@ class Trainer:
         self.curve = LearningCurve(self.folder.path / "lcurve.txt", list(self.splits), last_epoch)
         self.metrics = MetricsFile(self.folder.path / "metrics.jsonl", last_epoch)
         self.board = TensorBoard(self.folder.path / "tensorboard", state.epoch + 1 if resumed else 0)
+        for name, some in self.evaluated.items():
+            total = len(self.splits[name].structures)
+            if self.budget is None and len(some) < total:
+                words = f"{len(some)} of {total} {name} structures are evaluated after epochs, all at the end"
+                self.console.print(f"  {words}", highlight=False, soft_wrap=True)
         self.console.print(self.curve.names, highlight=False, soft_wrap=True)
         with stop_on_signals() as stop, self._progress() as bar:
             self.started = self.clock() - state.seconds
@@ -192,13 +199,12 @@ class Trainer:
 
     def _errors(self, name: str) -> dict[str, Any]:
         """Errors of a set, of some of its structures if a large set has to be evaluated often."""
-        split = self.splits[name]
-        return errors_of(split) if self.budget is None else errors_of(split, _evaluated(split))
+        return errors_of(self.splits[name], self.evaluated[name])
 
     def _evaluate_everything(self) -> None:
         """Errors of the best epoch on whole sets, if they are those of parts of them."""
-        whole = all(len(_evaluated(split)) == len(split.structures) for split in self.splits.values())
-        if self.budget is None or whole or not self.best:
+        whole = all(len(self.evaluated[name]) == len(split.structures) for name, split in self.splits.items())
+        if whole or not self.best:
             return
         now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.best)
@@ -383,6 +389,6 @@ def _weights(model: AtomicModel) -> Tensor:
     return parameters_to_vector(model.parameters()).detach().clone()
 
 
-def _evaluated(split: Split) -> list[int]:
-    """Structures of a set that are evaluated after a part of a budget."""
-    return some_structures([structure.n_atoms for structure in split.structures])
+def _evaluated(split: Split, most: int) -> list[int]:
+    """Structures of a set that are evaluated after an epoch, which have no more than `most` atoms together."""
+    return some_structures([structure.n_atoms for structure in split.structures], most)

@@ -14,10 +14,12 @@ from nnpkit.config.schema_schedules import AdaptiveSchedule as AdaptiveSettings
 from nnpkit.config.schema_schedules import EpochSchedule as EpochSettings
 from nnpkit.config.schema_schedules import FullSchedule as FullSettings
 from nnpkit.config.schema_schedules import GroupSchedule as GroupSettings
-from nnpkit.data.checks.suspicious import Finding, find_suspicious
+from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.dataset import elements_of
 from nnpkit.data.groups import Grouping
 from nnpkit.data.statistics import data_statistics
+from nnpkit.data.store.frame_sample import findings_among
+from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.data.taylor import TaylorRules, taylor_structures
 from nnpkit.data.validation import require_elements
@@ -61,7 +63,7 @@ _GROUP_ATOMS = 6
 class LoadedData:
     """Structures of a training and what is known about them."""
 
-    splits: dict[str, list[Structure]]  # train and perhaps validation and test
+    splits: dict[str, Sequence[Structure]]  # train and perhaps validation and test
     elements: list[str]
     statistics: dict[str, dict[str, Any]]  # of each split
     findings: list[Finding]
@@ -78,20 +80,22 @@ class LoadedData:
     )  # names of validation structures that do not choose the best epoch
 
     @property
-    def train(self) -> list[Structure]:
+    def train(self) -> Sequence[Structure]:
         """Training structures."""
         return self.splits["train"]
 
     @property
-    def watched(self) -> dict[str, list[Structure]]:
+    def watched(self) -> dict[str, Sequence[Structure]]:
         """What a training sees: all but the test structures, and those of `undecided`."""
-        some = [s for s in self.splits.get("validation", ()) if s.name not in self.undecided]
-        return {"train": self.train, **({"validation": some} if some else {})}
+        some = self.splits.get("validation", [])
+        if self.undecided:
+            some = select_frames(some, [k for k, s in enumerate(some) if s.name not in self.undecided])
+        return {"train": self.train, **({"validation": some} if len(some) else {})}
 
     @property
-    def learnt(self) -> list[Structure]:
+    def learnt(self) -> Sequence[Structure]:
         """Training structures and, behind them, the additional ones."""
-        return [*self.train, *self.additional]
+        return joined_frames([self.train, self.additional])
 
     @property
     def groups(self) -> list[str] | None:
@@ -126,11 +130,11 @@ def load_data(config: Config) -> LoadedData:
         for name, part in splits.items():
             splits[name], found = subtract(part, baseline)
             notes += [f"{name}: {note}" for note in found]
-    structures = [structure for part in splits.values() for structure in part]
+    structures = joined_frames(splits.values())
     require_trained_elements(splits)
     elements = config.model.elements or elements_of(splits["train"])
     require_elements(structures, elements)
-    findings = [] if data.suspicious == "ignore" else find_suspicious(structures, largest_cutoff(config))
+    findings = [] if data.suspicious == "ignore" else findings_among(structures, largest_cutoff(config))
     if findings and data.suspicious == "error":
         raise InputError(
             f"{len(findings)} suspicious findings, the first: {findings[0].message}", where=findings[0].structure,
@@ -247,13 +251,12 @@ def make_splits(
     `grouping` names the group of each.
     """
     splits: dict[str, Split] = {}
-    everything = [*(structure for part in parts.values() for structure in part), *additional]
+    everything = joined_frames([*parts.values(), additional])
     prepare = family_of(model.spec).preparation(model, everything)
     for name, part in parts.items():
-        structures, more = list(part), list(additional) if name == "train" else []
-        store = prepare(structures, budget, progress, more)
+        store = prepare(part, budget, progress, list(additional) if name == "train" else [])
         budget -= store.kept_bytes
-        splits[name] = Split(structures, store, None if grouping is None else grouping.names(structures))
+        splits[name] = Split(part, store, None if grouping is None else grouping.names(part))
     return splits
 
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from nnpkit.config.config_file import write_config
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Committee
+from nnpkit.data.store.stored_frames import select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
@@ -144,7 +145,7 @@ def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedDat
     elif kind == "splits":
         left_out = max(1, round((config.data.validation_fraction or 0.1) * n))
         indices = np.sort(random.permutation(n)[: max(1, n - left_out)])
-    train = [data.train[i] for i in indices]
+    train = select_frames(data.train, indices)
     used = [k for k, parent in enumerate(data.parents) if parent in set(indices.tolist())]
     own = replace(  # the test structures are for the committee, not for its members
         data, splits={**data.watched, "train": train}, additional=[data.additional[k] for k in used],

@@ -15,6 +15,7 @@ from nnpkit.data.dataset import describe_labels, elements_of, load_dataset, stru
 from nnpkit.data.groups import kinds_of
 from nnpkit.data.notes import label_sources
 from nnpkit.data.splitting import Division, SplitRule, divide
+from nnpkit.data.store.stored_frames import select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
@@ -40,7 +41,7 @@ class Sets:
         Lines for a person.
     """
 
-    splits: dict[str, list[Structure]]
+    splits: dict[str, Sequence[Structure]]
     rule: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
@@ -72,11 +73,11 @@ def read_sets(config: Config) -> Sets:
         division = divide(everything, rule, config.seed, kinds_of(everything, data.groups))
     else:
         division = Division(list(range(len(everything))), words="as the files are")
-    splits = {name: [everything[i] for i in getattr(division, name)] for name in PARTS}
+    splits = {name: select_frames(everything, getattr(division, name)) for name in PARTS}
     for name in ("validation", "test"):
         if (files := getattr(data, name)) is not None:
             splits[name] = load_dataset(files, **arguments)
-    splits = {name: part for name, part in splits.items() if part}
+    splits = {name: part for name, part in splits.items() if len(part)}
     sizes = {name: len(splits.get(name, ())) for name in PARTS}
     counts = {key: getattr(division, key) for key in ("words", "trajectories", "groups", "cut", "spread")}
     sets = Sets(splits, {"rule": data.split, **counts, "frames": sizes})
@@ -92,7 +93,7 @@ def read_sets(config: Config) -> Sets:
     return sets
 
 
-def read_splits(config: Config) -> dict[str, list[Structure]]:
+def read_splits(config: Config) -> dict[str, Sequence[Structure]]:
     """Structures of each set, as `read_sets` has them."""
     return read_sets(config).splits
 
@@ -152,6 +153,11 @@ def require_trained_elements(splits: Mapping[str, Sequence[Structure]]) -> None:
                     )  # fmt: skip
 
 
+def _largest_force(structure: Structure) -> float:
+    """eV/Å; 0 without forces."""
+    return 0.0 if structure.forces is None else float(np.linalg.norm(structure.forces, axis=1).max())
+
+
 def without_outliers(
     validation: Sequence[Structure], structures: Sequence[Structure], findings: Sequence[Finding]
 ) -> tuple[frozenset[str], list[str]]:
@@ -169,12 +175,10 @@ def without_outliers(
     findings : sequence of Finding
         What is suspicious about them; energies far from all others are.
     """
-    largest = {
-        s.name: float(np.linalg.norm(s.forces, axis=1).max()) for s in structures if s.forces is not None
-    }
-    limit = _FAR_FORCE * max(1.0, float(np.median(list(largest.values())))) if largest else math.inf
+    largest = [_largest_force(s) for s in structures if s.forces is not None]
+    limit = _FAR_FORCE * max(1.0, float(np.median(largest))) if largest else math.inf
     energies = {finding.structure for finding in findings if finding.kind == "energy"}
-    found = [s.name for s in validation if s.name in energies or largest.get(s.name, 0.0) > limit]
+    found = [s.name for s in validation if s.name in energies or _largest_force(s) > limit]
     if not found or 2 * len(found) >= len(validation):
         return frozenset(), []
     what = "1 validation structure does" if len(found) == 1 else f"{len(found)} validation structures do"

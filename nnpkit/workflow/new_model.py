@@ -7,6 +7,7 @@ from typing import Any
 
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
+from nnpkit.data.store.frame_sample import FITTED, sampled
 from nnpkit.errors import InputError
 from nnpkit.families.charge_settings import describe_charges
 from nnpkit.families.factory import build_model, initialise, n_features
@@ -39,7 +40,7 @@ def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]
     initialise(model, settings.network.initialisation, config.seed)
     if isinstance(model, ChargedModel):
         more += learn_charges(config, model, data)
-    labelled = [s for s in data.train if s.energy is not None]
+    labelled = [s for s in sampled(data.train, FITTED) if s.energy is not None]
     sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
     energies = [float(s.energy) for s in sample if s.energy is not None]
     if sample and getattr(settings, "precondition", True):
@@ -122,7 +123,7 @@ def describe_networks(settings: ModelSettings, supported: Mapping[str, Sequence[
 def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, float], str | None]:
     """Reference energy of each element, eV, and what should be known about it."""
     given = config.data.reference_energies
-    labelled = [s for s in data.train if s.energy is not None]
+    labelled = [s for s in sampled(data.train, FITTED) if s.energy is not None]
     if isinstance(given, Mapping):
         if missing := sorted(set(data.elements) - set(given)):
             raise InputError(f"no reference energy for {missing[0]}", where="data.reference_energies")

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from nnpkit.data.store.frame_sample import FITTED, sampled
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.families.prepare import predicted_energies
@@ -45,7 +46,7 @@ def settle_energies(
     InputError
         If the energy of an element is not given.
     """
-    labelled = [s for s in structures if s.energy is not None]
+    labelled = [s for s in sampled(structures, FITTED) if s.energy is not None]
     labelled = labelled[:: max(1, len(labelled) // _MOST_STRUCTURES)]
     before = dict(zip(model.elements, model.reference_energies, strict=True))
     report: list[str] = []

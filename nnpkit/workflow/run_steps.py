@@ -15,6 +15,7 @@ from nnpkit._version import __version__
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.data.dataset import data_sha256, structure_sha256
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.deploy.load import whole_model
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
@@ -142,7 +143,7 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData) -> dict[str,
     InputError
         If the covariance of the Kalman filter does not fit into the memory.
     """
-    structures = [s for part in data.watched.values() for s in part]
+    structures = joined_frames(data.watched.values())
     optimizer, free, covariance = config.training.optimizer, available_memory(), 0
     if isinstance(optimizer, Ekf):
         covariance = require_memory(covariance_partition(optimizer, model), free, optimizer.dtype)
@@ -257,10 +258,10 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
             **({"silenced": True} if trainer.silenced else {}),
         },
     }
-    with_all = [s for s in data.train if set(trainer.model.elements) <= set(s.symbols)]
+    with_all = next((s for s in data.train if set(trainer.model.elements) <= set(s.symbols)), None)
     baseline = None if data.baseline is None else data.baseline.spec
     model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
-    export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all[0] if with_all else None)
+    export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all)
     folder.write_json("summary.json", summary)
     which = f"the best epoch was {state.best_epoch}" if last is None else "the last weights are the best"
     print_groups(summary, data, console)

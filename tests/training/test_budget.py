@@ -191,11 +191,13 @@ def test_the_best_potential_so_far_is_on_the_disk_during_the_training(config, mo
 def test_large_sets_are_evaluated_in_part_and_as_a_whole_at_the_end(config, monkeypatch):
     counts = []
     monkeypatch.setattr(
-        "nnpkit.training.trainer.some_structures", lambda atoms: counts.append(len(atoms)) or [0]
+        "nnpkit.training.trainer.some_structures",
+        lambda atoms, most: counts.append((len(atoms), most)) or [0],
     )
     summary = train(config, "training.time=30s")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert {line["train"]["n_structures"] for line in lines} == {1}
+    assert counts == [(8, 10_000), (3, 10_000)]
     assert summary["train"]["n_structures"] == 8
     assert summary["validation"]["n_structures"] == 3
 

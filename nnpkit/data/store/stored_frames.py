@@ -28,6 +28,7 @@ __all__ = [
     "joined_frames",
     "sealed_index",
     "select_frames",
+    "stores_of",
 ]  # fmt: skip
 
 INDEX = "store.json"
@@ -223,6 +224,17 @@ def joined_frames(parts: Iterable[Sequence[Structure]]) -> Sequence[Structure]:
     if all(isinstance(part, list) for part in parts):
         return [structure for part in parts for structure in part]
     return parts[0] if len(parts) == 1 else _Joined(parts)
+
+
+def stores_of(frames: Sequence[Structure]) -> tuple[list[DataStore], bool]:
+    """Stores that some of the frames are in, and whether all are."""
+    if isinstance(frames, DataStore):
+        return [frames], True
+    if isinstance(frames, FramesOf):
+        return stores_of(frames.frames)
+    parts = [stores_of(part) for part in frames.parts] if isinstance(frames, _Joined) else [([], False)]
+    stores = {id(store): store for found, _ in parts for store in found}
+    return list(stores.values()), all(whole for _, whole in parts)
 
 
 def select_frames(frames: Sequence[Structure], indices: Iterable[int]) -> Sequence[Structure]:

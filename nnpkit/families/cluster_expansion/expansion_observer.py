@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame, prepare_expansion_frame
 from nnpkit.families.cluster_expansion.expansion_rows import ExpansionForm
@@ -49,7 +50,7 @@ class ExpansionStore:
         progress: Callable[[], None] | None = None,
         additional: Sequence[Structure] = (),
     ) -> None:
-        self.model, self.structures = model, [*structures, *additional]
+        self.model, self.structures = model, joined_frames([structures, additional])
         self.derivatives = PolynomialDerivatives(model.spec["descriptor"]["invariants"])
         self._kept: dict[int, ExpansionFrame] = {}
         self.kept_bytes = 0

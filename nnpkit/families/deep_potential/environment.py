@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from nnpkit.data.graph import build_graph, edge_centers, edge_vectors
+from nnpkit.data.store.frame_sample import FITTED, sampled
 from nnpkit.data.structure import Structure
 from nnpkit.families.deep_potential.embedding import DeepDescriptor, EnvironmentStatistics
 from nnpkit.models.cutoff import cutoff_function
@@ -30,7 +31,7 @@ def environment_statistics(
     moments = torch.zeros((3, n), dtype=torch.float64)  # number of edges, sum of s, sum of s^2
     neighbors = torch.zeros((n, n), dtype=torch.float64)
     atoms = torch.zeros(n, dtype=torch.float64)
-    for structure in structures:
+    for structure in sampled(structures, FITTED):
         graph = build_graph(structure, elements, descriptor.cutoff)
         center_type = graph.types[edge_centers(graph.offsets)]
         r = edge_vectors(graph).norm(dim=1)

@@ -95,7 +95,7 @@ class MomentStore:
         progress: Callable[[], None] | None = None,
     ) -> None:
         self.resolution, self.model = resolution, resolution.model
-        self.structures, self.memory_budget = list(structures), memory_budget
+        self.structures, self.memory_budget = structures, memory_budget
         self._kept: dict[int, MomentFrame] = {}
         self.kept_bytes = 0
         for index, structure in enumerate(self.structures):
