@@ -40,6 +40,24 @@ void read_fields(const json &fields, ModelInfo &info) {
   }
 }
 
+void read_charges(const json &charges, ModelInfo &info) {
+  ChargeInfo &found = info.charges;
+  found.generation = charges.at("generation").get<std::string>();
+  found.widths = charges.at("widths").get<std::vector<double>>();
+  if (charges.at("hardness").is_array()) found.hardness = charges.at("hardness").get<std::vector<double>>();
+  if (charges.at("screening").is_array()) {
+    found.screening_inner = charges.at("screening").at(0).get<double>();
+    found.screening_outer = charges.at("screening").at(1).get<double>();
+  }
+  const bool fourth = found.generation == "fourth";
+  if (found.generation != "third" && found.generation != "latent" && !fourth)
+    throw std::runtime_error("metadata: charges of an unknown generation '" + found.generation + "'");
+  if (found.widths.size() != info.elements.size() ||
+      (fourth && found.hardness.size() != info.elements.size()))
+    throw std::runtime_error("metadata: widths or hardness do not fit the elements");
+  if (info.fields.size() != 1) throw std::runtime_error("metadata: charges without their field");
+}
+
 ModelInfo read(const json &metadata) {
   expect("format", metadata.at("format").get<std::string>(), "nnpkit-model");
   const int version = metadata.at("format_version").get<int>();
@@ -68,6 +86,8 @@ ModelInfo read(const json &metadata) {
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
   if (metadata.contains("fields")) read_fields(metadata.at("fields"), info);
+  if (metadata.contains("electrostatics") && metadata.at("electrostatics").is_object())
+    read_charges(metadata.at("electrostatics"), info);
   if (metadata.contains("baseline") && metadata.at("baseline").is_object() &&
       !metadata.at("baseline").value("included", false))
     info.missing_baseline = metadata.at("baseline").value("name", std::string("something else"));

@@ -42,6 +42,13 @@ struct Field {
   int width;  // numbers per atom
 };
 
+// Of a model whose first field becomes the charges of atoms; see nnpkit/models/charged_model.py.
+struct ChargeInfo {
+  std::string generation;                               // "third", "fourth" or "latent"; empty: no charges
+  std::vector<double> widths, hardness;                 // of each element, angstrom and eV/e^2
+  double screening_inner = 0.0, screening_outer = 0.0;  // angstrom; 0: none
+};
+
 // What the file says about itself, and what was made of it.
 struct ModelInfo {
   std::string kind;                   // of descriptor: "acsf"; or "committee"
@@ -49,10 +56,11 @@ struct ModelInfo {
   std::vector<std::string> elements;  // a type index of the graph is a position in this list
   double cutoff = 0.0;                // angstrom
   long long n_parameters = 0;
-  int n_members = 1;                          // of a committee
-  double spread_factor = 1.0;                 // by which deviations of members become expected errors
-  int n_functions = 0;                        // columns of Evaluation::function_extrapolations; 0: no ranges
-  std::vector<FeatureRange> feature_ranges;   // (elements, n_functions)
+  int n_members = 1;                         // of a committee
+  double spread_factor = 1.0;                // by which deviations of members become expected errors
+  int n_functions = 0;                       // columns of Evaluation::function_extrapolations; 0: no ranges
+  std::vector<FeatureRange> feature_ranges;  // (elements, n_functions)
+  ChargeInfo charges;
   std::vector<Field> fields;                  // of each stage but the last; none: the edges decide alone
   std::string nnpkit_version, torch_version;  // that wrote the file
   std::string missing_baseline;               // what this is a correction to, if the file does not hold it

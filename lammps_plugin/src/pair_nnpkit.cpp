@@ -39,6 +39,9 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
       member_rows(false),
       travelling(nullptr),
       travelling_width(0),
+      ewald_accuracy(USUAL_ACCURACY),
+      total_charge(0.0),
+      reach(0.0),
       shown{},
       evaluations(0),
       asked(false),
@@ -81,6 +84,7 @@ void PairNNPKit::init_style() {
                "Pair style nnpkit has no inner and outer part for run_style respa: use run_style verlet, "
                "with a time step that is short enough for the fastest vibration");
   check_special_neighbors();
+  init_charges();
   begin_command();
   make_watch();
   neighbor->add_request(this, NeighConst::REQ_FULL);
@@ -125,7 +129,7 @@ double PairNNPKit::init_one(int i, int j) {
     error->all(FLERR, fmt::format("Pair style nnpkit has no element for atom types {} and {}: NULL is for "
                                   "pair_style hybrid",
                                   i, j));
-  return model->info().cutoff;
+  return std::max(model->info().cutoff, reach);
 }
 
 /* ---------------------------------------------------------------------- */

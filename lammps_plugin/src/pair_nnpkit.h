@@ -6,6 +6,7 @@
 #include "pair.h"
 
 #include "committee.h"
+#include "electrostatics.h"
 #include "exclusions.h"
 #include "model.h"
 #include "neighbor_graph.h"
@@ -138,6 +139,18 @@ class PairNNPKit : public Pair {
   std::string evaluate_stages();
   std::string run_stage(int number, int first, int last, bool backward);
   void exchange(std::vector<double> &rows, int width, bool backward);
+
+  // what the charges of a model do (pair_nnpkit_charges.cpp)
+  static constexpr double USUAL_ACCURACY = 1.0e-6;
+  double ewald_accuracy, total_charge;  // of the input
+  std::unique_ptr<nnpkit::Electrostatics> electrostatics;
+  double reach;                              // of pairs in Ewald's sum, angstrom; 0: a cluster, or no charges
+  nnpkit::NeighborGraph near;                // those pairs
+  std::vector<int> charged, species;         // local atoms of the model; element of all atoms
+  std::vector<std::vector<double>> charges;  // of each channel: (local and ghosts), e
+  void init_charges();
+  std::string make_charges();
+  std::string use_charges();
 
   // what is observed (pair_nnpkit_observe.cpp)
   nnpkit::Observation latest;   // of the configuration just evaluated

@@ -58,6 +58,9 @@ struct PairKeywords {
            p.every = w.whole(0, "a number of steps, or 0 for those that something asks for");
          }},
         {"percentile", percentile},
+        {"ewald", ewald},
+        {"charge",
+         [](Words &w, PairNNPKit &p) { p.total_charge = w.number(-1.0e6, "a number of charges e"); }},
     };
     return keywords;
   }
@@ -89,6 +92,11 @@ struct PairKeywords {
     const std::string value = words.value();
     if (value != "fused" && value != "torchscript") words.refuse(value, "fused or torchscript");
     pair.placement.fused = (value == "fused");
+  }
+  static void ewald(Words &words, PairNNPKit &pair) {
+    const std::string expected = "a relative accuracy from 1e-14 to 1e-2";
+    pair.ewald_accuracy = words.number(1.0e-14, expected);
+    if (pair.ewald_accuracy > 1.0e-2) words.refuse(fmt::format("{}", pair.ewald_accuracy), expected);
   }
   static void percentile(Words &words, PairNNPKit &pair) {
     const std::string expected = "a number from 0 to 100";
@@ -135,6 +143,8 @@ void PairNNPKit::settings(int narg, char **arg) {
   chunk_set = false;
   every = 1;
   percent = 95.0;
+  ewald_accuracy = USUAL_ACCURACY;
+  total_charge = 0.0;
   watch_words.clear();
   drop_watch();
   model.reset();

@@ -28,17 +28,22 @@ std::string PairNNPKit::evaluate_stages() {
     for (int first = 0; first < inum && problem.empty(); first += step)
       problem = run_stage(number, first, std::min(first + step, inum), backward);
   };
+  const auto note = [&](const std::string &more) {
+    if (problem.empty()) problem = more;
+  };
   field.resize(n_fields);
   field_gradient.resize(n_fields);
   for (int s = 0; s < n_fields; s++) {
     field[s].assign(n_all * fields[s].width, 0.0);
     field_gradient[s].assign(n_all * fields[s].width, 0.0);
     in_chunks(s, false);
+    if (electrostatics) note(make_charges());
     exchange(field[s], fields[s].width, false);
   }
   for (int s = n_fields; s >= 0; s--) {
     in_chunks(s, true);
     if (s > 0) exchange(field_gradient[s - 1], fields[s - 1].width, true);
+    if (s > 0 && electrostatics) note(use_charges());
   }
   return problem;
 }

@@ -96,6 +96,7 @@ def md(
         every=_thermo_interval(ensemble, steps) if every is None else every,
         dump_every=max(1, steps // 200) if dump_every is None else dump_every,
         committee=potential.n_members > 1, ranges=bool(potential.metadata.get("feature_ranges")), watch=watch,
+        total_charge=(start.total_charge or 0.0) if potential.metadata.get("electrostatics") else 0.0,
     )  # fmt: skip
     if dry_run:
         return _write(potential, start, simulation, output, ranks, lmp, overwrite)

@@ -47,7 +47,11 @@ def pair_commands(model: str, elements: Sequence[str], simulation: Simulation | 
     coefficients = f"pair_coeff      * * {model} {' '.join(elements)}"
     if simulation is None:
         return ["pair_style      nnpkit", coefficients]
-    lines = ["pair_style      nnpkit every 0  # what is observed, and when, is said below", coefficients]
+    charge = f" charge {simulation.total_charge:.10g}" if simulation.total_charge else ""
+    lines = [
+        f"pair_style      nnpkit every 0{charge}  # what is observed, and when, is said below",
+        coefficients,
+    ]
     if simulation.committee:
         lines.append("compute         disagreement all nnpkit force_std_max force_std_mean energy_std")
     if simulation.ranges:

@@ -51,6 +51,8 @@ class Simulation:
         The model is a committee: its disagreement is part of the thermodynamic output.
     ranges : bool
         The model knows the ranges of its training data: what is outside is counted, and part of the output.
+    total_charge : float
+        Of the atoms, e, for a model with charges.
     watch : (float, float), optional
         Of a committee: frames whose largest force disagreement (eV/Å) is between the two are collected, above the
         second the run ends.
@@ -75,6 +77,7 @@ class Simulation:
     relax: bool = False
     committee: bool = False
     ranges: bool = True
+    total_charge: float = 0.0
     watch: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A potential with charges as a model.pt: its numbers, its description and a self-test, but nothing that runs.
+"""A potential with charges as a model.pt: its stages, and a self-test of the whole.
 
-Charges depend on whole structures, so that there is no function of environments that LAMMPS could call. A program that
-loads the file as TorchScript and calls it is told so.
+Charges depend on whole structures, so that no function of environments gives the energy. What LAMMPS calls are the
+stages before and after the charges are made, see `nnpkit.models.charged_stages`; they have a self-test of their own.
 """
 
 from __future__ import annotations
@@ -15,29 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnpkit.data.graph import build_graph
+from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
-from nnpkit.deploy.targets.scripting import quiet_torchscript, random_cluster
+from nnpkit.deploy.targets.scripting import (
+    MOST_ATOMS,
+    ExportedStages,
+    SelfTest,
+    energies_of_test,
+    quiet_torchscript,
+    random_cluster,
+)
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.charged_potential import ChargedPotential
+from nnpkit.models.charged_stages import ChargedStages
 from nnpkit.seal import seal
 
 __all__ = ["check_charged", "export_charged"]
 
 _TOLERANCE = 1e-9  # relative to max(1, |value|): eV, eV/Å, e
-
-
-class Refusing(nn.Module):
-    """What stands in the place of a function of environments."""
-
-    def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
-        """Raise."""
-        raise RuntimeError(
-            "this potential has charges: it is evaluated in ASE and Python, LAMMPS cannot do it yet"
-        )
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
@@ -55,6 +53,32 @@ def _answers(model: ChargedModel, structure: Structure) -> dict[str, Tensor]:
     found = ChargedPotential(model).predict(graph)
     assert found.charges is not None
     return {"energy": found.energy, "forces": found.forces, "charges": found.charges}
+
+
+def _test_of_stages(model: ChargedModel, structure: Structure) -> SelfTest:
+    """What the stages make of a structure, or of a random cluster instead of a large one."""
+    if structure.n_atoms > MOST_ATOMS:
+        structure = random_cluster(model.elements, model.cutoff)
+    graph = build_graph(structure, model.elements, model.cutoff)
+    vectors, nothing = edge_vectors(graph).requires_grad_(True), torch.zeros(0)
+    arguments = (vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
+    test = SelfTest(*arguments, nothing, nothing, graph.neighbor)
+    energy = energies_of_test(ChargedStages(model), test)
+    (gradient,) = torch.autograd.grad(energy.sum(), vectors)
+    return test._replace(edge_vec=vectors.detach(), atomic_energy=energy.detach(), edge_gradient=gradient)
+
+
+def _for_lammps(model: ChargedModel) -> dict[str, Any]:
+    """What the plugin has to know of the charges to make them of the first stage."""
+    return {
+        "fields": [["charge", len(model.charge_networks)]],
+        "electrostatics": {
+            "generation": model.generation,
+            "widths": model.widths.tolist(),
+            "hardness": model.hardness.tolist() if model.generation == "fourth" else None,
+            "screening": model.screening,
+        },
+    }
 
 
 def export_charged(
@@ -77,9 +101,7 @@ def export_charged(
         raise InputError(
             "the model gives NaN or infinite energies", where=str(path), hint="look at its training"
         )
-    module = Refusing()
-    for name, value in model.state_dict().items():
-        _put(module, f"model.{name}", value)
+    module = ExportedStages(ChargedStages(model), _test_of_stages(model, frame))
     given = {
         "positions": torch.tensor(frame.positions), "cell": torch.tensor(frame.cell),
         "periodic": torch.tensor(frame.pbc.tolist()), "total_charge": torch.tensor(frame.total_charge or 0.0),
@@ -87,7 +109,8 @@ def export_charged(
     }  # fmt: skip
     for name, value in (given | answers).items():
         _put(module, f"test.{name}", value)
-    metadata = json.dumps(model_metadata(model, extra), indent=1, allow_nan=False)
+    description = {**model_metadata(model, extra), **_for_lammps(model)}
+    metadata = json.dumps(description, indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()
         torch.jit.save(torch.jit.script(module), buffer, _extra_files={METADATA_FILE: metadata})

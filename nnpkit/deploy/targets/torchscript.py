@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,18 @@ from nnpkit.data.graph import Graph, build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
 from nnpkit.deploy.targets.charged_file import export_charged
-from nnpkit.deploy.targets.scripting import quiet_torchscript, random_cluster
+from nnpkit.deploy.targets.scripting import (
+    MOST_ATOMS,
+    ExportedStages,
+    SelfTest,
+    energies_of_test,
+    quiet_torchscript,
+    random_cluster,
+)
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
-from nnpkit.models.stages import StagedModel
 from nnpkit.seal import seal
 
 __all__ = [
@@ -39,20 +45,6 @@ __all__ = [
 ]
 
 _CENTERS_PER_ELEMENT = 3
-_MOST_ATOMS = 100
-"""Of a self-test with all atoms of a structure."""
-
-
-class SelfTest(NamedTuple):
-    """Arguments of a model and what it made of them, all in double precision."""
-
-    edge_vec: Tensor  # (E, 3) Å
-    neighbor_type: Tensor  # (E,)
-    offsets: Tensor  # (n_local + 1,)
-    types: Tensor  # (n_local,)
-    atomic_energy: Tensor  # (n_local,) eV
-    edge_gradient: Tensor  # (E, 3) eV/Å, dE/d edge_vec
-    neighbor: Tensor | None = None  # (E,) which centre each neighbour is, for a model with stages
 
 
 class ExportedModel(nn.Module):
@@ -84,59 +76,6 @@ class ExportedModel(nn.Module):
         return (
             self.test_edge_vec, self.test_neighbor_type, self.test_offsets, self.test_types,
             self.test_atomic_energy, self.test_edge_gradient,
-        )  # fmt: skip
-
-
-class ExportedStages(nn.Module):
-    """The same of a `StagedModel`, whose stages are called one by one."""
-
-    def __init__(self, model: StagedModel, test: SelfTest) -> None:
-        super().__init__()
-        self.model = model
-        self.fields = list(model.fields)
-        for name, value in test._asdict().items():
-            self.register_buffer("test_" + name, value.detach().clone())
-
-    @torch.jit.export
-    def stage(
-        self,
-        number: int,
-        own: Tensor,
-        theirs: Tensor,
-        edge_vec: Tensor,
-        neighbor_type: Tensor,
-        offsets: Tensor,
-        types: Tensor,
-    ) -> Tensor:
-        """See `StagedModel.stage`."""
-        return self.model.stage(number, own, theirs, edge_vec, neighbor_type, offsets, types)
-
-    @torch.jit.export
-    def stages(
-        self, edge_vec: Tensor, neighbor: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
-    ) -> list[Tensor]:
-        """See `StagedModel.stages`."""
-        return self.model.stages(edge_vec, neighbor, neighbor_type, offsets, types)
-
-    @torch.jit.export
-    def last_features(
-        self,
-        own: Tensor,
-        theirs: Tensor,
-        edge_vec: Tensor,
-        neighbor_type: Tensor,
-        offsets: Tensor,
-        types: Tensor,
-    ) -> Tensor:
-        """See `StagedModel.last_features`."""
-        return self.model.last_features(own, theirs, edge_vec, neighbor_type, offsets, types)
-
-    @torch.jit.export
-    def self_test(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Fields of `SelfTest`."""
-        return (
-            self.test_edge_vec, self.test_neighbor_type, self.test_offsets, self.test_types,
-            self.test_atomic_energy, self.test_edge_gradient, self.test_neighbor,
         )  # fmt: skip
 
 
@@ -198,7 +137,7 @@ def self_test_deviation(module: Any) -> tuple[float, float]:
     test = SelfTest(*module.self_test())
     edge_vec = test.edge_vec.clone().requires_grad_(True)
     with unoptimized():
-        energy = _energies(module, test._replace(edge_vec=edge_vec))
+        energy = energies_of_test(module, test._replace(edge_vec=edge_vec))
         (gradient,) = torch.autograd.grad(energy.sum(), edge_vec)
     relative = (energy.detach() - test.atomic_energy) / test.atomic_energy.abs().clamp(min=1.0)
     worst = float((gradient - test.edge_gradient).abs().max())
@@ -219,7 +158,7 @@ def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTe
 
     Of a model with stages it is the whole structure, if that is small.
     """
-    too_large = frame is not None and bool(model.fields) and frame.n_atoms > _MOST_ATOMS
+    too_large = frame is not None and bool(model.fields) and frame.n_atoms > MOST_ATOMS
     if frame is None or too_large or not set(model.elements) <= set(frame.symbols):
         frame = random_cluster(model.elements, model.cutoff)
     graph = build_graph(frame, model.elements, model.cutoff)
@@ -230,22 +169,11 @@ def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTe
     else:
         test = SelfTest(*_environments(graph), nothing, nothing)
     test.edge_vec.requires_grad_(True)
-    energy = _energies(model, test)
+    energy = energies_of_test(model, test)
     (gradient,) = torch.autograd.grad(energy.sum(), test.edge_vec)
     return test._replace(
         edge_vec=test.edge_vec.detach(), atomic_energy=energy.detach(), edge_gradient=gradient
     )
-
-
-def _energies(model: Any, test: SelfTest) -> Tensor:
-    """What a model says of the arguments of a self-test."""
-    energies: Tensor
-    if test.neighbor is None:
-        energies = model(test.edge_vec, test.neighbor_type, test.offsets, test.types)
-    else:
-        arguments = (test.edge_vec, test.neighbor, test.neighbor_type, test.offsets, test.types)
-        energies = model.stages(*arguments)[-1]
-    return energies
 
 
 def _environments(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:

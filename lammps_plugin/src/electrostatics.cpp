@@ -1,0 +1,375 @@
+#include "electrostatics.h"
+
+#include "neighbor_graph.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace nnpkit {
+
+namespace {
+
+constexpr double COULOMB = 14.399645478;  // eV angstrom / e^2, as in nnpkit/models/short_range.py
+constexpr double PI = 3.14159265358979323846;
+constexpr int MOST_ITERATIONS = 1000;
+constexpr double CONVERGED = 1.0e-12;  // of the residual, relative to the right side
+
+// erf(r / (sqrt(2) width)) / r and its derivative over r; 1 / r for width 0
+void charge_cloud(double r, double width, double &value, double &slope) {
+  if (width == 0.0) {
+    value = 1.0 / r;
+    slope = -value / (r * r);
+    return;
+  }
+  const double x = r / (std::sqrt(2.0) * width);
+  value = std::erf(x) / r;
+  slope = (std::sqrt(2.0 / PI) / width * std::exp(-x * x) - value) / (r * r);
+}
+
+}  // namespace
+
+Electrostatics::Electrostatics(const ChargeInfo &info, double accuracy, double splitting, MPI_Comm world)
+    : info(info),
+      eta(splitting),
+      longest(splitting > 0.0 ? steps(accuracy) / splitting : 0.0),
+      world(world) {}
+
+double Electrostatics::steps(double accuracy) {
+  return std::sqrt(-2.0 * std::log(accuracy));
+}
+
+double Electrostatics::sum(const std::vector<double> &values) const {
+  double total = 0.0;
+  for (const int i : *atoms.centers) total += values[i];
+  MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_DOUBLE, MPI_SUM, world);
+  return total;
+}
+
+void Electrostatics::remove_mean(std::vector<double> &values, double total) const {
+  const double change = n_atoms > 0.0 ? (total - sum(values)) / n_atoms : 0.0;
+  for (const int i : *atoms.centers) values[i] += change;
+}
+
+/* ---- pairs ------------------------------------------------------------------------------------------ */
+
+void Electrostatics::add_pair(int first, int second, int species_first, int species_second, double x,
+                              double y, double z) {
+  const double r = std::sqrt(x * x + y * y + z * z);
+  const double a = info.widths[species_first], b = info.widths[species_second];
+  Pair pair{first, second, x, y, z, 0.0, 0.0, 0.0, 0.0};
+  double value, slope;
+  charge_cloud(r, std::sqrt(a * a + b * b), value, slope);
+  if (r < info.screening_outer) {  // what screening takes away: (1 - f) value
+    const double width = info.screening_outer - info.screening_inner;
+    const double at = std::max(0.0, (r - info.screening_inner) / width);
+    const double kept = 0.5 * (1.0 + std::cos(PI * at)), falls = -0.5 * PI / width * std::sin(PI * at);
+    pair.away = COULOMB * kept * value;
+    pair.away_slope = COULOMB * (kept * slope + falls * value / r);
+  }
+  if (eta > 0.0) {
+    double smooth, smooth_slope;
+    charge_cloud(r, eta, smooth, smooth_slope);
+    value -= smooth;
+    slope -= smooth_slope;
+  }
+  pair.bare = COULOMB * value;
+  pair.bare_slope = COULOMB * slope;
+  pairs.push_back(pair);
+}
+
+void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
+  atoms = given;
+  const auto &centers = *atoms.centers, &species = *atoms.species;
+  n_atoms = static_cast<double>(centers.size());
+  MPI_Allreduce(MPI_IN_PLACE, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);
+  pairs.clear();
+  if (eta > 0.0) {
+    pairs.reserve(near.n_edges());
+    for (int64_t a = 0; a < near.n_atoms(); a++)
+      for (int64_t e = near.offsets[a]; e < near.offsets[a + 1]; e++)
+        add_pair(near.center[a], near.neighbor[e], static_cast<int>(near.types[a]),
+                 static_cast<int>(near.neighbor_type[e]), near.edge_vec[3 * e], near.edge_vec[3 * e + 1],
+                 near.edge_vec[3 * e + 2]);
+    set_waves();
+    set_phases();
+    return;
+  }
+  // a cluster: all ranks hear of all atoms
+  int ranks, me;
+  MPI_Comm_size(world, &ranks);
+  MPI_Comm_rank(world, &me);
+  counts.assign(ranks, 0);
+  starts.assign(ranks, 0);
+  const int own = static_cast<int>(centers.size());
+  MPI_Allgather(&own, 1, MPI_INT, counts.data(), 1, MPI_INT, world);
+  for (int k = 1; k < ranks; k++) starts[k] = starts[k - 1] + counts[k - 1];
+  own_start = starts[me];
+  std::vector<double> axis[3], kinds(atoms.n_all, 0.0);
+  for (int k = 0; k < 3; k++) {
+    std::vector<double> mine(atoms.n_all, 0.0);
+    for (const int i : centers) mine[i] = atoms.positions[3 * static_cast<size_t>(i) + k];
+    axis[k] = gather(mine);
+  }
+  for (const int i : centers) kinds[i] = species[i];
+  kinds = gather(kinds);
+  for (int a = 0; a < own; a++)
+    for (int b = 0; b < static_cast<int>(kinds.size()); b++) {
+      const int at = own_start + a;
+      if (b == at) continue;
+      add_pair(centers[a], b, species[centers[a]], static_cast<int>(kinds[b]), axis[0][b] - axis[0][at],
+               axis[1][b] - axis[1][at], axis[2][b] - axis[2][at]);
+    }
+}
+
+std::vector<double> Electrostatics::gather(const std::vector<double> &values) const {
+  std::vector<double> mine;
+  for (const int i : *atoms.centers) mine.push_back(values[i]);
+  std::vector<double> all(static_cast<size_t>(starts.back()) + counts.back());
+  MPI_Allgatherv(mine.data(), static_cast<int>(mine.size()), MPI_DOUBLE, all.data(), counts.data(),
+                 starts.data(), MPI_DOUBLE, world);
+  return all;
+}
+
+/* ---- waves ------------------------------------------------------------------------------------------ */
+
+void Electrostatics::set_waves() {
+  const auto &h = atoms.cell;
+  const auto cross = [&](int i, int j, int k) {
+    return h[3 * i + (k + 1) % 3] * h[3 * j + (k + 2) % 3] - h[3 * i + (k + 2) % 3] * h[3 * j + (k + 1) % 3];
+  };
+  const double det = h[0] * cross(1, 2, 0) + h[1] * cross(1, 2, 1) + h[2] * cross(1, 2, 2);
+  volume = std::abs(det);
+  for (int n = 0; n < 3; n++) {
+    double length = 0.0;
+    for (int k = 0; k < 3; k++) {
+      reciprocal[3 * n + k] = 2.0 * PI * cross((n + 1) % 3, (n + 2) % 3, k) / det;
+      length += h[3 * n + k] * h[3 * n + k];
+    }
+    most[n] = static_cast<int>(std::ceil(longest * std::sqrt(length) / (2.0 * PI)));
+  }
+  rows.clear();
+  for (auto *table : {&weight, &k2, &kx, &ky, &kz}) table->clear();
+  const auto &b = reciprocal;
+  for (int i = 0; i <= most[0]; i++)
+    for (int j = i == 0 ? 0 : -most[1]; j <= most[1]; j++) {
+      Row row{i, j, 1, 0, weight.size()};
+      for (int k = i == 0 && j == 0 ? 1 : -most[2]; k <= most[2]; k++) {
+        const double x = i * b[0] + j * b[3] + k * b[6], y = i * b[1] + j * b[4] + k * b[7],
+                     z = i * b[2] + j * b[5] + k * b[8], square = x * x + y * y + z * z;
+        if (square > longest * longest) continue;  // what is within is one piece of a line through a ball
+        if (row.last < row.first) row.first = k;
+        row.last = k;
+        weight.push_back(COULOMB * 8.0 * PI / volume * std::exp(-0.5 * eta * eta * square) / square);
+        k2.push_back(square);
+        kx.push_back(x);
+        ky.push_back(y);
+        kz.push_back(z);
+      }
+      if (row.last >= row.first) rows.push_back(row);
+    }
+  waves = weight.size();
+}
+
+// e^(i n phi) for every axis, n from 0 to the largest
+void Electrostatics::set_phases() {
+  const size_t width = 2 * (static_cast<size_t>(most[0]) + most[1] + most[2] + 3);
+  phases.resize(atoms.centers->size() * width);
+  double *at = phases.data();
+  for (const int i : *atoms.centers) {
+    const double *const x = atoms.positions + 3 * static_cast<size_t>(i);
+    for (int n = 0; n < 3; n++) {
+      const double angle =
+          reciprocal[3 * n] * x[0] + reciprocal[3 * n + 1] * x[1] + reciprocal[3 * n + 2] * x[2];
+      const double c = std::cos(angle), s = std::sin(angle);
+      double re = 1.0, im = 0.0;
+      for (int m = 0; m <= most[n]; m++) {
+        *at++ = re;
+        *at++ = im;
+        const double next = re * c - im * s;
+        im = re * s + im * c;
+        re = next;
+      }
+    }
+  }
+}
+
+// use(wave, cosine, sine) of k r of the atom that is so many-th among the centres
+template <typename Use>
+void Electrostatics::for_waves(size_t atom, const Use &use) const {
+  const size_t width = 2 * (static_cast<size_t>(most[0]) + most[1] + most[2] + 3);
+  const double *const a = phases.data() + atom * width, *const b = a + 2 * (most[0] + 1),
+                      *const c = b + 2 * (most[1] + 1);
+  for (const Row &row : rows) {
+    const int j = std::abs(row.b);
+    const double bre = b[2 * j], bim = row.b < 0 ? -b[2 * j + 1] : b[2 * j + 1];
+    const double are = a[2 * row.a], aim = a[2 * row.a + 1];
+    const double re = are * bre - aim * bim, im = are * bim + aim * bre;
+    size_t wave = row.begin;
+    for (int k = row.first; k <= row.last; k++, wave++) {
+      const int n = std::abs(k);
+      const double cre = c[2 * n], cim = k < 0 ? -c[2 * n + 1] : c[2 * n + 1];
+      use(wave, re * cre - im * cim, re * cim + im * cre);
+    }
+  }
+}
+
+std::vector<double> Electrostatics::structure_factor(const std::vector<double> &values) const {
+  std::vector<double> found(2 * waves, 0.0);
+  for (size_t a = 0; a < atoms.centers->size(); a++) {
+    const double q = values[(*atoms.centers)[a]];
+    double *const cosines = found.data(), *const sines = cosines + waves;
+    for_waves(a, [&](size_t w, double c, double s) {
+      cosines[w] += q * c;
+      sines[w] += q * s;
+    });
+  }
+  MPI_Allreduce(MPI_IN_PLACE, found.data(), static_cast<int>(found.size()), MPI_DOUBLE, MPI_SUM, world);
+  return found;
+}
+
+double Electrostatics::self() const {
+  return COULOMB * 2.0 / (std::sqrt(2.0 * PI) * eta);
+}
+
+std::array<double, 2> Electrostatics::moments(const std::vector<double> &values) const {
+  std::array<double, 2> sums{};
+  for (const int i : *atoms.centers) {
+    const double s = info.widths[(*atoms.species)[i]];
+    sums[0] += values[i];
+    sums[1] += values[i] * s * s;
+  }
+  MPI_Allreduce(MPI_IN_PLACE, sums.data(), 2, MPI_DOUBLE, MPI_SUM, world);
+  return sums;
+}
+
+/* ---- what charges do -------------------------------------------------------------------------------- */
+
+void Electrostatics::potential(const std::vector<double> &charges, bool screened,
+                               std::vector<double> &result) {
+  result.assign(atoms.n_all, 0.0);
+  const std::vector<double> everywhere = eta > 0.0 ? std::vector<double>() : gather(charges);
+  const std::vector<double> &others = eta > 0.0 ? charges : everywhere;
+  for (const Pair &pair : pairs)
+    result[pair.first] += (screened ? pair.bare - pair.away : pair.bare) * others[pair.second];
+  if (eta == 0.0) return;
+  const std::vector<double> factor = structure_factor(charges);
+  const std::array<double, 2> total = moments(charges);
+  const double background = COULOMB * 2.0 * PI / volume;
+  const double *const cosines = factor.data(), *const sines = cosines + waves;
+  for (size_t a = 0; a < atoms.centers->size(); a++) {
+    const int i = (*atoms.centers)[a];
+    double sum = 0.0;
+    for_waves(a, [&](size_t w, double c, double s) { sum += weight[w] * (c * cosines[w] + s * sines[w]); });
+    const double width = info.widths[(*atoms.species)[i]];
+    result[i] += sum - self() * charges[i] - background * ((eta * eta - width * width) * total[0] - total[1]);
+  }
+}
+
+void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<double> &v, double factor,
+                                bool screened, const ChargeSums &sums) {
+  constexpr int FIRST[6] = {0, 1, 2, 0, 0, 1}, SECOND[6] = {0, 1, 2, 1, 2, 2};
+  const bool cluster = eta == 0.0;
+  const std::vector<double> all_u = cluster ? gather(u) : std::vector<double>();
+  const std::vector<double> all_v = cluster ? gather(v) : std::vector<double>();
+  for (const Pair &pair : pairs) {
+    const double slope = screened ? pair.bare_slope - pair.away_slope : pair.bare_slope;
+    // every pair comes from both sides: each takes its own half, so that no force of a ghost is needed
+    const double other_u = cluster ? all_u[pair.second] : u[pair.second];
+    const double other_v = cluster ? all_v[pair.second] : v[pair.second];
+    const double both = factor * slope * (u[pair.first] * other_v + v[pair.first] * other_u);
+    const double r[3] = {pair.x, pair.y, pair.z};
+    double *const force = sums.forces + 3 * static_cast<size_t>(pair.first);
+    for (int k = 0; k < 3; k++) force[k] += both * r[k];
+    for (int k = 0; k < 6; k++) {
+      const double w = -0.5 * both * r[FIRST[k]] * r[SECOND[k]];
+      if (sums.virial) sums.virial[k] += w;
+      if (sums.atom_virials) sums.atom_virials[6 * static_cast<size_t>(pair.first) + k] += w;
+    }
+  }
+  if (cluster) return;
+  const std::vector<double> of_u = structure_factor(u), of_v = structure_factor(v);
+  const std::array<double, 2> total_u = moments(u), total_v = moments(v);
+  const double background = COULOMB * 2.0 * PI / volume;
+  const double *const cu = of_u.data(), *const su = cu + waves, *const cv = of_v.data(),
+                      *const sv = cv + waves;
+  for (size_t a = 0; a < atoms.centers->size(); a++) {
+    const int i = (*atoms.centers)[a];
+    double f[3] = {}, by_u = 0.0, by_v = 0.0, w6[6] = {};
+    for_waves(a, [&](size_t w, double c, double s) {
+      const double slope = weight[w] * (u[i] * (c * sv[w] - s * cv[w]) + v[i] * (c * su[w] - s * cu[w]));
+      f[0] += slope * kx[w];
+      f[1] += slope * ky[w];
+      f[2] += slope * kz[w];
+      const double pu = weight[w] * (c * cu[w] + s * su[w]), pv = weight[w] * (c * cv[w] + s * sv[w]);
+      by_u += pu;
+      by_v += pv;
+      if (!sums.virial && !sums.atom_virials) return;
+      const double k[3] = {kx[w], ky[w], kz[w]};
+      const double stretch = (2.0 / k2[w] + eta * eta) * 0.5 * (u[i] * pv + v[i] * pu);
+      for (int n = 0; n < 6; n++) w6[n] += stretch * k[FIRST[n]] * k[SECOND[n]];
+    });
+    for (int k = 0; k < 3; k++) sums.forces[3 * static_cast<size_t>(i) + k] -= factor * f[k];
+    const double width = info.widths[(*atoms.species)[i]], rest = eta * eta - width * width;
+    const double flat = 0.5 * (u[i] * (by_v - background * (rest * total_v[0] - total_v[1])) +
+                               v[i] * (by_u - background * (rest * total_u[0] - total_u[1])));
+    for (int n = 0; n < 6; n++) {
+      const double w = -factor * (w6[n] - (n < 3 ? flat : 0.0));
+      if (sums.virial) sums.virial[n] += w;
+      if (sums.atom_virials) sums.atom_virials[6 * static_cast<size_t>(i) + n] += w;
+    }
+  }
+}
+
+// Conjugate gradients among the vectors of sum zero, with the diagonal as what prepares them.
+std::vector<double> Electrostatics::solve(const std::vector<double> &right, double total,
+                                          const ToGhosts &to_ghosts) {
+  const auto &centers = *atoms.centers;
+  std::vector<double> diagonal(atoms.n_all, 1.0), x(atoms.n_all, 0.0), residual(atoms.n_all, 0.0);
+  for (const int i : centers) {
+    const int t = (*atoms.species)[i];
+    diagonal[i] = COULOMB / (info.widths[t] * std::sqrt(PI)) + info.hardness[t];
+    x[i] = total / n_atoms;
+  }
+  std::vector<double> made;
+  const auto apply = [&](std::vector<double> &values) {
+    to_ghosts(values);
+    potential(values, false, made);
+    for (const int i : centers) made[i] += diagonal[i] * values[i];
+    remove_mean(made, 0.0);
+  };
+  const auto product = [&](const std::vector<double> &a, const std::vector<double> &b) {
+    std::vector<double> both(atoms.n_all, 0.0);
+    for (const int i : centers) both[i] = a[i] * b[i];
+    return sum(both);
+  };
+  std::vector<double> wanted = right;
+  remove_mean(wanted, 0.0);
+  apply(x);
+  for (const int i : centers) residual[i] = wanted[i] - made[i];
+  std::vector<double> direction(atoms.n_all, 0.0), prepared(atoms.n_all, 0.0);
+  double before = 0.0;
+  const double small = CONVERGED * CONVERGED * std::max(product(wanted, wanted), product(residual, residual));
+  for (int n = 0; n < MOST_ITERATIONS; n++) {
+    if (!(product(residual, residual) > small)) {
+      to_ghosts(x);
+      return x;
+    }
+    for (const int i : centers) prepared[i] = residual[i] / diagonal[i];
+    remove_mean(prepared, 0.0);
+    const double now = product(residual, prepared);
+    for (const int i : centers) direction[i] = prepared[i] + (n > 0 ? now / before : 0.0) * direction[i];
+    apply(direction);
+    const double bend = product(direction, made);
+    if (!(bend > 0.0)) throw std::runtime_error("the charges have no equilibrium: atoms are too close");
+    for (const int i : centers) {
+      x[i] += now / bend * direction[i];
+      residual[i] -= now / bend * made[i];
+    }
+    before = now;
+  }
+  throw std::runtime_error("the charges did not come to an equilibrium in " +
+                           std::to_string(MOST_ITERATIONS) + " iterations");
+}
+
+}  // namespace nnpkit

@@ -1,0 +1,171 @@
+// The charges that a model gives atoms, and what they do to its energy and forces.
+
+#include "pair_nnpkit.h"
+
+#include "atom.h"
+#include "comm.h"
+#include "domain.h"
+#include "error.h"
+#include "fmt/format.h"
+#include "force.h"
+#include "kspace.h"
+#include "neigh_list.h"
+#include "platform.h"
+#include "utils.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+using namespace LAMMPS_NS;
+
+// of work between pairs and waves, as in nnpkit/models/electrostatics.py
+static constexpr double BALANCE = 0.6, TWO_PI = 6.283185307179586;
+
+/* ----------------------------------------------------------------------
+   a run begins: how the sum over pairs and waves is divided
+------------------------------------------------------------------------- */
+
+void PairNNPKit::init_charges() {
+  electrostatics.reset();
+  reach = 0.0;
+  const auto &info = model->info();
+  if (info.charges.generation.empty()) {
+    if (total_charge != 0.0 || ewald_accuracy != USUAL_ACCURACY)
+      error->all(FLERR, "Pair style nnpkit: keyword ewald or charge, but the model has no charges");
+    return;
+  }
+  if (force->kspace)
+    error->all(
+        FLERR,
+        "Pair style nnpkit: the model has charges and their long-range energy of its own: kspace_style "
+        "would count it twice");
+  const int directions = domain->xperiodic + domain->yperiodic + domain->zperiodic;
+  if (directions != 0 && directions != 3)
+    error->all(FLERR,
+               "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions "
+               "or in none: put a slab or wire into a periodic box with vacuum");
+  double splitting = 0.0;
+  if (directions == 3) {
+    const double volume = domain->xprd * domain->yprd * domain->zprd;
+    const double atoms = std::max(static_cast<double>(atom->natoms), 1.0);
+    const auto &widths = info.charges.widths;
+    const double widest = std::sqrt(2.0) * *std::max_element(widths.begin(), widths.end());
+    const double steps = nnpkit::Electrostatics::steps(ewald_accuracy);
+    splitting = BALANCE * std::pow(volume * volume / atoms, 1.0 / 6.0) / std::sqrt(TWO_PI);
+    // pairs up to the cutoff are there anyway
+    splitting = std::max({splitting, widest, info.cutoff / steps});
+    reach = std::max(steps * splitting, info.charges.screening_outer);
+  }
+  electrostatics = std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, world);
+  if (comm->me == 0 && directions == 3)
+    utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum: pairs up to {:.4g} A, accuracy {:.1g}\n",
+                   info.charges.generation, reach, ewald_accuracy);
+  else if (comm->me == 0)
+    utils::logmesg(lmp, "nnpkit: {} charges, all pairs of atoms\n", info.charges.generation);
+}
+
+/* ----------------------------------------------------------------------
+   the first stage has spoken: charges of the right sum, in the field and in atom->q
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::make_charges() {
+  const double start = platform::walltime();
+  const int n_all = atom->nlocal + atom->nghost, n_channels = model->info().fields[0].width;
+  species.resize(n_all);
+  charged.clear();
+  for (int i = 0; i < n_all; i++) species[i] = element[types[i]];
+  for (int i = 0; i < atom->nlocal; i++)
+    if (species[i] >= 0) charged.push_back(i);
+  if (reach > 0.0) near.build(*list, atom->x, types, element, reach, 0, list->inum);
+  nnpkit::ChargedAtoms atoms;
+  atoms.n_local = atom->nlocal;
+  atoms.n_all = n_all;
+  atoms.positions = n_all > 0 ? atom->x[0] : nullptr;
+  atoms.centers = &charged;
+  atoms.species = &species;
+  atoms.cell = {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
+  near.closest_squared = 0.0;
+  electrostatics->set(atoms, near);
+  charges.assign(n_channels, std::vector<double>(n_all, 0.0));
+  const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
+  std::string problem;
+  for (int c = 0; c < n_channels; c++) {
+    const double total = c == 0 ? total_charge : 0.0;
+    const bool fourth = model->info().charges.generation == "fourth";
+    for (const int i : charged) charges[c][i] = (fourth ? -1.0 : 1.0) * field[0][i * n_channels + c];
+    try {
+      if (fourth) charges[c] = electrostatics->solve(charges[c], total, to_ghosts);
+    } catch (const std::exception &failure) {  // on all ranks
+      problem = failure.what();
+    }
+    if (!fourth) electrostatics->remove_mean(charges[c], total);
+    to_ghosts(charges[c]);
+    for (const int i : charged) field[0][i * n_channels + c] = charges[c][i];
+  }
+  if (atom->q_flag && n_channels == 1)
+    for (int i = 0; i < n_all; i++)
+      if (species[i] >= 0) atom->q[i] = charges[0][i];
+  work.model += platform::walltime() - start;
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
+   the last stage has said how its energy changes with the charges: their own energy and forces, and how the
+   whole energy changes with what the first stage has said
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::use_charges() {
+  const double start = platform::walltime();
+  const int n_all = atom->nlocal + atom->nghost, n_channels = static_cast<int>(charges.size());
+  const bool fourth = model->info().charges.generation == "fourth";
+  std::vector<double> slope(n_all), made, forces(3 * static_cast<size_t>(n_all), 0.0), virials;
+  double total_virial[6] = {}, energy = 0.0;
+  if (vflag_atom) virials.assign(6 * static_cast<size_t>(n_all), 0.0);
+  nnpkit::ChargeSums sums;
+  sums.forces = forces.data();
+  sums.virial = vflag_either ? total_virial : nullptr;
+  sums.atom_virials = vflag_atom ? virials.data() : nullptr;
+  const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
+  std::string problem;
+  for (int c = 0; c < n_channels; c++) {
+    const std::vector<double> &q = charges[c];
+    electrostatics->potential(q, true, made);
+    std::fill(slope.begin(), slope.end(), 0.0);
+    for (const int i : charged) {
+      const double own = 0.5 * q[i] * made[i];
+      energy += own;
+      if (eflag_atom) eatom[i] += energy_unit * own;
+      slope[i] = field_gradient[0][i * n_channels + c] + made[i];
+    }
+    electrostatics->add_forces(q, q, 0.5, true, sums);
+    if (fourth) {
+      try {
+        const std::vector<double> answer = electrostatics->solve(slope, 0.0, to_ghosts);
+        electrostatics->add_forces(answer, q, -1.0, false, sums);
+        for (const int i : charged) slope[i] = -answer[i];
+      } catch (const std::exception &failure) {  // on all ranks
+        problem = failure.what();
+      }
+    } else {
+      electrostatics->remove_mean(slope, 0.0);
+    }
+    for (const int i : charged) field_gradient[0][i * n_channels + c] = slope[i];
+  }
+  if (eflag_global) eng_coul += energy_unit * energy;
+  for (const int i : charged) {
+    const double *const force = forces.data() + 3 * static_cast<size_t>(i);
+    if (!std::isfinite(energy + force[0] + force[1] + force[2]) && problem.empty()) problem = not_finite(i);
+    for (int k = 0; k < 3; k++)
+      if (member_rows)
+        committee.force(i)[k] += force[k];
+      else
+        atom->f[i][k] += energy_unit * force[k];
+    for (int k = 0; k < 6 && vflag_atom; k++)
+      vatom[i][k] += energy_unit * virials[6 * static_cast<size_t>(i) + k];
+  }
+  if (vflag_global)
+    for (int k = 0; k < 6; k++) virial[k] += energy_unit * total_virial[k];
+  work.model += platform::walltime() - start;
+  return problem;
+}

@@ -1,0 +1,171 @@
+"""Potentials with charges: charges, energies, forces and virials in LAMMPS are those of PyTorch, on several ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from harness import MEASURE, Result, lmp, measured, random_structure, setup, write_data
+from small_models import small_model
+from test_charged_model import make_model
+
+from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.torchscript import export_model
+
+CELL = [[7.1, 0.0, 0.0], [0.9, 6.8, 0.0], [-0.6, 1.0, 7.4]]
+PLAIN = MEASURE.replace("compute c all centroid/stress/atom NULL\n", "").replace(" c_c[*]", "")
+PLAIN = PLAIN.replace("c_s[*]", "c_s[*] q").replace("dump d all custom 1", "dump d all custom 1")
+GENERATIONS = ["third", "latent", "fourth"]
+
+
+def model_file(folder: Path, generation: str, family: str = "acsf", **changes: Any) -> Any:
+    """A small model with random weights as a file, loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_model(make_model(generation, family, **changes), folder / "model.pt")
+        return load(folder / "model.pt")
+
+
+def run(
+    folder: Path, atoms: Atoms, ranks: int = 1, options: str = "", *, boundary: str = "p p p", units: str = "metal",
+    text: str = PLAIN,
+) -> Result:  # fmt: skip
+    """LAMMPS with the model of a folder; atoms have charges."""
+    write_data(folder / "data.lmp", atoms, ["H", "O"])
+    lines = (folder / "data.lmp").read_text().replace("Atoms # atomic", "Atoms # charge").splitlines()
+    start = lines.index("Atoms # charge") + 2
+    for k in range(start, len(lines)):
+        number, kind, *position = lines[k].split()
+        lines[k] = " ".join([number, kind, "0.0", *position])
+    (folder / "data.lmp").write_text("\n".join(lines) + "\n")
+    head = setup(units=units, boundary=boundary).replace("atom_style atomic", "atom_style charge")
+    pair = f"pair_style nnpkit ewald 1e-13 {options}\npair_coeff * * model.pt H O\n"
+    return lmp(folder, head + pair + text, ranks)
+
+
+def compare(result: Result, model: Any, atoms: Atoms, units: str = "metal", *, periodic: bool = True) -> None:
+    found, expected = measured(result, units), model.predict(atoms)
+    scale = max(1.0, float(np.abs(expected.forces).max()))
+    assert found.energy == pytest.approx(expected.energy, rel=1e-10)
+    assert found.forces == pytest.approx(expected.forces, rel=1e-7, abs=1e-9 * scale)
+    assert found.energies == pytest.approx(expected.energies, rel=1e-9, abs=1e-9)
+    if expected.charges is not None:
+        assert result.dump()[:, 14] == pytest.approx(expected.charges, abs=1e-9)
+    if periodic:
+        six = [expected.virial[a, b] for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
+        assert found.virial == pytest.approx(six, rel=1e-7, abs=1e-7)
+        assert found.virials.sum(0) == pytest.approx(six, rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_crystal(lammps: None, tmp_path: Path, generation: str, ranks: int) -> None:
+    atoms = random_structure(24, CELL, seed=2, closest=1.3)
+    model = model_file(tmp_path, generation)
+    compare(run(tmp_path, atoms, ranks, "chunk 7"), model, atoms)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
+    atoms = random_structure(13, [9.0, 9.0, 9.0], seed=3, pbc=False, closest=1.3)
+    model = model_file(tmp_path, generation)
+    compare(run(tmp_path, atoms, 2, boundary="f f f"), model, atoms, periodic=False)
+
+
+def test_a_charged_cell_and_other_units(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(16, CELL, seed=5, closest=1.3)
+    model = model_file(tmp_path, "fourth", "deep_potential")
+    atoms.info["total_charge"] = 1.5
+    result = run(tmp_path, atoms, 2, "charge 1.5", units="real")
+    compare(result, model, atoms, "real")
+    assert result.dump()[:, 14].sum() == pytest.approx(1.5, abs=1e-12)
+
+
+def test_several_channels_and_a_dipole(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(12, [8.0, 8.0, 8.0], seed=6, pbc=False, closest=1.3)
+    model = model_file(tmp_path, "latent", channels=2)
+    compare(run(tmp_path, atoms, boundary="f f f"), model, atoms, periodic=False)
+    model = model_file(tmp_path, "third")
+    text = (
+        "compute d all dipole\nthermo_style custom step pe ecoul c_d\nrun 0\nprint '@dipole $(c_d:%.17g)'\n"
+    )
+    result = run(tmp_path, atoms, 2, boundary="f f f", text=text)
+    assert result.returncode == 0, result.output
+    assert result.values()["dipole"] == pytest.approx(np.linalg.norm(model.predict(atoms).dipole), rel=1e-9)
+
+
+def test_atoms_that_the_model_does_not_see_have_no_part(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(30, CELL, seed=2, closest=1.2)
+    model = model_file(tmp_path, "third")
+    write_data(tmp_path / "data.lmp", atoms, ["H", "O"])
+    pair = (
+        "pair_style hybrid/overlay nnpkit ewald 1e-13 chunk 5 zero 3.0\npair_coeff * * nnpkit model.pt H NULL\n"
+        "pair_coeff * * zero\n"
+    )
+    text = PLAIN.replace("c_s[*] q", "c_s[*]")
+    found = measured(lmp(tmp_path, setup() + pair + text, 2))
+    hydrogen = [k for k, symbol in enumerate(atoms.symbols) if symbol == "H"]
+    expected = model.predict(atoms[hydrogen])
+    assert found.energy == pytest.approx(expected.energy, rel=1e-10)
+    assert found.forces[hydrogen] == pytest.approx(expected.forces, rel=1e-7, abs=1e-9)
+
+
+def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(12, CELL, seed=2, closest=1.3)
+    model_file(tmp_path, "third")
+    slab = run(tmp_path, atoms, boundary="p p f")
+    assert slab.returncode != 0
+    assert "periodic in all three directions or in none" in slab.output
+    twice = run(tmp_path, atoms, text="kspace_style ewald/disp 1e-4\nrun 0\n")
+    assert twice.returncode != 0
+    assert "count it twice" in twice.output or "kspace" in twice.output.lower()
+    wrong = run(tmp_path, atoms, options="ewald 2.0")
+    assert "a relative accuracy" in wrong.output
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_model(small_model(), tmp_path / "model.pt")
+    without = run(tmp_path, atoms)
+    assert without.returncode != 0
+    assert "the model has no charges" in without.output
+
+
+def test_energy_is_conserved_and_the_sum_of_charges(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(12, CELL, seed=2, closest=1.4)
+    model_file(tmp_path, "latent")
+    text = (
+        "velocity all create 30 7\nfix n all nve\nvariable q equal charge(all)\ntimestep 0.0001\n"
+        "thermo_style custom step etotal v_q\nrun 0\nprint '@first $(etotal:%.17g)'\nrun 60\n"
+        "print '@last $(etotal:%.17g)'\nprint '@kinetic $(ke:%.17g)'\nprint '@sum $(v_q:%.17g)'\n"
+    )
+    values = run(tmp_path, atoms, 2, text=text).values()
+    assert values["last"] == pytest.approx(values["first"], abs=2e-4 * values["kinetic"])
+    assert values["sum"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_md_hands_the_total_charge_on(tmp_path: Path) -> None:
+    from nnpkit.cli.main import app
+
+    model_file(tmp_path, "third")
+    atoms = random_structure(12, CELL, seed=2, closest=1.3)
+    atoms.info["total_charge"] = -1.0
+    atoms.write(tmp_path / "start.xyz")
+    for file, line in (("model.pt", "nnpkit every 0 charge -1 "), ("small.pt", "nnpkit every 0 ")):
+        if file == "small.pt":
+            export_model(small_model(), tmp_path / file)
+        arguments = [
+            str(tmp_path / file),
+            str(tmp_path / "start.xyz"),
+            "--dry-run",
+            "-o",
+            str(tmp_path / f"md-{file}"),
+        ]
+        with contextlib.suppress(SystemExit):
+            app(["md", *arguments])
+        (pair,) = re.findall(r"pair_style +(.*)", (tmp_path / f"md-{file}" / "in.lammps").read_text())
+        assert pair.split("#")[0].strip() == line.strip()
