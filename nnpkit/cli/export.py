@@ -31,8 +31,8 @@ def export(
         int | None,
         typer.Option(
             "--uncertainty", metavar="M", show_default=False,
-            help="Of a run of the Kalman filter: write M potentials with weights drawn from its covariance as one "
-            "committee.pt, whose force_std is the expected error of the forces. 4 do, 8 are steadier.",
+            help="Of a run of the Kalman filter: write the potential, and M-1 drawn around it from its covariance, as "
+            "one committee.pt, whose force_std is the expected error of the forces. 5 do, 8 are steadier.",
         ),
     ] = None,
     tabulate: Annotated[

@@ -23,8 +23,8 @@ class Committee(Section):
         "seeds",
         description="Training structures of each member: all (`seeds`), as many drawn with replacement "
         "(`bootstrap`), or all but a random `data.validation_fraction` (`splits`). `posterior`: one potential is "
-        "trained, by the Kalman filter, and members are drawn from the covariance of its weights, so that their "
-        "disagreement is the expected error, calibrated on the validation structures.",
+        "trained, by the Kalman filter, and is a member; the others are drawn around it from the covariance of its "
+        "weights, so that disagreement is the expected error, calibrated on the validation structures.",
     )
     processes: PositiveInt | None = Field(
         None, description="Members trained at the same time; by default as many as there are cores."
@@ -37,8 +37,8 @@ class Committee(Section):
 
     @model_validator(mode="after")
     def _directions(self) -> Committee:
-        if self.resample == "posterior" and (self.members < 3 or self.processes is not None):
-            raise ValueError("resample: posterior draws 3 members or more from one training: no processes")
+        if self.resample == "posterior" and (self.members < 4 or self.processes is not None):
+            raise ValueError("resample: posterior needs 4 members or more, and one training: no processes")
         return self
 
 

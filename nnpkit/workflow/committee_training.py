@@ -346,7 +346,7 @@ def _finish(
         assert config.committee is not None
         judges = shared["validation"].structures if "validation" in shared else []
         drawn = draw_members(root.path / "member-00", config.committee.members, config.seed, judges)
-        models, metadata, extra = drawn.members, metadata * len(drawn.members), drawn.metadata
+        models, metadata, extra = drawn.members, drawn.metadata, drawn.calibration
     frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
     export_committee(models, metadata, root.path / "committee.pt", frame, extra)
     judge = "validation" if "validation" in shared else "train"

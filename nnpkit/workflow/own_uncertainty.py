@@ -1,10 +1,10 @@
 """A potential with an estimate of its own errors, from one training by a Kalman filter.
 
 The filter knows the covariance P of the weights given the labels. Weights drawn from it are members of a committee
-whose forces differ where the labels do not decide. They are drawn so near to the weights of the potential that forces
-are linear in them, and so that their mean is those weights: the mean of the members is the potential. Of their
-deviations only the ratios mean something; a factor makes them expected errors, the one with which mean squares of
-expected and true errors of the forces are equal on the validation structures. See docs/uncertainty.md.
+whose forces differ where the labels do not decide. The first member is the potential itself, which drives runs alone.
+The others are drawn so near to it that forces are linear in their weights. Of their deviations only the ratios mean
+something; a factor makes them expected errors, the one with which mean squares of expected and true errors of the
+forces are equal on the validation structures. See docs/uncertainty.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from nnpkit.config.config_file import load_config
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.load import LoadedModel, load
+from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
@@ -33,7 +33,7 @@ from nnpkit.workflow.run_filter import load_filter
 
 __all__ = ["Drawn", "draw_members", "write_with_uncertainty"]
 
-MEMBERS = 4
+MEMBERS = 5
 _NEAR = 0.01  # deviations of the members' forces, in units of their errors
 _MOST_FRAMES = 60
 
@@ -44,22 +44,21 @@ class Drawn:
 
     Attributes
     ----------
-    potential : LoadedModel
-        That they are drawn around.
     members : list of AtomicModel
-        With weights of their own.
-    metadata : dict
-        JSON-able, of the committee: ``spread_factor``, and ``calibration`` with ``force_error``, the root mean square
-        (eV/Å) of the length of the error of an atom's force on so many ``structures``; rank correlations of expected
-        and true errors there, ``spearman_atoms`` and ``spearman_frames`` (the largest of each); ``mean_deviation``, by
-        how much (eV/Å) forces of the mean of the members deviate from those of the potential at most.
+        The potential, and those drawn around it.
+    metadata : list of dict
+        Of each member; all but the first are marked as ``drawn``.
+    calibration : dict
+        JSON-able, for the metadata of the committee: ``spread_factor``, and ``calibration`` with ``force_error``, the
+        root mean square (eV/Å) of the length of the error of an atom's force on so many ``structures``; rank
+        correlations of expected and true errors there, ``spearman_atoms`` and ``spearman_frames`` (largest of each).
     frame : Structure or None
         A validation structure with all elements.
     """
 
-    potential: LoadedModel
     members: list[AtomicModel]
-    metadata: dict[str, Any]
+    metadata: list[dict[str, Any]]
+    calibration: dict[str, Any]
     frame: Structure | None
 
 
@@ -73,7 +72,7 @@ def draw_members(
     run : path
         Folder of a run that a Kalman filter has trained, with a validation set.
     members : int
-        Drawn weights; with more of them the estimate is steadier and costs more.
+        Of the committee, one of which is the potential; with more of them the estimate is steadier and costs more.
     seed : int
         Of the draws.
     judges : sequence of Structure, optional
@@ -82,24 +81,26 @@ def draw_members(
     Raises
     ------
     InputError
-        If the run is no such run, or there are no validation structures with forces, or `members` is less than 3.
+        If the run is no such run, or there are no validation structures with forces, or `members` is less than 4.
     """
-    if members < 3:
-        raise InputError(f"{members} members", expected="at least 3: with two there is one direction only")
+    if members < 4:
+        raise InputError(f"{members} members", expected="at least 4: the potential and three drawn around it")
     _, kalman = load_filter(run)
     potential, judges = load(run), _judges(run, judges)
     model = potential.atomic_model().requires_grad_(False)
     own = [_forces(model, s) for s in judges]
     errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
-    deviations = kalman.covariance.draw(members, torch.Generator().manual_seed(seed))
+    deviations = kalman.covariance.draw(members - 1, torch.Generator().manual_seed(seed))
     deviations -= deviations.mean(0)
     tiny = [_forces(_moved(model, 1e-4 * deviations[0]), s) for s in judges]
     far = 1e4 * _rms([_norms(a - b) for a, b in zip(tiny, own, strict=True)])
     if not far > 0.0:
         raise InputError("no weight of the networks is uncertain", where=str(run))
     drawn = [_moved(model, _NEAR * _rms(errors) / far * deviation) for deviation in deviations]
-    forces = [np.stack([_forces(member, s) for member in drawn]) for s in judges]
-    spreads = [np.sqrt(((f - f.mean(0)) ** 2).sum(2).mean(0)) for f in forces]
+    forces = [
+        np.stack([o, *(_forces(member, s) for member in drawn)]) for o, s in zip(own, judges, strict=True)
+    ]
+    spreads = [_spread(f) for f in forces]
     calibration = {
         "kind": "posterior",
         "seed": seed,
@@ -107,11 +108,11 @@ def draw_members(
         "structures": len(judges),
         "spearman_atoms": rank_correlation(np.concatenate(spreads), np.concatenate(errors)),
         "spearman_frames": rank_correlation(*(np.array([v.max() for v in of]) for of in (spreads, errors))),
-        "mean_deviation": max(float(_norms(f.mean(0) - o).max()) for f, o in zip(forces, own, strict=True)),
     }
     factor = _rms(errors) / _rms(spreads)
     frame = next((s for s in judges if set(model.elements) <= set(s.symbols)), None)
-    return Drawn(potential, drawn, {"spread_factor": factor, "calibration": calibration}, frame)
+    metadata = [potential.metadata, *[{**potential.metadata, "drawn": True}] * (members - 1)]
+    return Drawn([model, *drawn], metadata, {"spread_factor": factor, "calibration": calibration}, frame)
 
 
 def write_with_uncertainty(run: str | Path, path: str | Path, members: int = MEMBERS) -> dict[str, Any]:
@@ -120,9 +121,7 @@ def write_with_uncertainty(run: str | Path, path: str | Path, members: int = MEM
     Parameters and errors are those of `draw_members`; `path` is the file.
     """
     drawn = draw_members(run, members)
-    return export_committee(
-        drawn.members, [drawn.potential.metadata] * members, path, drawn.frame, drawn.metadata
-    )
+    return export_committee(drawn.members, drawn.metadata, path, drawn.frame, drawn.calibration)
 
 
 def _judges(run: str | Path, given: Sequence[Structure] | None) -> list[Structure]:
@@ -154,6 +153,13 @@ def _forces(model: AtomicModel, structure: Structure) -> np.ndarray:
     graph = build_graph(structure, model.elements, model.cutoff)
     found: np.ndarray = Potential(model).predict(graph).forces.numpy()
     return found
+
+
+def _spread(forces: np.ndarray) -> np.ndarray:
+    """Deviation (N,) of the members' forces (M, N, 3), moved so that the first is their mean, as in the file."""
+    deviation = forces[1:] - forces[1:].mean(0)
+    spread: np.ndarray = np.sqrt((deviation**2).sum((0, 2)) / len(forces))
+    return spread
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ PROBES: dict[str, dict[str, str]] = {
     "export": {
         "--output": "--output another.pt", "--committee": "export run other: --committee",
         "--tabulate": "export deep --output out.pt: --tabulate 1e-5",
-        "--uncertainty": "--uncertainty 3",
+        "--uncertainty": "--uncertainty 4",
     },
     "md": {
         "--output": "-o another", "--ensemble": "--ensemble nvt", "--temperature": "--temperature 400",

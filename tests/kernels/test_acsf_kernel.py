@@ -25,10 +25,13 @@ Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 ENERGY, GRADIENT = 1e-12, 1e-11  # relative to the largest
 
 
-def kernel_of(*models: AtomicModel, precision: str = "float64", isa: str | None = None) -> Kernel:
+def kernel_of(
+    *models: AtomicModel, precision: str = "float64", isa: str | None = None, drawn: bool = False
+) -> Kernel:
+    marks = [{"drawn": True} if drawn and index > 0 else {} for index in range(len(models))]
     members = [
-        (json.dumps(model_metadata(m)), {k: v.detach().numpy() for k, v in m.state_dict().items()})
-        for m in models
+        (json.dumps(model_metadata(m) | mark), {k: v.detach().numpy() for k, v in m.state_dict().items()})
+        for m, mark in zip(models, marks, strict=True)
     ]
     return Kernel(members, precision, isa)
 
@@ -237,6 +240,24 @@ def test_members_of_a_committee(n: int, precision: str, isa: str) -> None:
         (mean.gradient, gradients.mean(-1), GRADIENT if exact else 1e-4),
     ):
         assert np.abs(have - want).max() <= tolerance * np.abs(want).max()
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_members_drawn_around_the_first(precision: str, isa: str) -> None:
+    """The first is the mean, by itself and of the rows; the others keep their deviations but for what that takes."""
+    models = committee(5)
+    kernel = kernel_of(*models, precision=precision, isa=isa, drawn=True)
+    args = arguments(models[0])
+    tolerance = 1e-11 if precision == "float64" else 1e-4
+    found, mean = evaluate(kernel, args, members=True), evaluate(kernel, args)
+    of_members = zip(*(reference(m, args) for m in models), strict=True)
+    for have, alone, parts in zip(found[:2], mean[:2], of_members, strict=True):
+        want = np.stack(parts, -1)
+        want[..., 1:] -= (want[..., 1:] - want[..., :1]).mean(-1, keepdims=True)
+        scale = np.abs(np.stack(parts)).max()
+        assert np.abs(alone - parts[0]).max() <= tolerance * scale
+        assert np.abs(have - want).max() <= tolerance * scale
+        assert np.abs(have.mean(-1) - have[..., 0]).max() <= 1e-13 * scale
 
 
 def test_features_outside_their_range_are_counted(isa: str) -> None:

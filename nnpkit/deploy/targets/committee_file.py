@@ -74,17 +74,23 @@ class _Members(nn.Module):
                 self.register_buffer("test_" + name, value.detach().clone())
 
 
-def _source(n_members: int, described_by: Sequence[int]) -> str:
-    """TorchScript of the methods: it has no loop over submodules of different types."""
+def _source(n_members: int, described_by: Sequence[int], drawn: bool) -> str:
+    """TorchScript of the methods: it has no loop over submodules of different types.
+
+    Of members drawn around the first, that one is the mean, exactly: the others are moved by what is left.
+    """
+    first = f"self.member_0.forward({_ARGUMENTS})"
+    moved = "torch.cat([all[:1], all[1:] - (all[1:] - all[:1]).mean(0, keepdim=True)])"
     energies = ", ".join(f"self.member_{m}.forward({_ARGUMENTS})" for m in range(n_members))
     features = ", ".join(f"self.member_{m}.features({_ARGUMENTS})" for m in described_by)
     test = ", ".join("self.test_" + name for name in SelfTest._fields if name != "neighbor")
     return f"""
 def members({_SIGNATURE}) -> Tensor:
-    return torch.stack([{energies}])
+    all = torch.stack([{energies}])
+    return {moved if drawn else "all"}
 
 def forward({_SIGNATURE}) -> Tensor:
-    return self.members({_ARGUMENTS}).mean(0)
+    return {first if drawn else f"self.members({_ARGUMENTS}).mean(0)"}
 
 def features({_SIGNATURE}) -> Tensor:
     return torch.cat([{features}], dim=1)
@@ -108,7 +114,8 @@ def export_committee(
     members : sequence of AtomicModel
         Two or more, with the same elements in the same order.
     metadata : sequence of dict
-        Of each member, as `nnpkit.deploy.metadata.model_metadata` makes it.
+        Of each member, as `nnpkit.deploy.metadata.model_metadata` makes it. If all but the first have ``drawn`` in
+        it, they were drawn around the first, which is their mean by itself; see `nnpkit.workflow.own_uncertainty`.
     path : path
         Conventionally ``committee.pt``.
     frame : Structure, optional
@@ -146,11 +153,12 @@ def export_committee(
     description, described_by = committee_metadata(metadata)
     description |= extra_metadata or {}
     largest = max(members, key=lambda member: member.cutoff)  # its environments hold those of the others
-    test = _test_of_mean(members, make_self_test(largest, frame))
+    drawn = "drawn" in metadata[1]
+    test = _test_of_mean(members[:1] if drawn else members, make_self_test(largest, frame))
     Committee = type("Committee", (_Members,), {})  # TorchScript adds methods to a class once
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.script(Committee(members, test))
-        scripted.define(_source(len(members), described_by))
+        scripted.define(_source(len(members), described_by, drawn))
         buffer = io.BytesIO()
         text = json.dumps(description, indent=1, allow_nan=False)
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: text})

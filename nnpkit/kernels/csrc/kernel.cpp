@@ -1,5 +1,6 @@
 #include "kernel.h"
 
+#include "drawn_members.h"
 #include "json.h"
 
 #include <algorithm>
@@ -54,6 +55,14 @@ Isa isa_called(const std::string &name) {
 std::unique_ptr<Kernel> make_kernel(const std::vector<KernelInput> &members, Precision precision, Isa isa,
                                     std::string &reason) {
   if (members.empty()) throw std::runtime_error("a model without members");
+  if (drawn_around_the_first(members)) {
+    std::vector<KernelInput> alike = members;
+    for (KernelInput &member : alike) member.metadata = members[0].metadata;
+    auto all = make_kernel(alike, precision, isa, reason);
+    auto first = all ? make_kernel({members[0]}, precision, isa, reason) : nullptr;
+    if (!first) return nullptr;
+    return std::make_unique<DrawnMembers<Kernel>>(std::move(all), std::move(first));
+  }
   const std::string kind = Json::parse(members[0].metadata).string("kind", "");
   for (const KernelInput &member : members)
     if (Json::parse(member.metadata).string("kind", "") != kind) {

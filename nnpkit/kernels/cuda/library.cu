@@ -2,6 +2,7 @@
 
 #include "cuda_kernel.h"
 
+#include "drawn_members.h"
 #include "json.h"
 
 #include <algorithm>
@@ -24,6 +25,13 @@ int count_devices(std::string &reason) {
   return count;
 }
 
+class DrawnSystems : public DrawnMembers<SystemKernel> {
+ public:
+  using DrawnMembers::DrawnMembers;
+  using DrawnMembers::evaluate;
+  void evaluate(const System &system, SystemResults &results) override { first->evaluate(system, results); }
+};
+
 std::unique_ptr<SystemKernel> make(const std::vector<KernelInput> &members, Precision precision, int device,
                                    std::string &reason) {
   if (members.empty()) throw std::runtime_error("a model without members");
@@ -32,6 +40,14 @@ std::unique_ptr<SystemKernel> make(const std::vector<KernelInput> &members, Prec
   if (device < 0 || device >= count)
     throw std::runtime_error("there is no cuda:" + std::to_string(device) + " among " +
                              std::to_string(count) + " devices");
+  if (drawn_around_the_first(members)) {
+    std::vector<KernelInput> alike = members;
+    for (KernelInput &member : alike) member.metadata = members[0].metadata;
+    auto all = make(alike, precision, device, reason);
+    auto first = all ? make({members[0]}, precision, device, reason) : nullptr;
+    if (!first) return nullptr;
+    return std::make_unique<DrawnSystems>(std::move(all), std::move(first));
+  }
   const std::string kind = Json::parse(members[0].metadata).string("kind", "");
   for (const KernelInput &member : members)
     if (Json::parse(member.metadata).string("kind", "") != kind) {
