@@ -12,6 +12,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.families.contract import Family, FixedDescriptorFamily, TrainingData
 from nnpkit.measure.charged_structures import ChargedFrameStore, ChargedGraphStore, ChargedObserver
 from nnpkit.measure.contract import Measures, Predicts
+from nnpkit.measure.fixed_charges import FixedChargeObserver, FixedChargeStore
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
@@ -67,14 +68,18 @@ class ChargedFamily(Family):
 
     def preparation(self, model: AtomicModel, structures: Sequence[Structure]) -> Callable[..., Predicts]:
         """See `Family`."""
-        fixed = isinstance(self.family, FixedDescriptorFamily)
-        return partial(ChargedFrameStore if fixed else ChargedGraphStore, model)
+        assert isinstance(model, ChargedModel)
+        if not isinstance(self.family, FixedDescriptorFamily):
+            return partial(ChargedGraphStore, model)
+        learnt = any(parameter.requires_grad for parameter in model.charge_parameters())
+        return partial(ChargedFrameStore if learnt else FixedChargeStore, model)
 
     def observer(
         self, store: Any, noise: Noise, weights: LossWeights, structure_weights: Sequence[float] | None = None
     ) -> Measures:
         """See `Family`."""
-        return ChargedObserver(store, noise, weights, structure_weights)
+        kind = FixedChargeObserver if isinstance(store, FixedChargeStore) else ChargedObserver
+        return kind(store, noise, weights, structure_weights)
 
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """See `Family`."""

@@ -220,7 +220,7 @@ class Observer:
 
     def _forces(self, frame: Frame, index: int, components: Tensor, group: int | None) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
-        samples = force_samples(frame, self.store.jacobian(frame), components)
+        samples = self.force_terms(frame, components)
         value, jacobian = self._rows(frame, samples, len(components))
         wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
         residual = target - wall - value
@@ -234,11 +234,25 @@ class Observer:
     def _virial(self, frame: Frame, structure: int) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
-        value, jacobian = self._rows(frame, virial_samples(frame, self.store.jacobian(frame)), 6)
+        value, jacobian = self._rows(frame, self.virial_terms(frame), 6)
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
         origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
         return Measurement(target - wall - value, jacobian, torch.full_like(target, variance), origin)
+
+    def force_terms(self, frame: Frame, components: Tensor) -> Samples:
+        """Terms of force components as directions in the spaces of features."""
+        return force_samples(frame, self.store.jacobian(frame), components)
+
+    def virial_terms(self, frame: Frame) -> Samples:
+        """Terms of the components of the virial, likewise."""
+        return virial_samples(frame, self.store.jacobian(frame))
+
+    def derivatives(self, frame: Frame, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Forces (N, 3) and virial (3, 3) of an energy whose derivatives by the features are `slope` (N, D)."""
+        gradient = self.store.edge_gradient(frame, slope)
+        forces = forces_from_edges(gradient, frame.center, frame.neighbor, frame.n_atoms)
+        return forces, virial_from_edges(gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
 
     @torch.no_grad()
     def _energy_rows(self, frame: Frame) -> tuple[Tensor, Tensor]:
@@ -338,13 +352,12 @@ class Observer:
         kept = frame.jacobian
         many = components is not None and (kept is None or kept.numel() < _COMPONENT * len(components))
         if virial or many:
-            edge_gradient = self.store.edge_gradient(frame, slope)
+            forces, whole = self.derivatives(frame, slope)
         if components is not None:
             if many:
-                forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
                 force = forces.reshape(-1)[components]
             else:
-                samples = force_samples(frame, self.store.jacobian(frame), components)
+                samples = self.force_terms(frame, components)
                 terms = (slope[samples.atom] * samples.direction).sum(1)
                 force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
@@ -352,7 +365,6 @@ class Observer:
             errors["force"].append(root * error)
         if virial:
             index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-            whole = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)[0]
             value = 0.5 * (whole + whole.T)[index]
             wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
             error = value + wall - require_label(frame, "virial")[index]

@@ -64,8 +64,11 @@ def slopes(
     features: Tensor,
     interactions: Sequence[Electrostatics],
     create_graph: bool = False,
+    electrostatic: bool = False,
 ) -> Slopes:
     """Evaluate `model` for scaled `features` (N, D) that require gradients.
+
+    With `electrostatic`, energies are those of the charges alone.
 
     The interactions of charges depend on positions and strain as linear functions do whose derivatives are the exact
     ones, so that the response of the charges is part of all derivatives.
@@ -79,7 +82,7 @@ def slopes(
             bare = found.bare.moved(moved[mine], strain[b])
             energy = bare if found.energy is found.bare else found.energy.moved(moved[mine], strain[b])
             out = model.outputs(features[mine], graph.types[mine], bare, energy, float(graph.total_charge[b]))
-            energies.append(out.atomic_energy.sum())
+            energies.append(out.electrostatic if electrostatic else out.atomic_energy.sum())
             atomic.append(out.atomic_energy)
             charges.append(out.charges)
         total = torch.stack(energies)

@@ -16,6 +16,7 @@ from nnpkit.measure.charged_structures import (
     ChargedObserver,
     ChargeObserver,
 )
+from nnpkit.measure.fixed_charges import FixedChargeObserver, FixedChargeStore
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
 
@@ -82,3 +83,27 @@ def test_charges_alone_are_measured_where_there_are_any() -> None:
     np.testing.assert_allclose(observer.errors(0), predicted - torch.tensor(some[0].charges), atol=1e-12)
     with pytest.raises(InputError, match="the frame has no charges"):
         observer.errors(1)
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth"])
+@pytest.mark.parametrize("budget", [1e9, 0.0])
+def test_fixed_charges_give_the_numbers_of_the_potential_itself(generation: str, budget: float) -> None:
+    """The second stage of training, in closed form, against automatic differentiation of everything."""
+    model = made.make_model(generation)
+    fast = FixedChargeObserver(
+        FixedChargeStore(model, structures(), budget), Noise(), LossWeights(1.0, 2.0, 0.5)
+    )
+    slow = ChargedObserver(ChargedGraphStore(model, structures(), 1e9), Noise(), LossWeights(1.0, 2.0, 0.5))
+    for one in (
+        LABELS,
+        Labels([0], False, None, True),
+        Labels([1, 0], True, [torch.arange(18)] * 2, False, 3),
+    ):
+        a, b = fast.measure(one), slow.measure(one)
+        np.testing.assert_allclose(a.residual, b.residual, atol=1e-9)
+        np.testing.assert_allclose(a.jacobian, b.jacobian, atol=1e-8)
+        assert float(fast.loss(one)) == pytest.approx(float(slow.loss(one)), rel=1e-10)
+    for index in (0, 1):
+        a, b = fast.store.predict(index), slow.store.predict(index)
+        for name in ("energy", "forces", "virial", "charges"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name).detach(), atol=1e-9)

@@ -96,9 +96,6 @@ def test_a_training_writes_a_potential_with_charges(tmp_path: Path, generation: 
     np.testing.assert_array_equal(atoms.get_charges(), found.charges)
     atoms.info["total_charge"] = 1.0
     assert atoms.get_charges().sum() == pytest.approx(1.0)
-    nothing, module = torch.zeros(0, dtype=torch.int64), torch.jit.load(tmp_path / "run" / "model.pt")
-    with pytest.raises(Exception, match="LAMMPS cannot do it yet"):
-        module(torch.zeros(0, 3), nothing, torch.zeros(1).long(), nothing)
 
 
 @pytest.mark.parametrize("optimizer", [{"kind": "adam", "learning_rate": 0.01}, {"kind": "lbfgs"}])
