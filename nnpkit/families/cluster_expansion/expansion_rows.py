@@ -8,8 +8,8 @@ With moments X (`nnpkit.families.cluster_expansion.expansion_frames`), ``A = X w
     dh/dA = Q = J^T v + H A.    H = sum_d u_d d2D_d/dA2
     dh/dw = sum_i X_i^T Q_i + sum_e [h_q (Y. . S) + h_q' r. (Y . S)]
 
-Radial features are linear: J is 1 and H is 0. The centres that a set of directions touches are kept side by side for
-all directions, so that products run over (channel, centre) with all directions as columns.
+Radial features are linear: J is 1 and H is 0. What directions do to centres is kept pair by pair. Products with J and
+H run over (channel, centre), the pairs of a centre as columns; networks and sums over moments run block by block.
 """
 
 from __future__ import annotations
@@ -60,11 +60,18 @@ class EdgeMoves(NamedTuple):
 
 
 class _Touched(NamedTuple):
-    """Centres that directions touch, and how their coefficients change; B = A X directions."""
+    """The pairs of a block and a centre that its directions touch, and how the coefficients of the centre change."""
 
-    centers: Tensor  # (S,) ascending
-    radial: Tensor  # (A, S, X, Nr)
-    angular: Tensor  # (A, S, L, X, Na)
+    block: Tensor  # (P,) ascending
+    center: Tensor  # (P,) ascending within a block
+    radial: Tensor  # (P, X, Nr)
+    angular: Tensor  # (P, L, X, Na)
+    n_blocks: int
+
+    def select(self, pairs: Tensor) -> _Touched:
+        """Some of the pairs, in the order of `pairs`."""
+        parts = (part.index_select(0, pairs) for part in self[:4])
+        return _Touched(*parts, self.n_blocks)
 
 
 class ExpansionForm:
@@ -85,7 +92,9 @@ class ExpansionForm:
         self.model, self.derivatives, self.frame = model, derivatives, frame
         d: ClusterExpansion = model.descriptor
         self.descriptor = d
-        self._types = torch.repeat_interleave(torch.arange(d.n_types), torch.tensor(frame.counts))
+        counts = torch.tensor(frame.counts)
+        self._types = torch.repeat_interleave(torch.arange(d.n_types), counts)
+        self._first_atom = (torch.cumsum(counts, 0) - counts).tolist()
         radial, angular = [], []
         for t, (q, x) in enumerate(self._by_element(frame.radial, frame.angular)):
             radial.append(q @ d.radial_weights[t].transpose(1, 2).flatten(0, 1))
@@ -213,68 +222,80 @@ class ExpansionForm:
         values = (radial * self._radial_slope.unsqueeze(1)).sum((0, 2))
         values = values + (angular * self._slope.unsqueeze(1)).sum((0, 2, 3))
         everything = torch.arange(frame.n_atoms)
-        touched = _Touched(everything, radial.unsqueeze(0), angular.transpose(1, 2).unsqueeze(0))
+        touched = _Touched(torch.zeros_like(everything), everything, radial, angular.transpose(1, 2), 1)
         return values, self._rows(touched, parts[2], parts[3])
 
     def _rows(self, touched: _Touched, radial: list[Tensor], angular: list[Tensor]) -> Tensor:
         """Rows (A * X, P): through the `touched` atoms, and by w for each element of the centre, as they are."""
-        networks, first = [], 0
-        for t, count in enumerate(self.frame.counts):
-            low, high = torch.searchsorted(touched.centers, torch.tensor([first, first + count])).tolist()
-            own = slice(low, high)
-            part = _Touched(touched.centers[own], touched.radial[:, own], touched.angular[:, own])
-            gradients, through_radial, through_angular = self._element_rows(t, first, part)
+        networks, types = [], self._types[touched.center]
+        for t in range(self.descriptor.n_types):
+            part = touched.select(torch.nonzero(types == t).squeeze(1))
+            gradients, through_radial, through_angular = self._element_rows(t, part)
             networks += gradients
             radial[t] += through_radial
             angular[t] += through_angular
-            first += count
         return self._row(radial, angular, networks)
 
     def _touched(self, directions: Directions, moves: EdgeMoves) -> _Touched:
         """How the coefficients of all touched centres change along all directions."""
-        n_blocks, n_x, f = directions.n_blocks, moves.along.shape[1], moves.functions
-        centers, center = torch.unique(directions.edges.center, return_inverse=True)
-        place, n = directions.block * len(centers) + center, n_blocks * len(centers)
+        n_x, f, n_atoms = moves.along.shape[1], moves.functions, self.frame.n_atoms
+        place = directions.block * n_atoms + directions.edges.center
+        pairs, number = torch.unique(place, return_inverse=True)
         change = (moves.along.unsqueeze(2) * moves.radial_slope.unsqueeze(1)).flatten(1)  # (E, X Nr)
-        radial = change.new_zeros((n, change.shape[1])).index_add(0, place, change)
+        radial = change.new_zeros((len(pairs), change.shape[1])).index_add(0, number, change)
         stretched = f.harmonics.unsqueeze(2) * moves.along[f.near].unsqueeze(1)
         left = torch.stack([stretched.flatten(1), moves.turned.flatten(1)], dim=1)  # (E', 2, L X)
         right = torch.stack([moves.angular_slope, moves.angular], dim=1)  # (E', 2, Na)
-        key, order = place[f.near].sort(stable=True)
-        angular = _crowded_sums(left[order], right[order], key, n)
+        key, order = number[f.near].sort(stable=True)
+        angular = _crowded_sums(left[order], right[order], key, len(pairs))
         return _Touched(
-            centers,
-            radial.view(n_blocks, len(centers), n_x, -1),
-            angular.view(n_blocks, len(centers), f.harmonics.shape[1], n_x, -1),
+            pairs // n_atoms,
+            pairs % n_atoms,
+            radial.view(len(pairs), n_x, moves.radial_slope.shape[1]),
+            angular.view(len(pairs), f.harmonics.shape[1], n_x, right.shape[2]),
+            directions.n_blocks,
         )
 
-    def _element_rows(self, t: int, first: int, touched: _Touched) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _element_rows(self, t: int, touched: _Touched) -> tuple[list[Tensor], Tensor, Tensor]:
         """Derivatives by the network of element `t` (A, X, ...) and by w (A * X, T K, channels), through its atoms."""
-        centers = touched.centers
-        n_blocks, n, n_x, n_radial = touched.radial.shape
-        n_l, channels = touched.angular.shape[2], touched.angular.shape[4]
-        change = touched.angular.permute(4, 1, 2, 0, 3).reshape(channels, n, n_l, n_blocks * n_x)
+        block, center, n_blocks = touched.block, touched.center, touched.n_blocks
+        _, n_l, n_x, channels = touched.angular.shape
+        n_radial, n_invariants = touched.radial.shape[2], self.derivatives.n_invariants
+        centers, number = torch.unique(center, return_inverse=True)
+        slot, room = _slots(number, len(centers))
+
+        def columns(values: Tensor) -> Tensor:
+            """Values (P, M, X, Na), or (P, X, M, Na), as (Na, S, M, R X)."""
+            shape = (len(centers), room, *values.shape[1:])
+            return side_by_side(values.flatten(1), slot, len(centers), room).view(shape)
+
+        change = (
+            columns(touched.angular).permute(4, 0, 2, 1, 3).reshape(channels, len(centers), n_l, room * n_x)
+        )
         jacobian = self._first[:, centers]  # (Na, S, I, L)
-        features = (jacobian @ change).view(channels, n, -1, n_blocks, n_x).permute(3, 1, 4, 2, 0)
+        found = (jacobian @ change).view(channels, len(centers), n_invariants, room, n_x)
+        features = found.permute(1, 3, 4, 2, 0).reshape(len(centers) * room, n_x, -1)[slot]
         factor = self.model.scaling.factor[t]
-        x_dot = torch.cat([touched.radial, features.flatten(3)], dim=3) * factor
-        where = (centers - first).expand(n_blocks, n)
-        tangents = self._tapes[t].tangents(where, x_dot)
-        v = tangents.slope * factor  # (A, S, X, D)
-        across = v[..., n_radial:].unflatten(3, (-1, channels)).permute(4, 1, 3, 0, 2)  # (Na, S, I, A, X)
-        q = jacobian.transpose(2, 3) @ across.reshape(channels, n, -1, n_blocks * n_x)
-        q += self._curvature()[:, centers] @ change  # (Na, S, L, A X)
-        moments = self.frame.angular[centers].flatten(0, 1)  # (S L, T K)
-        angular = (moments.T @ q.view(channels, n * n_l, n_blocks * n_x)).permute(2, 1, 0)
-        by_row = v[..., :n_radial].permute(0, 2, 1, 3).reshape(n_blocks * n_x, n, n_radial)
-        radial = self.frame.radial[centers].T @ by_row
+        x_dot = torch.cat([touched.radial, features], dim=2) * factor  # (P, X, D)
+        within, most = neighbor_slots(block, n_blocks)
+        where = center.new_zeros(n_blocks * most).index_copy(0, within, center - self._first_atom[t])
+        x_dot = side_by_side(x_dot.flatten(1), within, n_blocks, most).view(n_blocks, most, n_x, len(factor))
+        tangents = self._tapes[t].tangents(where.view(n_blocks, most), x_dot)
+        v = (tangents.slope * factor).flatten(0, 1)[within]  # (P, X, D)
+        across = columns(v[:, :, n_radial:].unflatten(2, (n_invariants, channels))).permute(4, 0, 3, 1, 2)
+        q = jacobian.transpose(2, 3) @ across.reshape(channels, len(centers), n_invariants, room * n_x)
+        q += self._curvature()[:, centers] @ change
+        q = q.view(channels, len(centers), n_l, room, n_x).permute(1, 3, 2, 4, 0)
+        q = q.reshape(len(centers) * room, n_l, n_x, channels)[slot]
+        angular = _block_sums(self.frame.angular[center], q, block, n_blocks)
+        of_radial = v[:, None, :, :n_radial]
+        radial = _block_sums(self.frame.radial[center].unsqueeze(1), of_radial, block, n_blocks)
         return [g.flatten(0, 1) for g in tangents.gradients], radial, angular
 
     def _of_edges(self, directions: Directions, moves: EdgeMoves) -> tuple[list[Tensor], list[Tensor]]:
         """Derivatives (A * X, T K, channels) by the w that moving edges see, by element of the centre."""
         d, edges, f = self.descriptor, directions.edges, moves.functions
-        n_blocks, n_x = directions.n_blocks, moves.along.shape[1]
-        near, block = f.near, directions.block
+        near, block, n_blocks = f.near, directions.block, directions.n_blocks
         turned, along = moves.through[:, 1:], moves.along[near].unsqueeze(2) * moves.through[:, :1]
         radial = moves.along.unsqueeze(2) * self._radial_slope[edges.center].unsqueeze(1)
         pair = self._types[edges.center] * d.n_types + edges.element
@@ -285,23 +306,30 @@ class ExpansionForm:
                 index = center_type * d.n_types + element
                 mine = torch.nonzero(pair == index).squeeze(1)
                 close = torch.nonzero(pair[near] == index).squeeze(1)
-                terms = [(f.radial_slope[mine], radial[mine])]
-                columns[0].append(_block_sums(terms, block[mine], n_blocks, n_x))
-                terms = [(f.angular[close], turned[close]), (f.angular_slope[close], along[close])]
-                columns[1].append(_block_sums(terms, block[near[close]], n_blocks, n_x))
+                left, right = f.radial_slope[mine].unsqueeze(1), radial[mine].unsqueeze(1)
+                columns[0].append(_block_sums(left, right, block[mine], n_blocks))
+                left = torch.stack([f.angular[close], f.angular_slope[close]], dim=1)
+                right = torch.stack([turned[close], along[close]], dim=1)
+                columns[1].append(_block_sums(left, right, block[near[close]], n_blocks))
             for own, column in zip(found, columns, strict=True):
                 own.append(torch.cat(column, dim=1))
         return found
 
 
-def _block_sums(terms: Sequence[tuple[Tensor, Tensor]], block: Tensor, n_blocks: int, n_x: int) -> Tensor:
-    """Sums (A * X, K, C) over the edges of each block of products of (E, K) and (E, X, C)."""
+def _slots(number: Tensor, n: int) -> tuple[Tensor, int]:
+    """`neighbor_slots` of values (E,) that are not sorted."""
+    order = number.argsort(stable=True)
+    slot, room = neighbor_slots(number[order], n)
+    return torch.empty_like(slot).index_copy(0, order, slot), room
+
+
+def _block_sums(left: Tensor, right: Tensor, block: Tensor, n_blocks: int) -> Tensor:
+    """Sums (A * X, K, C) over what each block has, (E, M, K) and (E, M, X, C), of their products."""
     slot, room = neighbor_slots(block, n_blocks)
-    k, c = terms[0][0].shape[1], terms[0][1].shape[2]
-    left = torch.stack([a for a, _ in terms], dim=1).flatten(1)
-    right = torch.stack([b for _, b in terms], dim=1).flatten(1)
-    a = side_by_side(left, slot, n_blocks, room).view(n_blocks, room * len(terms), k)
-    b = side_by_side(right, slot, n_blocks, room).view(n_blocks, room * len(terms), n_x * c)
+    _, m, k = left.shape
+    _, _, n_x, c = right.shape
+    a = side_by_side(left.flatten(1), slot, n_blocks, room).view(n_blocks, room * m, k)
+    b = side_by_side(right.flatten(1), slot, n_blocks, room).view(n_blocks, room * m, n_x * c)
     return (a.transpose(1, 2) @ b).view(n_blocks, k, n_x, c).transpose(1, 2).flatten(0, 1)
 
 
