@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from nnpkit.errors import InputError
+
 __all__ = [
     "Duration",
     "Fraction",
@@ -17,6 +19,7 @@ __all__ = [
     "PositiveInt",
     "Section",
     "default_kind",
+    "given_seconds",
     "refuse_unused",
     "seconds",
 ]
@@ -78,6 +81,20 @@ def seconds(time: str) -> float:
     """Seconds of a `Duration`."""
     number = time.rstrip("smindh ")
     return float(number) * _SECONDS[time[len(number) :].strip()]
+
+
+def given_seconds(time: str, where: str) -> float:
+    """Seconds of a time that is no setting; `where` it was given.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return seconds(_in_seconds(time))
+    except ValueError as problem:
+        raise InputError(f"{time!r} is no time", where=where, expected=str(problem)[9:]) from None
 
 
 Duration = Annotated[str, BeforeValidator(_in_seconds)]

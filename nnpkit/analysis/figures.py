@@ -13,7 +13,8 @@ from nnpkit.analysis.plots import COLORS, canvas, png
 from nnpkit.analysis.weights import WeightChange
 
 __all__ = [
-    "calibration_figure", "correlation_figure", "curves_figure", "decay_figure", "error_map_figure", "histogram_figure",
+    "calibration_figure", "correlation_figure", "curves_figure", "decay_figure", "error_map_figure", "front_figure",
+    "histogram_figure",
     "parity_figure", "spectrum_figure", "study_figure", "weights_figure",
 ]  # fmt: skip
 
@@ -307,6 +308,28 @@ def study_figure(rows: Sequence[Mapping[str, Any]], by: str, label: str) -> byte
         if drawn:
             fig.axes[0].legend()
         return png(fig) if drawn else None
+
+
+def front_figure(points: Mapping[str, Sequence[tuple[float, float]]], y_label: str) -> bytes:
+    """Errors against costs of a step, a colour for each kind of potential; the front of all is drawn as a line."""
+    with canvas((6.8, 4.2)) as fig:
+        ax = fig.subplots()
+        for number, (kind, own) in enumerate(points.items()):
+            x, y = np.array(own).T
+            ax.plot(x, y, "os^Dv<>*P"[number % 9], ms=5, color=COLORS[number % len(COLORS)], label=kind)
+        front: list[tuple[float, float]] = []
+        for point in sorted(p for own in points.values() for p in own):
+            if not front or point[1] < front[-1][1]:
+                front.append(point)
+        ax.plot(*np.array(front).T, "-", color="#aab1ba", lw=1.2, zorder=0)
+        ax.set(
+            xlabel="Cost in LAMMPS (µs per atom and step, one core)",
+            ylabel=y_label,
+            xscale="log",
+            yscale="log",
+        )
+        ax.legend()
+        return png(fig)
 
 
 def _number(value: Any) -> Any:

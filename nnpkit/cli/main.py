@@ -24,6 +24,7 @@ __all__ = ["COMMANDS", "app", "load_command", "run"]
 
 COMMANDS = {
     "train": "Train a potential on reference data as a YAML file describes.",
+    "tune": "Find the best potential within a budget of time per step, or the cheapest within an error.",
     "evaluate": "Compare a potential with reference data: errors per file, predictions on request.",
     "analyze": "Answer one question about potentials or data, in numbers and a figure.",
     "report": "Write the validation report of a training run: one HTML page, and its numbers as JSON.",

@@ -18,7 +18,7 @@ from nnpkit.files import atomic_write
 from nnpkit.workflow.data_sets import read_splits
 from nnpkit.workflow.training_run import run_training
 
-__all__ = ["learning_curve", "sensitivity"]
+__all__ = ["learning_curve", "sensitivity", "train_once"]
 
 
 def sensitivity(
@@ -69,7 +69,7 @@ def sensitivity(
         for seed in range(first, first + seeds):
             folder = Path(output) / f"{key.rpartition('.')[2]}-{value}-seed-{seed}"
             own = load_config(config, [*overrides, f"{key}={value}", f"seed={seed}", f"output={folder}"])
-            rows.append({"value": value, "seed": seed, **_train(own, console)})
+            rows.append({"value": value, "seed": seed, **train_once(own, console)})
     _write(Path(output) / "study.json", {"kind": "sensitivity", "key": key, "rows": rows})
     return rows
 
@@ -123,13 +123,15 @@ def learning_curve(
                     "frames": ":", "labels": {}, **{name: [str(path)] for name, path in fixed.items()},
                 }
             )  # fmt: skip
-            rows.append({"fraction": fraction, "n_train": len(some), "seed": seed, **_train(own, console)})
+            rows.append(
+                {"fraction": fraction, "n_train": len(some), "seed": seed, **train_once(own, console)}
+            )
     _write(folder / "study.json", {"kind": "learning curve", "rows": rows})
     return rows
 
 
-def _train(config: Config, console: Console | None) -> dict[str, Any]:
-    """One training, or what is known of it if it is complete."""
+def train_once(config: Config, console: Console | None) -> dict[str, Any]:
+    """One training, or what is known of it if it is complete: ``folder``, ``failure``, and its summary."""
     summary = Path(config.output) / "summary.json"
     done: Mapping[str, Any] | None = None
     if summary.is_file() and (Path(config.output) / "model.pt").is_file():

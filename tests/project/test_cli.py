@@ -17,6 +17,7 @@ from nnpkit.errors import InputError
 
 CONTRACT = [
     "train",
+    "tune",
     "evaluate",
     "analyze",
     "report",
