@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.graph import Graph, build_graph, edge_vectors
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.measure.autograd import AutogradObserver, GraphStore, LabelledGraph
-from nnpkit.measure.frames import FrameStore
+from nnpkit.measure.frames import Frame, FrameStore
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.charged_potential import ChargedPotential, electrostatics_of, slopes
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
@@ -23,8 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ChargeObserver", "ChargedFrameStore", "ChargedGraphStore", "ChargedObserver"]
 
+_INTERACTION_BYTES = 1_000_000_000
 CHARGE_NOISE = 0.01
 """e: the accuracy that charges are learnt to."""
+
+
+class Interactions:
+    """How the atoms of structures interact, kept as long as they do not take too much memory."""
+
+    def __init__(self, model: ChargedModel) -> None:
+        self.model = model
+        self.kept: dict[int, list[Electrostatics]] = {}
+        self.left = _INTERACTION_BYTES
+
+    def of(self, index: int, graph: Graph) -> list[Electrostatics]:
+        """Interactions of the structure with this number and `graph`."""
+        if index in self.kept:
+            return self.kept[index]
+        found = electrostatics_of(self.model, graph)
+        self.left -= sum(part.nbytes for one in found for part in (*one.bare, *one.energy))
+        if self.left > 0:
+            self.kept[index] = found
+        return found
 
 
 class ChargedGraphStore(GraphStore):
@@ -41,13 +62,11 @@ class ChargedGraphStore(GraphStore):
         additional: Sequence[Structure] = (),
     ) -> None:
         super().__init__(model, structures, memory_budget, progress, additional)
-        self.interactions: dict[int, list[Electrostatics]] = {}
+        self.interactions = Interactions(model)
 
     def interaction(self, index: int) -> list[Electrostatics]:
         """How the atoms of a structure interact."""
-        if index not in self.interactions:
-            self.interactions[index] = electrostatics_of(self.model, self[index].graph)
-        return self.interactions[index]
+        return self.interactions.of(index, self[index].graph)
 
     def features(self, index: int) -> Tensor:
         """Scaled features (N, D) of the atoms of a structure, differentiable by the weights of the descriptor."""
@@ -79,27 +98,34 @@ class ChargedFrameStore(FrameStore):
         progress: Callable[[], None] | None = None,
         energies: Sequence[Structure] = (),
     ) -> None:
-        super().__init__(model, [*structures, *energies], memory_budget, progress)
-        self.graphs = [build_graph(s, model.elements, model.cutoff) for s in self.structures]
-        self.interactions = [electrostatics_of(model, graph) for graph in self.graphs]
+        super().__init__(model, joined_frames([structures, energies]), memory_budget, progress)
+        self.interactions = Interactions(model)
 
     def __getitem__(self, index: int) -> LabelledGraph:  # type: ignore[override]
-        frame = self.frames[index]
-        return LabelledGraph(frame.name, self.graphs[index], frame.energy, frame.forces, frame.virial)
+        frame, graph = self.frame(index), self.graph(index)
+        return LabelledGraph(frame.name, graph, frame.energy, frame.forces, frame.virial)
+
+    def frame(self, index: int) -> Frame:
+        """The prepared structure."""
+        return super().__getitem__(index)
+
+    def graph(self, index: int) -> Graph:
+        """Its neighbours."""
+        return build_graph(self.structures[index], self.model.elements, self.model.cutoff)
 
     def interaction(self, index: int) -> list[Electrostatics]:
         """How the atoms of a structure interact."""
-        return self.interactions[index]
+        return self.interactions.of(index, self.graph(index))
 
     def features(self, index: int) -> Tensor:
         """Scaled features (N, D) of the atoms of a structure."""
-        return self.frames[index].features
+        return self.frame(index).features
 
     def predict(self, index: int, create_graph: bool = False) -> Prediction:
         """Prediction of the model, as it is now, for one structure; differentiable with `create_graph`."""
-        frame, graph = self.frames[index], self.graphs[index]
+        frame, graph = self.frame(index), self.graph(index)
         features = frame.features.clone().requires_grad_(True)
-        found = slopes(self.model, graph, features, self.interactions[index], create_graph)
+        found = slopes(self.model, graph, features, self.interaction(index), create_graph)
         gradient = self.edge_gradient(frame, found.features)
         forces = found.forces + forces_from_edges(gradient, frame.center, frame.neighbor, frame.n_atoms)
         virial = found.virial + virial_from_edges(gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)

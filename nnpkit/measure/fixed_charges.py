@@ -33,6 +33,12 @@ class ChargedFrame(Frame):
     strain_response: Tensor | None  # (N, 3, 3) e
     is_charge: Tensor  # (N, D) whether a feature is the charge
 
+    @property
+    def n_bytes(self) -> int:
+        """See `Frame`."""
+        own = (self.response, self.strain_response)
+        return super().n_bytes + sum(part.nbytes for part in own if part is not None)
+
 
 class FixedChargeStore(FrameStore):
     """A `FrameStore` of a `ChargedModel` whose charges are trained already; arguments as there.
@@ -41,13 +47,12 @@ class FixedChargeStore(FrameStore):
     """
 
     model: ChargedModel
-    frames: list[ChargedFrame]  # type: ignore[assignment]
 
-    def _prepare_energy(self, structure: Structure) -> Frame:
-        return self._prepare(structure)
+    def _make(self, index: int, keep: bool) -> Frame:
+        return self._prepare(self.structures[index], keep)
 
-    def _prepare(self, structure: Structure) -> Frame:
-        frame = super()._prepare(structure)
+    def _prepare(self, structure: Structure, keep: bool) -> Frame:
+        frame = super()._prepare(structure, keep)
         model, graph = self.model, build_graph(structure, self.model.elements, self.model.cutoff)
         interactions = electrostatics_of(model, graph)
         features = frame.features.clone().requires_grad_(True)
@@ -125,7 +130,8 @@ class FixedChargeStore(FrameStore):
 
     def predict(self, index: int) -> Prediction:
         """See `FrameStore`."""
-        frame = self.frames[index]
+        frame = self[index]
+        assert isinstance(frame, ChargedFrame)
         features = frame.features.clone().requires_grad_(True)
         energy = self.energy_of(frame, features)
         (slope,) = torch.autograd.grad(energy, features)
