@@ -18,7 +18,7 @@ from nnpkit.errors import InputError
 from nnpkit.kernels.native import NoKernelError
 from nnpkit.models.potential import Potential
 
-__all__ = ["NnpkitCalculator"]
+__all__ = ["NnpkitCalculator", "evaluator"]
 
 
 class NnpkitCalculator(Calculator):
@@ -89,7 +89,7 @@ class NnpkitCalculator(Calculator):
 
     def _prepare(self) -> None:
         fused = self._kernel == "fused"
-        self._potential = _evaluator(self.model, self._precision, self._device) if fused else None
+        self._potential = evaluator(self.model, self._precision, self._device) if fused else None
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the kernel, which is memory of this process."""
@@ -144,8 +144,21 @@ class NnpkitCalculator(Calculator):
 _said: set[str] = set()
 
 
-def _evaluator(model: LoadedModel, precision: str, device: str) -> Potential | None:
-    """The kernel of a model; None, and a warning for each new reason, if the processor has none."""
+def evaluator(model: LoadedModel, precision: str, device: str) -> Potential | None:
+    """The kernel of a model; None, and a warning for each new reason, if the processor has none.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        What is evaluated.
+    precision, device : str
+        As of `NnpkitCalculator`.
+
+    Raises
+    ------
+    InputError
+        If `device` is a GPU that has none.
+    """
     try:
         return fused_potential(model, precision, None if device == "cpu" else device)
     except NoKernelError as reason:

@@ -20,6 +20,7 @@ LAYERS = [
     {"training"},
     {"deploy"},
     {"md"},
+    {"engines"},
     {"analysis"},
     {"active"},
     {"config"},

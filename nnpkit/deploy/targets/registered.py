@@ -19,6 +19,8 @@ TARGETS: Registry[DeployTarget] = Registry(
     {
         "model": "nnpkit.deploy.targets.model_file:MODEL_FILE",
         "runner": "nnpkit.deploy.targets.runner_folder:RUNNER_FOLDER",
+        "metatomic": "nnpkit.deploy.targets.metatomic_file:METATOMIC_FILE",
+        "gromacs": "nnpkit.deploy.targets.gromacs_file:GROMACS_FILE",
         "nep": "nnpkit.deploy.targets.nep:NEP_FILE",
     },
 )

@@ -7,6 +7,7 @@ is needed, and the features' scaling is written in the way of the format that sa
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +87,7 @@ def write_runner_potential(
     _require_replaceable(folder)
     elements = sorted(model.elements, key=atomic_numbers.__getitem__)
     functions = {e: _sorted_functions(model, e, system) for e in elements}
+    model = _with_unit_range(model)
     scaling = _scaling_table(model)
     with atomic_folder(folder) as temporary:
         (temporary / "input.nn").write_text(_settings(model, functions, scaling, system), encoding="utf-8")
@@ -163,6 +165,25 @@ def _settings(
     ]
     lines += [_function_line(f) for group in functions.values() for _, f in group]
     return "\n".join(lines) + "\n"
+
+
+def _with_unit_range(model: AtomicModel) -> AtomicModel:
+    """The same function of the raw features with features scaled to 0...1, for which the first layer makes up.
+
+    CP2K's NNP reads ``scale_min_short`` and ``scale_max_short`` and does not use them.
+    """
+    table = _scaling_table(model)
+    width, lower = table.upper - table.lower, table.lower
+    if (lower, width) == (0.0, 1.0):
+        return model
+    model = deepcopy(model).requires_grad_(False)
+    model.scaling.factor /= width
+    model.scaling.lower.fill_(0.0)
+    for network in model.networks.networks:
+        first = network.layers[0]
+        first.bias += lower * first.weight.sum(1)
+        first.weight *= width
+    return model
 
 
 def _scaling_table(model: AtomicModel) -> _ScalingTable:
