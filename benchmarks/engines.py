@@ -32,6 +32,7 @@ from nnpkit.deploy.targets.registered import TARGETS
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model, initialise
+from nnpkit.models.scaling import FeatureStatistics
 from nnpkit.units import HARTREE
 
 KJ_PER_MOL = 96.48533212331  # per eV
@@ -59,7 +60,10 @@ def drawn_model(path: Path) -> None:
     }  # fmt: skip
     model = build_model(spec)
     initialise(model, "xavier", 1)
-    model.scaling.factor.fill_(0.5)  # CP2K stops at a file without scaling
+    one = torch.ones_like(model.scaling.shift)  # CP2K needs a scaling, of ranges that are none of zero
+    model.scaling.set(
+        FeatureStatistics(0.0 * one, 2.0 * one, 0.7 * one, 0.5 * one), "minmax_center", -1.0, 1.0
+    )
     export_model(model, path)
 
 
