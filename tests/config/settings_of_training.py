@@ -25,7 +25,7 @@ _CHEBYSHEV = (
 )
 _CLUSTER = (
     "{kind: cluster_expansion, network: {hidden: [3]}, descriptor: {radial_cutoff: 4.0, angular_cutoff: 3.5,"
-    " radial_channels: 2, radial_basis: 3, angular_channels: 1, angular_basis: 3, invariants: [[1, 1], [2, 2]]}}"
+    " radial_channels: 2, radial_basis: 3, angular_channels: 1, angular_basis: 3, invariants: [[1, 1], [2, 2, 2]]}}"
 )
 _NEP = (
     "{kind: nep, network: {hidden: [3]}, descriptor: {radial_cutoff: 4.0, angular_cutoff: 3.5, n_max_radial: 1,"
@@ -163,7 +163,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     }),
     "cluster": _of("model[cluster_expansion]", {
         **_NETWORKS, "elements": "[Au, Cu]", "scaling.kind": "minmax", "scaling.lower": "-0.5", "scaling.upper": "0.5",
-        "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off",
+        "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off", "many_body_weight": "0.7",
         "descriptor.radial_cutoff": "4.1", "descriptor.angular_cutoff": "3.4", "descriptor.cutoff_function": "poly2",
         "descriptor.radial_channels": "3", "descriptor.radial_basis": "4", "descriptor.angular_channels": "2",
         "descriptor.angular_basis": "4", "descriptor.invariants": "[[1, 1], [3, 3]]",
@@ -171,6 +171,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     "nep": _of("model[nep]", {
         "elements": "[Au, Cu]", "scaling.kind": "minmax", "scaling.lower": "-0.5", "scaling.upper": "0.5",
         "network.hidden": "[4]", "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off",
+        "many_body_weight": "0.7",
         "descriptor.radial_cutoff": "4.1", "descriptor.angular_cutoff": "3.4", "descriptor.n_max_radial": "2",
         "descriptor.n_max_angular": "1", "descriptor.basis_size_radial": "3", "descriptor.basis_size_angular": "3",
         "descriptor.l_max": "3", "descriptor.four_body": "false", "descriptor.five_body": "true",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gra
 from nnpkit.families.cluster_expansion.invariants import invariant_terms, vanishes
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
 from nnpkit.families.cluster_expansion.radial import orthonormal_combinations, radial_functions
+from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.families.registered import family_of
 from nnpkit.measure.label_choice import Labels
@@ -230,3 +232,15 @@ def test_a_filter_begins_with_small_weights_and_keeps_them_together():
     assert optimizer(initial_covariance=0.5, partition="layer").initial_covariance == 0.5
     assert optimizer(preset="rlekf").initial_covariance == 1.0
     assert optimizer(kind="adam").kind == "adam"
+
+
+def test_features_of_many_bodies_begin_with_less_weight():
+    def factors(weight):
+        model = make_model(["Cu"], invariants=[[1, 1], [2, 2, 2], [1, 1, 1, 1]])
+        data = SimpleNamespace(elements=["Cu"], train=[random_structure(["Cu"], 8, seed=n) for n in (1, 2)])
+        settings = SimpleNamespace(scaling=ClusterExpansionModel().scaling, many_body_weight=weight)
+        family_of(model.spec).fit(model, settings, data)
+        return model.scaling.factor[0]
+
+    expected = torch.tensor([1.0] * 5 + [0.3] * 2 + [0.09] * 2, dtype=torch.float64)
+    assert torch.allclose(factors(0.3) / factors(1.0), expected)

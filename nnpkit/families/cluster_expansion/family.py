@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+
 from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver, ExpansionStore
@@ -60,10 +62,14 @@ class ClusterExpansionFamily(Family):
         }
 
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
-        """See `Family`: the scaling is that of the features before the training."""
+        """See `Family`: the scaling is that of the features before the training, less of those of many bodies."""
         scaling = settings.scaling
         found = data_statistics(model.descriptor, data.elements, data.train)
         model.scaling.set(found, scaling.kind, scaling.lower, scaling.upper)
+        d = model.spec["descriptor"]
+        weights = [settings.many_body_weight ** (len(degrees) - 2) for degrees in d["invariants"]]
+        each = torch.tensor(weights, dtype=torch.float64).repeat_interleave(d["angular_channels"])
+        model.scaling.factor[:, d["radial_channels"] :] *= each
         return []
 
     def preparation(self, model: AtomicModel, structures: Sequence[Structure]) -> Callable[..., Predicts]:

@@ -68,6 +68,11 @@ class _ExpansionModel(NetworkModel):
     """What both have in common."""
 
     scaling: Scaling = Field(_STANDARDISED, description="Scaling of the descriptor's values.")
+    many_body_weight: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.5,
+        description="Factor on scaled features of four bodies, its square on those of five: the smaller, the less a "
+        "training makes of them without need. The trained weights take it back if the data ask for that.",
+    )
 
     trained_descriptor: ClassVar[bool] = True
 
