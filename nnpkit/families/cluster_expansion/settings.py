@@ -42,11 +42,11 @@ class ExpansionDescriptor(Section):
         "cosine", description="How the radial functions go to zero at their cutoffs."
     )
     radial_channels: PositiveInt = Field(8, description="Trained radial functions of distances alone.")
-    radial_basis: Functions = Field(10, description="Fixed functions that they are combinations of.")
+    radial_basis: Functions = Field(8, description="Fixed functions that they are combinations of.")
     angular_channels: PositiveInt = Field(
         8, description="Trained radial functions that spherical harmonics are multiplied with."
     )
-    angular_basis: Functions = Field(10, description="Fixed functions that they are combinations of.")
+    angular_basis: Functions = Field(8, description="Fixed functions that they are combinations of.")
     invariants: list[Invariant] = Field(
         _DEFAULT_INVARIANTS,
         min_length=1,
