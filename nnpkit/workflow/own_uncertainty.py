@@ -88,10 +88,17 @@ def draw_members(
     _, kalman = load_filter(run)
     potential, judges = load(run), _judges(run, judges)
     model = potential.atomic_model().requires_grad_(False)
+    if potential.metadata.get("fields"):
+        raise InputError("the errors of a potential with charges cannot be drawn", where=str(run))
     own = [_forces(model, s) for s in judges]
     errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
     deviations = kalman.covariance.draw(members - 1, torch.Generator().manual_seed(seed))
     deviations -= deviations.mean(0)
+    if sum(p.numel() for p in model.parameters()) != deviations.shape[1]:
+        raise InputError(
+            "the potential has other weights than its filter, as the sum of a correction and its baseline has",
+            where=str(run), expected="a potential that is not a correction",
+        )  # fmt: skip
     tiny = [_forces(_moved(model, 1e-4 * deviations[0]), s) for s in judges]
     far = 1e4 * _rms([_norms(a - b) for a, b in zip(tiny, own, strict=True)])
     if not far > 0.0:

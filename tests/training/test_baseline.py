@@ -84,6 +84,17 @@ def numbers(model: str | Path, structure) -> tuple[float, np.ndarray, np.ndarray
     return found.energy, found.forces, found.stress
 
 
+def test_expected_errors_are_those_of_the_corrected_potential(here) -> None:
+    atoms = ase_read("train.extxyz", index=0)
+    assert cli("export", "with-lj", "--uncertainty", 5, "-o", "errors.pt").exit_code == 0
+    result = nnpkit.load("errors.pt").predict(atoms)
+    np.testing.assert_allclose(result.forces, numbers("with-lj", atoms)[1], rtol=1e-12, atol=1e-12)
+    assert result.disagreement.forces_std.max() > 0.0
+    refused = cli("export", "with-model", "--uncertainty", 5, "-o", "no.pt")
+    assert "the sum of a correction and its baseline" in " ".join(refused.output.split())
+    assert not Path("no.pt").exists()
+
+
 def test_a_potential_as_baseline_is_in_the_file(here) -> None:
     """The sum, from model.pt, from the checkpoint and after another export, without the file of the baseline."""
     atoms = ase_read("train.extxyz", index=0)
