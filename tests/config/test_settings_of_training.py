@@ -9,6 +9,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alloy import write_alloy
 from observing import observe_committee, observe_training, quick
@@ -20,6 +21,8 @@ from nnpkit.config.config_file import load_config
 from nnpkit.config.schema import Config
 from nnpkit.data.formats.reading import read, write
 from nnpkit.errors import InputError
+from nnpkit.families.charge_settings import Charges
+from nnpkit.families.registered import model_settings
 from nnpkit.training import trainer
 from nnpkit.workflow.training_run import run_training
 
@@ -40,7 +43,10 @@ def folder(tmp_path_factory):
     write(
         "train.extxyz",
         [
-            s.replace(info={"kind": "abc"[k % 3], "other": "aabbcc"[k], "worth": 1.0 + k})
+            s.replace(
+                charges=np.linspace(-0.3, 0.3, s.n_atoms),
+                info={"kind": "abc"[k % 3], "other": "aabbcc"[k], "worth": 1.0 + k},
+            )
             for k, s in enumerate(read("train.extxyz"))
         ],
     )
@@ -122,6 +128,8 @@ def test_every_key_has_a_probe_or_an_excuse() -> None:
     keys = set(keys_of(Config))
     known = {key for own in PROBES.values() for key in own}
     wanted = {key for key in without_sections(Config) if not key.endswith("kind") or key in known}
+    assert {kind.model_fields["charges"].annotation for kind in model_settings()} == {Charges | None}
+    wanted -= {key for key in wanted if ".charges." in key and "[chebyshev]" not in key}  # shown once for all
     assert sorted(wanted - known - set(EXCUSED)) == []
     assert sorted((known | set(EXCUSED)) - keys) == []
     assert len(EXCUSED) < 10
