@@ -106,7 +106,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to stop at the next good moment.
+    """Turn the first SIGINT, SIGTERM or SIGUSR1 into a request to stop at the next good moment.
 
     A second one acts as it would without this.
     """
@@ -124,7 +124,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.signal = number
         restore()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         previous[number] = signal.signal(number, note)
     try:
         yield request

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nnpkit.cli.output import refuse
-from nnpkit.errors import InputError
+from nnpkit.errors import InputError, NnpkitError
+
+if TYPE_CHECKING:
+    from nnpkit.parallel import Ranks
 
 __all__ = ["train"]
 
@@ -59,27 +64,47 @@ def train(
 
     With `--plan` nothing is trained or written: a few trial updates say what the time or the epochs buy.
 
+    Started by `torchrun`, `srun` or `mpirun` with several processes, these train one potential together.
+
     Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
     as if it had not been interrupted.
     """
     from nnpkit.config.config_file import load_config
+    from nnpkit.parallel import start_ranks
     from nnpkit.workflow.cross_validation import run_folds
     from nnpkit.workflow.training_run import run_training
 
-    if resume and overwrite:
-        raise InputError("--resume continues the run that --overwrite removes", expected="one of them")
-    settings = load_config(config, overrides or [])
-    if plan:
-        from nnpkit.workflow.plan import plan_training
+    ranks = start_ranks()
+    with _one_voice(ranks):
+        if ranks.size > 1:
+            refuse(context, "one process; torchrun, srun or mpirun started several", "plan", "folds")
+        if resume and overwrite:
+            raise InputError("--resume continues the run that --overwrite removes", expected="one of them")
+        settings = load_config(config, overrides or [])
+        if plan:
+            from nnpkit.workflow.plan import plan_training
 
-        refuse(context, "--plan writes nothing", "resume", "overwrite", "folds")
-        plan_training(settings)
-        return
-    if folds is None:
-        summary = run_training(settings, resume=resume, overwrite=overwrite)
-    else:
-        summary = run_folds(settings, folds, resume=resume, overwrite=overwrite)
+            refuse(context, "--plan writes nothing", "resume", "overwrite", "folds")
+            plan_training(settings)
+            return
+        if folds is None:
+            summary = run_training(settings, resume=resume, overwrite=overwrite, ranks=ranks)
+        else:
+            summary = run_folds(settings, folds, resume=resume, overwrite=overwrite)
     if summary["ended"] in signal.Signals.__members__:
-        words = [str(config), *(overrides or []), *([] if folds is None else [f"--folds {folds}"])]
-        print(f"interrupted; continue with: nnpkit train {' '.join(words)} --resume")
+        if ranks.leads:
+            words = [str(config), *(overrides or []), *([] if folds is None else [f"--folds {folds}"])]
+            print(f"interrupted; continue with: nnpkit train {' '.join(words)} --resume")
         raise typer.Exit(128 + signal.Signals[summary["ended"]].value)
+
+
+@contextmanager
+def _one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let the first of several processes say what is wrong with any of them."""
+    try:
+        yield
+    except NnpkitError as error:
+        if ranks.leads:
+            raise
+        ranks.last_words(str(error))
+        raise typer.Exit(1) from None

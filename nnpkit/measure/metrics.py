@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from nnpkit.data.structure import Structure
+from nnpkit.parallel import Ranks
 from nnpkit.units import BOHR, EV_PER_A3_IN_GPA, HARTREE
 
 __all__ = ["CHARGE_METRICS", "METRICS", "ErrorSums"]
@@ -121,6 +123,26 @@ class ErrorSums:
                 setattr(self, name, getattr(self, name) + value)
         for name, part in other.groups.items():
             self.groups.setdefault(name, ErrorSums()).merge(part)
+
+    def shared(self, ranks: Ranks) -> ErrorSums:
+        """The sums of all ranks, each of which has seen other structures; the same bits on all of them."""
+        if ranks.size == 1:
+            return self
+        whole = ErrorSums()
+        for values in ranks.collect(self._plain()):
+            whole.merge(ErrorSums._from_plain(values))
+        return whole
+
+    def _plain(self) -> dict[str, Any]:
+        return {**vars(self), "groups": {name: part._plain() for name, part in self.groups.items()}}
+
+    @classmethod
+    def _from_plain(cls, values: Mapping[str, Any]) -> ErrorSums:
+        sums = cls()
+        vars(sums).update(values)
+        sums.energy_pairs = [(predicted, label) for predicted, label in values["energy_pairs"]]
+        sums.groups = {name: cls._from_plain(part) for name, part in values["groups"].items()}
+        return sums
 
     def summary(self) -> dict[str, Any]:
         """Counts and errors with the keys of `METRICS`, None where there are no labels; ``groups``: those of each.

@@ -25,9 +25,9 @@ from nnpkit.errors import InputError
 from nnpkit.optim.drift import NOISE_FLOOR, Drift
 from nnpkit.optim.lazy_block import LazyBlock
 from nnpkit.optim.partition import Partition
-from nnpkit.optim.symmetric import allocate
+from nnpkit.optim.symmetric import allocate, stored_numbers
 
-__all__ = ["DTYPES", "LAZY_RANK", "Covariance"]
+__all__ = ["DTYPES", "LAZY_RANK", "Covariance", "require_same_blocks", "require_same_storage"]
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 LAZY_RANK = 32
@@ -70,14 +70,14 @@ class Covariance:
         self.partition, self.device, self.dtype = partition, torch.device(device), DTYPES[dtype]
         self.owned = list(range(len(partition.blocks)) if owned is None else owned)
         blocks = [partition.blocks[index] for index in self.owned]
-        triangles = self.device.type == "cpu" if triangles is None else triangles
-        self._arrays, matrices = allocate([b.size for b in blocks], triangles, self.dtype, self.device)
+        self.triangles = self.device.type == "cpu" if triangles is None else triangles
+        self._arrays, matrices = allocate([b.size for b in blocks], self.triangles, self.dtype, self.device)
         single = self.dtype == torch.float32
         self.drift = Drift(partition.n_parameters, self.device) if single else None
-        self._blocks = []
+        self.lazy_blocks = []
         for block, matrix in zip(blocks, matrices, strict=True):
             buffer = torch.zeros(lazy_rank, block.size, dtype=self.dtype, device=self.device)
-            self._blocks.append(LazyBlock(block, matrix, buffer, initial))
+            self.lazy_blocks.append(LazyBlock(block, matrix, buffer, initial))
         self.initial = initial
         self.active: Tensor | None = None  # (P,) False of weights that are known, see `freeze`
 
@@ -93,8 +93,8 @@ class Covariance:
             Booleans (P,), False of weights that are known; None: all are active.
         """
         self.fold()
-        self._know(active)
-        for lazy in self._blocks:
+        self.know(active)
+        for lazy in self.lazy_blocks:
             lazy.freeze(self.initial)
         if self.drift is not None:
             self.drift.image.copy_(self.product(self.drift.probe[None])[0])
@@ -103,34 +103,27 @@ class Covariance:
         """``P <- initial I`` for weights that are not known."""
         for array in self._arrays:
             array.zero_()
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             lazy.restart(self.initial)
         if self.drift is not None:
             self.drift.image.copy_(self.product(self.drift.probe[None])[0])
 
-    def _know(self, active: Tensor | None) -> None:
-        """Remember which weights are known."""
+    def know(self, active: Tensor | None) -> None:
+        """Remember which weights are known, those whose `active` (P,) is False; P is as it should be already."""
         self.active = None if active is None or bool(active.all()) else active.to(self.device, torch.bool)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             lazy.active = None if self.active is None else self.active[lazy.where]
-
-    @property
-    def n_active_blocks(self) -> int:
-        """Number of blocks of the partition, of all processes, with a weight that is not known."""
-        if self.active is None:
-            return len(self.partition.blocks)
-        return sum(bool(self.active[b.start : b.stop].any()) for b in self.partition.blocks)
 
     @property
     def n_bytes(self) -> int:
         """Memory that is in use for P."""
-        tensors = [*self._arrays, *(lazy.buffer for lazy in self._blocks)]
+        tensors = [*self._arrays, *(lazy.buffer for lazy in self.lazy_blocks)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def product(self, rows: Tensor) -> Tensor:
         """``rows @ P`` (M, P) for `rows` (M, P), float64; each block is read once, or not where rows are zero."""
         result = torch.zeros_like(rows)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             own = rows[:, lazy.where]
             if bool(own.any()):
                 result[:, lazy.where] = lazy.product(own.to(self.dtype))
@@ -144,7 +137,7 @@ class Covariance:
         InputError
             If a variance is not positive any more.
         """
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             own = y[:, lazy.where]
             if bool(own.any()):
                 if self.drift is not None:
@@ -157,7 +150,7 @@ class Covariance:
             return
         if self.drift is not None:
             self.drift.multiply(factor)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             lazy.multiply(factor)
 
     def add_to_diagonal(self, variance: float) -> None:
@@ -166,12 +159,12 @@ class Covariance:
             return
         if self.drift is not None:
             self.drift.add_to_diagonal(variance, self.active)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             lazy.add_to_diagonal(variance)
 
     def fold(self) -> None:
         """Fold in all that is pending; P stays what it is."""
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             lazy.fold()
 
     def transform(self, change: Callable[[Tensor], Tensor]) -> None:
@@ -183,18 +176,18 @@ class Covariance:
             Rows (M, P) in, ``rows @ A^T`` out.
         """
         n = self.partition.n_parameters
-        results = [torch.zeros_like(lazy.dense(), dtype=torch.float64) for lazy in self._blocks]
-        for lazy in self._blocks:
+        results = [torch.zeros_like(lazy.dense(), dtype=torch.float64) for lazy in self.lazy_blocks]
+        for lazy in self.lazy_blocks:
             rows = torch.zeros(lazy.where.stop - lazy.where.start, n, dtype=torch.float64, device=self.device)
             rows[:, lazy.where] = lazy.dense().to(rows)
             half = change(rows)  # P_k A^T
-            for other, result in zip(self._blocks, results, strict=True):
+            for other, result in zip(self.lazy_blocks, results, strict=True):
                 mixed = half[:, other.where]
                 if bool(mixed.any()):
                     columns = torch.zeros(mixed.shape[1], n, dtype=torch.float64, device=self.device)
                     columns[:, lazy.where] = mixed.T
                     result += change(columns)[:, other.where]
-        for lazy, result in zip(self._blocks, results, strict=True):
+        for lazy, result in zip(self.lazy_blocks, results, strict=True):
             lazy.matrix.assign(((result + result.T) / 2).to(self.dtype))
             lazy.restore(lazy.buffer[:0], 1.0)
         if self.drift is not None:
@@ -203,7 +196,7 @@ class Covariance:
     def diagonal(self) -> Tensor:
         """Diagonal (P,) in float64, zero where another process keeps it."""
         result = torch.zeros(self.partition.n_parameters, dtype=torch.float64, device=self.device)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             result[lazy.where] = lazy.diagonal().to(result)
         return result
 
@@ -220,7 +213,7 @@ class Covariance:
         """P as one matrix (P, P) in float64, with zeros between blocks: for tests and small networks."""
         n = self.partition.n_parameters
         result = torch.zeros(n, n, dtype=torch.float64, device=self.device)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             result[lazy.where, lazy.where] = lazy.dense().to(result)
         return result
 
@@ -228,7 +221,7 @@ class Covariance:
         """Noise floor (M,) of observations with Jacobian `rows` (M, P), see `nnpkit.optim.drift`; 0 in double."""
         floor = rows.new_zeros(len(rows))
         if self.drift is not None:
-            for lazy in self._blocks:
+            for lazy in self.lazy_blocks:
                 floor += NOISE_FLOOR * lazy.magnitude(rows[:, lazy.where])
         return floor
 
@@ -247,10 +240,10 @@ class Covariance:
         state = {
             "blocks": torch.tensor([(b.start, b.stop) for b in self.partition.blocks]),
             "owned": torch.tensor(self.owned, dtype=torch.int64),
-            "scale": torch.tensor([lazy.scale for lazy in self._blocks], dtype=torch.float64),
+            "scale": torch.tensor([lazy.scale for lazy in self.lazy_blocks], dtype=torch.float64),
         }
         state |= {f"matrix.{index}": array for index, array in enumerate(self._arrays)}
-        state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self._blocks)}
+        state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self.lazy_blocks)}
         if self.active is not None:
             state["active"] = self.active
         if self.drift is not None:
@@ -266,39 +259,61 @@ class Covariance:
             If it belongs to another partition, precision or kind of device.
         """
         mine = self.state_dict()
-        self._require_same_blocks(state)
-        for name in (f"matrix.{index}" for index in range(len(self._arrays))):
-            same = name in state and state[name].shape == mine[name].shape
-            if not same or (state[name].dtype != self.dtype and self.dtype == torch.float32):
-                raise InputError(
-                    "the checkpoint's covariance is stored in another way", where="training.optimizer",
-                    expected=f"{self.dtype} on {self.device.type}".replace("torch.", ""),
-                    hint="resume on the kind of device that wrote it; precision can be raised but not lowered",
-                )  # fmt: skip
+        require_same_blocks(state, self.partition, self.owned)
+        given = [state[name] for name in state if name.startswith("matrix.")]
+        require_same_storage(given, [self.partition.sizes[index] for index in self.owned], self)
         for name, array in mine.items():
             if name.startswith("matrix."):
                 array.copy_(state[name])
-        self._know(state.get("active"))
-        for index, lazy in enumerate(self._blocks):
+        self.know(state.get("active"))
+        for index, lazy in enumerate(self.lazy_blocks):
             lazy.restore(state[f"pending.{index}"].to(lazy.buffer), float(state["scale"][index]))
         if self.drift is not None and "probe" in state:
             self.drift.probe.copy_(state["probe"])
             self.drift.image.copy_(state["image"])
 
-    def _require_same_blocks(self, state: Mapping[str, Tensor]) -> None:
-        if "blocks" not in state or "owned" not in state:
-            raise InputError(
-                "the checkpoint has no covariance that this version can read", where="training.optimizer",
-                hint="start a new run",
-            )  # fmt: skip
-        mine = self.state_dict()
-        for name in ("blocks", "owned"):
-            if not torch.equal(state[name].cpu(), mine[name]):
-                raise InputError(
-                    f"the checkpoint's covariance is of another partition: {_in_words(state['blocks'])}",
-                    where="training.optimizer", expected=_in_words(mine["blocks"]),
-                    hint="restore partition, block_size and the model of the run that wrote the checkpoint",
-                )  # fmt: skip
+
+def require_same_blocks(
+    state: Mapping[str, Tensor], partition: Partition, owned: Sequence[int] | None = None
+) -> None:
+    """Refuse the state of the covariance of another partition, or of other blocks of it than `owned` (all).
+
+    Raises
+    ------
+    InputError
+        With the sizes of the blocks of both.
+    """
+    if "blocks" not in state or "owned" not in state:
+        raise InputError(
+            "the checkpoint has no covariance that this version can read", where="training.optimizer",
+            hint="start a new run",
+        )  # fmt: skip
+    blocks = torch.tensor([(b.start, b.stop) for b in partition.blocks])
+    kept = torch.tensor(list(range(len(blocks)) if owned is None else owned), dtype=torch.int64)
+    if not (torch.equal(state["blocks"].cpu(), blocks) and torch.equal(state["owned"].cpu(), kept)):
+        raise InputError(
+            f"the checkpoint's covariance is of another partition: {_in_words(state['blocks'])}",
+            where="training.optimizer", expected=_in_words(blocks),
+            hint="restore partition, block_size and the model of the run that wrote the checkpoint",
+        )  # fmt: skip
+
+
+def require_same_storage(arrays: Sequence[Tensor], sizes: Sequence[int], covariance: Covariance) -> None:
+    """Refuse stored matrices of blocks of these sizes in a form that `covariance` cannot take over.
+
+    Raises
+    ------
+    InputError
+        Of lower precision, or of another kind of device.
+    """
+    numbers = stored_numbers(sizes, covariance.triangles)
+    lowered = covariance.dtype == torch.float32 and any(a.dtype != torch.float32 for a in arrays)
+    if lowered or sum(array.numel() for array in arrays) != numbers:
+        raise InputError(
+            "the checkpoint's covariance is stored in another way", where="training.optimizer",
+            expected=f"{covariance.dtype} on {covariance.device.type}".replace("torch.", ""),
+            hint="resume on the kind of device that wrote it; precision can be raised but not lowered",
+        )  # fmt: skip
 
 
 def _in_words(blocks: Tensor) -> str:

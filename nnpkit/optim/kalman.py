@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -40,8 +40,10 @@ from nnpkit.optim.kalman_settings import WHERE, KalmanSettings
 from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.partition import Layer, Partition, make_partition
 from nnpkit.optim.robust import RobustNoise
+from nnpkit.optim.shared_blocks import SharedBlocks
+from nnpkit.parallel import ALONE, Ranks
 
-__all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "Ranks", "signed_mean"]
+__all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "signed_mean"]
 
 _ROBUST = "robust."
 _SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
@@ -65,14 +67,6 @@ class _Solution(NamedTuple):
     change: Tensor  # (P,) of the weights
     innovation: Tensor  # xi^T A xi / M
     gain_square: Tensor  # |K|^2
-
-
-class Ranks(NamedTuple):
-    """How blocks are shared by processes that see the same measurements: this one is `rank` of `size`."""
-
-    rank: int = 0
-    size: int = 1
-    add: Callable[[Tensor], Tensor] = lambda tensor: tensor  # sum of a tensor over all processes
 
 
 def _lost(what: str, settings: KalmanSettings) -> DivergedError:
@@ -99,7 +93,8 @@ class KalmanOptimizer:
     device : str or torch.device
         Where the covariance lives; measurements may come from anywhere.
     ranks : Ranks
-        Processes that share the blocks, and which of them this is.
+        Processes that share the blocks, and which of them this is. Fewer blocks than processes are not shared: then
+        each keeps them all.
     available : int, optional
         Bytes that the covariance may take; by default that is not checked.
     length : int
@@ -129,10 +124,11 @@ class KalmanOptimizer:
     ) -> None:
         if isinstance(partition, int):
             partition = make_partition("global", [Layer("all weights", partition)])
-        self.partition, self.settings, self.ranks = partition, settings, ranks or Ranks()
+        self.partition, self.settings, self.ranks = partition, settings, ranks or ALONE
         self.robust, self.weights, self.length = robust, weights, length
-        owners = partition.owners(self.ranks.size)
-        owned = [index for index, owner in enumerate(owners) if owner == self.ranks.rank]
+        self.shared = SharedBlocks(partition, self.ranks)
+        self.active: Tensor | None = None  # (P,) False of weights that are known
+        owned = self.shared.owned
         triangles = torch.device(device).type == "cpu"
         if available is not None:
             require_memory(
@@ -141,8 +137,8 @@ class KalmanOptimizer:
         if triangles:
             blas.follow_torch()
         self.covariance = Covariance(
-            partition, settings.initial_covariance, dtype=settings.dtype, lazy_rank=settings.lazy_rank,
-            device=device, owned=owned,
+            self.shared.mine, settings.initial_covariance, dtype=settings.dtype, lazy_rank=settings.lazy_rank,
+            device=device,
         )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0
@@ -154,7 +150,16 @@ class KalmanOptimizer:
 
     def freeze(self, active: Tensor) -> None:
         """Take weights for known whose `active` (P,) is False; see `Covariance.freeze`."""
-        self.covariance.freeze(active)
+        self.active = None if bool(active.all()) else active
+        self.covariance.freeze(self.shared.narrow(active))
+
+    @property
+    def n_active_blocks(self) -> int:
+        """Number of blocks, of all processes, with a weight that is not known."""
+        blocks = self.partition.blocks
+        if self.active is None:
+            return len(blocks)
+        return sum(bool(self.active[block.start : block.stop].any()) for block in blocks)
 
     def retreat(self, state: Mapping[str, Tensor] | None) -> None:
         """Go back to an earlier `state` or, without one, to the beginning, and believe everything less from now on."""
@@ -204,12 +209,14 @@ class KalmanOptimizer:
         residual, jacobian, noise = (
             tensor.to(self.covariance.device, torch.float64) for tensor in measurement[:3]
         )
+        if jacobian.shape[1] == self.partition.n_parameters:
+            jacobian = self.shared.narrow(jacobian)
         variance = self._noise(noise)
         # H P, and from it the innovation covariance H P H^T + R = sum_l H_l P_l H_l^T + R = F F^T = A^-1
         predicted = self.covariance.product(jacobian)
         own = predicted @ jacobian.T
         own.diagonal().add_(self.covariance.rounding(jacobian))
-        innovation_covariance = self.ranks.add(own)
+        innovation_covariance = self.shared.add(own)
         if self.robust is not None and measurement.origin is not None:
             expected = innovation_covariance.diagonal().cpu()
             factor = self.robust.uncertainty(residual.cpu(), expected, variance.cpu(), measurement.origin)
@@ -224,10 +231,8 @@ class KalmanOptimizer:
             structure = measurement.origin.structure
             weight = torch.where(structure >= 0, self.weights[structure.clamp(min=0)], 1.0)
             variance = variance / weight.to(variance)
-        if self.settings.forget == "observed":
-            solution = self._forget_observed(predicted, innovation_covariance, variance, residual)
-        else:
-            solution = self._forget_all(predicted, innovation_covariance, variance, residual)
+        forget = self._forget_observed if self.settings.forget == "observed" else self._forget_all
+        solution = forget(predicted, innovation_covariance, variance, residual)
         if self.settings.forgetting < 1.0:
             self._forget_less()
         self.covariance.add_to_diagonal(self.process_noise)
@@ -268,13 +273,13 @@ class KalmanOptimizer:
         score = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)[
             :, 0
         ]  # xi^T A xi = |score|^2
-        change = self.ranks.add(score @ whitened)
+        change = self.shared.spread(score @ whitened)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
-        gain_square = self.ranks.add(
+        gain_square = self.shared.add(
             ((whitened @ whitened.T) @ inverse * inverse).sum()
         )  # |K|^2 = |Y^T F^-1|^2
         # P <- (P - K H P) / lambda + Q
-        self.covariance.subtract(whitened)
+        self._subtract(whitened)
         if self.settings.forgetting < 1.0:
             self.covariance.multiply(1.0 / float(self.forgetting))
         return _Solution(change, score.square().mean(), gain_square)
@@ -294,16 +299,31 @@ class KalmanOptimizer:
         directions = vectors.T @ (predicted * root[:, None])
         score = vectors.T @ (residual * root)
         to_weights = (vectors / (g + forgetting)).T * root  # K = D^T diag(1 / (g + lambda)) V^T R^-1/2
-        change = self.ranks.add((score / (g + forgetting)) @ directions)
-        gain_square = self.ranks.add(((directions @ directions.T) * (to_weights @ to_weights.T)).sum())
+        change = self.shared.spread((score / (g + forgetting)) @ directions)
+        gain_square = self.shared.add(((directions @ directions.T) * (to_weights @ to_weights.T)).sum())
         gained = (g - (1.0 - forgetting)).clamp(min=0.0) / (g * (g + forgetting))
-        self.covariance.subtract(directions * gained.sqrt()[:, None])
+        self._subtract(directions * gained.sqrt()[:, None])
         return _Solution(change, (score.square() / (g + 1.0)).mean(), gain_square)
+
+    def _subtract(self, y: Tensor) -> None:
+        """``P <- P - y^T y``; all processes fail if one does."""
+        if self.ranks.size == 1:
+            self.covariance.subtract(y)
+            return
+        failure = None
+        try:
+            self.covariance.subtract(y)
+        except DivergedError as error:
+            failure = error
+        if self.ranks.any(failure is not None):
+            raise failure or _lost(
+                "a covariance of another process is not positive definite any more", self.settings
+            )
 
     def _noise(self, given: Tensor) -> Tensor:
         """Diagonal (M,) of R."""
         if self.settings.observation_noise == "blocks":
-            given = torch.full_like(given, self.covariance.n_active_blocks * float(self.forgetting))
+            given = torch.full_like(given, self.n_active_blocks * float(self.forgetting))
         elif bool((given < 0.0).any()):
             raise InputError(
                 f"the observation noise has a variance of {float(given.min()):.3g}", where=WHERE,
@@ -325,7 +345,7 @@ class KalmanOptimizer:
 
     def _measure_drift(self, row: Tensor, variance: float) -> None:
         """End a window of updates and begin one with the `row` (1, P) of a Jacobian and its innovation variance."""
-        square = float(self.ranks.add(self.covariance.square_error(row, seed=self.updates)))
+        square = float(self.shared.add(self.covariance.square_error(row, seed=self.updates)))
         self.drift, self._variance = math.sqrt(square) / self._variance, variance
         if not self.drift < DRIFT_LIMIT:
             raise DivergedError(
@@ -337,9 +357,9 @@ class KalmanOptimizer:
 
     def health(self) -> dict[str, float]:
         """Trace and extreme diagonal entries of P (of weights that are not frozen), forgetting, drift in float32."""
-        diagonal = self.ranks.add(self.covariance.diagonal())
-        if self.covariance.active is not None:
-            diagonal = diagonal[self.covariance.active]
+        diagonal = self.shared.spread(self.covariance.diagonal())
+        if self.active is not None:
+            diagonal = diagonal[self.active]
         health = {
             "trace": float(diagonal.sum()),
             "smallest": float(diagonal.min()),
@@ -349,9 +369,12 @@ class KalmanOptimizer:
         return health | ({"drift": self.drift} if self.settings.dtype == "float32" else {})
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, exactly; matrices are not copied."""
+        """Everything that the next step depends on, exactly; matrices are not copied.
+
+        The same for any number of processes. Only the first one gets the covariance if they share it.
+        """
         return {
-            **self.covariance.state_dict(),
+            **self.shared.state_dict(self.covariance),
             "forgetting": self.forgetting,
             "updates": torch.tensor(self.updates),
             "caution": torch.tensor(self.caution, dtype=torch.float64),
@@ -361,7 +384,8 @@ class KalmanOptimizer:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict`; InputError if it belongs to another partition or number of weights."""
-        self.covariance.load_state_dict(state)
+        self.shared.load_state_dict(self.covariance, state)
+        self.active = state.get("active")
         self.forgetting.copy_(state["forgetting"])
         self.updates = int(state["updates"])
         self.caution = float(state.get("caution", 1.0))

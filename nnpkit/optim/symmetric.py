@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnpkit.optim.blas import symmetric_product, symmetric_rank_update
 
-__all__ = ["Square", "SymmetricMatrix", "Triangle", "allocate", "stored_numbers"]
+__all__ = ["Square", "SymmetricMatrix", "Triangle", "allocate", "matrices_in", "stored_numbers"]
 
 _PANEL = 1024
 
@@ -181,14 +181,20 @@ def allocate(
     An array of side N has columns of N + 1 numbers: an upper triangle with its diagonal begins in row 0, the
     lower one in row 1, so that they do not touch.
     """
+    sides = _places(sizes)[0] if triangles else sizes
+    extra = 1 if triangles else 0
+    arrays = [torch.zeros(side * (side + extra), dtype=dtype, device=device) for side in sides]
+    return arrays, matrices_in(arrays, sizes, triangles)
+
+
+def matrices_in(arrays: Sequence[Tensor], sizes: Sequence[int], triangles: bool) -> list[SymmetricMatrix]:
+    """The matrices of `sizes` that live in arrays as `allocate` makes them."""
     if not triangles:
-        arrays = [torch.zeros(size * size, dtype=dtype, device=device) for size in sizes]
-        return arrays, [Square(a.view(size, size)) for a, size in zip(arrays, sizes, strict=True)]
+        return [Square(a.view(size, size)) for a, size in zip(arrays, sizes, strict=True)]
     sides, places = _places(sizes)
-    arrays = [torch.zeros(side * (side + 1), dtype=dtype, device=device) for side in sides]
     matrices: list[SymmetricMatrix] = []
     for size, (array, lower, column) in zip(sizes, places, strict=True):
         ld = sides[array] + 1
         first = 1 if lower else column * (ld + 1)
         matrices.append(Triangle(arrays[array].as_strided((size, size), (1, ld), first), lower))
-    return arrays, matrices
+    return matrices

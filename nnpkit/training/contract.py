@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.label_choice import Available
 from nnpkit.measure.observations import Noise
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.section import Section
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.updates import Update
@@ -41,6 +42,8 @@ class UpdateTask:
         Names of the groups of the structures, where there are any.
     group_weights : list of float or None
         Weight of each structure by its group, where that is not one; the observer knows it.
+    ranks : Ranks
+        The processes that train together.
     """
 
     settings: Any
@@ -52,12 +55,15 @@ class UpdateTask:
     ridge: Callable[[Measures], Ridge | None]
     groups: Sequence[str] | None = None
     group_weights: Sequence[float] | None = None
+    ranks: Ranks = ALONE
 
 
 class OptimizerKind(ABC):
     """An optimizer; `settings` is the section ``training.optimizer``, with its ``kind``."""
 
     settings: ClassVar[type[Section]]
+    parallel: ClassVar[bool] = False
+    """Whether its update divides its work among `UpdateTask.ranks`."""
 
     @abstractmethod
     def update(self, task: UpdateTask) -> Update:

@@ -10,6 +10,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.charged_potential import charges_and_dipole
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.units import stress_from_virial
 
 __all__ = ["Split", "deciding", "errors_of", "monitored"]
@@ -26,10 +27,14 @@ class Split(NamedTuple):
     groups: list[str] | None = None  # of each structure
 
 
-def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any]:
-    """Summary (keys of `nnpkit.measure.metrics.METRICS`) of the errors of the model now, of all or `which`."""
+def errors_of(split: Split, which: Sequence[int] | None = None, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Summary (keys of `nnpkit.measure.metrics.METRICS`) of the errors of the model now, of all or `which`.
+
+    Each of the `ranks` evaluates some of them.
+    """
     sums = ErrorSums()
-    for index in range(len(split.structures)) if which is None else which:
+    indices = range(len(split.structures)) if which is None else which
+    for index in indices[ranks.rank :: ranks.size]:
         structure = split.structures[index]
         prediction = split.store.predict(index)
         stress = None
@@ -38,7 +43,7 @@ def errors_of(split: Split, which: Sequence[int] | None = None) -> dict[str, Any
         group = None if split.groups is None else split.groups[index]
         stated = charges_and_dipole(prediction, structure)
         sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress, group, *stated)
-    return sums.summary()
+    return sums.shared(ranks).summary()
 
 
 def deciding(structures: Sequence[Structure]) -> set[str]:

@@ -55,20 +55,23 @@ class Ridge:
         squares = [p.square().sum() for p in self.parameters if p.ndim > 1]
         return self.strength * torch.stack(squares).sum()
 
-    def observed(self, measurement: Measurement, inflation: float = 1.0) -> Measurement:
+    def observed(
+        self, measurement: Measurement, inflation: float = 1.0, columns: Tensor | slice = slice(None)
+    ) -> Measurement:
         """The measurement with observations of some weights more; its noise is going to be multiplied by `inflation`.
 
         One by one: a row that sums over all weights would push the least known ones about to make up for the others.
+        `columns` are the weights that the Jacobian of the measurement is of, if not all.
         """
         concerned = torch.nonzero(self.concerned).squeeze(1)
         drawn = concerned[torch.randperm(len(concerned), generator=self.generator)[:_AT_ONCE]]
         weights = torch.cat([p.detach().reshape(-1) for p in self.parameters]).to(measurement.residual)
-        rows = measurement.jacobian.new_zeros(len(drawn), measurement.jacobian.shape[1])
+        rows = measurement.jacobian.new_zeros(len(drawn), len(weights))
         rows[torch.arange(len(drawn)), drawn] = 1.0
         variance = inflation * len(drawn) / (len(concerned) * self.strength)
         return Measurement(
             torch.cat([measurement.residual, -weights[drawn]]),
-            torch.cat([measurement.jacobian, rows]),
+            torch.cat([measurement.jacobian, rows[:, columns]]),
             torch.cat([measurement.noise, measurement.noise.new_full((len(drawn),), variance)]),
             None if measurement.origin is None else measurement.origin.and_no_labels(len(drawn)),
         )

@@ -34,10 +34,12 @@ class RunFolder:
     ----------
     path : path
         The folder; it need not exist yet.
+    writes : bool
+        Whether this process writes into it. Of several that train together one does, and keeps others out.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / CHECKPOINTS
 
     def require_free(self, resume: bool, overwrite: bool) -> Path | None:
@@ -69,6 +71,9 @@ class RunFolder:
         InputError
             If another process trains in this folder.
         """
+        if not self.writes:
+            yield
+            return
         lock = FolderLock(self.path / ".lock")
         with suppress(OSError):  # some cluster file systems have no locks: trained there without
             lock.require("another training is under way here,", "wait for it, or name another: output=...")
@@ -79,6 +84,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run left, and only that."""
+        if not self.writes:
+            return
         for name in _CONTENT:
             (self.path / name).unlink(missing_ok=True)
         for name in _FOLDERS:
@@ -87,6 +94,8 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write `content` to the file called `name`."""
+        if not self.writes:
+            return
         with atomic_write(self.path / name) as stream:
             json.dump(content, stream, indent=2, allow_nan=False)
             stream.write("\n")
@@ -103,12 +112,16 @@ class LearningCurve:
         Names of the sets of structures.
     last_epoch : int or None
         Keep the lines of an earlier part of the run up to this epoch; None starts a new file.
+    writes : bool
+        Whether there is a file at all.
     """
 
     ERRORS = ("energy_rmse", "force_rmse", "stress_rmse")
 
-    def __init__(self, path: Path, splits: list[str], last_epoch: int | None = None) -> None:
-        self.path, self.splits = path, splits
+    def __init__(
+        self, path: Path, splits: list[str], last_epoch: int | None = None, writes: bool = True
+    ) -> None:
+        self.path, self.splits, self.writes = path, splits, writes
         columns = [f"{error[:-5]}_{split}" for error in self.ERRORS for split in splits]
         self.width = max(14, *(len(name) + 2 for name in columns))
         self.names = "# epoch   updates   seconds" + "".join(f"{name:>{self.width}s}" for name in columns)
@@ -116,6 +129,8 @@ class LearningCurve:
             "# root mean squared errors: energy eV/atom, force eV/Å per component, stress GPa",
             self.names,
         ]
+        if not writes:
+            return
         lines = [] if last_epoch is None else _lines_until(path, last_epoch)
         with atomic_write(path) as stream:
             stream.write("\n".join([*head, *lines]) + "\n")
@@ -126,8 +141,9 @@ class LearningCurve:
         line = f"{epoch:7d} {updates:9d} {seconds:9.1f}" + "".join(
             f"{float('nan') if value is None else value:{self.width}.6e}" for value in values
         )
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        if self.writes:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
         return line
 
 
@@ -148,10 +164,14 @@ class MetricsFile:
         The file.
     last_epoch : int or None
         Keep the lines of an earlier part of the run up to this epoch; None starts a new file.
+    writes : bool
+        Whether there is a file at all.
     """
 
-    def __init__(self, path: Path, last_epoch: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, last_epoch: int | None = None, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        if not writes:
+            return
         lines: list[str] = []
         if last_epoch is not None and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -160,6 +180,8 @@ class MetricsFile:
 
     def add(self, epoch: int, updates: int, seconds: float, **parts: Mapping[str, Any]) -> None:
         """Append an epoch; numbers that are not finite become null."""
+        if not self.writes:
+            return
         content = {name: {k: _finite(v) for k, v in part.items()} for name, part in parts.items()}
         line = {"epoch": epoch, "updates": updates, "seconds": round(seconds, 3), **content}
         with open(self.path, "a", encoding="utf-8") as stream:
@@ -171,13 +193,16 @@ def _finite(value: Any) -> Any:
 
 
 class TensorBoard:
-    """Numbers for TensorBoard below ``tensorboard/``, if it is installed."""
+    """Numbers for TensorBoard below ``tensorboard/``, if it is installed and this process writes."""
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
+    def __init__(self, folder: Path, first_epoch: int, writes: bool = True) -> None:
+        self.writer = None
+        if not writes:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self.writer = None
+            pass
         else:
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 

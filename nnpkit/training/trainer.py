@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from nnpkit.errors import DivergedError, InputError
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.progress import Progress, StopRequest, stop_on_signals
 from nnpkit.training.budget import EVALUATED_ATOMS, EVERY_EPOCH, Budget, some_structures
 from nnpkit.training.checkpoint import (
@@ -85,6 +87,8 @@ class Trainer:
         Called with the best weights so far, after an epoch and no more than once a minute.
     clock : callable, optional
         Seconds since any moment, by default those of the machine.
+    ranks : Ranks
+        The processes that train together, of which `folder` writes in the first one alone.
     """
 
     def __init__(
@@ -100,11 +104,13 @@ class Trainer:
         score: Callable[[AtomicModel, Mapping[str, Mapping[str, Any]]], float] | None = None,
         publish: Callable[[Mapping[str, Tensor]], None] | None = None,
         clock: Callable[[], float] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks, self.ended_by = ranks, ""
         self.model, self.update, self.schedule, self.score = model, update, schedule, score
         self.splits, self.settings, self.folder = splits, settings, folder
         self.identity, self.console = identity, console
-        self.publish, self.clock, self.published = publish, clock or time.monotonic, False
+        self.publish, self.clock, self.published = publish, clock or self._time, False
         self.budget = None if settings.time is None else Budget(settings.time, self.clock)
         most = EVERY_EPOCH if self.budget is None else EVALUATED_ATOMS
         self.evaluated = {name: _evaluated(split, most) for name, split in splits.items()}
@@ -131,9 +137,10 @@ class Trainer:
         state, settings = self.state, self.settings
         resumed = bool(self.best)
         last_epoch = state.epoch if resumed else None
-        self.curve = LearningCurve(self.folder.path / "lcurve.txt", list(self.splits), last_epoch)
-        self.metrics = MetricsFile(self.folder.path / "metrics.jsonl", last_epoch)
-        self.board = TensorBoard(self.folder.path / "tensorboard", state.epoch + 1 if resumed else 0)
+        path, writes = self.folder.path, self.folder.writes
+        self.curve = LearningCurve(path / "lcurve.txt", list(self.splits), last_epoch, writes)
+        self.metrics = MetricsFile(path / "metrics.jsonl", last_epoch, writes)
+        self.board = TensorBoard(path / "tensorboard", state.epoch + 1 if resumed else 0, writes)
         for name, some in self.evaluated.items():
             total = len(self.splits[name].structures)
             if self.budget is None and len(some) < total:
@@ -151,7 +158,7 @@ class Trainer:
                     state.best_error = state.reference_error = math.inf
             while not self._done() and not self._waited_enough() and not self._lost():
                 report = self._epoch(bar, stop)
-                if stop or self._lost():
+                if self.ended_by or self._lost():
                     break
                 bar.tell(report.short)
                 for warning in report.warnings:
@@ -163,17 +170,33 @@ class Trainer:
                 if improved or self._due(settings.checkpoint_every) or self._waited_enough():
                     self._save(0)
                 self._publish()
-            if stop:
+            if self.ended_by:
                 self._judge_the_last()
         self.board.close()
-        if not stop:
+        if not self.ended_by:
             self._evaluate_everything()
         self._prefer_nothing()
         if self._lost():
             return "lost its way"
         if self._waited_enough():
             return "early stopping"
-        return str(stop.name) if not self._done() else "epochs" if self.budget is None else "time"
+        if not self._done():
+            return self.ended_by
+        return "epochs" if self.budget is None else "time"
+
+    def _time(self) -> float:
+        """Seconds; those of the first rank, so that all do the same."""
+        if self.ranks.size == 1:
+            return time.monotonic()
+        return float(
+            self.ranks.add(torch.tensor(time.monotonic() if self.ranks.leads else 0.0, dtype=torch.float64))
+        )
+
+    def _is_stopped(self, stop: StopRequest) -> bool:
+        """Whether a signal has asked any of the ranks to stop."""
+        if self.ranks.any(bool(stop)):
+            self.ended_by = next(name for name in self.ranks.collect(str(stop.name or "")) if name)
+        return bool(self.ended_by)
 
     def _progress(self) -> Progress:
         """What shows how far the training is: its updates, or the seconds of its budget."""
@@ -199,7 +222,7 @@ class Trainer:
 
     def _errors(self, name: str) -> dict[str, Any]:
         """Errors of a set, of some of its structures if a large set has to be evaluated often."""
-        return errors_of(self.splits[name], self.evaluated[name])
+        return errors_of(self.splits[name], self.evaluated[name], self.ranks)
 
     def _evaluate_everything(self) -> None:
         """Errors of the best epoch on whole sets, if they are those of parts of them."""
@@ -208,7 +231,7 @@ class Trainer:
             return
         now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.best)
-        self.state.errors = {name: errors_of(split) for name, split in self.splits.items()}
+        self.state.errors = {name: errors_of(split, ranks=self.ranks) for name, split in self.splits.items()}
         self.model.load_state_dict(now)
 
     def _epoch(self, bar: Progress, stop: StopRequest) -> EpochReport:
@@ -229,7 +252,7 @@ class Trainer:
                 bar.advance()
             else:
                 bar.advance_to(int(self.budget.used))
-            if stop:
+            if self._is_stopped(stop):
                 self._save(int(self.schedule.state_dict()["position"]))
                 break
         else:
@@ -273,7 +296,7 @@ class Trainer:
             return
         self.model.load_state_dict(self.best)
         silence(self.model)
-        errors = {name: errors_of(split) for name, split in self.splits.items()}
+        errors = {name: errors_of(split, ranks=self.ranks) for name, split in self.splits.items()}
         if self._error(errors) < error:
             self.interrupted, self.silenced = None, True
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -293,6 +316,7 @@ class Trainer:
         """What the updates say of the epoch, and the errors as far as they are known, into the files."""
         state = self.state
         state.seconds = self.clock() - self.started
+        self._require_same_weights()
         weights = {"distance": float((_weights(self.model) - self.initial).norm())}
         self.metrics.add(
             state.epoch, state.updates, state.seconds, updates_by_kind=dict(state.updates_by_kind),
@@ -301,6 +325,17 @@ class Trainer:
         numbers = {f"{key}/{name}": errors[name][key] for name in errors for key in LearningCurve.ERRORS}
         updates = {f"update/{name}": value for name, value in report.numbers.items()}
         self.board.add(state.epoch, {**numbers, **updates})
+
+    def _require_same_weights(self) -> None:
+        """Refuse to go on if the ranks have come apart."""
+        if self.ranks.size > 1:
+            hashes = self.ranks.collect(hashlib.sha256(_weights(self.model).numpy().tobytes()).hexdigest())
+            if len(set(hashes)) > 1:
+                raise InputError(
+                    f"the weights of the {self.ranks.size} processes are not the same any more after "
+                    f"{self.state.updates} updates", where=str(self.folder.path),
+                    hint="continue from the last checkpoint with --resume, and report this",
+                )  # fmt: skip
 
     def _evaluate(self, report: EpochReport) -> bool:
         """Errors of all splits into the files, with the report; whether this is the best epoch so far.
@@ -350,9 +385,9 @@ class Trainer:
     def _judge_the_last(self) -> None:
         """Keep the weights of an interrupted training if they are better than those of its best epoch."""
         order = sorted(self.splits, key=lambda name: name != self.judge) if self.score is None else []
-        errors = {name: errors_of(self.splits[name]) for name in order[:1] or self.splits}
+        errors = {name: errors_of(self.splits[name], ranks=self.ranks) for name in order[:1] or self.splits}
         if self._error(errors) < self.state.best_error:
-            errors = {n: errors.get(n) or errors_of(split) for n, split in self.splits.items()}
+            errors = {n: errors.get(n) or errors_of(s, ranks=self.ranks) for n, s in self.splits.items()}
             self.interrupted = errors, {n: t.detach().clone() for n, t in self.model.state_dict().items()}
 
     def _save(self, step: int) -> None:
@@ -370,8 +405,10 @@ class Trainer:
             "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
             "progress": self.state.to_json(), "threads": torch.get_num_threads(), **self.identity,
         }  # fmt: skip
-        write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state))
-        prune_checkpoints(self.folder.checkpoints, self.settings.keep, self.state.best_epoch)
+        if self.folder.writes:
+            write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state))
+            prune_checkpoints(self.folder.checkpoints, self.settings.keep, self.state.best_epoch)
+        self.ranks.barrier()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put model, update, schedule and progress into the state of `checkpoint`."""

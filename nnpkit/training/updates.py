@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_para
 
 from nnpkit.errors import DivergedError
 from nnpkit.measure.observations import Prefactors
+from nnpkit.measure.sharing import measure_together
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.optim.measurement import KINDS, Measurement
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
@@ -78,14 +79,21 @@ class KalmanUpdate:
 
     def apply(self, labels: Labels) -> dict[str, float]:
         """Measure, filter, move the weights."""
-        measurement = self.observer.measure(labels)
+        filter_ = self.optimizer
+        alone = filter_.ranks.size == 1
+        columns = filter_.shared.columns
+        measurement = (
+            self.observer.measure(labels)
+            if alone
+            else measure_together(self.observer, labels, filter_.ranks, columns)
+        )
         if self.ridge is not None:
             robust, origin = self.optimizer.robust, measurement.origin
             growth = 1.0
             if robust is not None and origin is not None:
                 growth = robust.inflation(measurement.noise, origin)
-            measurement = self.ridge.observed(measurement, growth)
-        change, report = self.optimizer.step(measurement)
+            measurement = self.ridge.observed(measurement, growth, columns[filter_.ranks.rank])
+        change, report = filter_.step(measurement)
         vector_to_parameters(parameters_to_vector(self.parameters).detach() + change, self.parameters)
         kinds = kinds_of_labels(labels)
         own = {}

@@ -30,6 +30,7 @@ from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.label_choice import Available
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.contract import UpdateTask
 from nnpkit.training.frozen import count_free
 from nnpkit.training.full_batch import FullSchedule
@@ -266,9 +267,16 @@ def frozen_of(config: Config) -> list[int | str]:
 
 
 def make_update(
-    config: Config, store: Predicts, n_updates: int, groups: Sequence[str] | None = None
+    config: Config,
+    store: Predicts,
+    n_updates: int,
+    groups: Sequence[str] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Update:
-    """Update of the model of `store` for a training of `n_updates`; `groups` of its structures, where there are any."""
+    """Update of the model of `store` for a training of `n_updates`; `groups` of its structures, where there are any.
+
+    The work is divided among `ranks`.
+    """
     training = config.training
     loss = LossWeights(**training.weights.model_dump())
 
@@ -288,6 +296,6 @@ def make_update(
 
     available = _available(store.structures)
     task = UpdateTask(
-        training.optimizer, training.weights, store, available, n_updates, observe, ridge, groups, own
+        training.optimizer, training.weights, store, available, n_updates, observe, ridge, groups, own, ranks
     )
     return OPTIMIZERS.get(training.optimizer.kind).update(task)

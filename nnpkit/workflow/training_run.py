@@ -17,6 +17,7 @@ from nnpkit.deploy.baseline import ModelBaseline
 from nnpkit.families.factory import count_parameters
 from nnpkit.measure.structure_memory import keep_freed_memory
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.checkpoint import model_from, read_checkpoint
 from nnpkit.training.frozen import count_free, freeze
 from nnpkit.training.run_folder import RunFolder
@@ -28,6 +29,7 @@ from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, w
 from nnpkit.workflow.duration import planned
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.ranks_of_training import require_parallel, require_same
 from nnpkit.workflow.run_report import report_at_end
 from nnpkit.workflow.run_steps import (
     announce_memory,
@@ -46,7 +48,12 @@ __all__ = ["run_training"]
 
 
 def run_training(
-    config: Config, *, resume: bool = False, overwrite: bool = False, console: Console | None = None
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train as `config` says and write the folder ``config.output``.
 
@@ -60,6 +67,8 @@ def run_training(
         Replace an earlier run in the folder.
     console : Console, optional
         Where to report; standard output by default.
+    ranks : Ranks
+        The processes that train together, each of which calls this; the first one writes and reports.
 
     Returns
     -------
@@ -71,8 +80,10 @@ def run_training(
     InputError
         For data, settings or checkpoints that cannot be used; nothing has been written then.
     """
-    console = console or Console()
+    console = (console or Console()) if ranks.leads else Console(quiet=True)
     keep_freed_memory()
+    if ranks.size > 1:
+        require_parallel(config, ranks.size)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     if config.committee is not None:
@@ -81,7 +92,7 @@ def run_training(
         summary = run_committee(config, resume, overwrite, console)
         report_at_end(config, summary, console)
         return summary
-    folder = RunFolder(config.output)
+    folder = RunFolder(config.output, writes=ranks.leads)
     last = folder.require_free(resume, overwrite)
     earlier = None
     if config.start is not None:
@@ -90,6 +101,7 @@ def run_training(
     data = load_data(config)
     require_judge(config, data)
     identity = {"config": config.model_dump(mode="json"), "data": ordered_sha256(data), "seed": config.seed}
+    require_same(identity, ranks)
     checkpoint = None if last is None else matching_checkpoint(last, identity)
     console.print(statistics_table(data.statistics))
     if data.findings:
@@ -115,7 +127,7 @@ def run_training(
     announce_memory(console, model, notes, memory)
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
-    update = make_update(config, splits["train"].store, n_updates, data.groups)
+    update = make_update(config, splits["train"].store, n_updates, data.groups, ranks)
     if frozen := freeze(update, model, frozen_of(config)):
         console.print(f"  {frozen} of {count_parameters(model)} weights are frozen", highlight=False)
     if (note := beginning.continue_update(update, config.start)) is not None:
@@ -123,16 +135,20 @@ def run_training(
     with folder.claimed():
         if checkpoint is None:
             folder.clear()
-            if isinstance(data.baseline, ModelBaseline):
+            if isinstance(data.baseline, ModelBaseline) and ranks.leads:
                 data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", data_report(config, data, model, report, memory))
-        write_config(config, folder.path / "config.yaml")
+        if ranks.leads:
+            write_config(config, folder.path / "config.yaml")
         settings = trainer_settings(config, epochs, warm)
-        trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console)
-        trainer.publish = partial(write_interim_model, trainer, data)
+        trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console, ranks=ranks)
+        if ranks.leads:
+            trainer.publish = partial(write_interim_model, trainer, data)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         ended = trainer.fit()
+        if not ranks.leads:
+            return {"ended": ended}
         summary = finish_run(config, trainer, data, ended)
     report_at_end(config, summary, console)
     return summary

@@ -44,6 +44,7 @@ class EkfKind(OptimizerKind):
     """The extended Kalman filter."""
 
     settings = Ekf
+    parallel = True
 
     def update(self, task: UpdateTask) -> Update:
         """See `OptimizerKind`."""
@@ -61,7 +62,7 @@ class EkfKind(OptimizerKind):
             ordinary = ordinary_sizes(task.store.structures, reference)
             robust = RobustNoise(len(task.store.structures), groups=task.groups, ordinary=ordinary)
         filter_ = KalmanOptimizer(
-            covariance_partition(optimizer, model), kalman_settings(optimizer), robust=robust,
+            covariance_partition(optimizer, model), kalman_settings(optimizer), ranks=task.ranks, robust=robust,
             length=task.n_updates, weights=None if own is None else torch.tensor(own, dtype=torch.float64),
         )  # fmt: skip
         return KalmanUpdate(filter_, observer, task.ridge(observer))

@@ -62,7 +62,7 @@ def test_noise_floor_is_relative_to_the_variances():
 
 def test_drift_is_the_error_of_the_innovation_variance():
     _, optimizer = run("float32", 1.0, WINDOW + 1)  # a window has just begun
-    (lazy,) = optimizer.covariance._blocks
+    (lazy,) = optimizer.covariance.lazy_blocks
     error = 1e-4 * torch.randn(N, N, generator=torch.Generator().manual_seed(0))
     error = error + error.T
     lazy.matrix.matrix.add_(error)

@@ -11,9 +11,10 @@ import torch
 
 from nnpkit.errors import InputError
 from nnpkit.optim.covariance import Covariance
-from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Ranks
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
 from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.partition import Layer, make_partition
+from nnpkit.parallel import Ranks
 
 LAYERS = [Layer("a", 9), Layer("b", 30), Layer("c", 4), Layer("d", 6)]
 N = 49
@@ -310,13 +311,20 @@ def test_processes_that_share_the_blocks_agree_with_one():
     barrier, shared, results = threading.Barrier(3), {}, {}
 
     def work(rank: int) -> None:
-        def add(tensor: torch.Tensor) -> torch.Tensor:
-            barrier.wait()
-            shared[rank] = tensor
-            barrier.wait()
-            return sum(shared[r] for r in range(3))
+        class Threads(Ranks):
+            def __init__(self) -> None:
+                self.rank, self.size = rank, 3
 
-        optimizer = KalmanOptimizer(BLOCKS, settings, ranks=Ranks(rank, 3, add))
+            def add(self, tensor: torch.Tensor) -> torch.Tensor:
+                barrier.wait()
+                shared[rank] = tensor
+                barrier.wait()
+                return sum(shared[r] for r in range(3))
+
+            def any(self, flag: bool) -> bool:
+                return bool(self.add(torch.tensor(float(flag))) > 0.0)
+
+        optimizer = KalmanOptimizer(BLOCKS, settings, ranks=Threads())
         results[rank] = [optimizer.step(measurement) for measurement in measurements], optimizer.health()
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]

@@ -10,7 +10,7 @@ from tree import PACKAGE, parsed
 # From the foundation to the surface; modules of one group may import each other.
 LAYERS = [
     {"_version"},
-    {"units", "errors", "files", "lock", "seal", "threads", "progress", "registry", "section"},
+    {"units", "errors", "files", "lock", "seal", "threads", "progress", "registry", "section", "parallel"},
     {"data"},
     {"kernels", "install"},
     {"models"},

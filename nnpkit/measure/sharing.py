@@ -1,0 +1,118 @@
+"""The rows of one update, measured by several processes, each of which gets the columns that it needs.
+
+Every rank measures part of the labels. What it finds is sent where it is needed: residuals, noise and origins to all
+ranks, of the Jacobian to each rank the columns whose block of the covariance that rank keeps. One exchange, in which a
+rank sends and receives about one part in the number of ranks of the Jacobian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from nnpkit.measure.contract import Measures
+from nnpkit.measure.label_choice import Labels
+from nnpkit.optim.measurement import Measurement, Origin
+from nnpkit.parallel import Ranks
+
+__all__ = ["measure_together", "shares_of"]
+
+_VIRIAL_ROWS = 6
+
+
+def shares_of(labels: Labels, size: int) -> list[Labels | None]:
+    """`labels` in `size` parts, None where there is nothing left; together they are all of them, once.
+
+    Of many structures each part has some; of few ones all parts have some components of each, the first one their
+    energies and the last one their virials.
+    """
+    n = len(labels.structures)
+    if n >= 2 * size:
+        bounds = [n * k // size for k in range(size + 1)]
+        return [_some(labels, a, b) for a, b in pairwise(bounds)]
+    shares: list[Labels | None] = []
+    for rank in range(size):
+        parts = None
+        if labels.components is not None:
+            parts = [_chunk(components, labels.group or 1, rank, size) for components in labels.components]
+            parts = parts if any(len(part) for part in parts) else None
+        energy, virial = labels.energy and rank == 0, labels.virial and rank == size - 1
+        share = Labels(labels.structures, energy, parts, virial, labels.group)
+        shares.append(share if energy or virial or parts is not None else None)
+    return shares
+
+
+def _some(labels: Labels, first: int, last: int) -> Labels:
+    components = None if labels.components is None else labels.components[first:last]
+    return labels._replace(structures=labels.structures[first:last], components=components)
+
+
+def _chunk(components: Tensor, group: int, rank: int, size: int) -> Tensor:
+    """Part of the components of a structure; groups stay together."""
+    n_groups = -(-len(components) // group)
+    first, last = (n_groups * k // size * group for k in (rank, rank + 1))
+    return components[first:last]
+
+
+def _n_rows(labels: Labels | None) -> int:
+    if labels is None:
+        return 0
+    group = labels.group or 1
+    forces = sum(-(-len(components) // group) for components in labels.components or [])
+    return forces + len(labels.structures) * (labels.energy + _VIRIAL_ROWS * labels.virial)
+
+
+def measure_together(
+    observer: Measures, labels: Labels, ranks: Ranks, columns: Sequence[Tensor | slice]
+) -> Measurement:
+    """The measurement of all `labels`, with the columns of the Jacobian that this rank needs.
+
+    Parameters
+    ----------
+    columns : sequence
+        For each rank the indices of its columns.
+
+    Returns
+    -------
+    Measurement
+        Rows in the order of the ranks that have measured them, the same on all ranks.
+    """
+    shares = shares_of(labels, ranks.size)
+    rows = [_n_rows(share) for share in shares]
+    mine = shares[ranks.rank]
+    found = (
+        _nothing(observer.n_parameters) if mine is None or not rows[ranks.rank] else observer.measure(mine)
+    )
+    small = _packed(found)
+    parts = [torch.cat([small, found.jacobian[:, own]], dim=1) for own in columns]
+    width = parts[ranks.rank].shape[1]
+    received = torch.cat(ranks.exchange(parts, [(n, width) for n in rows]))
+    return _unpacked(received, small.shape[1])
+
+
+def _nothing(n_parameters: int) -> Measurement:
+    none = torch.zeros(0, dtype=torch.float64)
+    whole = torch.zeros(0, dtype=torch.int64)
+    return Measurement(none, none.new_zeros(0, n_parameters), none, Origin(whole, none, none, whole))
+
+
+def _packed(found: Measurement) -> Tensor:
+    """Columns: residual, noise, whether there is an origin, and this."""
+    origin = found.origin
+    known = torch.full_like(found.residual, float(origin is not None))
+    four = (
+        [found.residual.new_zeros(len(known))] * 4 if origin is None else [part.to(known) for part in origin]
+    )
+    return torch.stack([found.residual, found.noise.to(known), known, *four], dim=1)
+
+
+def _unpacked(rows: Tensor, n_small: int) -> Measurement:
+    residual, noise, known, kind, unit, size, structure = rows[:, :n_small].unbind(1)
+    origin = Origin(kind.long(), unit.contiguous(), size.contiguous(), structure.long())
+    whole = bool(known.all()) and len(known) > 0
+    return Measurement(
+        residual.contiguous(), rows[:, n_small:].contiguous(), noise.contiguous(), origin if whole else None
+    )

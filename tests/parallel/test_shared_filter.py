@@ -1,0 +1,193 @@
+"""A Kalman filter and a training on two processes are those of one, up to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rank_tools import together
+
+from nnpkit.measure.label_choice import Labels
+from nnpkit.measure.sharing import measure_together, shares_of
+from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
+from nnpkit.optim.measurement import Origin
+from nnpkit.optim.partition import Layer, make_partition
+from nnpkit.parallel import ALONE, Together
+from nnpkit.training.ridge import Ridge
+
+N = 13
+LAYERS = [Layer("a", 7), Layer("b", 4), Layer("c", 2)]
+
+
+def partition(kind: str) -> Any:
+    return make_partition(kind, LAYERS)
+
+
+class LinearObserver:
+    """Labels of structures that are linear in the weights: rows of fixed matrices."""
+
+    n_parameters = N
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self.rows = torch.tensor(
+            random.normal(size=(6, 30, N))
+        )  # of each structure: energy, 23 forces, 6 virials
+        self.values = torch.tensor(random.normal(size=(6, 30)))
+        self.weights = torch.zeros(N, dtype=torch.float64)
+
+    def measure(self, labels: Labels) -> Measurement:
+        parts = []
+        for position, index in enumerate(labels.structures):
+            rows = [0] if labels.energy else []
+            if labels.components is not None:
+                rows += [1 + int(c) for c in labels.components[position]]
+            rows += list(range(24, 30)) if labels.virial else []
+            jacobian = self.rows[index, rows]
+            residual = self.values[index, rows] - jacobian @ self.weights
+            parts.append(
+                Measurement(
+                    residual, jacobian, torch.full((len(rows),), 0.1, dtype=torch.float64),
+                    Origin.of("force", len(rows), 1.0, residual.abs(), index),
+                )
+            )  # fmt: skip
+        return Measurement.joined(parts)
+
+
+def filtered(ranks: Any, kind: str, dtype: str = "float64", updates: int = 40) -> dict[str, Any]:
+    """Weights and the like after some updates that begin in turn with one and with several structures."""
+    observer = LinearObserver()
+    settings = KalmanSettings(forgetting=0.98, lazy_rank=7, dtype=dtype, process_noise=1e-4)
+    optimizer = KalmanOptimizer(partition(kind), settings, ranks=ranks)
+    active = torch.ones(N, dtype=torch.bool)
+    active[3] = False
+    optimizer.freeze(active)
+    columns, own = optimizer.shared.columns, ranks.rank
+    parameters = [torch.zeros(3, 4, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)]
+    ridge = Ridge(0.1, parameters, 3)
+    for step in range(updates):
+        structures = [step % 6] if step % 2 else [0, 1, 2, 3, 4]
+        components = [torch.arange(3 + step % 5) for _ in structures]
+        labels = Labels(structures, step % 3 > 0, components, step % 4 == 0)
+        if ranks.size == 1:
+            measurement = observer.measure(labels)
+        else:
+            measurement = measure_together(observer, labels, ranks, columns)
+        measurement = ridge.observed(measurement, 1.0, columns[own])
+        change, report = optimizer.step(measurement)
+        observer.weights = observer.weights + change
+    state = optimizer.state_dict()
+    return {
+        "weights": observer.weights.tolist(),
+        "report": list(report),
+        "health": optimizer.health(),
+        "blocks": len(optimizer.shared.owned),
+        "state": {name: tensor.tolist() for name, tensor in state.items()},
+        "bytes": optimizer.covariance.n_bytes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("layer", "float64"), ("global", "float64"), ("layer", "float32")]
+)
+def test_two_processes_filter_like_one(kind: str, dtype: str) -> None:
+    whole = filtered(ALONE, kind, dtype)
+    first, second = together(lambda ranks: filtered(ranks, kind, dtype))
+    tolerance = 1e-10 if dtype == "float64" else 1e-3
+    assert first["weights"] == second["weights"]
+    assert first["weights"] == pytest.approx(whole["weights"], rel=tolerance, abs=tolerance)
+    assert whole["weights"][3] == first["weights"][3] == 0.0
+    assert first["report"] == pytest.approx(whole["report"], rel=tolerance)
+    assert first["health"] == second["health"]
+    assert first["health"]["trace"] == pytest.approx(whole["health"]["trace"], rel=tolerance)
+    if kind == "layer":
+        assert (first["blocks"], second["blocks"]) == (1, 2)
+        assert first["bytes"] + second["bytes"] <= 1.3 * whole["bytes"]
+    else:  # one block for two processes: each keeps it
+        assert (first["blocks"], second["blocks"]) == (1, 1)
+
+
+def resumed(ranks: Any, state: dict[str, Any] | None) -> dict[str, Any]:
+    """Continue a filter from the state of one process."""
+    settings = KalmanSettings(forgetting=0.98, lazy_rank=7)
+    optimizer = KalmanOptimizer(partition("layer"), settings, ranks=ranks)
+    if state is not None:
+        optimizer.load_state_dict(
+            {name: torch.tensor(value, dtype=_dtype(name)) for name, value in state.items()}
+        )
+    random = np.random.default_rng(7)
+    for _ in range(11):
+        rows = torch.tensor(random.normal(size=(3, N)))
+        change, _ = optimizer.step(Measurement(rows.sum(1), rows, torch.full((3,), 0.5, dtype=torch.float64)))
+    new = optimizer.state_dict()
+    return {"change": change.tolist(), "state": {name: tensor.tolist() for name, tensor in new.items()}}
+
+
+def _dtype(name: str) -> torch.dtype:
+    return torch.int64 if name in ("blocks", "owned", "updates") else torch.float64
+
+
+def test_a_state_goes_from_one_number_of_processes_to_another() -> None:
+    begun = resumed(ALONE, None)
+    expected = resumed(ALONE, begun["state"])
+    first, second = together(lambda ranks: resumed(ranks, begun["state"]))
+    assert first["change"] == second["change"] == pytest.approx(expected["change"], rel=1e-10)
+    assert second["state"].keys().isdisjoint({"matrix.0", "blocks"})  # the first process has them all
+    for name, value in expected["state"].items():
+        assert np.allclose(first["state"][name], value, rtol=1e-10, atol=1e-12), name
+    again = resumed(ALONE, first["state"])
+    assert again["change"] == pytest.approx(resumed(ALONE, expected["state"])["change"], rel=1e-9)
+    unchanged = together(lambda ranks: _loaded(ranks, begun["state"]))[0]
+    for name, value in begun["state"].items():
+        assert unchanged[name] == value, name
+
+
+def _loaded(ranks: Together, state: dict[str, Any]) -> dict[str, Any]:
+    """A state that was read and written again."""
+    optimizer = KalmanOptimizer(partition("layer"), KalmanSettings(forgetting=0.98, lazy_rank=7), ranks=ranks)
+    optimizer.load_state_dict(
+        {name: torch.tensor(value, dtype=_dtype(name)) for name, value in state.items()}
+    )
+    return {name: tensor.tolist() for name, tensor in optimizer.state_dict().items()}
+
+
+@pytest.mark.parametrize("n_structures", [1, 3, 8])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("group", [None, 2])
+def test_shares_are_all_labels_once(n_structures: int, size: int, group: int | None) -> None:
+    components = [torch.arange(5) + 10 * k for k in range(n_structures)]
+    labels = Labels(list(range(n_structures)), True, components, True, group)
+    seen: dict[str, list[Any]] = {"energy": [], "virial": [], "forces": []}
+    for share in shares_of(labels, size):
+        if share is None:
+            continue
+        seen["energy"] += share.structures if share.energy else []
+        seen["virial"] += share.structures if share.virial else []
+        for own in share.components or []:
+            assert group is None or int(own[0]) % 10 % group == 0 if len(own) else True
+            seen["forces"] += own.tolist()
+    assert seen["energy"] == seen["virial"] == labels.structures
+    assert sorted(seen["forces"]) == sorted(c for own in components for c in own.tolist())
+
+
+def fails_on_one(ranks: Together) -> str:
+    """A covariance that is spoilt on one rank only."""
+    from nnpkit.errors import DivergedError
+
+    optimizer = KalmanOptimizer(partition("layer"), KalmanSettings(lazy_rank=1), ranks=ranks)
+    if ranks.rank == 1:
+        optimizer.covariance.lazy_blocks[0].matrix.diagonal().fill_(-1.0)
+    row = torch.ones(1, N, dtype=torch.float64)
+    try:
+        optimizer.step(Measurement(row[:, 0], row, torch.full((1,), 1e6, dtype=torch.float64)))
+    except DivergedError as error:
+        return str(error)
+    return ""
+
+
+def test_all_fail_where_one_fails() -> None:
+    first, second = together(fails_on_one)
+    assert "lost its way" in first
+    assert "not positive definite" in second
