@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -75,8 +76,8 @@ class Ranks:
     def barrier(self) -> None:
         """Wait for all."""
 
-    def last_words(self, message: str) -> None:
-        """Leave a message for the first rank before this one ends."""
+    def leave(self, message: str, code: int) -> None:
+        """End this process with an exit code, and leave a message for the first one; nothing where there is one."""
 
 
 ALONE = Ranks()
@@ -100,10 +101,13 @@ class Together(Ranks):
                 hint=None if said else "see what ended it; continue from the last checkpoint with --resume",
             ) from error
 
-    def last_words(self, message: str) -> None:
-        """See `Ranks`."""
+    def leave(self, message: str, code: int) -> None:
+        """See `Ranks`; at once, since libraries abort when they take leave of a process that is gone."""
         with suppress(RuntimeError):
             self._store.set(f"error-{self.rank}", message)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     def _last_words(self) -> str:
         for rank in range(self.size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,11 +101,12 @@ def train(
 
 @contextmanager
 def _one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let the first of several processes say what is wrong with any of them."""
+    """Let the first of several processes say what is wrong with any of them, and end all at once."""
     try:
         yield
     except NnpkitError as error:
-        if ranks.leads:
+        if ranks.size == 1:
             raise
-        ranks.last_words(str(error))
-        raise typer.Exit(1) from None
+        if ranks.leads:
+            print("nnpkit: error: " + " ".join(str(error).split()), file=sys.stderr)
+        ranks.leave(str(error), 1)

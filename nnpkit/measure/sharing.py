@@ -20,8 +20,6 @@ from nnpkit.parallel import Ranks
 
 __all__ = ["measure_together", "shares_of"]
 
-_VIRIAL_ROWS = 6
-
 
 def shares_of(labels: Labels, size: int) -> list[Labels | None]:
     """`labels` in `size` parts, None where there is nothing left; together they are all of them, once.
@@ -57,14 +55,6 @@ def _chunk(components: Tensor, group: int, rank: int, size: int) -> Tensor:
     return components[first:last]
 
 
-def _n_rows(labels: Labels | None) -> int:
-    if labels is None:
-        return 0
-    group = labels.group or 1
-    forces = sum(-(-len(components) // group) for components in labels.components or [])
-    return forces + len(labels.structures) * (labels.energy + _VIRIAL_ROWS * labels.virial)
-
-
 def measure_together(
     observer: Measures, labels: Labels, ranks: Ranks, columns: Sequence[Tensor | slice]
 ) -> Measurement:
@@ -80,12 +70,11 @@ def measure_together(
     Measurement
         Rows in the order of the ranks that have measured them, the same on all ranks.
     """
-    shares = shares_of(labels, ranks.size)
-    rows = [_n_rows(share) for share in shares]
-    mine = shares[ranks.rank]
-    found = (
-        _nothing(observer.n_parameters) if mine is None or not rows[ranks.rank] else observer.measure(mine)
-    )
+    mine = shares_of(labels, ranks.size)[ranks.rank]
+    found = _nothing(observer.n_parameters) if mine is None else observer.measure(mine)
+    counts = torch.zeros(ranks.size, dtype=torch.int64)
+    counts[ranks.rank] = len(found.residual)
+    rows = ranks.add(counts).tolist()
     small = _packed(found)
     parts = [torch.cat([small, found.jacobian[:, own]], dim=1) for own in columns]
     width = parts[ranks.rank].shape[1]

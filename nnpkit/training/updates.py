@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,9 +12,10 @@ from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_para
 
 from nnpkit.errors import DivergedError
 from nnpkit.measure.observations import Prefactors
-from nnpkit.measure.sharing import measure_together
+from nnpkit.measure.sharing import measure_together, shares_of
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.optim.measurement import KINDS, Measurement
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
 from nnpkit.training.ridge import Ridge
 
@@ -160,6 +162,8 @@ class GradientUpdate:
         Adds its penalty to the loss.
     last_ratio : float
         Last learning rate over the first one, for a training that has a budget of time.
+    ranks : Ranks
+        Processes that share the labels of each update; their gradients are added up.
     """
 
     def __init__(
@@ -172,7 +176,9 @@ class GradientUpdate:
         prefactors: Prefactors | None = None,
         ridge: Ridge | None = None,
         last_ratio: float = 0.01,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.optimizer, self.observer, self.clip, self.ridge = optimizer, observer, clip, ridge
         self.decay, self.decay_steps, self.prefactors = decay, decay_steps, prefactors
         self.parameters = observer.parameters
@@ -199,23 +205,54 @@ class GradientUpdate:
         if self.prefactors is not None:
             self.observer.weights = self.prefactors.at(ratio)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.observer.loss(labels)
-        if self.ridge is not None:
-            loss = loss + self.ridge.penalty()
-        if not bool(torch.isfinite(loss)):
-            raise DivergedError(
-                "the loss is not finite", where="training.optimizer", hint="lower the learning rate"
-            )
-        loss.backward()
+        loss = self._loss(labels)
+        if self.ranks.size == 1 and not bool(torch.isfinite(loss)):
+            raise _not_finite()
+        if loss.requires_grad:
+            loss.backward()
         for (
             parameter
         ) in self.parameters:  # forces do not depend on the last bias: its gradient is zero, not absent
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        loss = self._added(loss)
         norm = clip_grad_norm_(self.parameters, self.clip if self.clip is not None else float("inf"))
         self.optimizer.step()
         self.updates += 1
         return {"loss": float(loss.detach()), "gradient": float(norm), "learning_rate": group["lr"]}
+
+    def _loss(self, labels: Labels) -> Tensor:
+        """The loss (0-dim), or the part of it that this process computes: parts add up to the whole.
+
+        The loss of a share is a mean over fewer labels; so its weights are those of the whole times the part of the
+        labels of each kind that it has.
+        """
+        if self.ranks.size == 1:
+            loss = self.observer.loss(labels)
+            return loss if self.ridge is None else loss + self.ridge.penalty()
+        share, whole = shares_of(labels, self.ranks.size)[self.ranks.rank], self.observer.weights
+        loss = torch.zeros((), dtype=torch.float64)
+        if share is not None:
+            all_, own = _numbers(labels), _numbers(share)
+            parts = {kind: getattr(whole, kind) * own[kind] / max(1, all_[kind]) for kind in KINDS}
+            self.observer.weights = replace(whole, **parts)
+            try:
+                loss = self.observer.loss(share)
+            finally:
+                self.observer.weights = whole
+        return loss + self.ridge.penalty() if self.ridge is not None and self.ranks.leads else loss
+
+    def _added(self, loss: Tensor) -> Tensor:
+        """The whole loss, after gradients have been added up over the processes, in one call."""
+        if self.ranks.size == 1:
+            return loss
+        gradients = [parameter.grad.reshape(-1) for parameter in self.parameters]  # type: ignore[union-attr]
+        total = self.ranks.add(torch.cat([loss.detach().reshape(1).to(gradients[0]), *gradients]))
+        for parameter, own in zip(self.parameters, total[1:].split([len(g) for g in gradients]), strict=True):
+            parameter.grad = own.view_as(parameter).clone()
+        if not bool(torch.isfinite(total[0])):
+            raise _not_finite()
+        return total[0]
 
     def retreat(self, state: Mapping[str, Tensor] | None) -> None:
         """Go back to `state`, or to the beginning without one, and take smaller steps from now on."""
@@ -250,6 +287,17 @@ class GradientUpdate:
             if key not in ("updates", "caution"):
                 index, name = key.split(".", 1)
                 self.optimizer.state[self.parameters[int(index)]][name] = value.clone()
+
+
+def _not_finite() -> DivergedError:
+    return DivergedError("the loss is not finite", where="training.optimizer", hint="lower the learning rate")
+
+
+def _numbers(labels: Labels) -> dict[str, int]:
+    """How many labels of each kind there are."""
+    n = len(labels.structures)
+    forces = sum(len(components) for components in labels.components or [])
+    return {"energy": n * labels.energy, "force": forces, "virial": n * labels.virial}
 
 
 _OBSERVER = "observer."

@@ -12,6 +12,7 @@ from nnpkit.config.schema import Config
 from nnpkit.config.schema_optimizer import Ekf
 from nnpkit.errors import InputError
 from nnpkit.families.factory import count_parameters
+from nnpkit.optim.covariance_memory import covariance_bytes
 from nnpkit.training.budget import part_seconds, some_structures
 from nnpkit.training.model_errors import errors_of
 from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
@@ -25,6 +26,9 @@ __all__ = ["plan_training"]
 _TRIALS = 20
 _SECONDS = 5.0
 _STRUCTURES = 20
+_RANKS = (2, 4, 8)
+_MEASURED = 3
+_EXCHANGE = 1e-3  # seconds of the collective calls of an update, measured with gloo on one node
 
 
 def plan_training(config: Config, console: Console | None = None) -> dict[str, Any]:
@@ -39,7 +43,8 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
     -------
     dict
         ``n_parameters``, ``features`` (of each element), ``updates_per_second``, ``updates_per_pass`` (over the data),
-        ``evaluation_seconds``, ``seconds``, ``updates`` and ``passes`` that the training would have, ``gigabytes``.
+        ``evaluation_seconds``, ``seconds``, ``updates`` and ``passes`` that the training would have, ``gigabytes``, and
+        ``ranks``: by number of processes ``seconds_per_update`` and ``gigabytes`` of covariance of each.
 
     Raises
     ------
@@ -83,6 +88,8 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
         "gigabytes": round((min(memory["derivatives"], memory["budget"]) + memory["covariance"]) / 1e9, 3),
     }
     optimizer = config.training.optimizer
+    ranks = _on_ranks(update, schedule, 1.0 / speed) if isinstance(optimizer, Ekf) else {}
+    plan["ranks"] = ranks
     blocks = [covariance_partition(optimizer, model).note] if isinstance(optimizer, Ekf) else []
     lines = [
         *blocks,
@@ -90,6 +97,12 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
         f"{'budget' if budget is not None else 'about'} {seconds:.0f} s buy {updates:.0f} updates, {plan['passes']:g} "
         f"passes over the data; about {plan['gigabytes']:.2f} GB beside the data themselves. Nothing was written.",
     ]
+    if ranks:
+        words = "; ".join(
+            f"{r}: {1e3 * own['seconds_per_update']:.3g} ms, {own['gigabytes']:.3g} GB"
+            for r, own in ranks.items()
+        )
+        lines.append(f"on several processes, about, an update and the covariance of each: {words}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return plan
@@ -107,6 +120,32 @@ def _updates_per_second(update: Any, schedule: Any) -> float:
         if time.monotonic() - began > _SECONDS:
             break
     return done / max(1e-9, time.monotonic() - began)
+
+
+def _on_ranks(update: Any, schedule: Any, seconds: float) -> dict[int, dict[str, float]]:
+    """What an update takes, and its covariance, on some numbers of processes.
+
+    Rows of the Jacobian are divided evenly, the filter as the blocks are; an exchange takes `_EXCHANGE` seconds.
+    """
+    labels = next(iter(schedule.epoch()))
+    began = time.monotonic()
+    for _ in range(_MEASURED):
+        update.observer.measure(labels)
+    measuring = min(seconds, (time.monotonic() - began) / _MEASURED)
+    partition, settings = update.optimizer.partition, update.optimizer.settings
+    work = [size**2 for size in partition.sizes]
+    found = {}
+    for ranks in _RANKS:
+        share, owned = 1.0, list(range(len(work)))
+        if len(work) >= ranks:
+            owners = partition.owners(ranks)
+            parts = [[k for k, owner in enumerate(owners) if owner == rank] for rank in range(ranks)]
+            owned = max(parts, key=lambda part: sum(work[k] for k in part))
+            share = sum(work[k] for k in owned) / sum(work)
+        taken = measuring / ranks + (seconds - measuring) * share + _EXCHANGE
+        gigabytes = covariance_bytes(partition, settings.dtype, settings.lazy_rank, owned=owned) / 1e9
+        found[ranks] = {"seconds_per_update": round(taken, 6), "gigabytes": round(gigabytes, 4)}
+    return found
 
 
 def _evaluation_seconds(split: Any, in_parts: bool) -> float:

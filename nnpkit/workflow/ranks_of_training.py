@@ -29,7 +29,7 @@ def require_parallel(config: Config, size: int) -> None:
         (
             not OPTIMIZERS.get(kind).parallel,
             f"training.optimizer.kind: {kind}",
-            "use kind: ekf, or one process",
+            "use kind: ekf or adam, or one process",
         ),
         (config.committee is not None, "committee", "a committee shares a node by itself: start one process"),
         (config.start is not None, "start", "start one process"),

@@ -84,6 +84,7 @@ class AdamKind(OptimizerKind):
     """Adam."""
 
     settings = AdamSettings
+    parallel = True
 
     def update(self, task: UpdateTask) -> Update:
         """See `OptimizerKind`."""
@@ -107,7 +108,15 @@ class AdamKind(OptimizerKind):
             prefactors = Prefactors(energy, force, virial)
         ratio = 0.01 if last is None else last / optimizer.learning_rate
         return GradientUpdate(
-            adam, observer, optimizer.gradient_clip, decay, steps, prefactors, task.ridge(observer), ratio
+            adam,
+            observer,
+            optimizer.gradient_clip,
+            decay,
+            steps,
+            prefactors,
+            task.ridge(observer),
+            ratio,
+            task.ranks,
         )
 
 

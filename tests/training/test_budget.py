@@ -211,6 +211,13 @@ def test_a_plan_says_what_the_time_buys_and_writes_nothing(config, settings):
     assert plan["features"] == {"Cu": 18, "Au": 18}
     assert plan["updates_per_pass"] == 8
     assert plan["n_parameters"] == 162
+    assert set(plan["ranks"]) == {2, 4, 8}
+    one_block = 162 * 163 * 8 + 32 * 162 * 8
+    assert plan["ranks"][2]["gigabytes"] == round(
+        one_block / 1e9, 4
+    )  # fewer blocks than processes: each has it
+    assert plan["ranks"][8]["seconds_per_update"] <= plan["ranks"][2]["seconds_per_update"]
+    assert "on several processes" in output.getvalue()
     if settings == ["training.epochs=4"]:
         assert plan["updates"] == 32
         assert plan["passes"] == 4.0

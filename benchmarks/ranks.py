@@ -1,0 +1,148 @@
+"""One training on several processes: how much faster, how different, and how the covariance is shared.
+
+    python benchmarks/ranks.py --ranks 2 --case dp|acsf
+
+``dp`` is bound by the filter: the network of Hu et al. for 192 atoms of water, blocks of 5120 weights, updates with 18
+force components. ``acsf`` is bound by the gradients: symmetry functions and small networks for 108 atoms of copper, all
+force components. Each number of processes makes the same updates; the first three are not timed. The last line is
+``RESULT {"speedup": ..., "difference": ..., "memory_ratio": ...}``: time of one process over that of several, the
+largest difference of a weight over the largest weight, bytes of the covariance of the largest share over all of it.
+Run it on a quiet machine: processes that wait for one another are as slow as the slowest.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+import argparse
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from deep_systems import MODEL, synthetic_system
+from rich.console import Console
+from scale import make_frames
+
+from nnpkit.config.schema import Config
+from nnpkit.data.formats.reading import write
+from nnpkit.parallel import start_ranks
+from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
+from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.run_steps import memory_of, prepare
+
+_NOT_TIMED = 3
+CASES: dict[str, dict[str, Any]] = {
+    "dp": {
+        "model": MODEL,
+        "training": {
+            "schedule": {"kind": "epoch", "batch_size": 1, "energy": False, "forces": 18},
+            "optimizer": {"kind": "ekf", "partition": "split", "block_size": 5120},
+        },
+    },
+    "acsf": {
+        "model": {
+            "descriptor": {"cutoff": 6.0, "angular_cutoff": 5.0},
+            "network": {"hidden": [20, 20]},
+        },
+        "training": {
+            "schedule": {"kind": "epoch", "batch_size": 1, "forces": "all"},
+            "optimizer": {"kind": "ekf", "partition": "split", "block_size": 700},
+        },
+    },
+}
+
+
+def updates_of(case: str, data: Path, n_updates: int) -> None:
+    """Make so many updates as one of the ranks; the first one prints seconds, bytes and writes the weights."""
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    config = Config.model_validate({
+        "data": {"train": [str(data)], "validation_fraction": 0.0, "test_fraction": 0.0, "suspicious": "ignore"},
+        **CASES[case],
+    })  # fmt: skip
+    loaded = load_data(config)
+    model, _ = make_model(config, loaded)
+    schedule = make_schedule(config, loaded.learnt, loaded.groups)
+    memory = memory_of(config, model, loaded)
+    splits = prepare(model, loaded, memory["budget"], Console(quiet=True))
+    connect(schedule, splits["train"].store)
+    update = make_update(config, splits["train"].store, 1000, None, ranks)
+    update.begin_epoch(0)
+    labels = itertools.islice(
+        itertools.chain.from_iterable(iter(schedule.epoch, None)), n_updates + _NOT_TIMED
+    )
+    for number, one in enumerate(labels):
+        if number == _NOT_TIMED:
+            ranks.barrier()
+            began = time.monotonic()
+        update.apply(one)
+    ranks.barrier()
+    seconds = (time.monotonic() - began) / n_updates
+    bytes_ = max(ranks.collect(update.optimizer.covariance.n_bytes))
+    if ranks.leads:
+        weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        np.save(data.with_name(f"weights-{ranks.size}.npy"), weights.numpy())
+        print(json.dumps({"seconds": seconds, "bytes": bytes_, "weights": len(weights)}))
+
+
+def on_ranks(size: int, case: str, data: Path, n_updates: int) -> dict[str, Any]:
+    """What the first of so many ranks says."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": listener.getsockname()[1]}
+    command = [sys.executable, __file__, "--case", case, "--updates", str(n_updates), "--worker", str(data)]
+    processes = []
+    for rank in range(size):
+        own = {} if size == 1 else {key: str(value) for key, value in {**place, "RANK": rank}.items()}
+        output = subprocess.PIPE if rank == 0 else subprocess.DEVNULL
+        processes.append(subprocess.Popen(command, env=os.environ | own, stdout=output, text=True))
+    said, _ = processes[0].communicate()
+    for process in processes:
+        if process.wait() != 0:
+            raise SystemExit(f"a rank of {size} ended with {process.returncode}")
+    return dict(json.loads(said.splitlines()[-1]))
+
+
+def main() -> None:
+    """Compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--case", choices=CASES, default="dp")
+    parser.add_argument("--updates", type=int, default=20)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        updates_of(options.case, options.worker, options.updates)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name) / "frames.xyz"
+        write(data, synthetic_system("water192", 8)[0] if options.case == "dp" else list(make_frames(12)))
+        one = on_ranks(1, options.case, data, options.updates)
+        several = on_ranks(options.ranks, options.case, data, options.updates)
+        a, b = (np.load(data.with_name(f"weights-{size}.npy")) for size in (1, options.ranks))
+    times = f"{1e3 * one['seconds']:.1f} ms an update, {1e3 * several['seconds']:.1f} on {options.ranks} processes"
+    print(f"{one['weights']} weights: {times}")
+    result = {
+        "speedup": round(one["seconds"] / several["seconds"], 3),
+        "difference": float(np.abs(a - b).max() / np.abs(a).max()),
+        "memory_ratio": round(several["bytes"] / one["bytes"], 3),
+        "seconds_per_update": [round(one["seconds"], 4), round(several["seconds"], 4)],
+    }
+    print("RESULT", json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

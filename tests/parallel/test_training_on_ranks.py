@@ -1,0 +1,180 @@
+"""`nnpkit train` on two processes: as on one, one voice, one folder, and an end for all when one is gone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from rank_tools import free_port, together
+from rich.console import Console
+
+from nnpkit.config.config_file import load_config
+from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.parallel import ALONE, RankLostError, Ranks
+from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
+from nnpkit.training.trainer import Trainer
+from nnpkit.workflow.training_run import run_training
+
+CONFIG: dict[str, Any] = {
+    "seed": 5,
+    "data": {"train": "train.extxyz", "validation_fraction": 0.25, "test_fraction": 0.0},
+    "model": {
+        "descriptor": {"cutoff": 4.0, "angular_cutoff": 3.0, "zetas": [1], "radial": 2},
+        "network": {"hidden": [3]},
+    },
+    "training": {
+        "epochs": 3,
+        "threads": 1,
+        "optimizer": {"kind": "ekf", "partition": "layer"},
+        "ridge": 0.01,
+    },
+}
+ADAM = "training.optimizer={kind: adam, learning_rate: 0.01}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Small cells of copper and a YAML, in the current folder."""
+    random, found = np.random.default_rng(3), []
+    for k in range(9):
+        atoms = bulk("Cu", cubic=True)
+        atoms.positions += random.normal(scale=0.1, size=(4, 3))
+        atoms.calc = EMT()
+        for quantity in ("energy", "forces", "stress"):
+            atoms.calc.get_property(quantity, atoms)
+        found.append(Structure.from_atoms(atoms, f"train.extxyz#{k}").replace(info={}, arrays={}))
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    write("train.extxyz", found)
+    Path("train.yaml").write_text(yaml.safe_dump(CONFIG))
+    yield tmp_path
+    os.chdir(before)
+
+
+def train(ranks: Ranks, *overrides: str, resume: bool = False) -> dict[str, Any]:
+    """A training as one of the ranks; what ended it and what was printed."""
+    console = Console(file=io.StringIO(), width=200)
+    summary = run_training(load_config("train.yaml", overrides), resume=resume, console=console, ranks=ranks)
+    return {"ended": summary["ended"], "output": console.file.getvalue()}
+
+
+@pytest.mark.parametrize("more", [(), (ADAM, "training.ridge=0", "training.schedule={batch_size: 3}")])
+def test_two_processes_train_like_one_and_one_goes_on(folder: Path, more: tuple[str, ...]) -> None:
+    first, second = together(lambda ranks: train(ranks, "output=two", *more))
+    assert first["ended"] == second["ended"] == "epochs", (first, second)
+    assert "Ended (epochs) after 3 epochs" in first["output"]
+    assert second["output"] == "", "only the first process speaks"
+    train(ALONE, "output=one", *more)
+    one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
+    assert one["updates"] == two["updates"]
+    for part in ("train", "validation"):
+        for key in ("energy_rmse", "force_rmse"):
+            assert two[part][key] == pytest.approx(one[part][key], rel=1e-8)
+    a, b = (read_checkpoint(latest_checkpoint(name)).tensors for name in ("one", "two"))
+    for group in ("model", "update"):
+        for name, tensor in a[group].items():
+            assert np.allclose(b[group][name], tensor, rtol=1e-7, atol=1e-10), name
+    again = train(ALONE, "output=two", "training.epochs=4", *more, resume=True)
+    assert "continued from" in again["output"]
+    assert json.loads(Path("two/summary.json").read_text())["epochs"] == 4
+
+
+def _at_the_first_epoch(rank: int, number: int) -> None:
+    """Let a rank send itself a signal when it records its first epoch."""
+    real = Trainer._record
+
+    def record(self: Trainer, *arguments: Any) -> None:
+        if self.ranks.rank == rank and self.state.epoch == 1:
+            os.kill(os.getpid(), number)
+        real(self, *arguments)
+
+    Trainer._record = record  # in a process of its own
+
+
+def killed(ranks: Ranks) -> dict[str, Any]:
+    _at_the_first_epoch(1, signal.SIGKILL)
+    return train(ranks, "training.epochs=50")
+
+
+def test_a_process_that_is_killed_ends_the_other(folder: Path) -> None:
+    began = time.monotonic()
+    (error,) = together(killed, expected=1)
+    assert time.monotonic() - began < 60.0
+    assert isinstance(error, RankLostError)
+    assert "another process of this training has ended" in str(error)
+    again = together(lambda ranks: train(ranks, "training.epochs=2", resume=True))
+    assert [found["ended"] for found in again] == ["epochs", "epochs"]
+
+
+def terminated(ranks: Ranks) -> dict[str, Any]:
+    _at_the_first_epoch(1, signal.SIGUSR1)
+    return train(ranks, "training.epochs=50")
+
+
+def test_a_signal_to_any_process_ends_all_after_a_checkpoint(folder: Path) -> None:
+    found = together(terminated)
+    assert [one["ended"] for one in found] == ["SIGUSR1", "SIGUSR1"]
+    checkpoint = read_checkpoint(latest_checkpoint("run"))
+    assert (checkpoint.state["epoch"], checkpoint.state["step"]) == (1, 1)
+    whole = train(ALONE, "output=whole")
+    assert whole["ended"] == "epochs"
+    together(lambda ranks: train(ranks, resume=True))
+    a, b = (read_checkpoint(latest_checkpoint(name)).tensors["model"] for name in ("whole", "run"))
+    for name, tensor in a.items():
+        assert np.allclose(b[name], tensor, rtol=1e-7, atol=1e-10), name
+
+
+def unlike(ranks: Ranks) -> dict[str, Any]:
+    return train(ranks, f"seed={5 + ranks.rank}")
+
+
+def test_what_processes_cannot_do_is_refused_by_all(folder: Path) -> None:
+    for function, words in (
+        (unlike, "process 1 of 2 has other data than process 0"),
+        (
+            lambda ranks: train(ranks, "training.optimizer={kind: lbfgs}", "training.ridge=0"),
+            "training.optimizer.kind: lbfgs: 2 processes cannot share",
+        ),
+        (
+            lambda ranks: train(ranks, "committee={members: 2}"),
+            "committee: 2 processes cannot share this training",
+        ),
+    ):
+        first, second = together(function)
+        assert isinstance(first, InputError)
+        assert words in str(first)
+        assert str(first) == str(second)
+
+
+def test_the_program_says_with_one_voice_what_one_process_sees(folder: Path) -> None:
+    other = CONFIG | {"data": CONFIG["data"] | {"train": "missing.extxyz"}}
+    Path("other.yaml").write_text(yaml.safe_dump(other))
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "nnpkit", "train", config],
+            env=os.environ | place | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, config in enumerate(("train.yaml", "other.yaml"))
+    ]  # fmt: skip
+    said = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert said[0][1].count("nnpkit: error:") == 1
+    assert "rank 1: " in said[0][1]
+    assert "there is no missing.extxyz" in said[0][1]
+    assert said[1] == ("", "")
