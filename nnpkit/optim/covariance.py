@@ -16,7 +16,7 @@ with a scalar c, a symmetric matrix S and U of at most k rows. This is exact:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from nnpkit.errors import InputError
 from nnpkit.optim.drift import NOISE_FLOOR, Drift
 from nnpkit.optim.lazy_block import LazyBlock
 from nnpkit.optim.partition import Partition
-from nnpkit.optim.symmetric import allocate, stored_numbers
+from nnpkit.optim.slab import SMALLEST, Slab
+from nnpkit.optim.symmetric import SymmetricMatrix, allocate, stored_numbers
+from nnpkit.parallel import ALONE, Ranks
 
 __all__ = ["DTYPES", "LAZY_RANK", "Covariance", "require_same_blocks", "require_same_storage"]
 
@@ -54,6 +56,8 @@ class Covariance:
         Indices of the blocks that this process keeps, by default all. The others count as zero.
     triangles : bool, optional
         Whether to store triangles; by default on a CPU.
+    spread : Ranks, optional
+        Processes that share each large block by its rows, see `nnpkit.optim.slab`; they make all calls together.
     """
 
     def __init__(
@@ -66,12 +70,20 @@ class Covariance:
         device: str | torch.device = "cpu",
         owned: Sequence[int] | None = None,
         triangles: bool | None = None,
+        spread: Ranks | None = None,
     ) -> None:
         self.partition, self.device, self.dtype = partition, torch.device(device), DTYPES[dtype]
         self.owned = list(range(len(partition.blocks)) if owned is None else owned)
         blocks = [partition.blocks[index] for index in self.owned]
         self.triangles = self.device.type == "cpu" if triangles is None else triangles
-        self._arrays, matrices = allocate([b.size for b in blocks], self.triangles, self.dtype, self.device)
+        large = [b.size for b in blocks if spread is not None and b.size >= SMALLEST]
+        self.is_spread = bool(large)
+        slabs = [Slab(size, self.dtype, spread or ALONE) for size in large]
+        rest = [b.size for b in blocks if spread is None or b.size < SMALLEST]
+        self._arrays, whole = allocate(rest, self.triangles, self.dtype, self.device)
+        self._arrays += [slab.rows for slab in slabs]
+        parts: tuple[Iterator[SymmetricMatrix], Iterator[SymmetricMatrix]] = (iter(whole), iter(slabs))
+        matrices = [next(parts[spread is not None and b.size >= SMALLEST]) for b in blocks]
         single = self.dtype == torch.float32
         self.drift = Drift(partition.n_parameters, self.device) if single else None
         self.lazy_blocks = []
@@ -203,7 +215,7 @@ class Covariance:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Deviations (count, P), float64, drawn from the normal distribution with covariance P."""
         result = torch.zeros(count, self.partition.n_parameters, dtype=torch.float64)
-        for lazy in self._blocks:
+        for lazy in self.lazy_blocks:
             variances, axes = torch.linalg.eigh(lazy.dense().to("cpu", torch.float64))
             normal = torch.randn(count, len(variances), generator=generator, dtype=torch.float64)
             result[:, lazy.where] = (normal * variances.clamp_min(0.0).sqrt()) @ axes.T

@@ -93,8 +93,7 @@ class KalmanOptimizer:
     device : str or torch.device
         Where the covariance lives; measurements may come from anywhere.
     ranks : Ranks
-        Processes that share the blocks, and which of them this is. Fewer blocks than processes are not shared: then
-        each keeps them all.
+        Processes that share the blocks, and which of them this is, see `nnpkit.optim.shared_blocks`.
     available : int, optional
         Bytes that the covariance may take; by default that is not checked.
     length : int
@@ -138,7 +137,7 @@ class KalmanOptimizer:
             blas.follow_torch()
         self.covariance = Covariance(
             self.shared.mine, settings.initial_covariance, dtype=settings.dtype, lazy_rank=settings.lazy_rank,
-            device=device,
+            device=device, spread=self.shared.spread_over,
         )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0

@@ -1,8 +1,9 @@
 """The blocks of a covariance, shared by processes: who keeps which, and how they become one again.
 
 Every block belongs to one rank. A rank sees the columns of its blocks side by side, as a partition of their own; what
-is a sum over all weights is added up over the ranks. If there are fewer blocks than ranks, all ranks keep all of them,
-and the first one says how the weights change, so that processors of different kinds cannot drift apart.
+is a sum over all weights is added up over the ranks. If there are fewer blocks than ranks, large blocks are spread by
+their rows and all ranks keep the small ones; the first rank says how the weights change, so that processors of
+different kinds cannot drift apart.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class SharedBlocks:
         These, side by side.
     columns : list
         For each rank the indices of its weights, ascending.
+    spread_over : Ranks or None
+        Who shares the rows of large blocks, if that is how they are shared.
     """
 
     def __init__(self, partition: Partition, ranks: Ranks) -> None:
@@ -49,6 +52,7 @@ class SharedBlocks:
         self.shared = ranks.size > 1 and len(partition.blocks) >= ranks.size
         self.owned, self.mine = list(range(len(partition.blocks))), partition
         self.columns: list[Tensor | slice] = [slice(None)] * ranks.size
+        self.spread_over = ranks if ranks.size > 1 and not self.shared else None
         if not self.shared:
             return
         self.owners = partition.owners(ranks.size)
@@ -87,6 +91,8 @@ class SharedBlocks:
 
     def state_dict(self, covariance: Covariance) -> dict[str, Tensor]:
         """State of the covariance of all blocks, as one process would have it; empty on all ranks but the first."""
+        if covariance.is_spread:
+            return self._whole_state(covariance)
         if not self.shared:
             return covariance.state_dict()
         sizes, first = self.partition.sizes, self.ranks.leads
@@ -134,6 +140,19 @@ class SharedBlocks:
             **({} if active is None else {"active": active}),
         }  # fmt: skip
 
+    def _whole_state(self, covariance: Covariance) -> dict[str, Tensor]:
+        """State of a covariance whose large blocks are spread by their rows, one block at a time."""
+        first = self.ranks.leads
+        sizes = self.partition.sizes if first else []
+        arrays, matrices = allocate(sizes, covariance.triangles, covariance.dtype, covariance.device)
+        for index, lazy in enumerate(covariance.lazy_blocks):
+            dense = lazy.matrix.dense()
+            if first:
+                matrices[index].assign(dense)
+        own = covariance.state_dict()
+        whole = {name: value for name, value in own.items() if not name.startswith("matrix.")}
+        return whole | {f"matrix.{index}": array for index, array in enumerate(arrays)} if first else {}
+
     def load_state_dict(self, covariance: Covariance, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` gave on the first rank, here or for another number of processes.
 
@@ -142,7 +161,7 @@ class SharedBlocks:
         InputError
             If it belongs to another partition, precision or kind of device.
         """
-        if not self.shared:
+        if not self.shared and not covariance.is_spread:
             covariance.load_state_dict(state)
             return
         require_same_blocks(state, self.partition)

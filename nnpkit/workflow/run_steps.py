@@ -25,6 +25,8 @@ from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.short_range import wall_ends
 from nnpkit.optim.covariance_memory import available_memory, require_memory
+from nnpkit.optim.shared_blocks import SharedBlocks
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.progress import Progress
 from nnpkit.training.checkpoint import Checkpoint, first_difference, read_checkpoint
 from nnpkit.training.frozen import count_free
@@ -135,8 +137,8 @@ def ordered_sha256(data: LoadedData) -> dict[str, str]:
     }
 
 
-def memory_of(config: Config, model: AtomicModel, data: LoadedData) -> dict[str, int]:
-    """Bytes: what derivatives and covariance will need, and the budget for derivatives.
+def memory_of(config: Config, model: AtomicModel, data: LoadedData, ranks: Ranks = ALONE) -> dict[str, int]:
+    """Bytes: what derivatives and covariance will need on this one of the `ranks`, and the budget for derivatives.
 
     Raises
     ------
@@ -146,10 +148,13 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData) -> dict[str,
     structures = joined_frames(data.watched.values())
     optimizer, free, covariance = config.training.optimizer, available_memory(), 0
     if isinstance(optimizer, Ekf):
-        covariance = require_memory(covariance_partition(optimizer, model), free, optimizer.dtype)
+        partition = covariance_partition(optimizer, model)
+        covariance = require_memory(
+            partition, free, optimizer.dtype, owned=SharedBlocks(partition, ranks).owned
+        )
         free -= covariance
     given = config.training.memory_budget_gb
-    budget = free // 2 if given is None else int(given * 1e9)
+    budget = free // (2 * ranks.size) if given is None else int(given * 1e9)
     if given is None and model.descriptor.fast() is not model.descriptor:
         budget = min(budget, _BUDGET)
     family = family_of(model.spec)

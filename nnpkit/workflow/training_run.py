@@ -118,7 +118,7 @@ def run_training(
     schedule = make_schedule(config, data.learnt, data.groups)
     warm = beginning.warm if checkpoint is None else bool(checkpoint.state["progress"].get("warm"))
     epochs, n_updates = planned(config, schedule, warm)
-    memory = memory_of(config, model, data)
+    memory = memory_of(config, model, data, ranks)
     notes = [
         *report, *data.notes, *_blocks(config, model), *few_updates(config, n_updates),
         *few_labels(config, data.learnt, count_free(model, frozen_of(config))),

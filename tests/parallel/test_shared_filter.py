@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from rank_tools import together
 
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.sharing import measure_together, shares_of
+from nnpkit.optim import covariance
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings, Measurement
 from nnpkit.optim.measurement import Origin
 from nnpkit.optim.partition import Layer, make_partition
+from nnpkit.optim.slab import Slab, slab_bounds
 from nnpkit.parallel import ALONE, Together
 from nnpkit.training.ridge import Ridge
 
@@ -90,9 +93,17 @@ def filtered(ranks: Any, kind: str, dtype: str = "float64", updates: int = 40) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [("layer", "float64"), ("global", "float64"), ("layer", "float32")]
-)
-def test_two_processes_filter_like_one(kind: str, dtype: str) -> None:
+    ("kind", "dtype", "spread"),
+    [
+        ("layer", "float64", False), ("layer", "float32", False), ("global", "float64", False),
+        ("global", "float64", True), ("global", "float32", True),
+    ],
+)  # fmt: skip
+def test_two_processes_filter_like_one(
+    kind: str, dtype: str, spread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if spread:  # a single block by its rows
+        monkeypatch.setattr(covariance, "SMALLEST", 10)
     whole = filtered(ALONE, kind, dtype)
     first, second = together(lambda ranks: filtered(ranks, kind, dtype))
     tolerance = 1e-10 if dtype == "float64" else 1e-3
@@ -105,14 +116,18 @@ def test_two_processes_filter_like_one(kind: str, dtype: str) -> None:
     if kind == "layer":
         assert (first["blocks"], second["blocks"]) == (1, 2)
         assert first["bytes"] + second["bytes"] <= 1.3 * whole["bytes"]
-    else:  # one block for two processes: each keeps it
+    else:  # one block for two processes: each keeps it, or some of its rows
         assert (first["blocks"], second["blocks"]) == (1, 1)
+        assert (max(first["bytes"], second["bytes"]) < whole["bytes"]) == spread
+    for name, value in whole["state"].items():
+        if dtype == "float64":
+            assert np.allclose(first["state"][name], value, rtol=1e-9, atol=1e-10), name
 
 
-def resumed(ranks: Any, state: dict[str, Any] | None) -> dict[str, Any]:
+def resumed(ranks: Any, state: dict[str, Any] | None, kind: str = "layer") -> dict[str, Any]:
     """Continue a filter from the state of one process."""
     settings = KalmanSettings(forgetting=0.98, lazy_rank=7)
-    optimizer = KalmanOptimizer(partition("layer"), settings, ranks=ranks)
+    optimizer = KalmanOptimizer(partition(kind), settings, ranks=ranks)
     if state is not None:
         optimizer.load_state_dict(
             {name: torch.tensor(value, dtype=_dtype(name)) for name, value in state.items()}
@@ -129,24 +144,28 @@ def _dtype(name: str) -> torch.dtype:
     return torch.int64 if name in ("blocks", "owned", "updates") else torch.float64
 
 
-def test_a_state_goes_from_one_number_of_processes_to_another() -> None:
-    begun = resumed(ALONE, None)
-    expected = resumed(ALONE, begun["state"])
-    first, second = together(lambda ranks: resumed(ranks, begun["state"]))
+@pytest.mark.parametrize("kind", ["layer", "global"])
+def test_a_state_goes_from_one_number_of_processes_to_another(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(covariance, "SMALLEST", 10)
+    begun = resumed(ALONE, None, kind)
+    expected = resumed(ALONE, begun["state"], kind)
+    first, second = together(lambda ranks: resumed(ranks, begun["state"], kind))
     assert first["change"] == second["change"] == pytest.approx(expected["change"], rel=1e-10)
     assert second["state"].keys().isdisjoint({"matrix.0", "blocks"})  # the first process has them all
     for name, value in expected["state"].items():
         assert np.allclose(first["state"][name], value, rtol=1e-10, atol=1e-12), name
-    again = resumed(ALONE, first["state"])
-    assert again["change"] == pytest.approx(resumed(ALONE, expected["state"])["change"], rel=1e-9)
-    unchanged = together(lambda ranks: _loaded(ranks, begun["state"]))[0]
+    again = resumed(ALONE, first["state"], kind)
+    assert again["change"] == pytest.approx(resumed(ALONE, expected["state"], kind)["change"], rel=1e-9)
+    unchanged = together(lambda ranks: _loaded(ranks, begun["state"], kind))[0]
     for name, value in begun["state"].items():
         assert unchanged[name] == value, name
 
 
-def _loaded(ranks: Together, state: dict[str, Any]) -> dict[str, Any]:
+def _loaded(ranks: Together, state: dict[str, Any], kind: str) -> dict[str, Any]:
     """A state that was read and written again."""
-    optimizer = KalmanOptimizer(partition("layer"), KalmanSettings(forgetting=0.98, lazy_rank=7), ranks=ranks)
+    optimizer = KalmanOptimizer(partition(kind), KalmanSettings(forgetting=0.98, lazy_rank=7), ranks=ranks)
     optimizer.load_state_dict(
         {name: torch.tensor(value, dtype=_dtype(name)) for name, value in state.items()}
     )
@@ -191,3 +210,41 @@ def test_all_fail_where_one_fails() -> None:
     first, second = together(fails_on_one)
     assert "lost its way" in first
     assert "not positive definite" in second
+
+
+def in_slabs(ranks: Any) -> list[list[float]]:
+    """Products, updates, a cleared row and the diagonal of a shared matrix."""
+    random = np.random.default_rng(1)
+    matrix = Slab(150, torch.float64, ranks)
+    given = torch.tensor(random.normal(size=(150, 150)))
+    matrix.assign(given + given.T)
+    matrix.rank_update(torch.tensor(random.normal(size=(3, 150))), -0.5, 1.5)
+    matrix.diagonal().add_(1.0)
+    matrix.clear(20)
+    return [
+        *matrix.product(torch.tensor(random.normal(size=(2, 150))), 2.0).tolist(),
+        *matrix.dense().tolist(),
+    ]
+
+
+def test_a_matrix_in_slabs_is_the_matrix() -> None:
+    random = np.random.default_rng(1)
+    given = random.normal(size=(150, 150))
+    rows = random.normal(size=(3, 150))
+    whole = 1.5 * (given + given.T) - 0.5 * rows.T @ rows + np.eye(150)
+    whole[20] = whole[:, 20] = 0.0
+    expected = np.vstack([2.0 * random.normal(size=(2, 150)) @ whole, whole])
+    assert np.allclose(in_slabs(ALONE), expected, rtol=1e-12, atol=1e-12)
+    first, second = together(in_slabs)
+    assert first == second
+    assert np.allclose(first, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_slabs_are_of_one_size(size: int) -> None:
+    bounds = slab_bounds(5120, size)
+    assert bounds[0] == 0
+    assert bounds[-1] == 5120
+    numbers = [(b - a) * b for a, b in pairwise(bounds)]
+    assert max(numbers) < 1.02 * min(numbers)
+    assert max(numbers) <= 5120**2 * (1.0, 1.0, 0.39, 0.25)[min(size, 3)]
