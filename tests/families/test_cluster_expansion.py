@@ -14,7 +14,9 @@ from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.config.schema import Config
 from nnpkit.data.graph import build_graph
+from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion, Polynomials
+from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansion
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.invariants import invariant_terms, vanishes
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
@@ -22,6 +24,7 @@ from nnpkit.families.cluster_expansion.radial import orthonormal_combinations, r
 from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.families.registered import family_of
+from nnpkit.measure.autograd import AutogradObserver, GraphStore
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.scaling import feature_statistics
@@ -244,3 +247,31 @@ def test_features_of_many_bodies_begin_with_less_weight():
 
     expected = torch.tensor([1.0] * 5 + [0.3] * 2 + [0.09] * 2, dtype=torch.float64)
     assert torch.allclose(factors(0.3) / factors(1.0), expected)
+
+
+def test_atoms_without_neighbours_are_measured():
+    """One atom alone, two beyond the angular cutoff, and a crystal of one atom that sees its images alone."""
+    model = make_model()
+    alone = labelled(Structure(["O"], np.zeros((1, 3)), 50.0 * np.eye(3), [True] * 3))
+    far = labelled(Structure(["O", "H"], np.array([[0.0, 0, 0], [3.4, 0, 0]]), 50.0 * np.eye(3), [True] * 3))
+    images = labelled(Structure(["H"], np.zeros((1, 3)), 2.5 * np.eye(3), [True] * 3))
+    structures = [alone, far, images]
+    labels = Labels([0, 1, 2], True, [torch.tensor([1]), torch.tensor([0, 3]), torch.tensor([2])], True)
+    store = family_of(model.spec).preparation(model, structures)(structures, 1e9)
+    found = family_of(model.spec).observer(store, Noise(), LossWeights()).measure(labels)
+    slow = AutogradObserver(GraphStore(model, structures, 1e9), Noise(), LossWeights()).measure(labels)
+    assert torch.allclose(found.jacobian, slow.jacobian, atol=1e-10)
+    assert torch.allclose(found.residual, slow.residual, atol=1e-10)
+    assert store.predict(0).forces.abs().max() == 0.0
+
+
+def test_sizes_follow_labels_and_elements():
+    def size(*labels):
+        return tuple(supported_expansion(dict(zip("ABCDE", labels, strict=False))))
+
+    assert size(36_000) == (8, 16)
+    assert size(12_000) == (6, 14)
+    assert size(300) == (4, 10)
+    assert size(40_000, 40_000) == (6, 14)
+    assert size(3_000, 3_000, 3_000) == (4, 10)
+    assert size(*[10**6] * 5) == (4, 10)

@@ -24,7 +24,7 @@ from nnpkit.families.cluster_expansion.radial import radial_functions_and_slopes
 from nnpkit.measure.frames import structure_wall
 from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.neighbor_sums import sum_over_neighbors
+from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side, sum_over_neighbors
 from nnpkit.models.potential import Prediction
 
 __all__ = [
@@ -189,25 +189,29 @@ def _moments(
 def _radial_sums(d: ClusterExpansion, edges: ExpansionEdges, values: Tensor, n: int) -> Tensor:
     """Sums (N, T K) of `values` (E, K) over the neighbours of each element."""
     place = edges.center * d.n_types + edges.element
-    return values.new_zeros((n * d.n_types, values.shape[1])).index_add(0, place, values).view(n, -1)
+    sums = values.new_zeros((n * d.n_types, values.shape[1])).index_add(0, place, values)
+    return sums.view(n, d.n_types * values.shape[1])
 
 
 def _strained(d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, n: int) -> StrainedMoments:
     """Changes of the moments, one component of the virial after the other."""
-    radial, angular, near = [], [], edges.select(found.near)
-    for a, b in VIRIAL_COMPONENTS:
-        change = torch.zeros_like(edges.vectors)  # as of `nnpkit.measure.directions.strains`
-        change[:, b] -= 0.5 * edges.vectors[:, a]
-        change[:, a] -= 0.5 * edges.vectors[:, b]
-        along, turned = found.changes(change.unsqueeze(2))
-        radial.append(_radial_sums(d, edges, found.radial_slope * along, n))
-        parts = []
-        for mine in _elements(near.element, d.n_types):
-            center = torch.cat([near.center[mine], near.center[mine]])
-            order = center.argsort(stable=True)
-            stretched = found.harmonics[mine] * along[found.near[mine]]
-            left = torch.cat([stretched, turned[mine, :, 0]])[order]
-            right = torch.cat([found.angular_slope[mine], found.angular[mine]])[order]
-            parts.append(sum_over_neighbors(left, right, center[order], n))
-        angular.append(torch.cat(parts, dim=2))
-    return StrainedMoments(torch.stack(radial, dim=1), torch.stack(angular, dim=1))
+    change = torch.zeros((len(edges.center), 3, len(VIRIAL_COMPONENTS)), dtype=torch.float64)
+    for x, (a, b) in enumerate(VIRIAL_COMPONENTS):  # as of `nnpkit.measure.directions.strains`
+        change[:, b, x] -= 0.5 * edges.vectors[:, a]
+        change[:, a, x] -= 0.5 * edges.vectors[:, b]
+    along, turned = found.changes(change)  # (E, 6), (E', L, 6)
+    stretched = (along.unsqueeze(2) * found.radial_slope.unsqueeze(1)).flatten(1)
+    shape = (n, d.n_types, along.shape[1], d.radial_basis)
+    radial = _radial_sums(d, edges, stretched, n).view(shape).transpose(1, 2).flatten(2)
+    left = torch.stack(
+        [found.harmonics.unsqueeze(2) * along[found.near].unsqueeze(1), turned], dim=1
+    ).flatten(1)
+    right = torch.stack([found.angular_slope, found.angular], dim=1).flatten(1)
+    parts, near = [], edges.select(found.near)
+    for mine in _elements(near.element, d.n_types):
+        slot, room = neighbor_slots(near.center[mine], n)
+        a = side_by_side(left[mine], slot, n, room).view(n, room * 2, left.shape[1] // 2)
+        b = side_by_side(right[mine], slot, n, room).view(n, room * 2, d.angular_basis)
+        shape = (n, turned.shape[1], along.shape[1], d.angular_basis)
+        parts.append((a.transpose(1, 2) @ b).view(shape))
+    return StrainedMoments(radial, torch.cat(parts, dim=3).transpose(1, 2).contiguous())

@@ -274,7 +274,9 @@ class ExpansionForm:
         )
         jacobian = self._first[:, centers]  # (Na, S, I, L)
         found = (jacobian @ change).view(channels, len(centers), n_invariants, room, n_x)
-        features = found.permute(1, 3, 4, 2, 0).reshape(len(centers) * room, n_x, -1)[slot]
+        features = found.permute(1, 3, 4, 2, 0).reshape(len(centers) * room, n_x, n_invariants * channels)[
+            slot
+        ]
         factor = self.model.scaling.factor[t]
         x_dot = torch.cat([touched.radial, features], dim=2) * factor  # (P, X, D)
         within, most = neighbor_slots(block, n_blocks)

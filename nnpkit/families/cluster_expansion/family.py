@@ -11,6 +11,7 @@ import torch
 from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver, ExpansionStore
+from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansion
 from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel, NepModel
 from nnpkit.families.contract import Family, TrainingData
 from nnpkit.families.prepare import data_statistics
@@ -20,13 +21,13 @@ from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
-from nnpkit.models.sizes import hidden_nodes
+from nnpkit.models.sizes import count_labels
 from nnpkit.models.tabulated_zbl import nep_wall
 
 __all__ = ["CLUSTER_EXPANSION", "NEP"]
 
-_WIDTHS = (16, 16, 14, 12)
-"""Most nodes of a hidden layer for one, two, three and more elements."""
+_STRUCTURES = 100
+"""So many are enough for mean and standard deviation of the features."""
 _EDGE_NUMBERS = 3  # times three: vector, centre, neighbour, element and the order of the incoming ones
 
 
@@ -47,24 +48,27 @@ class ClusterExpansionFamily(Family):
     ) -> tuple[dict[str, Any], list[str]]:
         """See `Family`."""
         d = settings.descriptor
+        size = supported_expansion(count_labels(data.train, data.elements, forces=True))
         descriptor = {
             "radial_cutoff": d.radial_cutoff, "angular_cutoff": d.angular_cutoff, "cutoff_kind": d.cutoff_function,
-            "radial_channels": d.radial_channels, "radial_basis": d.radial_basis,
-            "angular_channels": d.angular_channels, "angular_basis": d.angular_basis, "invariants": d.invariants,
+            "radial_channels": d.radial_channels or size.channels, "radial_basis": d.radial_basis,
+            "angular_channels": d.angular_channels or size.channels, "angular_basis": d.angular_basis,
+            "invariants": d.invariants,
         }  # fmt: skip
         return {"descriptor": descriptor}, [_words(descriptor)]
 
     def supported_nodes(self, n_inputs: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, list[int]]:
-        """See `Family`: narrower than for symmetry functions, since the features are trained too."""
-        limit = _WIDTHS[min(len(n_inputs), len(_WIDTHS)) - 1]
-        return {
-            e: [min(limit, width) for width in nodes] for e, nodes in hidden_nodes(n_inputs, labels).items()
-        }
+        """See `Family`: as many as `supported_expansion` has."""
+        nodes = supported_expansion(labels).nodes
+        return {element: [nodes, nodes] for element in labels}
 
     def fit(self, model: AtomicModel, settings: Any, data: TrainingData) -> list[str]:
         """See `Family`: the scaling is that of the features before the training, less of those of many bodies."""
         scaling = settings.scaling
-        found = data_statistics(model.descriptor, data.elements, data.train)
+        some = data.train[:: -(-len(data.train) // _STRUCTURES) or 1]
+        missing = set(data.elements) - {symbol for s in some for symbol in s.symbols}
+        some = data.train if missing else some
+        found = data_statistics(model.descriptor, data.elements, some)
         model.scaling.set(found, scaling.kind, scaling.lower, scaling.upper)
         d = model.spec["descriptor"]
         weights = [settings.many_body_weight ** (len(degrees) - 2) for degrees in d["invariants"]]

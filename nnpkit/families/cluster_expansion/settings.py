@@ -41,10 +41,14 @@ class ExpansionDescriptor(Section):
     cutoff_function: Literal["cosine", "poly2", "poly3"] = Field(
         "cosine", description="How the radial functions go to zero at their cutoffs."
     )
-    radial_channels: PositiveInt = Field(8, description="Trained radial functions of distances alone.")
+    radial_channels: PositiveInt | None = Field(
+        None,
+        description="Trained radial functions of distances alone; by default 8, 6, 5 or 4, as the data support.",
+    )
     radial_basis: Functions = Field(8, description="Fixed functions that they are combinations of.")
-    angular_channels: PositiveInt = Field(
-        8, description="Trained radial functions that spherical harmonics are multiplied with."
+    angular_channels: PositiveInt | None = Field(
+        None,
+        description="Trained radial functions that spherical harmonics are multiplied with; by default as many.",
     )
     angular_basis: Functions = Field(8, description="Fixed functions that they are combinations of.")
     invariants: list[Invariant] = Field(
