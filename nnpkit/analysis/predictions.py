@@ -114,7 +114,8 @@ def predict_all(
             stress_label[n] = np.nan if s.stress is None else s.stress * EV_PER_A3_IN_GPA
         if found.disagreement is not None:
             energy_std[n], force_std[atoms] = found.disagreement.energy_std, found.disagreement.forces_std
-        sums.add(s, found.energy, found.forces, found.stress, None if groups is None else groups[n])
+        group = None if groups is None else groups[n]
+        sums.add(s, found.energy, found.forces, found.stress, group, found.charges, found.dipole)
         if progress is not None:
             progress()
     label = np.array([np.nan if s.energy is None else s.energy / s.n_atoms for s in structures])

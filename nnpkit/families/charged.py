@@ -36,6 +36,7 @@ class ChargedFamily(Family):
     def __init__(self, family: Family) -> None:
         self.family = family
         self.settings = family.settings  # type: ignore[misc]
+        self.targets = family.targets & {"runner"}  # type: ignore[misc]
 
     def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
         """See `Family`."""

@@ -14,6 +14,7 @@ from runner_by_hand import FUNCTIONS, NUMBER, HandPotential
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.imports.runner_potential import read_runner_potential
 from nnpkit.deploy.load import load
+from nnpkit.deploy.targets.runner import write_runner_potential
 from nnpkit.errors import InputError
 from nnpkit.units import BOHR, HARTREE
 
@@ -188,3 +189,30 @@ def test_numbers_of_n2p2(name: str) -> None:
         if "numerical_stress" in frame:
             stress = found.stress / HARTREE * BOHR**3
             np.testing.assert_allclose(stress, frame["numerical_stress"], atol=1e-8)
+
+
+@pytest.mark.parametrize("generation", [3, 4])
+@pytest.mark.parametrize("units", ["bohr-hartree", "angstrom-ev"])
+def test_what_is_written_is_what_is_read(tmp_path: Path, generation: int, units: str) -> None:
+    """Energies, forces and charges, in either unit, charged or not, periodic or not."""
+    model = load(HandCharges(generation).write(tmp_path / "hand"), units="bohr-hartree")
+    write_runner_potential(model.atomic_model(), tmp_path / "written", units)
+    again = load(tmp_path / "written")
+    symbols, positions = cluster()
+    for total, cell in ((0.0, np.eye(3) * 9.0), (1.0, np.zeros((3, 3)))):
+        s = Structure(symbols, positions * BOHR, cell, [bool(cell.any())] * 3, total_charge=total)
+        before, after = model.predict(s), again.predict(s)
+        assert after.energy == pytest.approx(before.energy, abs=1e-9)
+        np.testing.assert_allclose(after.charges, before.charges, atol=1e-11)
+        np.testing.assert_allclose(after.forces, before.forces, atol=1e-9)
+
+
+def test_charges_without_words_in_the_format_are_refused(tmp_path: Path) -> None:
+    model = load(HandCharges(3).write(tmp_path / "hand"), units="bohr-hartree").atomic_model()
+    model.widths.fill_(0.5)
+    with pytest.raises(InputError, match="point charges, not Gaussian"):
+        write_runner_potential(model, tmp_path / "written")
+    model.generation = "latent"
+    with pytest.raises(InputError, match="cannot express latent charges"):
+        write_runner_potential(model, tmp_path / "written")
+    assert not (tmp_path / "written").exists()

@@ -7,20 +7,23 @@ is needed, and the features' scaling is written in the way of the format that sa
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
 
 from nnpkit._version import __version__
 from nnpkit.deploy.imports.runner_units import OWN_COMMENT, UNIT_NAMES, given_units
+from nnpkit.deploy.targets.charges_for_runner import charge_lines, require_expressible, scale_of_charges
 from nnpkit.errors import InputError
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
 from nnpkit.families.registered import family_of
 from nnpkit.files import atomic_folder
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
 from nnpkit.models.short_range import wall_ends
@@ -30,7 +33,7 @@ from nnpkit.units import UnitSystem
 __all__ = ["write_runner_potential"]
 
 _TYPES = {"G2": 2, "G3": 3, "G9": 9}
-_OWN_FILE = re.compile(r"input\.nn|scaling\.data|weights\.\d{3}\.data")
+_OWN_FILE = re.compile(r"input\.nn|scaling\.data|(weightse?|hardness)\.\d{3}\.data")
 _HUGE = 1e300  # standard deviation of a feature that the scaling ignores
 
 
@@ -48,6 +51,8 @@ def write_runner_potential(
     model: AtomicModel, folder: str | Path, units: str = "bohr-hartree", without_wall: bool = False
 ) -> None:
     """Write ``input.nn``, ``scaling.data`` and ``weights.NNN.data`` into a new `folder`.
+
+    Of a potential with charges also ``weightse.NNN.data`` and ``hardness.NNN.data``.
 
     Parameters
     ----------
@@ -84,6 +89,8 @@ def write_runner_potential(
     system = given_units(units, None, None)
     if system is None:
         raise InputError(f"units {units!r}", expected=" or ".join(UNIT_NAMES))
+    if isinstance(model, ChargedModel):
+        require_expressible(model, str(folder))
     _require_replaceable(folder)
     elements = sorted(model.elements, key=atomic_numbers.__getitem__)
     functions = {e: _sorted_functions(model, e, system) for e in elements}
@@ -93,8 +100,20 @@ def write_runner_potential(
         (temporary / "input.nn").write_text(_settings(model, functions, scaling, system), encoding="utf-8")
         (temporary / "scaling.data").write_text(_scaling_lines(model, functions, scaling), encoding="utf-8")
         for element in elements:
-            path = temporary / f"weights.{atomic_numbers[element]:03d}.data"
-            path.write_text(_weight_lines(model, element, functions[element], system), encoding="utf-8")
+            number, t = f"{atomic_numbers[element]:03d}.data", model.elements.index(element)
+            scale, nodes = (
+                model.energy_scale / system.energy,
+                _common_shape(model.spec["networks"], elements)[0],
+            )
+            lines = _weight_lines(model.networks.networks[t], functions[element], nodes, scale)
+            (temporary / f"weights.{number}").write_text(lines, encoding="utf-8")
+            if isinstance(model, ChargedModel):
+                own, nodes = model.charge_networks[0].networks[t], _charge_shape(model)[0]
+                lines = _weight_lines(own, functions[element], nodes, scale_of_charges(model, system))
+                (temporary / f"weightse.{number}").write_text(lines, encoding="utf-8")
+                if model.generation == "fourth":
+                    hardness = f"{float(model.hardness[t]) / system.energy!r}\n"
+                    (temporary / f"hardness.{number}").write_text(hardness, encoding="utf-8")
 
 
 def _require_replaceable(folder: Path) -> None:
@@ -144,7 +163,7 @@ def _settings(
     units: UnitSystem,
 ) -> str:
     spec = model.spec
-    widths, activations = _common_shape(model)
+    widths, activations = _common_shape(spec["networks"], list(functions))
     inner = spec.get("cutoff_inner", 0.0)
     lines = [
         f"# {OWN_COMMENT} {units.name}",
@@ -163,6 +182,8 @@ def _settings(
         f"global_nodes_short {' '.join(map(str, widths))}",
         f"global_activation_short {' '.join(ACTIVATIONS[a] for a in activations)}",
     ]
+    if isinstance(model, ChargedModel):
+        lines += charge_lines(model, list(functions), *_charge_shape(model), units)
     lines += [_function_line(f) for group in functions.values() for _, f in group]
     return "\n".join(lines) + "\n"
 
@@ -179,11 +200,18 @@ def _with_unit_range(model: AtomicModel) -> AtomicModel:
     model = deepcopy(model).requires_grad_(False)
     model.scaling.factor /= width
     model.scaling.lower.fill_(0.0)
-    for network in model.networks.networks:
-        first = network.layers[0]
-        first.bias += lower * first.weight.sum(1)
-        first.weight *= width
+    charges = model.charge_networks if isinstance(model, ChargedModel) else []
+    for networks in (model.networks, *charges):
+        for network, n in zip(networks.networks, model.descriptor.n_features, strict=True):
+            first = network.layers[0]  # behind the features there may be the charge, which is not scaled
+            first.bias += lower * first.weight[:, :n].sum(1)
+            first.weight[:, :n] *= width
     return model
+
+
+def _charge_shape(model: ChargedModel) -> tuple[list[int], list[str]]:
+    """`_common_shape` of the networks of the charges."""
+    return _common_shape(model.spec["charges"]["networks"], model.elements)
 
 
 def _scaling_table(model: AtomicModel) -> _ScalingTable:
@@ -227,13 +255,13 @@ def _scaling_lines(
     return "\n".join(lines) + "\n"
 
 
-def _common_shape(model: AtomicModel) -> tuple[list[int], list[str]]:
+def _common_shape(described: Mapping[str, Any], elements: Sequence[str]) -> tuple[list[int], list[str]]:
     """Nodes of hidden layers and activation functions for all elements.
 
     Narrower networks are padded with nodes of weight zero, because programs disagree on the keywords for single
     elements. More cannot be said of all at once.
     """
-    networks = list(model.spec["networks"].values())
+    networks = [described[element] for element in elements]
     if any(network["activations"] != networks[0]["activations"] for network in networks):
         raise InputError(
             "networks of different depth or activation functions", expected="the same for every element"
@@ -246,20 +274,20 @@ def _common_shape(model: AtomicModel) -> tuple[list[int], list[str]]:
 
 
 def _weight_lines(
-    model: AtomicModel, element: str, group: list[tuple[int, SymmetryFunction]], units: UnitSystem
+    network: Any, group: list[tuple[int, SymmetryFunction]], nodes: Sequence[int], scale: float
 ) -> str:
-    """Weights by starting node and then biases of every layer, energies in `units`."""
-    network = model.networks.networks[model.elements.index(element)]
-    sizes = [len(group), *_common_shape(model)[0], 1]
+    """Weights by starting node and then biases of every layer; the output is multiplied by `scale`."""
+    columns = [k for k, _ in group] + list(range(len(group), network.n_inputs))  # the last may be the charge
+    sizes = [len(columns), *nodes, 1]
     lines = ["# value, a: weight or b: bias, number, from layer and node, to layer and node"]
     for number, (layer, n_in, n_out) in enumerate(
         zip(network.layers, sizes, sizes[1:], strict=False), start=1
     ):
         values, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
         if number == 1:
-            values = values[:, [k for k, _ in group]]
+            values = values[:, columns]
         if number == len(network.layers):
-            values, bias = (x * (model.energy_scale / units.energy) for x in (values, bias))
+            values, bias = (x * scale for x in (values, bias))
         table = np.zeros((n_in + 1, n_out))  # last row: biases
         table[: values.shape[1], : values.shape[0]] = values.T
         table[n_in, : len(bias)] = bias
