@@ -23,6 +23,7 @@ from nnpkit.threads import set_defaults
 __all__ = ["COMMANDS", "app", "load_command", "run"]
 
 COMMANDS = {
+    "new": "Look at data or a structure and write YAML files with settings for them, and the next command.",
     "train": "Train a potential on reference data as a YAML file describes.",
     "tune": "Find the best potential within a budget of time per step, or the cheapest within an error.",
     "evaluate": "Compare a potential with reference data: errors per file, predictions on request.",

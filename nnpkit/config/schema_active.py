@@ -38,7 +38,8 @@ class AseReference(LabellerSettings):
 
     kind: Literal["ase"] = Field("ase", description="Kind of the reference calculator.")
     calculator: str = Field(
-        "tblite", description="`tblite`, `emt`, another name that ASE knows, or `package.module.Class`."
+        "tblite",
+        description="`tblite`, `chgnet`, `emt`, another name that ASE knows, or `package.module.Class`.",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,

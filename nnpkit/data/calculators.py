@@ -14,8 +14,12 @@ _CLASSES = {
     "tblite": "tblite.ase.TBLite",
     "emt": "ase.calculators.emt.EMT",
     "lj": "ase.calculators.lj.LennardJones",
+    "chgnet": "chgnet.model.dynamics.CHGNetCalculator",
 }
-DEFAULTS: dict[str, dict[str, Any]] = {"tblite": {"method": "GFN1-xTB", "accuracy": 0.01, "verbosity": 0}}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "tblite": {"method": "GFN1-xTB", "accuracy": 0.01, "verbosity": 0},
+    "chgnet": {"use_device": "cpu"},
+}
 """Arguments that calculators get unless others are given."""
 
 
@@ -25,8 +29,8 @@ def calculator_class(name: str, where: str = "reference.calculator") -> Any:
     Parameters
     ----------
     name : str
-        ``tblite``, ``emt``, ``lj``, any other name that ASE knows, or ``package.module.Class``. The module is
-        imported: name only what you trust.
+        ``tblite``, ``chgnet``, ``emt``, ``lj``, any other name that ASE knows, or ``package.module.Class``. The
+        module is imported: name only what you trust.
     where : str
         Setting to name in an error.
 
@@ -36,7 +40,8 @@ def calculator_class(name: str, where: str = "reference.calculator") -> Any:
         If there is no such calculator.
     """
     dotted = _CLASSES.get(name, name)
-    hint = "tblite is installed with `pip install nnpkit[reference]`" if name == "tblite" else None
+    extras = {"tblite": "reference", "chgnet": "chgnet"}
+    hint = f"{name} is installed with `pip install nnpkit[{extras[name]}]`" if name in extras else None
     try:
         if "." in dotted:
             module, _, attribute = dotted.rpartition(".")
@@ -47,7 +52,7 @@ def calculator_class(name: str, where: str = "reference.calculator") -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"there is no calculator {name!r} ({error})", where=where,
-            expected="tblite, emt, a name that ASE knows, or package.module.Class", hint=hint,
+            expected="tblite, chgnet, emt, a name that ASE knows, or package.module.Class", hint=hint,
         ) from None  # fmt: skip
 
 

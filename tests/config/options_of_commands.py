@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["CALLS", "EXCUSED", "PROBES", "REFUSED"]
 
 CALLS: dict[str, str] = {
+    "new": "new train.extxyz -o fresh",
     "train": "train train.yaml output=out training.epochs=1",
     "evaluate": "evaluate run train.extxyz",
     "analyze errors": "analyze errors run train.extxyz",
@@ -32,6 +33,11 @@ CALLS: dict[str, str] = {
 
 _NUMBERS = {"--json": "--json out.json", "--figure": "--figure out.png"}
 PROBES: dict[str, dict[str, str]] = {
+    "new": {
+        "--output": "-o another", "--engine": "--engine gpumd", "--time": "--time 30min",
+        "--reference": "new bare.extxyz -o fresh: --reference lj",
+        "--temperature": "new bare.extxyz -o fresh: --temperature 900",
+    },
     "train": {
         "--plan": "--plan", "--overwrite": "output=run --overwrite | output=run",
         "--resume": "output=run --resume | output=run", "--folds": "--folds 2",
@@ -121,6 +127,9 @@ Commas in values stand for spaces.
 """
 
 REFUSED: list[tuple[str, str]] = [
+    ("new train.extxyz -o fresh --reference lj", "--reference has no effect"),
+    ("new train.extxyz -o fresh --temperature 900", "--temperature has no effect"),
+    ("new train.extxyz -o fresh --engine gromax", "engine 'gromax'"),
     ("train train.yaml --plan --folds 2", "--folds has no effect"),
     ("train train.yaml --resume --overwrite", "--resume continues the run that --overwrite removes"),
     *((f"report run {option}", option.split()[0] + " has no effect") for option in (
@@ -161,5 +170,7 @@ REFUSED: list[tuple[str, str]] = [
 ]  # fmt: skip
 """Calls with an option that would have no effect in them, and what is said of it."""
 
-EXCUSED: dict[str, str] = {}
+EXCUSED: dict[str, str] = {
+    "new --overwrite": "replaces files that are there: tests/workflow/test_new_files.py",
+}
 """Options without a probe here, and why."""

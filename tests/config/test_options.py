@@ -132,6 +132,7 @@ def folder(tmp_path_factory):
         _hand_on(patch, "nnpkit.active.project_page.write_report", Path("report.html"))
         _hand_on(patch, "nnpkit.active.store.Store.rebuild", SimpleNamespace(close=lambda: None))
         _hand_on(patch, "nnpkit.active.loop.Loop.run", None)
+        patch.setattr("nnpkit.workflow.new_files.expected", lambda *_: "some time")
         assert CliRunner().invoke(app, ["active", "run", "active.yaml"]).exit_code == 0
         shutil.copytree("run", "kept")
         yield folder

@@ -16,6 +16,7 @@ from nnpkit.cli import main
 from nnpkit.errors import InputError
 
 CONTRACT = [
+    "new",
     "train",
     "tune",
     "evaluate",
