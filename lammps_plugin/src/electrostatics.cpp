@@ -6,6 +6,13 @@
 #include <cmath>
 #include <stdexcept>
 
+// Sums over waves are worth the vectors of the processor that runs them.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define NNPKIT_VECTORS __attribute__((target_clones("default", "avx2,fma", "avx512f")))
+#else
+#define NNPKIT_VECTORS
+#endif
+
 namespace nnpkit {
 
 namespace {
@@ -25,6 +32,73 @@ void charge_cloud(double r, double width, double &value, double &slope) {
   const double x = r / (std::sqrt(2.0) * width);
   value = std::erf(x) / r;
   slope = (std::sqrt(2.0 / PI) / width * std::exp(-x * x) - value) / (r * r);
+}
+
+// Eight waves of a row, in the compiler's own terms.
+typedef double Eight __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double)), may_alias));
+constexpr size_t EIGHT = 8;
+
+double total(const Eight &values) {
+  double sum = 0.0;
+  for (size_t k = 0; k < EIGHT; k++) sum += values[k];
+  return sum;
+}
+
+const Eight *eights(const double *from) {
+  return reinterpret_cast<const Eight *>(from);
+}
+
+// q e^(i k r) of a row: (re + i im) is that of its first two axes, with q
+NNPKIT_VECTORS
+void add_row(size_t n, double re, double im, const double *real, const double *imaginary, double *cosines,
+             double *sines) {
+  const Eight *const c = eights(real), *const s = eights(imaginary);
+  Eight *const to_c = reinterpret_cast<Eight *>(cosines), *const to_s = reinterpret_cast<Eight *>(sines);
+  for (size_t k = 0; k < n; k++) {
+    to_c[k] += re * c[k] - im * s[k];
+    to_s[k] += re * s[k] + im * c[k];
+  }
+}
+
+NNPKIT_VECTORS
+double row_value(size_t n, double re, double im, const double *real, const double *imaginary,
+                 const double *cosines, const double *sines) {
+  const Eight *const c = eights(real), *const s = eights(imaginary);
+  const Eight *const fc = eights(cosines), *const fs = eights(sines);
+  Eight sum = {};
+  for (size_t k = 0; k < n; k++) sum += (re * c[k] - im * s[k]) * fc[k] + (re * s[k] + im * c[k]) * fs[k];
+  return total(sum);
+}
+
+// value, three slopes and, where wanted, six stretches; waves[0 ... 3] are kx ky kz and what a strain
+// stretches
+NNPKIT_VECTORS
+void row_sums(size_t n, double re, double im, const double *real, const double *imaginary,
+              const double *cosines, const double *sines, const double *const *waves, bool stretches,
+              double *result) {
+  const Eight *const c = eights(real), *const s = eights(imaginary);
+  const Eight *const fc = eights(cosines), *const fs = eights(sines);
+  const Eight *const kx = eights(waves[0]), *const ky = eights(waves[1]), *const kz = eights(waves[2]);
+  const Eight *const st = eights(waves[3]);
+  Eight value = {}, x = {}, y = {}, z = {}, xx = {}, yy = {}, zz = {}, xy = {}, xz = {}, yz = {};
+  for (size_t k = 0; k < n; k++) {
+    const Eight cosine = re * c[k] - im * s[k], sine = re * s[k] + im * c[k];
+    const Eight even = cosine * fc[k] + sine * fs[k], odd = cosine * fs[k] - sine * fc[k];
+    value += even;
+    x += odd * kx[k];
+    y += odd * ky[k];
+    z += odd * kz[k];
+    if (!stretches) continue;
+    const Eight t = even * st[k], tx = t * kx[k], ty = t * ky[k];
+    xx += tx * kx[k];
+    yy += ty * ky[k];
+    zz += t * kz[k] * kz[k];
+    xy += tx * ky[k];
+    xz += tx * kz[k];
+    yz += ty * kz[k];
+  }
+  const Eight all[10] = {value, x, y, z, xx, yy, zz, xy, xz, yz};
+  for (int k = 0; k < (stretches ? 10 : 4); k++) result[k] += total(all[k]);
 }
 
 }  // namespace
@@ -149,32 +223,45 @@ void Electrostatics::set_waves() {
     most[n] = static_cast<int>(std::ceil(longest * std::sqrt(length) / (2.0 * PI)));
   }
   rows.clear();
-  for (auto *table : {&weight, &k2, &kx, &ky, &kz}) table->clear();
+  for (auto *table : {&weight, &stretch, &kx, &ky, &kz}) table->clear();
+  waves = 0;
   const auto &b = reciprocal;
   for (int i = 0; i <= most[0]; i++)
     for (int j = i == 0 ? 0 : -most[1]; j <= most[1]; j++) {
-      Row row{i, j, 1, 0, weight.size()};
+      Row row{i, j, 1, weight.size(), 0};
       for (int k = i == 0 && j == 0 ? 1 : -most[2]; k <= most[2]; k++) {
         const double x = i * b[0] + j * b[3] + k * b[6], y = i * b[1] + j * b[4] + k * b[7],
                      z = i * b[2] + j * b[5] + k * b[8], square = x * x + y * y + z * z;
         if (square > longest * longest) continue;  // what is within is one piece of a line through a ball
-        if (row.last < row.first) row.first = k;
-        row.last = k;
+        if (weight.size() == row.begin) row.first = k;
         weight.push_back(COULOMB * 8.0 * PI / volume * std::exp(-0.5 * eta * eta * square) / square);
-        k2.push_back(square);
+        stretch.push_back(2.0 / square + eta * eta);
         kx.push_back(x);
         ky.push_back(y);
         kz.push_back(z);
+        waves++;
       }
-      if (row.last >= row.first) rows.push_back(row);
+      if (weight.size() == row.begin) continue;
+      while ((weight.size() - row.begin) % EIGHT != 0)
+        for (auto *table : {&weight, &stretch, &kx, &ky, &kz}) table->push_back(0.0);
+      row.eights = (weight.size() - row.begin) / EIGHT;
+      rows.push_back(row);
     }
-  waves = weight.size();
 }
 
-// e^(i n phi) for every axis, n from 0 to the largest
+size_t Electrostatics::table_size() const {
+  const auto a = static_cast<size_t>(most[0]) + 1, b = static_cast<size_t>(most[1]) + 1;
+  return 2 * a + 2 * b + 2 * (2 * static_cast<size_t>(most[2]) + 1 + EIGHT);
+}
+
+Electrostatics::Table Electrostatics::table_of(size_t atom) const {
+  const double *const a = phases.data() + atom * table_size(), *const b = a + 2 * (most[0] + 1),
+                      *const c = b + 2 * (most[1] + 1);
+  return {a, b, c, c + 2 * most[2] + 1 + EIGHT};
+}
+
 void Electrostatics::set_phases() {
-  const size_t width = 2 * (static_cast<size_t>(most[0]) + most[1] + most[2] + 3);
-  phases.resize(atoms.centers->size() * width);
+  phases.assign(atoms.centers->size() * table_size(), 0.0);
   double *at = phases.data();
   for (const int i : *atoms.centers) {
     const double *const x = atoms.positions + 3 * static_cast<size_t>(i);
@@ -182,50 +269,71 @@ void Electrostatics::set_phases() {
       const double angle =
           reciprocal[3 * n] * x[0] + reciprocal[3 * n + 1] * x[1] + reciprocal[3 * n + 2] * x[2];
       const double c = std::cos(angle), s = std::sin(angle);
+      const size_t middle = most[2], imaginary = 2 * middle + 1 + EIGHT;
       double re = 1.0, im = 0.0;
       for (int m = 0; m <= most[n]; m++) {
-        *at++ = re;
-        *at++ = im;
+        if (n < 2) {
+          *at++ = re;
+          *at++ = im;
+        } else {
+          at[middle + m] = at[middle - m] = re;
+          at[imaginary + middle + m] = im;
+          at[imaginary + middle - m] = -im;
+        }
         const double next = re * c - im * s;
         im = re * s + im * c;
         re = next;
       }
-    }
-  }
-}
-
-// use(wave, cosine, sine) of k r of the atom that is so many-th among the centres
-template <typename Use>
-void Electrostatics::for_waves(size_t atom, const Use &use) const {
-  const size_t width = 2 * (static_cast<size_t>(most[0]) + most[1] + most[2] + 3);
-  const double *const a = phases.data() + atom * width, *const b = a + 2 * (most[0] + 1),
-                      *const c = b + 2 * (most[1] + 1);
-  for (const Row &row : rows) {
-    const int j = std::abs(row.b);
-    const double bre = b[2 * j], bim = row.b < 0 ? -b[2 * j + 1] : b[2 * j + 1];
-    const double are = a[2 * row.a], aim = a[2 * row.a + 1];
-    const double re = are * bre - aim * bim, im = are * bim + aim * bre;
-    size_t wave = row.begin;
-    for (int k = row.first; k <= row.last; k++, wave++) {
-      const int n = std::abs(k);
-      const double cre = c[2 * n], cim = k < 0 ? -c[2 * n + 1] : c[2 * n + 1];
-      use(wave, re * cre - im * cim, re * cim + im * cre);
+      if (n == 2) at += 2 * imaginary;
     }
   }
 }
 
 std::vector<double> Electrostatics::structure_factor(const std::vector<double> &values) const {
-  std::vector<double> found(2 * waves, 0.0);
+  const size_t size = weight.size();
+  std::vector<double> found(2 * size, 0.0);
   for (size_t a = 0; a < atoms.centers->size(); a++) {
     const double q = values[(*atoms.centers)[a]];
-    double *const cosines = found.data(), *const sines = cosines + waves;
-    for_waves(a, [&](size_t w, double c, double s) {
-      cosines[w] += q * c;
-      sines[w] += q * s;
-    });
+    const Table table = table_of(a);
+    for (const Row &row : rows) {
+      const int j = std::abs(row.b);
+      const double are = q * table.a[2 * row.a], aim = q * table.a[2 * row.a + 1], bre = table.b[2 * j],
+                   bim = row.b < 0 ? -table.b[2 * j + 1] : table.b[2 * j + 1];
+      const size_t from = row.first + most[2];
+      add_row(row.eights, are * bre - aim * bim, are * bim + aim * bre, table.real + from,
+              table.imaginary + from, found.data() + row.begin, found.data() + size + row.begin);
+    }
   }
   MPI_Allreduce(MPI_IN_PLACE, found.data(), static_cast<int>(found.size()), MPI_DOUBLE, MPI_SUM, world);
+  for (size_t w = 0; w < size; w++) {
+    found[w] *= weight[w];
+    found[size + w] *= weight[w];
+  }
   return found;
+}
+
+Electrostatics::WaveSums Electrostatics::sums_of(size_t atom, const std::vector<double> &factor, bool slopes,
+                                                 bool stretches) const {
+  const size_t size = weight.size();
+  const Table table = table_of(atom);
+  double found[10] = {};
+  for (const Row &row : rows) {
+    const int j = std::abs(row.b);
+    const double are = table.a[2 * row.a], aim = table.a[2 * row.a + 1], bre = table.b[2 * j],
+                 bim = row.b < 0 ? -table.b[2 * j + 1] : table.b[2 * j + 1];
+    const double re = are * bre - aim * bim, im = are * bim + aim * bre;
+    const size_t from = row.first + most[2];
+    const double *const c = factor.data() + row.begin, *const s = c + size;
+    const double *const of_row[4] = {kx.data() + row.begin, ky.data() + row.begin, kz.data() + row.begin,
+                                     stretch.data() + row.begin};
+    if (slopes)
+      row_sums(row.eights, re, im, table.real + from, table.imaginary + from, c, s, of_row, stretches, found);
+    else
+      found[0] += row_value(row.eights, re, im, table.real + from, table.imaginary + from, c, s);
+  }
+  WaveSums sums{found[0], {found[1], found[2], found[3]}, {}};
+  std::copy_n(found + 4, 6, sums.stretch);
+  return sums;
 }
 
 double Electrostatics::self() const {
@@ -256,11 +364,9 @@ void Electrostatics::potential(const std::vector<double> &charges, bool screened
   const std::vector<double> factor = structure_factor(charges);
   const std::array<double, 2> total = moments(charges);
   const double background = COULOMB * 2.0 * PI / volume;
-  const double *const cosines = factor.data(), *const sines = cosines + waves;
   for (size_t a = 0; a < atoms.centers->size(); a++) {
     const int i = (*atoms.centers)[a];
-    double sum = 0.0;
-    for_waves(a, [&](size_t w, double c, double s) { sum += weight[w] * (c * cosines[w] + s * sines[w]); });
+    const double sum = sums_of(a, factor, false, false).value;
     const double width = info.widths[(*atoms.species)[i]];
     result[i] += sum - self() * charges[i] - background * ((eta * eta - width * width) * total[0] - total[1]);
   }
@@ -288,31 +394,22 @@ void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<
     }
   }
   if (cluster) return;
-  const std::vector<double> of_u = structure_factor(u), of_v = structure_factor(v);
-  const std::array<double, 2> total_u = moments(u), total_v = moments(v);
+  const bool same = &u == &v, stretches = sums.virial || sums.atom_virials;
+  const std::vector<double> of_v = structure_factor(v);
+  const std::vector<double> of_u = same ? std::vector<double>() : structure_factor(u);
+  const std::array<double, 2> total_v = moments(v), total_u = same ? total_v : moments(u);
   const double background = COULOMB * 2.0 * PI / volume;
-  const double *const cu = of_u.data(), *const su = cu + waves, *const cv = of_v.data(),
-                      *const sv = cv + waves;
   for (size_t a = 0; a < atoms.centers->size(); a++) {
     const int i = (*atoms.centers)[a];
-    double f[3] = {}, by_u = 0.0, by_v = 0.0, w6[6] = {};
-    for_waves(a, [&](size_t w, double c, double s) {
-      const double slope = weight[w] * (u[i] * (c * sv[w] - s * cv[w]) + v[i] * (c * su[w] - s * cu[w]));
-      f[0] += slope * kx[w];
-      f[1] += slope * ky[w];
-      f[2] += slope * kz[w];
-      const double pu = weight[w] * (c * cu[w] + s * su[w]), pv = weight[w] * (c * cv[w] + s * sv[w]);
-      by_u += pu;
-      by_v += pv;
-      if (!sums.virial && !sums.atom_virials) return;
-      const double k[3] = {kx[w], ky[w], kz[w]};
-      const double stretch = (2.0 / k2[w] + eta * eta) * 0.5 * (u[i] * pv + v[i] * pu);
-      for (int n = 0; n < 6; n++) w6[n] += stretch * k[FIRST[n]] * k[SECOND[n]];
-    });
+    const WaveSums by_v = sums_of(a, of_v, true, stretches);
+    const WaveSums by_u = same ? by_v : sums_of(a, of_u, true, stretches);
+    double f[3], w6[6];
+    for (int k = 0; k < 3; k++) f[k] = u[i] * by_v.slope[k] + v[i] * by_u.slope[k];
+    for (int n = 0; n < 6; n++) w6[n] = 0.5 * (u[i] * by_v.stretch[n] + v[i] * by_u.stretch[n]);
     for (int k = 0; k < 3; k++) sums.forces[3 * static_cast<size_t>(i) + k] -= factor * f[k];
     const double width = info.widths[(*atoms.species)[i]], rest = eta * eta - width * width;
-    const double flat = 0.5 * (u[i] * (by_v - background * (rest * total_v[0] - total_v[1])) +
-                               v[i] * (by_u - background * (rest * total_u[0] - total_u[1])));
+    const double flat = 0.5 * (u[i] * (by_v.value - background * (rest * total_v[0] - total_v[1])) +
+                               v[i] * (by_u.value - background * (rest * total_u[0] - total_u[1])));
     for (int n = 0; n < 6; n++) {
       const double w = -factor * (w6[n] - (n < 3 ? flat : 0.0));
       if (sums.virial) sums.virial[n] += w;

@@ -64,9 +64,16 @@ class Electrostatics {
   void remove_mean(std::vector<double> &values, double total) const;
 
  private:
-  struct Row {  // waves (a, b, first ... last) in reciprocal lattice vectors
-    int a, b, first, last;
-    size_t begin;
+  struct Row {  // waves (a, b, first ...) in reciprocal lattice vectors, in eights, the last filled up with
+                // weight 0
+    int a, b, first;
+    size_t begin, eights;
+  };
+  struct Table {  // e^(i n phi) of an atom: axes a and b from n = 0 on, c from the smallest n on
+    const double *a, *b, *real, *imaginary;
+  };
+  struct WaveSums {  // of one atom over all waves
+    double value, slope[3], stretch[6];
   };
 
   ChargeInfo info;
@@ -90,16 +97,18 @@ class Electrostatics {
   std::array<double, 9> reciprocal{};  // rows, 2 pi included
   std::vector<Row> rows;
   size_t waves = 0;
-  std::vector<double> weight, k2, kx, ky, kz;
+  std::vector<double> weight, stretch, kx, ky, kz;
   std::array<int, 3> most{};
   std::vector<double> phases;  // of the atoms in centers: cosines and sines of each axis
 
   void set_waves();
   void set_phases();
   void add_pair(int first, int second, int species_first, int species_second, double x, double y, double z);
-  template <typename Use>
-  void for_waves(size_t atom, const Use &use) const;
-  std::vector<double> structure_factor(const std::vector<double> &values) const;  // cosines, then sines
+  Table table_of(size_t atom) const;
+  size_t table_size() const;
+  // Cosines, then sines, times the weight of each wave where that is asked for.
+  std::vector<double> structure_factor(const std::vector<double> &values) const;
+  WaveSums sums_of(size_t atom, const std::vector<double> &factor, bool slopes, bool stretches) const;
   double self() const;
   std::array<double, 2> moments(
       const std::vector<double> &values) const;  // sums of v and of v s^2, all ranks

@@ -108,6 +108,14 @@ std::vector<std::string> member_metadata(const std::string &json_text) {
   return members;
 }
 
+std::vector<std::string> stage_metadata(const std::string &json_text) {
+  const json metadata = json::parse(json_text);
+  std::vector<std::string> members;
+  if (metadata.contains("kernel_members") && metadata.at("kernel_members").is_array())
+    for (const json &member : metadata.at("kernel_members")) members.push_back(member.dump());
+  return members;
+}
+
 ModelInfo parse_metadata(const std::string &json_text) {
   if (json_text.empty())
     throw std::runtime_error("TorchScript file without nnpkit metadata: write it with 'nnpkit export'");

@@ -174,6 +174,8 @@ class TorchModel : public Model {
     });
   }
 
+  bool stages_at_once() const override { return fused && !description.fields.empty(); }
+
   bool takes_systems() const override { return fused && fused->takes_systems(); }
   void evaluate(const System &system, SystemResults &results) override {
     in_one_line("evaluating the model", [&] { fused->evaluate(system, results); });
@@ -226,11 +228,12 @@ class TorchModel : public Model {
   // True if a kernel covers this model and reproduces the self-test; else description.kernel says why not.
   bool use_kernel(const SelfTest &test) {
     std::string reason = placement.fused ? gpu.reason : "as asked for";
-    if (!description.fields.empty()) {  // kernels see edges alone
+    if (!description.fields.empty()) {
       if (placement.device == Device::CUDA && device.is_cpu())
         throw std::runtime_error("device cuda: torch sees no usable GPU, and the model has stages");
-      description.kernel = "torchscript (the model has stages)";
-      return false;
+      if (placement.fused && device.is_cpu()) use_kernel_of_stages(test, reason);
+      description.kernel = fused ? fused->name() : "torchscript (" + reason + ")";
+      return fused != nullptr;
     }
     if (placement.fused && gpu.number >= 0 && try_kernel(test, gpu.number, reason))
       description.device = "cuda:" + std::to_string(gpu.number);
@@ -245,6 +248,106 @@ class TorchModel : public Model {
                             : placement.precision == Arithmetic::MIXED ? "mixed"
                                                                        : "float32";
     return true;
+  }
+
+  // Stages that hear nothing of each other, as members that share their features: a kernel that gives the
+  // numbers of TorchScript for every stage, or none and the reason.
+  void use_kernel_of_stages(const SelfTest &test, std::string &reason) {
+    const std::vector<std::string> descriptions = stage_metadata(metadata);
+    if (descriptions.empty()) {
+      reason = "the model has stages";
+      return;
+    }
+    try {
+      const std::vector<KernelInput> members = stage_inputs(descriptions);
+      const auto make = [&](Arithmetic precision, const Tolerance &tolerance) {
+        fused = FusedModel::make(members, precision, -1, placement.threads, reason);
+        if (!fused) return;
+        if (fused->n_functions() != description.n_functions)
+          throw std::runtime_error("the kernel has other features");
+        if (!accept(deviation_of_stages(test), fused->with_tables(tolerance)))
+          throw std::runtime_error("the kernel does not reproduce the stages of the model");
+      };
+      make(Arithmetic::FLOAT64, SELF_TEST);
+      if (fused && placement.precision != Arithmetic::FLOAT64) make(placement.precision, SELF_TEST_SINGLE);
+    } catch (const std::exception &failure) {
+      fused.reset();
+      reason = failure.what();
+    }
+    if (!fused) return;
+    check(test, SELF_TEST);  // what the kernel was compared with is what was exported
+    description.precision = placement.precision == Arithmetic::FLOAT64 ? "float64"
+                            : placement.precision == Arithmetic::MIXED ? "mixed"
+                                                                       : "float32";
+  }
+
+  // The short-range part, and with each network of the first field in the place of its own.
+  std::vector<KernelInput> stage_inputs(const std::vector<std::string> &descriptions) {
+    std::vector<KernelInput> members;
+    for (const std::string &text : descriptions) members.push_back({text, {}});
+    const std::string own = "model.networks.";
+    const auto take = [&](const std::string &name, const at::Tensor &tensor) {
+      if (!tensor.is_floating_point() || name.rfind("model.", 0) != 0) return;
+      const at::Tensor values = tensor.to(at::kCPU, at::kDouble).contiguous();
+      const double *const begin = values.data_ptr<double>();
+      for (size_t m = 0; m < members.size(); m++) {
+        const std::string channel = "model.charge_networks." + std::to_string(m - 1) + ".";
+        std::string key = name.substr(6);
+        if (m > 0 && name.rfind(channel, 0) == 0)
+          key = "networks." + name.substr(channel.size());
+        else if (m > 0 && name.rfind(own, 0) == 0)
+          continue;
+        members[m].tensors[key] = {values.sizes().vec(), {begin, begin + values.numel()}};
+      }
+    };
+    for (const auto &parameter : module.named_parameters()) take(parameter.name, parameter.value);
+    for (const auto &buffer : module.named_buffers()) take(buffer.name, buffer.value);
+    return members;
+  }
+
+  Deviation deviation_of_stages(const SelfTest &test) {
+    const StoredTest stored = test.as_vectors();
+    const size_t n_atoms = stored.types.size(), n_edges = stored.neighbor_type.size();
+    const size_t width = description.fields[0].width, rows = 1 + width;
+    NeighborGraph graph;
+    graph.edge_vec = stored.edge_vec;
+    graph.neighbor_type = stored.neighbor_type;
+    graph.offsets = stored.offsets;
+    graph.types = stored.types;
+    graph.set_size(static_cast<int64_t>(n_atoms), static_cast<int64_t>(n_edges));
+    Request request;
+    request.members = true;
+    Evaluation found;
+    fused->evaluate(graph, request, found);
+    Deviation worst;
+    double largest = 0.0;
+    for (size_t row = 0; row < rows; row++) {
+      const bool energies = row == 0;
+      StageInputs inputs;
+      StageResults expected;
+      Evaluation slopes;
+      std::vector<double> cotangent(energies ? n_atoms : n_atoms * width, energies ? 1.0 : 0.0);
+      for (size_t a = 0; a < n_atoms && !energies; a++) cotangent[a * width + row - 1] = 1.0;
+      if (energies) {
+        inputs.own.assign(n_atoms * width, 0.0);
+        inputs.theirs.assign(n_edges * width, 0.0);
+      }
+      inputs.cotangent = cotangent.data();
+      run_stage(energies ? 1 : 0, view(graph), inputs, expected, slopes);
+      for (size_t a = 0; a < n_atoms; a++) {
+        const double value = energies ? expected.values[a] : expected.values[a * width + row - 1];
+        const double off =
+            std::abs(found.atomic_energy[a * rows + row] - value) / std::max(1.0, std::abs(value));
+        worst.energy = off > worst.energy || std::isnan(off) ? off : worst.energy;
+      }
+      for (size_t k = 0; k < 3 * n_edges; k++) {
+        const double off = std::abs(found.gradient[k * rows + row] - slopes.gradient[k]);
+        largest = std::max(largest, std::abs(slopes.gradient[k]));
+        worst.gradient = off > worst.gradient || std::isnan(off) ? off : worst.gradient;
+      }
+    }
+    worst.gradient /= scale_of_gradients(largest);
+    return worst;
   }
 
   // On a GPU, or, for -1, on the processor.

@@ -114,6 +114,9 @@ class Model {
   virtual int n_features() = 0;
   // Throws std::runtime_error, nothing else.
   virtual void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) = 0;
+  // Whether `evaluate` gives all stages at once, as members: the atomic energies, and each number of the one
+  // field. Then the energies do not depend on the field.
+  virtual bool stages_at_once() const = 0;
   // The same of one stage of a model that has fields. By the edge vectors: into evaluation.gradient, where
   // the features and their extrapolations go as well.
   virtual void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,

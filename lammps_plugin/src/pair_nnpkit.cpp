@@ -148,7 +148,10 @@ void PairNNPKit::compute(int eflag, int vflag) {
   const bool whole =
       model->takes_systems() && !member_rows && !request.extrapolations && !request.features && !cvflag_atom;
   const bool staged = !model->info().fields.empty();
-  problem = staged ? evaluate_stages() : whole ? evaluate_system() : evaluate_all();
+  problem = staged && model->stages_at_once() ? evaluate_stages_at_once()
+            : staged                          ? evaluate_stages()
+            : whole                           ? evaluate_system()
+                                              : evaluate_all();
   if (member_rows) add_mean_forces();
   work.atoms += list->inum;
   work.steps++;

@@ -137,6 +137,8 @@ class PairNNPKit : public Pair {
   std::vector<double> *travelling;  // what forward and reverse communication carry; null: the members' forces
   int travelling_width;
   std::string evaluate_stages();
+  std::vector<double> kept_energies, kept_gradients;  // of all stages at once, until the charges are known
+  std::string evaluate_stages_at_once();
   std::string run_stage(int number, int first, int last, bool backward);
   void exchange(std::vector<double> &rows, int width, bool backward);
 

@@ -189,10 +189,12 @@ void PairNNPKit::log_memory() {
   double neighbors = 0.0;
   for (int ii = 0; ii < list->inum; ii++) neighbors += list->numneigh[list->ilist[ii]];
   const double at_once = (chunk > 0 && chunk < list->inum) ? neighbors * chunk / list->inum : neighbors;
-  const int members = info.n_members;
+  const bool kept = model->stages_at_once();  // gradients of all atoms, until the charges are known
+  const int members = kept ? 1 + info.fields[0].width : info.n_members;
   const double all = atom->nlocal + atom->nghost;
-  double megabytes[3] = {neighbors * sizeof(int), at_once * (36.0 + 24.0 * members),
-                         (members > 1) ? all * 24.0 * members : 0.0};
+  double megabytes[3] = {neighbors * sizeof(int),
+                         at_once * (36.0 + 24.0 * members) + (kept ? neighbors * 24.0 * members : 0.0),
+                         (info.n_members > 1) ? all * 24.0 * members : 0.0};
   for (double &size : megabytes) size /= 1048576.0;
   MPI_Allreduce(MPI_IN_PLACE, megabytes, 3, MPI_DOUBLE, MPI_MAX, world);
   if (comm->me != 0) return;
@@ -201,7 +203,7 @@ void PairNNPKit::log_memory() {
       "nnpkit: memory per rank, at most: LAMMPS' neighbor list {:.3g} MB, edges and gradients of a "
       "chunk {:.3g} MB{}\n",
       megabytes[0], megabytes[1],
-      members > 1 ? fmt::format(", forces of {} members {:.3g} MB", members, megabytes[2]) : "");
+      info.n_members > 1 ? fmt::format(", forces of {} members {:.3g} MB", members, megabytes[2]) : "");
 }
 
 /* ----------------------------------------------------------------------

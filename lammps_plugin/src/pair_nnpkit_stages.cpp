@@ -114,6 +114,72 @@ std::string PairNNPKit::run_stage(int number, int first, int last, bool backward
 }
 
 /* ----------------------------------------------------------------------
+   stages that hear nothing of each other: one evaluation gives the energies and the field with the gradients
+of both; once dE by the field is known, the sum of the gradients is that of the energy
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_stages_at_once() {
+  const size_t width = model->info().fields[0].width, rows = 1 + width;
+  const size_t n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  const int inum = list->inum, step = (chunk > 0) ? chunk : std::max(inum, 1);
+  field.assign(1, std::vector<double>(n_all * width, 0.0));
+  field_gradient.assign(1, std::vector<double>(n_all * width, 0.0));
+  kept_energies.clear();
+  kept_gradients.clear();
+  nnpkit::Request all = request;
+  all.members = true;
+  std::string problem;
+  for (int first = 0; first < inum && problem.empty(); first += step) {
+    const double start = platform::walltime();
+    graph.build(*list, atom->x, types, element, model->info().cutoff, first, std::min(first + step, inum));
+    const double built = platform::walltime();
+    work.graph += built - start;
+    if (graph.n_atoms() == 0) continue;
+    if (graph.closest_squared < nnpkit::SAME_PLACE_SQUARED) {
+      problem = same_place();
+      break;
+    }
+    try {
+      model->evaluate(graph, all, evaluation);
+    } catch (const std::exception &failure) {
+      problem = failure.what();
+      break;
+    }
+    note_features();
+    for (int64_t a = 0; a < graph.n_atoms(); a++) {
+      const double *const row = evaluation.atomic_energy.data() + a * rows;
+      kept_energies.push_back(row[0]);
+      std::copy_n(row + 1, width, field[0].data() + graph.center[a] * width);
+    }
+    kept_gradients.insert(kept_gradients.end(), evaluation.gradient.begin(), evaluation.gradient.end());
+    work.model += platform::walltime() - built;
+  }
+  const std::string made = make_charges(), used = use_charges();  // all ranks come here
+  if (problem.empty()) problem = made.empty() ? used : made;
+  const double *energy = kept_energies.data(), *from = kept_gradients.data();
+  for (int first = 0; first < inum && problem.empty(); first += step) {
+    const double start = platform::walltime();
+    if (step < inum)
+      graph.build(*list, atom->x, types, element, model->info().cutoff, first, std::min(first + step, inum));
+    evaluation.atomic_energy.assign(energy, energy + graph.n_atoms());
+    evaluation.gradient.resize(3 * static_cast<size_t>(graph.n_edges()));
+    energy += graph.n_atoms();
+    double *to = evaluation.gradient.data();
+    for (int64_t a = 0; a < graph.n_atoms(); a++) {
+      const double *const slope = field_gradient[0].data() + graph.center[a] * width;
+      for (int64_t n = 3 * (graph.offsets[a + 1] - graph.offsets[a]); n > 0; n--, from += rows) {
+        double sum = from[0];
+        for (size_t c = 0; c < width; c++) sum += slope[c] * from[1 + c];
+        *to++ = sum;
+      }
+    }
+    problem = member_rows ? tally_members() : tally_chunk();
+    work.tally += platform::walltime() - start;
+  }
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
    owners to ghosts; backward: what ghosts have gathered is added to their owners
 ------------------------------------------------------------------------- */
 

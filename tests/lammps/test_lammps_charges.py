@@ -71,6 +71,22 @@ def test_a_crystal(lammps: None, tmp_path: Path, generation: str, ranks: int) ->
     compare(run(tmp_path, atoms, ranks, "chunk 7"), model, atoms)
 
 
+@pytest.mark.parametrize(("generation", "channels"), [("third", 1), ("latent", 2)])
+def test_a_kernel_gives_both_stages_at_once(
+    lammps: None, tmp_path: Path, generation: str, channels: int
+) -> None:
+    atoms = random_structure(24, CELL, seed=2, closest=1.3)
+    model = model_file(tmp_path, generation, channels=channels)
+    for options, kernel in (("chunk 5", "fused"), ("kernel torchscript", "torchscript (as asked for)")):
+        result = run(tmp_path, atoms, 2, options)
+        assert f"float64, {kernel}" in result.output
+        compare(result, model, atoms)
+    exact = measured(result)
+    mixed = measured(run(tmp_path, atoms, 1, "precision mixed"))
+    assert mixed.forces == pytest.approx(exact.forces, abs=1e-4 * np.abs(exact.forces).max())
+    assert np.abs(mixed.forces - exact.forces).max() > 0.0
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
     atoms = random_structure(13, [9.0, 9.0, 9.0], seed=3, pbc=False, closest=1.3)
@@ -114,6 +130,16 @@ def test_atoms_that_the_model_does_not_see_have_no_part(lammps: None, tmp_path: 
     expected = model.predict(atoms[hydrogen])
     assert found.energy == pytest.approx(expected.energy, rel=1e-10)
     assert found.forces[hydrogen] == pytest.approx(expected.forces, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize("options", ["", "kernel torchscript"])
+def test_the_largest_force_is_that_of_the_whole(lammps: None, tmp_path: Path, options: str) -> None:
+    atoms = random_structure(16, CELL, seed=2, closest=1.3)
+    model = model_file(tmp_path, "latent")
+    text = "compute x all nnpkit largest_force\nthermo_style custom step pe c_x[1]\nrun 0\nprint '@x $(c_x[1]:%.17g)'\n"
+    result = run(tmp_path, atoms, 2, options, text=text)
+    largest = np.linalg.norm(model.predict(atoms).forces, axis=1).max()
+    assert result.values()["x"] == pytest.approx(largest, rel=1e-7), result.output
 
 
 def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:

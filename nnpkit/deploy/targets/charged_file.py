@@ -31,6 +31,7 @@ from nnpkit.files import atomic_write
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.charged_potential import ChargedPotential
 from nnpkit.models.charged_stages import ChargedStages
+from nnpkit.models.networks import AtomicNetwork
 from nnpkit.seal import seal
 
 __all__ = ["check_charged", "export_charged"]
@@ -68,9 +69,23 @@ def _test_of_stages(model: ChargedModel, structure: Structure) -> SelfTest:
     return test._replace(edge_vec=vectors.detach(), atomic_energy=energy.detach(), edge_gradient=gradient)
 
 
-def _for_lammps(model: ChargedModel) -> dict[str, Any]:
-    """What the plugin has to know of the charges to make them of the first stage."""
+def _for_lammps(model: ChargedModel, description: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plugin has to know of the charges to make them of the first stage.
+
+    ``kernel_members`` describes the short-range part and each network of charges as potentials with the same features,
+    which one fused kernel evaluates together; None where energies depend on the charges, or their networks are of
+    another kind.
+    """
+    spec = dict(description["spec"])
+    charges = spec.pop("charges")
+    spec["kind"] = spec.pop("family")
+    own = {"networks": charges["networks"], "energy_scale": model.charge_scale, "wall": {}}
+    own["reference_energies"] = dict.fromkeys(model.elements, 0.0)
+    specs = [spec, *([{**spec, **own}] * len(model.charge_networks))]
+    alike = all(isinstance(network, AtomicNetwork) for network in model.networks.networks)
+    members = [{**description, "kind": spec["kind"], "spec": member} for member in specs]
     return {
+        "kernel_members": members if alike and not model.charge_input else None,
         "fields": [["charge", len(model.charge_networks)]],
         "electrostatics": {
             "generation": model.generation,
@@ -109,7 +124,8 @@ def export_charged(
     }  # fmt: skip
     for name, value in (given | answers).items():
         _put(module, f"test.{name}", value)
-    description = {**model_metadata(model, extra), **_for_lammps(model)}
+    description = model_metadata(model, extra)
+    description |= _for_lammps(model, description)
     metadata = json.dumps(description, indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()

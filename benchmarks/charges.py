@@ -1,0 +1,118 @@
+"""What charges cost in LAMMPS: the same water potential with and without them, in one process after the other.
+
+    python benchmarks/charges.py --atoms 1536
+
+The short-range part is what ``nnpkit train`` makes of the water of the example, with its first weights: speed does not
+depend on them. Charges are of the third and fourth generation and latent, with default settings. Every potential runs
+the same few NVE steps several times; the smallest time of a step counts. ``--kernel torchscript`` compares everything
+by TorchScript. The last line is ``RESULT {json}``: costs relative to the potential without charges, and microseconds
+per atom and step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ase.io import read
+from ase.io.lammpsdata import write_lammps_data
+from md_speed import WATER, near_cube
+
+from nnpkit.config.config_file import config_from_mapping
+from nnpkit.deploy.targets.torchscript import export_model
+from nnpkit.families.factory import initialise
+from nnpkit.workflow import assemble
+from nnpkit.workflow.new_model import describe_model, scaled_model
+
+KINDS = {"none": None, "cost_3g": "third", "cost_latent": "latent", "cost_4g": "fourth"}
+BIN = Path(sys.prefix) / "bin"
+INPUT = """
+units metal
+atom_style charge
+read_data data.lmp
+mass 1 15.999
+mass 2 1.008
+pair_style nnpkit every 0 {options}
+pair_coeff * * model.pt O H
+neighbor 1.0 bin
+timestep 0.00001
+velocity all create 10.0 12345
+fix 1 all nve
+run 1 post no
+{runs}
+"""
+
+
+def write_model(folder: Path, generation: str | None) -> None:
+    """Write the untrained potential with charges of a `generation`, or without."""
+    model: dict[str, Any] = {"elements": ["O", "H"]}
+    if generation:
+        model["charges"] = {"generation": generation}
+    settings = {"data": {"train": [str(WATER)]}, "model": model, "output": str(folder / "run")}
+    config = config_from_mapping(settings, folder)
+    data = assemble.load_data(config)
+    spec, _ = describe_model(config, data)
+    made, _ = scaled_model(config.model, spec, data)
+    initialise(made, "xavier", seed=1)
+    for parameter in list(made.networks.parameters()):
+        parameter.data *= 0.1  # small forces: nothing shall fly apart
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_model(made.requires_grad_(False), folder / "model.pt")
+
+
+def seconds_per_step(folder: Path, steps: int, repeats: int, options: str, ranks: int) -> tuple[float, str]:
+    """Smallest time of a step, and what the log says of the kernel."""
+    runs = f"run {steps}\n" * repeats
+    (folder / "in.lmp").write_text(INPUT.format(options=options, runs=runs))
+    command = [str(BIN / "lmp"), "-in", "in.lmp", "-nocite"]
+    if ranks > 1:
+        command = [str(BIN / "mpirun"), "-n", str(ranks), *command]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+    times = [float(t) for t in re.findall(r"Loop time of (\S+)", done.stdout)]
+    return min(times[-repeats:]) / steps, re.findall(r"float64, (.*?), \d+ thread", done.stdout)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--atoms", type=int, default=1536)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--kernel", default="fused")
+    parser.add_argument("--ewald", default="")
+    arguments = parser.parse_args()
+    cell = read(WATER, index=0)
+    atoms = cell.repeat(near_cube(round(arguments.atoms / len(cell))))
+    costs: dict[str, float] = {}
+    for name, generation in KINDS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            write_lammps_data(
+                folder / "data.lmp", atoms, specorder=["O", "H"], atom_style="charge", units="metal"
+            )
+            write_model(folder, generation)
+            options = f"kernel {arguments.kernel}"
+            if generation and arguments.ewald:
+                options += f" ewald {arguments.ewald}"
+            seconds, kernel = seconds_per_step(
+                folder, arguments.steps, arguments.repeats, options, arguments.ranks
+            )
+            costs[name] = 1e6 * seconds / len(atoms)
+            print(f"{name:12} {costs[name]:8.2f} us per atom and step, {kernel}", flush=True)
+    result = {name: round(cost / costs["none"], 3) for name, cost in costs.items() if name != "none"}
+    result |= {"microseconds": {name: round(cost, 3) for name, cost in costs.items()}, "atoms": len(atoms)}
+    print("RESULT", json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
