@@ -103,6 +103,8 @@ class Point(NamedTuple):
     epoch: float
     energy_rmse: float  # eV/atom
     force_rmse: float  # eV/Å
+    energy_mae: float
+    force_mae: float
     cpu_seconds: float
     step: int
 
@@ -260,12 +262,14 @@ def _most_neighbors(structures: Sequence[Structure], settings: Settings) -> list
     return [int(4 * np.ceil(1.1 * n / 4)) for n in most]
 
 
-def _errors(path: Path, test: Sequence[Structure]) -> tuple[float, float]:
-    """Root mean squared errors: energies per atom, and force components."""
+def _errors(path: Path, test: Sequence[Structure]) -> tuple[float, float, float, float]:
+    """Root mean squared, then mean absolute errors: energies per atom, and force components."""
     with np.load(path) as results:
-        energies = [(results[f"energy{k}"] - s.energy) / s.n_atoms for k, s in enumerate(test)]
-        forces = [(results[f"forces{k}"] - s.forces).ravel() for k, s in enumerate(test)]
-    return float(np.sqrt(np.mean(np.square(energies)))), float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
+        energies = np.array([(results[f"energy{k}"] - s.energy) / s.n_atoms for k, s in enumerate(test)])
+        forces = np.concatenate([(results[f"forces{k}"] - s.forces).ravel() for k, s in enumerate(test)])
+    squared = [float(np.sqrt(np.mean(np.square(values)))) for values in (energies, forces)]
+    absolute = [float(np.mean(np.abs(values))) for values in (energies, forces)]
+    return squared[0], squared[1], absolute[0], absolute[1]
 
 
 def _fastest(points: Sequence[Point], clock: str) -> float:
