@@ -64,7 +64,7 @@ class EdgeFunctions(NamedTuple):
     harmonics_slope: Tensor  # (L, 3, E') dY by the components of the direction
 
     def changes(self, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Changes of distances (E, X) and harmonics (E', L, X) for `change` (E, 3, X) of the vectors."""
+        """Changes of distances (E, X) and harmonics (E', X, L) for `change` (E, 3, X) of the vectors."""
         along = (self.unit.unsqueeze(1) @ change).squeeze(1)
         near, unit = self.near, self.unit[self.near].unsqueeze(2)
         # of the direction: what is left of the change across it, by the distance
@@ -72,7 +72,7 @@ class EdgeFunctions(NamedTuple):
         by_component = across.permute(1, 2, 0).contiguous()  # (3, X, E')
         y = self.harmonics_slope.unsqueeze(2)  # (L, 3, 1, E')
         turned = y[:, 0] * by_component[0] + y[:, 1] * by_component[1] + y[:, 2] * by_component[2]
-        return along, turned.permute(2, 0, 1).contiguous()
+        return along, turned.permute(2, 1, 0).contiguous()
 
 
 class StrainedMoments(NamedTuple):
@@ -199,19 +199,18 @@ def _strained(d: ClusterExpansion, edges: ExpansionEdges, found: EdgeFunctions, 
     for x, (a, b) in enumerate(VIRIAL_COMPONENTS):  # as of `nnpkit.measure.directions.strains`
         change[:, b, x] -= 0.5 * edges.vectors[:, a]
         change[:, a, x] -= 0.5 * edges.vectors[:, b]
-    along, turned = found.changes(change)  # (E, 6), (E', L, 6)
+    along, turned = found.changes(change)  # (E, 6), (E', 6, L)
     stretched = (along.unsqueeze(2) * found.radial_slope.unsqueeze(1)).flatten(1)
     shape = (n, d.n_types, along.shape[1], d.radial_basis)
     radial = _radial_sums(d, edges, stretched, n).view(shape).transpose(1, 2).flatten(2)
-    left = torch.stack(
-        [found.harmonics.unsqueeze(2) * along[found.near].unsqueeze(1), turned], dim=1
-    ).flatten(1)
+    stretched = along[found.near].unsqueeze(2) * found.harmonics.unsqueeze(1)
+    left = torch.stack([stretched, turned], dim=1).flatten(1)
     right = torch.stack([found.angular_slope, found.angular], dim=1).flatten(1)
     parts, near = [], edges.select(found.near)
     for mine in _elements(near.element, d.n_types):
         slot, room = neighbor_slots(near.center[mine], n)
         a = side_by_side(left[mine], slot, n, room).view(n, room * 2, left.shape[1] // 2)
         b = side_by_side(right[mine], slot, n, room).view(n, room * 2, d.angular_basis)
-        shape = (n, turned.shape[1], along.shape[1], d.angular_basis)
+        shape = (n, along.shape[1], turned.shape[2], d.angular_basis)
         parts.append((a.transpose(1, 2) @ b).view(shape))
-    return StrainedMoments(radial, torch.cat(parts, dim=3).transpose(1, 2).contiguous())
+    return StrainedMoments(radial, torch.cat(parts, dim=3))

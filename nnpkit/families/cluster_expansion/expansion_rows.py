@@ -42,7 +42,7 @@ class EdgeMoves(NamedTuple):
 
     functions: EdgeFunctions
     along: Tensor  # (E, X) change of the distance
-    turned: Tensor  # (E', L, X) change of the harmonics
+    turned: Tensor  # (E', X, L) change of the harmonics
     radial_slope: Tensor  # (E, Nr) dg/dr of the radial channels
     angular: Tensor  # (E', Na) g
     angular_slope: Tensor  # (E', Na) dg/dr
@@ -50,12 +50,11 @@ class EdgeMoves(NamedTuple):
 
     def combined(self, weights: Tensor) -> EdgeMoves:
         """The same edges moving along one direction each, the sum of the X with `weights` (E, X)."""
-        near, columns = self.functions.near, weights.unsqueeze(2)
-        changed = weights[near].unsqueeze(1) @ self.through[:, 1:]
+        near = weights[self.functions.near].unsqueeze(1)
         return self._replace(
-            along=(self.along.unsqueeze(1) @ columns).squeeze(2),
-            turned=(self.turned @ columns[near]).contiguous(),
-            through=torch.cat([self.through[:, :1], changed], dim=1),
+            along=(self.along * weights).sum(1, keepdim=True),
+            turned=near @ self.turned,
+            through=torch.cat([self.through[:, :1], near @ self.through[:, 1:]], dim=1),
         )
 
 
@@ -65,7 +64,7 @@ class _Touched(NamedTuple):
     block: Tensor  # (P,) ascending
     center: Tensor  # (P,) ascending within a block
     radial: Tensor  # (P, X, Nr)
-    angular: Tensor  # (P, L, X, Na)
+    angular: Tensor  # (P, Na, X, L)
     n_blocks: int
 
     def select(self, pairs: Tensor) -> _Touched:
@@ -108,8 +107,8 @@ class ExpansionForm:
         self._radial_slope = self._u[:, :n_radial]
         shape = (len(a), derivatives.n_invariants, d.angular_channels)
         self._weights = self._u[:, n_radial:].reshape(shape).permute(1, 2, 0).flatten(1)  # (I, Na N)
-        first = derivatives.first(self._monomials).view(*shape[1:2], a.shape[1], shape[2], shape[0])
-        self._first = first.permute(2, 3, 0, 1).contiguous()  # J (Na, N, I, L)
+        first = derivatives.first(self._monomials).flatten(0, 1).T.contiguous()
+        self._first = first.view(shape[2], shape[0], shape[1], a.shape[1])  # J (Na, N, I, L)
         across = self._weights.view(shape[1], shape[2], 1, shape[0]).permute(1, 3, 2, 0)  # (Na, N, 1, I)
         self._slope = (across @ self._first).squeeze(2).permute(1, 2, 0).contiguous()  # S (N, L, Na)
         self._second: Tensor | None = None
@@ -136,8 +135,8 @@ class ExpansionForm:
         if self._second is None:
             second = self.derivatives.second(self._monomials, self._weights)
             n = self.derivatives.n_coefficients
-            shape = (n, n, self.descriptor.angular_channels, self.frame.n_atoms)
-            self._second = second.view(shape).permute(2, 3, 0, 1).contiguous()
+            shape = (self.descriptor.angular_channels, self.frame.n_atoms, n, n)
+            self._second = second.flatten(0, 1).T.contiguous().view(shape)
         return self._second
 
     def _row(self, radial: list[Tensor], angular: list[Tensor], networks: list[Tensor]) -> Tensor:
@@ -169,7 +168,7 @@ class ExpansionForm:
         along, turned = functions.changes(change)
         pair = self._types[edges.center] * d.n_types + edges.element
         near = functions.near
-        both = torch.cat([functions.harmonics.unsqueeze(2), turned], dim=2)
+        both = torch.cat([functions.harmonics.unsqueeze(1), turned], dim=1)
         return EdgeMoves(
             functions,
             along,
@@ -177,7 +176,7 @@ class ExpansionForm:
             d.mixed(functions.radial_slope, pair, d.radial_weights),
             d.mixed(functions.angular, pair[near], d.angular_weights),
             d.mixed(functions.angular_slope, pair[near], d.angular_weights),
-            both.transpose(1, 2) @ self._slope[edges.center[near]],
+            both @ self._slope[edges.center[near]],
         )
 
     @torch.no_grad()
@@ -222,7 +221,7 @@ class ExpansionForm:
         values = (radial * self._radial_slope.unsqueeze(1)).sum((0, 2))
         values = values + (angular * self._slope.unsqueeze(1)).sum((0, 2, 3))
         everything = torch.arange(frame.n_atoms)
-        touched = _Touched(torch.zeros_like(everything), everything, radial, angular.transpose(1, 2), 1)
+        touched = _Touched(torch.zeros_like(everything), everything, radial, angular.permute(0, 3, 1, 2), 1)
         return values, self._rows(touched, parts[2], parts[3])
 
     def _rows(self, touched: _Touched, radial: list[Tensor], angular: list[Tensor]) -> Tensor:
@@ -243,53 +242,54 @@ class ExpansionForm:
         pairs, number = torch.unique(place, return_inverse=True)
         change = (moves.along.unsqueeze(2) * moves.radial_slope.unsqueeze(1)).flatten(1)  # (E, X Nr)
         radial = change.new_zeros((len(pairs), change.shape[1])).index_add(0, number, change)
-        stretched = f.harmonics.unsqueeze(2) * moves.along[f.near].unsqueeze(1)
-        left = torch.stack([stretched.flatten(1), moves.turned.flatten(1)], dim=1)  # (E', 2, L X)
-        right = torch.stack([moves.angular_slope, moves.angular], dim=1)  # (E', 2, Na)
+        stretched = moves.along[f.near].unsqueeze(2) * f.harmonics.unsqueeze(1)
+        left = torch.stack([moves.angular_slope, moves.angular], dim=1)  # (E', 2, Na)
+        right = torch.stack([stretched, moves.turned], dim=1).flatten(2)  # (E', 2, X L)
         key, order = number[f.near].sort(stable=True)
         angular = _crowded_sums(left[order], right[order], key, len(pairs))
         return _Touched(
             pairs // n_atoms,
             pairs % n_atoms,
             radial.view(len(pairs), n_x, moves.radial_slope.shape[1]),
-            angular.view(len(pairs), f.harmonics.shape[1], n_x, right.shape[2]),
+            angular.view(len(pairs), left.shape[2], n_x, f.harmonics.shape[1]),
             directions.n_blocks,
         )
 
     def _element_rows(self, t: int, touched: _Touched) -> tuple[list[Tensor], Tensor, Tensor]:
         """Derivatives by the network of element `t` (A, X, ...) and by w (A * X, T K, channels), through its atoms."""
         block, center, n_blocks = touched.block, touched.center, touched.n_blocks
-        _, n_l, n_x, channels = touched.angular.shape
+        n_pairs, channels, n_x, _ = touched.angular.shape
         n_radial, n_invariants = touched.radial.shape[2], self.derivatives.n_invariants
         centers, number = torch.unique(center, return_inverse=True)
         slot, room = _slots(number, len(centers))
+        of_centers = slice(None) if len(centers) == self.frame.n_atoms else centers
+        jacobian, curvature = self._first[:, of_centers], self._curvature()[:, of_centers]
 
-        def columns(values: Tensor) -> Tensor:
-            """Values (P, M, X, Na), or (P, X, M, Na), as (Na, S, M, R X)."""
-            shape = (len(centers), room, *values.shape[1:])
-            return side_by_side(values.flatten(1), slot, len(centers), room).view(shape)
+        def by_center(values: Tensor) -> Tensor:
+            """Values (Na, P, X, M) as (Na, S, R X, M): R pairs of each centre."""
+            place = values.new_zeros((channels, len(centers) * room, n_x * values.shape[3]))
+            place.index_copy_(1, slot, values.flatten(2))
+            return place.view(channels, len(centers), room * n_x, values.shape[3])
 
-        change = (
-            columns(touched.angular).permute(4, 0, 2, 1, 3).reshape(channels, len(centers), n_l, room * n_x)
-        )
-        jacobian = self._first[:, centers]  # (Na, S, I, L)
-        found = (jacobian @ change).view(channels, len(centers), n_invariants, room, n_x)
-        features = found.permute(1, 3, 4, 2, 0).reshape(len(centers) * room, n_x, n_invariants * channels)[
-            slot
-        ]
+        def by_pair(values: Tensor) -> Tensor:
+            """Back to (Na, P, X, M)."""
+            flat = values.view(channels, len(centers) * room, n_x * values.shape[3])
+            return flat.index_select(1, slot).view(channels, n_pairs, n_x, values.shape[3])
+
+        change = by_center(touched.angular.transpose(0, 1))
+        features = by_pair(change @ jacobian.transpose(2, 3)).permute(1, 2, 3, 0)  # (P, X, I, Na)
         factor = self.model.scaling.factor[t]
-        x_dot = torch.cat([touched.radial, features], dim=2) * factor  # (P, X, D)
+        x_dot = torch.cat([touched.radial, features.flatten(2)], dim=2) * factor  # (P, X, D)
         within, most = neighbor_slots(block, n_blocks)
         where = center.new_zeros(n_blocks * most).index_copy(0, within, center - self._first_atom[t])
         x_dot = side_by_side(x_dot.flatten(1), within, n_blocks, most).view(n_blocks, most, n_x, len(factor))
         tangents = self._tapes[t].tangents(where.view(n_blocks, most), x_dot)
         v = (tangents.slope * factor).flatten(0, 1)[within]  # (P, X, D)
-        across = columns(v[:, :, n_radial:].unflatten(2, (n_invariants, channels))).permute(4, 0, 3, 1, 2)
-        q = jacobian.transpose(2, 3) @ across.reshape(channels, len(centers), n_invariants, room * n_x)
-        q += self._curvature()[:, centers] @ change
-        q = q.view(channels, len(centers), n_l, room, n_x).permute(1, 3, 2, 4, 0)
-        q = q.reshape(len(centers) * room, n_l, n_x, channels)[slot]
-        angular = _block_sums(self.frame.angular[center], q, block, n_blocks)
+        across = v[:, :, n_radial:].unflatten(2, (n_invariants, channels)).permute(3, 0, 1, 2)
+        q = by_center(across) @ jacobian + change @ curvature  # (Na, S, R X, L)
+        through = by_pair(q @ self.frame.angular[of_centers]).transpose(0, 1)  # (P, Na, X, T K)
+        angular = side_by_side(through.flatten(1), within, n_blocks, most).sum(1)
+        angular = angular.view(n_blocks, channels, n_x, through.shape[3]).permute(0, 2, 3, 1).flatten(0, 1)
         of_radial = v[:, None, :, :n_radial]
         radial = _block_sums(self.frame.radial[center].unsqueeze(1), of_radial, block, n_blocks)
         return [g.flatten(0, 1) for g in tangents.gradients], radial, angular
