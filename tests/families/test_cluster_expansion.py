@@ -222,7 +222,7 @@ def test_derivatives_of_invariants(lists):
     monomials = derivatives.monomials(a)
     assert torch.allclose(derivatives.first(monomials), torch.einsum("irlr->ilr", first), atol=1e-12)
     assert torch.allclose(
-        derivatives.second(monomials, weights), torch.einsum("lrkr->lkr", second), atol=1e-12
+        derivatives.second(monomials, weights), torch.einsum("lrkr->rlk", second), atol=1e-12
     )
 
 

@@ -134,9 +134,7 @@ class ExpansionForm:
         """H (Na, N, L, L)."""
         if self._second is None:
             second = self.derivatives.second(self._monomials, self._weights)
-            n = self.derivatives.n_coefficients
-            shape = (self.descriptor.angular_channels, self.frame.n_atoms, n, n)
-            self._second = second.flatten(0, 1).T.contiguous().view(shape)
+            self._second = second.unflatten(0, (self.descriptor.angular_channels, self.frame.n_atoms))
         return self._second
 
     def _row(self, radial: list[Tensor], angular: list[Tensor], networks: list[Tensor]) -> Tensor:

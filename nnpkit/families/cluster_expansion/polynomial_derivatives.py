@@ -57,10 +57,11 @@ class PolynomialDerivatives:
         products = sorted({(i, numbers[rest]) for _, (i, rest) in second})
         place = {product: column for column, product in enumerate(products)}
         self._products = torch.tensor(products).T.contiguous()
+        # dense, and its product the other way round: that is cheaper than to transpose the result
         self._second = _sparse(
-            {(target, place[i, numbers[rest]]): value for (target, (i, rest)), value in second.items()},
-            (n * n, len(products)),
-        )
+            {(place[i, numbers[rest]], target): value for (target, (i, rest)), value in second.items()},
+            (len(products), n * n),
+        ).to_dense()
         self._pairs = torch.tensor(self._monomials[2], dtype=torch.int64).reshape(-1, 2).T
         self._triples = torch.tensor(self._monomials[3], dtype=torch.int64).reshape(-1, 3).T
 
@@ -74,9 +75,9 @@ class PolynomialDerivatives:
         return (self._first @ monomials).view(self.n_invariants, self.n_coefficients, -1)
 
     def second(self, monomials: Tensor, weights: Tensor) -> Tensor:
-        """Second derivatives (L, L, R) of the sum of the invariants with `weights` (I, R)."""
+        """Second derivatives (R, L, L) of the sum of the invariants with `weights` (I, R)."""
         products = weights[self._products[0]] * monomials[self._products[1]]
-        return (self._second @ products).view(self.n_coefficients, self.n_coefficients, -1)
+        return (products.T @ self._second).view(-1, self.n_coefficients, self.n_coefficients)
 
 
 def _sparse(entries: Entries, shape: tuple[int, int]) -> Tensor:
