@@ -1,4 +1,4 @@
-"""Time LAMMPS with one of four potentials, and account for its memory.
+"""Time LAMMPS with one of several potentials, and account for its memory.
 
     python benchmarks/md_speed.py --model hdnnp_h2o --atoms 12288
     python benchmarks/md_speed.py --model dp_240 --atoms 1536 --precision mixed --compare
@@ -6,7 +6,8 @@
 ``hdnnp_h2o`` is the published RPBE-D3 water potential of n2p2 (27 and 30 symmetry functions, 25-25 nodes) and ``cu``
 that of mlearn, both read from ``NNPKIT_DATA``. ``dp_240`` (embedding 25-50-100, fitting 240x3, water) and ``dp_rlekf``
 (embedding 25-25-25, fitting 50x3, copper, 6 A) are Deep Potentials with drawn weights, embedding tabulated: their
-speed does not depend on the weights.
+speed does not depend on the weights. ``ce_h2o``, ``ce_cu`` and ``nep_cu`` are cluster expansions and a NEP with default
+settings, drawn as well.
 
 One LAMMPS process runs the same few NVE steps again and again; the smallest time counts, so that a machine that is
 busy at times still gives a fair figure. With ``--ranks`` the gain is compared with one rank, and with what the machine
@@ -31,13 +32,16 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 from ase.io.lammpsdata import write_lammps_data
+
+if TYPE_CHECKING:
+    from nnpkit.models.atomic_model import AtomicModel
 
 WATER = Path(__file__).resolve().parents[1] / "examples" / "water" / "test.xyz.xz"
 BIN = Path(sys.prefix) / "bin"
@@ -46,6 +50,11 @@ DEEP: dict[str, tuple[list[str], list[int], list[int]]] = {
     "dp_240": (["O", "H"], [25, 50, 100], [240, 240, 240]),
     "dp_rlekf": (["Cu"], [25, 25, 25], [50, 50, 50]),
 }
+EXPANSIONS = {
+    "ce_h2o": ("cluster_expansion", ["O", "H"]),
+    "ce_cu": ("cluster_expansion", ["Cu"]),
+    "nep_cu": ("nep", ["Cu"]),
+}  # kind, elements
 INPUT = """
 units metal
 atom_style atomic
@@ -76,10 +85,9 @@ def published(name: str, path: Path) -> list[str]:
     return model.elements
 
 
-def drawn(name: str, path: Path, atoms: Atoms) -> list[str]:
+def drawn_deep(name: str, path: Path, atoms: Atoms) -> list[str]:
     """Write a Deep Potential with drawn weights, standardised on `atoms`; returns its elements."""
     from nnpkit.data.structure import Structure
-    from nnpkit.deploy.targets.torchscript import export_model
     from nnpkit.families.deep_potential.environment import environment_statistics
     from nnpkit.families.factory import build_model, initialise
 
@@ -99,15 +107,48 @@ def drawn(name: str, path: Path, atoms: Atoms) -> list[str]:
     initialise(model, "deepmd", seed=1)
     structure = Structure.from_atoms(atoms, name="structure")
     model.descriptor.set(environment_statistics(model.descriptor, elements, [structure]))
+    return write_gentle(model, path)
+
+
+def drawn_expansion(name: str, path: Path, atoms: Atoms) -> list[str]:
+    """Write a cluster expansion or NEP of the default size, scaled on `atoms`; returns its elements."""
+    from nnpkit.data.structure import Structure
+    from nnpkit.families.factory import build_model, initialise
+    from nnpkit.families.prepare import data_statistics
+    from nnpkit.families.registered import family_of
+
+    kind, elements = EXPANSIONS[name]
+    family = family_of({"kind": kind})
+    settings = family.settings()
+    spec, _ = family.describe(settings, None)
+    hidden = [30] if kind == "nep" else [20, 20]
+    network = family.describe_network(settings.network, hidden, "tanh")
+    model = build_model(
+        {
+            "kind": kind, "elements": elements, "energy_scale": 1.0, "wall": {}, **spec,
+            "networks": dict.fromkeys(elements, network),
+            "reference_energies": dict.fromkeys(elements, 0.0),
+        }
+    )  # fmt: skip
+    initialise(model, "xavier", seed=1)
+    structure = Structure.from_atoms(atoms, name="structure")
+    model.scaling.set(data_statistics(model.descriptor, elements, [structure]), "sigma", 0.0, 1.0)
+    return write_gentle(model, path)
+
+
+def write_gentle(model: AtomicModel, path: Path) -> list[str]:
+    """Write a model with small forces, so that nothing flies apart; returns its elements."""
+    from nnpkit.deploy.targets.torchscript import export_model
+
     for element_network in model.networks.networks:
-        list(element_network.parameters())[-2].data *= 0.01  # small forces: nothing shall fly apart
+        list(element_network.parameters())[-2].data *= 0.01
     export_model(model.requires_grad_(False), path)
     return model.elements
 
 
 def system(name: str, n_atoms: int) -> Atoms:
     """About `n_atoms` of liquid water or of copper with small displacements."""
-    if name in ("hdnnp_h2o", "dp_240"):
+    if name in ("hdnnp_h2o", "dp_240", "ce_h2o"):
         cell = read(WATER, index=0)
         repeat = near_cube(round(n_atoms / len(cell)))
         return cell.repeat(repeat)
@@ -136,7 +177,9 @@ class Bench:
         self.name, self.folder = name, folder
         self.model = folder / "model.pt"
         if name in DEEP:
-            self.elements = drawn(name, self.model, system(name, 100))
+            self.elements = drawn_deep(name, self.model, system(name, 100))
+        elif name in EXPANSIONS:
+            self.elements = drawn_expansion(name, self.model, system(name, 100))
         else:
             self.elements = published(name, self.model)
         self.cutoff = 6.0
@@ -224,7 +267,7 @@ def growth(bench: Bench, pair: str, n_atoms: int) -> float:
 def main() -> None:
     """Run what was asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=["hdnnp_h2o", "dp_rlekf", "dp_240", "cu"], default="hdnnp_h2o")
+    parser.add_argument("--model", choices=["hdnnp_h2o", "cu", *DEEP, *EXPANSIONS], default="hdnnp_h2o")
     parser.add_argument("--atoms", type=int, default=1536)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--precision", choices=["float64", "mixed", "float32"], default="float64")

@@ -114,19 +114,19 @@ static void differentiate_invariants(const Invariants<T> &invariants, const T *d
 
 template <typename T>
 static void features(const Expansion<T> &expansion, const Center<T> &center, bool direct, Workspace<T> &ws,
-                     double *out) {
+                     T *out) {
   const int n_radial = center.radial.n_channels, n = center.angular.n_channels, wide = padded(n);
   const int n_rows = expansion.n_rows(), n_types = expansion.n_types;
   mix_types(center.radial, n_types, expansion.radial.n, ws.radial_moments, 1, padded(expansion.radial.n),
             ws.invariants);
-  for (int k = 0; k < n_radial; k++) *out++ = static_cast<double>(ws.invariants[k]);
+  for (int k = 0; k < n_radial; k++) *out++ = ws.invariants[k];
   if (!direct)
     mix_types(center.angular, n_types, expansion.angular.n, ws.moments, n_rows,
               n_rows * padded(expansion.angular.n), ws.channels);
   for (int c = 0; c < wide; c += EIGHT)
     evaluate_invariants(center.invariants, ws.channels + c, wide, ws.invariants + c, ws.derivatives + c);
   for (int p = 0; p < center.invariants.n; p++)
-    for (int k = 0; k < n; k++) *out++ = static_cast<double>(ws.invariants[p * wide + k]);
+    for (int k = 0; k < n; k++) *out++ = ws.invariants[p * wide + k];
 }
 
 template <typename T>

@@ -2,7 +2,9 @@
 
 #include "cluster_channels.h"
 #include "cluster_moments.h"
+#include "cluster_network.h"
 #include "cluster_plan.h"
+#include "cluster_sort.h"
 
 namespace nnpkit {
 namespace NNPKIT_ISA {
@@ -10,8 +12,11 @@ namespace NNPKIT_ISA {
 template <typename T>
 static void fill(cluster::Stages<T> &stages) {
   stages.width = WIDTH<T>;
+  stages.sort_edges = &sort_edges<T>;
+  stages.place = &place<T>;
   stages.describe = &describe<T>;
   stages.features = &features<T>;
+  stages.networks = &networks<T>;
   stages.feature_gradient = &feature_gradient<T>;
   stages.differentiate = &differentiate<T>;
 }

@@ -44,7 +44,7 @@ struct Part {
   Description description;
   Expansion<T> expansion;
   std::vector<Member<T>> members;
-  Neighborhood<T> site;
+  Neighborhood<T> sites[ATOMS];
   bool direct = false;  // see Stages
 };
 
@@ -52,7 +52,7 @@ template <typename T>
 class ClusterKernel : public Kernel {
  public:
   ClusterKernel(const std::vector<KernelInput> &members, Isa isa)
-      : inputs(members), stages(stages_of<T>(isa)), networks(acsf::stages_of<T>(isa)) {}
+      : inputs(members), stages(stages_of<T>(isa)) {}
 
   // False with a reason if a member is not covered.
   bool prepare(std::string &reason) {
@@ -76,8 +76,10 @@ class ClusterKernel : public Kernel {
       walls.push_back(inputs[m].metadata);
     }
     for (Part<T> &part : parts) {
-      part.site.prepare(part.expansion, stages.width);
-      for (const Member<T> &member : part.members) part.site.make_room_for(part.expansion, member.centers[0]);
+      for (Neighborhood<T> &site : part.sites) {
+        site.prepare(part.expansion, stages);
+        for (const Member<T> &member : part.members) site.make_room_for(part.expansion, member.centers[0]);
+      }
       const Description &own = part.description;
       part.direct =
           part.members.size() == 1 && (own.n_types > 1 || own.angular.n_channels < own.angular.n_functions);
@@ -92,12 +94,16 @@ class ClusterKernel : public Kernel {
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
-    std::fill_n(results.gradient, 3 * edges.n_edges() * n_rows, 0.0);
     std::fill_n(results.atomic_energy, edges.n_atoms * n_rows, 0.0);
     if (results.atom_extrapolations) std::fill_n(results.atom_extrapolations, edges.n_atoms, 0);
     watch.reset(timing != nullptr);
+    sort_atoms(edges);
     for (Part<T> &part : parts)
-      for (int64_t i = 0; i < edges.n_atoms; i++) add_atom(part, edges, i, n_rows, results);
+      for (int type = 0; type < part.expansion.n_types; type++)
+        for (size_t first = 0; first < atoms_of[type].size(); first += ATOMS)
+          add_block(part, type, atoms_of[type].data() + first,
+                    static_cast<int>(std::min<size_t>(ATOMS, atoms_of[type].size() - first)), edges, n_rows,
+                    results);
     if (timing) watch.add_to(*timing);
     walls.add(edges, mean_only, results);
   }
@@ -105,7 +111,6 @@ class ClusterKernel : public Kernel {
  private:
   const std::vector<KernelInput> inputs;
   Stages<T> stages;
-  acsf::Stages<T> networks;
   acsf::Storage storage;
   std::deque<Part<T>> parts;
   Walls walls;
@@ -113,9 +118,10 @@ class ClusterKernel : public Kernel {
   bool ranges = true;
 
   Stopwatch watch;
-  std::vector<double> features;
-  std::vector<T> coefficients;
-  acsf::Buffer<T> nodes;
+  std::vector<std::vector<int64_t>> atoms_of;  // per type
+  SortMemory<T> sorted;
+  acsf::Buffer<T> features, nodes;  // (ATOMS, feature_width): then dE/dfeature; of the networks
+  int feature_width = 0;
   int64_t nodes_needed = 0;
 
   void add_member(Part<T> &part, int row, const Description &description,
@@ -123,71 +129,103 @@ class ClusterKernel : public Kernel {
     Member<T> member{row, {}, {}, std::move(elements), description.n_features(), n_columns};
     for (int type = 0; type < description.n_types; type++) {
       member.centers.push_back(plan_center<T>(description, type, storage));
-      member.networks.push_back(acsf::plan_network<T>({&member.elements[type]}, storage));
+      member.networks.push_back(plan_network<T>(member.elements[type], storage));
       nodes_needed = std::max<int64_t>(nodes_needed, acsf::nodes_needed(member.elements[type]));
     }
     n_columns += member.n_features;
-    const size_t room = static_cast<size_t>(acsf::padded_nodes(member.n_features)) + acsf::PADDING;
-    features.resize(std::max(features.size(), room));
-    coefficients.resize(std::max(coefficients.size(), room));
+    feature_width = std::max(feature_width, acsf::padded_nodes(member.n_features));
     part.members.push_back(std::move(member));
   }
 
-  void add_atom(Part<T> &part, const Edges &edges, int64_t i, int n_rows, const Results &results) {
-    const int64_t type = edges.types[i];
-    if (type < 0 || type >= part.expansion.n_types) throw std::runtime_error("an atom of unknown type");
-    watch.begin(1);
-    part.site.gather(part.expansion, edges, i);
-    Workspace<T> &ws = part.site.ws;
-    double *const gradient = results.gradient - 3 * n_rows * edges.offsets[0];
+  void sort_atoms(const Edges &edges) {
+    const int64_t n_types = parts[0].expansion.n_types;
+    atoms_of.resize(n_types);
+    for (auto &atoms : atoms_of) atoms.clear();
+    for (int64_t i = 0; i < edges.n_atoms; i++) {
+      const int64_t type = edges.types[i];
+      if (type < 0 || type >= n_types) throw std::runtime_error("an atom of unknown type");
+      atoms_of[type].push_back(i);
+    }
+  }
+
+  // Up to ATOMS atoms of one type.
+  void add_block(Part<T> &part, int type, const int64_t *atoms, int n_atoms, const Edges &edges, int n_rows,
+                 const Results &results) {
+    watch.begin(n_atoms);
+    const Expansion<T> &expansion = part.expansion;
     const Center<T> *const direct = part.direct ? &part.members[0].centers[type] : nullptr;
-    stages.describe(part.expansion, direct, ws);
-    part.site.clear_moment_gradients();
-    const double share = n_rows == 1 ? 1.0 / n_members() : 1.0;
+    for (int a = 0; a < n_atoms; a++) {
+      part.sites[a].gather(expansion, edges, atoms[a], sorted);
+      if (&part == &parts[0]) clear_gradient(edges, atoms[a], n_rows, results);
+      stages.describe(expansion, direct, part.sites[a].ws);
+      if (!direct) part.sites[a].clear_moment_gradients();
+      part.sites[a].clear_radial_gradient();
+    }
+    T *const rows = features.room(static_cast<int64_t>(ATOMS) * feature_width);
     for (const Member<T> &member : part.members) {
-      const int row = n_rows == 1 ? 0 : member.row;
-      stages.features(part.expansion, member.centers[type], part.direct, ws, features.data());
+      const Center<T> &center = member.centers[type];
+      for (int a = 0; a < n_atoms; a++) {
+        T *const row = rows + static_cast<int64_t>(a) * feature_width;
+        stages.features(expansion, center, part.direct, part.sites[a].ws, row);
+        count(member, type, atoms[a], row, results);
+        show(member, atoms[a], row, results);
+      }
       watch.lap(&Timing::descriptor);
-      count(member, type, i, results);
-      if (results.features)
-        std::copy_n(features.data(), member.n_features,
-                    results.features + i * n_columns + member.first_feature);
-      results.atomic_energy[i * n_rows + row] += share * network(member, type, share);
+      network(member, type, atoms, n_atoms, n_rows, results);
       watch.lap(&Timing::network);
-      stages.feature_gradient(part.expansion, member.centers[type], part.direct, ws, coefficients.data());
-      if (n_rows > 1) {
-        stages.differentiate(part.expansion, direct, ws);
-        part.site.add_gradient(gradient, n_rows, row);
-        part.site.clear_moment_gradients();
+      for (int a = 0; a < n_atoms; a++) {
+        stages.feature_gradient(expansion, center, part.direct, part.sites[a].ws,
+                                rows + static_cast<int64_t>(a) * feature_width);
+        if (n_rows > 1) differentiate(part, direct, part.sites[a], edges, n_rows, member.row, results);
       }
       watch.lap(&Timing::gradient);
     }
-    if (n_rows == 1) {
-      stages.differentiate(part.expansion, direct, ws);
-      part.site.add_gradient(gradient, 1, 0);
-      watch.lap(&Timing::gradient);
-    }
+    if (n_rows > 1) return;
+    for (int a = 0; a < n_atoms; a++) differentiate(part, direct, part.sites[a], edges, 1, 0, results);
+    watch.lap(&Timing::gradient);
   }
 
-  // Energy of a member, and `share` of its derivatives by the features as coefficients.
-  double network(const Member<T> &member, int64_t type, double share) {
+  // Of the edges of an atom, while they are near.
+  static void clear_gradient(const Edges &edges, int64_t atom, int n_rows, const Results &results) {
+    const int64_t begin = edges.offsets[atom], n = edges.offsets[atom + 1] - begin;
+    std::fill_n(results.gradient + 3 * n_rows * (begin - edges.offsets[0]), 3 * n_rows * n, 0.0);
+  }
+
+  // Adds what the neighbours of an atom get to a row, and begins anew.
+  void differentiate(const Part<T> &part, const Center<T> *direct, Neighborhood<T> &site, const Edges &edges,
+                     int n_rows, int row, const Results &results) {
+    stages.differentiate(part.expansion, direct, site.ws);
+    site.add_gradient(results.gradient - 3 * n_rows * edges.offsets[0], n_rows, row);
+    if (n_rows == 1) return;
+    if (!direct) site.clear_moment_gradients();
+    site.clear_radial_gradient();
+  }
+
+  // Energies of a member, and their derivatives by the features in place of these.
+  void network(const Member<T> &member, int type, const int64_t *atoms, int n_atoms, int n_rows,
+               const Results &results) {
     const acsf::ElementModel &model = member.elements[type];
-    const int n = member.n_features;
-    T *const input = nodes.room(nodes_needed), *const inner = input + 2 * acsf::padded_nodes(n);
-    for (int f = 0; f < n; f++)
-      input[f] = static_cast<T>((features[f] - model.shift[f]) * model.factor[f] + model.lower);
-    const double output = networks.network(member.networks[type], input, coefficients.data(), inner);
-    for (int f = 0; f < n; f++)
-      coefficients[f] = static_cast<T>(static_cast<double>(coefficients[f]) * model.factor[f] *
-                                       (model.energy_scale * share));
-    return output * model.energy_scale + model.reference;
+    const double share = n_rows == 1 ? 1.0 / n_members() : 1.0;
+    const int row = n_rows == 1 ? 0 : member.row;
+    double outputs[ATOMS];
+    stages.networks(member.networks[type], static_cast<T>(model.energy_scale * share), features.room(0),
+                    feature_width, outputs, nodes.room(ATOMS * nodes_needed));
+    for (int a = 0; a < n_atoms; a++)
+      results.atomic_energy[atoms[a] * n_rows + row] +=
+          share * (outputs[a] * model.energy_scale + model.reference);
   }
 
-  void count(const Member<T> &member, int64_t type, int64_t atom, const Results &results) const {
+  void show(const Member<T> &member, int64_t atom, const T *row, const Results &results) const {
+    if (!results.features) return;
+    std::copy_n(row, member.n_features, results.features + atom * n_columns + member.first_feature);
+  }
+
+  void count(const Member<T> &member, int type, int64_t atom, const T *row, const Results &results) const {
     if (!ranges || !results.atom_extrapolations) return;
     const auto &low = member.elements[type].minimum, &high = member.elements[type].maximum;
     for (int f = 0; f < member.n_features; f++) {
-      if (features[f] >= low[f] && features[f] <= high[f]) continue;
+      const double feature = static_cast<double>(row[f]);
+      if (feature >= low[f] && feature <= high[f]) continue;
       results.atom_extrapolations[atom]++;
       if (results.function_extrapolations)
         results.function_extrapolations[type * n_columns + member.first_feature + f]++;

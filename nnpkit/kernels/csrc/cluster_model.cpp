@@ -124,17 +124,21 @@ Invariant<T> plan_invariant(const Description &description, int p, acsf::Storage
     }
   }
   if (degree == 0) fail("an invariant without terms");
+  // rows with equally many monomials together, so that the processor can predict where their loops end
+  std::vector<std::pair<size_t, int>> order;
+  for (const auto &[row, sums] : derivatives) order.emplace_back(sums.size(), row);
+  std::sort(order.begin(), order.end());
   const int wide = padded(description.angular.n_channels);
   std::vector<int> rows, first_monomial{0};
   std::vector<Monomial<T>> monomials;
-  for (const auto &[row, sums] : derivatives) {
+  for (const auto &[n_monomials, row] : order) {
     rows.push_back(row * wide);
-    for (const auto &[factors, coefficient] : sums) {
+    for (const auto &[factors, coefficient] : derivatives[row]) {
       Monomial<T> monomial{static_cast<T>(coefficient), {}};
       for (size_t f = 0; f < factors.size(); f++) monomial.factor[f] = factors[f] * wide;
       monomials.push_back(monomial);
     }
-    first_monomial.push_back(static_cast<int>(monomials.size()));
+    first_monomial.push_back(first_monomial.back() + static_cast<int>(n_monomials));
   }
   return {degree, static_cast<int>(rows.size()), storage.keep<int>(rows), storage.keep<int>(first_monomial),
           storage.keep_all(monomials)};
@@ -193,8 +197,28 @@ Center<T> plan_center(const Description &description, int type, acsf::Storage &s
           {description.n_invariants, n_derivatives, storage.keep_all(invariants)}};
 }
 
+template <typename T>
+acsf::Network<T> plan_network(const acsf::ElementModel &element, acsf::Storage &storage) {
+  acsf::ElementModel scaled = element;
+  acsf::Dense &first = scaled.layers.front();
+  const size_t n_in = first.n_in, n_out = first.n_out;
+  std::vector<double> weights(first.weight, first.weight + n_out * n_in),
+      biases(first.bias, first.bias + n_out);
+  for (size_t o = 0; o < n_out; o++)
+    for (size_t f = 0; f < n_in; f++) {
+      double &weight = weights[o * n_in + f];
+      biases[o] += weight * (element.lower - element.shift[f] * element.factor[f]);
+      weight *= element.factor[f];
+    }
+  first.weight = weights.data();
+  first.bias = biases.data();
+  return acsf::plan_network<T>({&scaled}, storage);
+}
+
 template Expansion<double> plan_expansion(const Description &);
 template Expansion<float> plan_expansion(const Description &);
+template acsf::Network<double> plan_network(const acsf::ElementModel &, acsf::Storage &);
+template acsf::Network<float> plan_network(const acsf::ElementModel &, acsf::Storage &);
 template Center<double> plan_center(const Description &, int, acsf::Storage &);
 template Center<float> plan_center(const Description &, int, acsf::Storage &);
 

@@ -47,6 +47,9 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
 
 template <typename T>
 Expansion<T> plan_expansion(const Description &description);
+// The network of raw features: their scaling is in its weights.
+template <typename T>
+acsf::Network<T> plan_network(const acsf::ElementModel &element, acsf::Storage &storage);
 template <typename T>
 Center<T> plan_center(const Description &description, int type, acsf::Storage &storage);
 

@@ -172,21 +172,6 @@ static void clear(T *values, int64_t n) {
   for (int64_t at = 0; at < n; at++) values[at] = T(0);
 }
 
-// Distances and unit vectors of all slots.
-template <typename T>
-static void normalise(Workspace<T> &ws) {
-  typedef Vector<T> V;
-  for (int at = 0; at < ws.n_slots; at += WIDTH<T>) {
-    const V x = load(ws.x + at), y = load(ws.y + at), z = load(ws.z + at);
-    const V square = x * x + y * y + z * z, inverse = inverse_root<T>(square);
-    store(ws.inverse + at, inverse);
-    store(ws.r + at, square * inverse);
-    store(ws.x + at, x * inverse);
-    store(ws.y + at, y * inverse);
-    store(ws.z + at, z * inverse);
-  }
-}
-
 // N of the radial functions summed over the slots of one type, from the ones where the recurrences stand,
 // which go on.
 template <typename T, int N>
@@ -361,7 +346,6 @@ NNPKIT_INLINE void for_degree(int l_max, const What &what) {
 
 template <typename T>
 static void describe(const Expansion<T> &expansion, const Center<T> *direct, Workspace<T> &ws) {
-  normalise(ws);
   for (int type = 0; type < expansion.n_types; type++) radial_moments(expansion.radial, ws, type);
   for_degree(expansion.l_max,
              [&](auto degree) { angular_moments<T, decltype(degree)::L>(expansion, direct, ws); });

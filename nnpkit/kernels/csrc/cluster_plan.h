@@ -7,6 +7,8 @@
 #ifndef NNPKIT_CLUSTER_PLAN_H
 #define NNPKIT_CLUSTER_PLAN_H
 
+#include "acsf_plan.h"
+
 #include <cstdint>
 
 namespace nnpkit {
@@ -15,6 +17,7 @@ namespace cluster {
 constexpr int EIGHT = 8;        // channels and functions are padded to a multiple of this
 constexpr int MAX_FACTORS = 4;  // of a term of an invariant: five bodies
 constexpr int MAX_L = 8;        // of the harmonics
+constexpr int ATOMS = 4;        // of one element that go through a network together
 constexpr int RADIAL = 6;       // numbers that are kept of the radial functions of a slot
 
 inline constexpr int padded(int n) {
@@ -117,6 +120,18 @@ struct Workspace {
   T *derivatives;                               // (derivatives of invariants, padded channels)
 };
 
+// Edges of an atom in groups, 2 t and 2 t + 1 of type t: within both cutoffs, and between them; behind them
+// one of those that are too long. Up to GROUP_SLACK entries may be written behind the end of a group.
+constexpr int GROUP_SLACK = 32;
+template <typename T>
+struct Groups {
+  int n_types, capacity;
+  double inner, outer;  // squares of the cutoffs
+  int *size;            // (groups)
+  T *vectors;           // (groups, 3, capacity)
+  int32_t *edges;       // (groups, capacity)
+};
+
 // There are two ways from neighbours to channels. Moments of the functions are the same for all members of a
 // committee and are mixed to channels afterwards, type by type. For one member it is less work to mix the
 // functions of each neighbour first, if channels are fewer or types many: then `direct` is its centre,
@@ -124,10 +139,17 @@ struct Workspace {
 template <typename T>
 struct Stages {
   int width;  // lanes of a vector
+  // n edges to the ends of their groups; false if there is an unknown type
+  bool (*sort_edges)(const double *vec, const int64_t *types, int n, const Groups<T> &);
+  // of the edges in their groups, distances and unit vectors in slots
+  void (*place)(const Groups<T> &, Workspace<T> &);
   // moments or channels of the atom; keeps what the gradient needs
   void (*describe)(const Expansion<T> &, const Center<T> *direct, Workspace<T> &);
   // features (n_features); keeps channels and derivatives of invariants
-  void (*features)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> &, double *features);
+  void (*features)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> &, T *features);
+  // outputs of ATOMS atoms and, in place of their features (ATOMS, width), `factor` times the derivatives by
+  // them; nodes: ATOMS times what acsf::nodes_needed says
+  void (*networks)(const acsf::Network<T> &, T factor, T *features, int width, double *outputs, T *nodes);
   // from dE/dfeature: added to the gradients of the moments, or that of the channels
   void (*feature_gradient)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> &,
                            const T *gradient);
