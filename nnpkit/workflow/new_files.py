@@ -22,7 +22,7 @@ __all__ = ["Wishes", "expected", "has_labels", "new_files", "source_structures"]
 
 ENGINES = ("lammps", "gpumd", "cp2k", "any")
 _SMALL = 200  # frames below which a training needs a least number of updates
-_EDGE = 9.0  # Å, least length of a cell made of a crystal
+_EDGE = 8.0  # Å, least length of a cell made of a crystal
 _COPIES = 16  # displaced and strained copies to begin with
 _NOT_DATA = (".yaml", ".yml", ".json", ".pt", ".md", ".log", ".html", ".py", ".txt", ".png", ".pdf")
 

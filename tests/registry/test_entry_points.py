@@ -262,52 +262,15 @@ def test_a_broken_family_is_one_clear_error(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-TARGET = """
-import json
-
-from nnpkit.deploy.targets.contract import DeployTarget
-
-
-class Card(DeployTarget):
-    destination = "a file ending in .card"
-
-    def takes(self, destination, named):
-        return destination.suffix == ".card"
-
-    def write(self, model, destination, options):
-        destination.write_text(json.dumps({"elements": model.elements}))
-        return ["a card"]
-
-
-CARD = Card()
-"""
-
-
 def test_a_deploy_target_of_another_package_is_written(tmp_path: Path) -> None:
-    packages = install(tmp_path / "packages", {"nnpkit.targets": "card = foreign:CARD"}, TARGET)
+    packages = package(tmp_path / "packages", "target")
     source = Path(__file__).parents[1] / "deploy" / "earlier_models" / "acsf.pt"
     code = f"from nnpkit.cli.main import app; app(['convert', {str(source)!r}, 'a.card'])"
     result = run(code, tmp_path, packages)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[0] == "a card"
-    assert json.loads((tmp_path / "a.card").read_text()) == {"elements": ["O", "H"]}
+    assert json.loads((tmp_path / "a.card").read_text()) == {"elements": ["O", "H"], "cutoff": 4.5}
 
-
-EXPLORER = """
-import numpy as np
-from nnpkit.active.explorers.contract import Explored, Explorer
-
-
-class Shake(Explorer):
-    def run(self, folder, start, model, job):
-        random = np.random.default_rng(job["seed"])
-        moved = start.positions + random.normal(0.0, 0.02, start.positions.shape)
-        frame = start.replace(positions=moved, info={"step": 1})
-        return Explored([frame], np.array([[1.0, 0.1]]), np.zeros(0), "shaken")
-
-
-SHAKE = Shake()
-"""
 
 EXPLORE = """
 import json, sys
@@ -321,16 +284,16 @@ from nnpkit.data.structure import Structure
 
 assert Settings(engine="shake").engine == "shake"
 water = Structure(["O", "H", "H"], np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), np.zeros((3, 3)), False)
-exploration = Exploration(conditions=(Condition(),), engine="shake")
-prepare_run(Path("run"), water, Condition(), exploration, Path(COMMITTEE), Bounds(0.0, 1e9, ""), None, seed=3)
+exploration = Exploration(conditions=(Condition(steps=4),), engine="shake")
+prepare_run(Path("run"), water, Condition(steps=4), exploration, Path(COMMITTEE), Bounds(0.0, 1e9, ""), None, seed=3)
 main(Path("run"))
 print(json.loads(Path("run/exploration.json").read_text())["ended"], len(read_candidates(Path("run"))))
 """
 
 
 def test_an_explorer_of_another_package_explores(tmp_path: Path) -> None:
-    packages = install(tmp_path / "packages", {"nnpkit.explorers": "shake = foreign:SHAKE"}, EXPLORER)
+    packages = package(tmp_path / "packages", "explorer")
     committee = Path(__file__).parents[1] / "deploy" / "earlier_models" / "committee.pt"
     result = run(EXPLORE.replace("COMMITTEE", repr(str(committee))), tmp_path, packages)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["shaken", "1"]
+    assert result.stdout.split() == ["all", "steps", "done", "4"]
