@@ -62,6 +62,11 @@ class Charges(Section):
     trained_hardness: bool = Field(
         True, description="`fourth` only: whether the hardness is trained or stays as given."
     )
+    refined: bool | None = Field(
+        None,
+        description="`third` and `fourth`: whether charges go on learning, from their labels, together with energies "
+        "and forces. By default where the descriptor is trained, which would change them anyway.",
+    )
     passes: PositiveInt = Field(
         20,
         description="`third` and `fourth`: passes over the charges of the training data, before energies are learnt. "
@@ -76,6 +81,7 @@ class Charges(Section):
             (self.channels != 1, not latent, "channels", f"the charges of {self.generation} have labels"),
             (self.hardness is not None, not fourth, "hardness", "only fourth has one"),
             (not self.trained_hardness, not fourth, "trained_hardness", "only fourth has one"),
+            (self.refined is not None, latent, "refined", "latent charges learn with energies"),
             (self.passes != default["passes"].default, latent, "passes", "latent charges learn with energies"),
         ])  # fmt: skip
         widths = [self.widths] if isinstance(self.widths, float) else list((self.widths or {}).values())
@@ -87,14 +93,19 @@ class Charges(Section):
 
 
 def describe_charges(
-    settings: Charges, spec: Mapping[str, Any], elements: Sequence[str], cutoff: float
+    settings: Charges,
+    spec: Mapping[str, Any],
+    elements: Sequence[str],
+    cutoff: float,
+    trained_descriptor: bool = False,
 ) -> dict[str, Any]:
     """Description of a model with charges, from `spec`, that of its short-range part.
 
     Raises
     ------
     InputError
-        If an element lacks a width or a hardness, or the screening is longer than the cutoff (Å).
+        If an element lacks a width or a hardness, the screening is longer than the cutoff (Å), or charges are to stay
+        as they are on a `trained_descriptor`.
     """
     fourth, latent = settings.generation == "fourth", settings.generation == "latent"
     given = settings.screening
@@ -107,6 +118,12 @@ def describe_charges(
         raise InputError(
             f"screening up to {screening[1]:g} Å, the cutoff is {cutoff:g} Å", where="model.charges.screening",
             expected="less than the cutoff, beyond which the short-range part replaces nothing",
+        )  # fmt: skip
+    refined = trained_descriptor if settings.refined is None else settings.refined
+    if trained_descriptor and not refined:
+        raise InputError(
+            f"the descriptor of a {spec['kind']} is trained, and charges change with it", where="model.charges.refined",
+            expected="true", hint="a family with a fixed descriptor (acsf, chebyshev) leaves charges as they are",
         )  # fmt: skip
     widths = settings.widths
     if widths is None:
@@ -129,5 +146,6 @@ def describe_charges(
         "screening": screening,
         "charge_input": fourth,
         "accuracy": ACCURACY,
+        "trained": latent or refined,
     }
     return {**spec, "kind": "charged", "family": spec["kind"], "charges": charges}

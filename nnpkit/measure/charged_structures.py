@@ -14,6 +14,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.measure.autograd import AutogradObserver, GraphStore, LabelledGraph
 from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.observations import Noise
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.charged_potential import ChargedPotential, electrostatics_of, slopes
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
@@ -138,14 +139,56 @@ class ChargedFrameStore(FrameStore):
         )  # fmt: skip
 
 
+def _charges(store: ChargedGraphStore | ChargedFrameStore, index: int) -> tuple[Tensor, Tensor]:
+    """Charges (N,) of a structure, differentiable by the weights, and their labels."""
+    graph, label = store[index].graph, store.structures[index].charges
+    if label is None:
+        raise InputError("the frame has no charges", where=store.structures[index].name)
+    bare = store.interaction(index)[0].bare.matrix
+    found = store.model.charges(store.features(index), graph.types, bare, float(graph.total_charge[0]))
+    return found[0], torch.as_tensor(label)
+
+
 class ChargedObserver(AutogradObserver):
-    """Measures energies, forces and virials of potentials with charges."""
+    """Measures energies, forces and virials of potentials with charges.
+
+    Where charges with labels go on learning, those of every structure are measured together with its energy.
+    """
 
     store: ChargedGraphStore | ChargedFrameStore  # type: ignore[assignment]
 
     def prediction(self, index: int) -> Prediction:
         """See `AutogradObserver`."""
         return self.store.predict(index, create_graph=True)
+
+    def _with_charges(self, labels: Labels) -> list[int]:
+        """Structures whose charges are measured too."""
+        model = self.store.model
+        if not labels.energy or model.generation == "latent" or not model.trained_charges:
+            return []
+        return [index for index in labels.structures if self.store.structures[index].charges is not None]
+
+    def measure(self, labels: Labels) -> Measurement:
+        """See `AutogradObserver`; charges are rows that are no labels, whose noise is as it is."""
+        measured = super().measure(labels)
+        for index in self._with_charges(labels):
+            values, target = _charges(self.store, index)
+            more = Measurement(
+                target - values.detach(), self.rows(values), torch.full_like(target, CHARGE_NOISE**2)
+            )
+            origin = measured.origin
+            joined = Measurement.joined([measured._replace(origin=None), more])
+            measured = joined._replace(origin=None if origin is None else origin.and_no_labels(len(target)))
+        return measured
+
+    def loss(self, labels: Labels) -> Tensor:
+        """See `AutogradObserver`; errors of charges count as those of forces do, in units of their noise."""
+        total = super().loss(labels)
+        errors = [torch.sub(*_charges(self.store, index)) for index in self._with_charges(labels)]
+        if errors:
+            ratio = (Noise.force / CHARGE_NOISE) ** 2
+            total = total + self.weights.force * ratio * torch.cat(errors).square().mean()
+        return total
 
 
 class ChargeObserver(AutogradObserver):
@@ -160,27 +203,18 @@ class ChargeObserver(AutogradObserver):
         """Residuals (label minus prediction), Jacobian and noise of the charges of all atoms of the structures."""
         parts = []
         for index in labels.structures:
-            values, target = self._charges(index)
+            values, target = _charges(self.store, index)
             noise = torch.full_like(target, CHARGE_NOISE**2)
             parts.append(Measurement(target - values.detach(), self.rows(values), noise, None))
         return Measurement.joined(parts)
 
     def loss(self, labels: Labels) -> Tensor:
         """Mean square of the errors of charges (0-dim), in units of `CHARGE_NOISE`."""
-        errors = [torch.sub(*self._charges(index)) for index in labels.structures]
+        errors = [torch.sub(*_charges(self.store, index)) for index in labels.structures]
         return torch.cat(errors).square().mean() / CHARGE_NOISE**2
 
     def errors(self, index: int) -> Tensor:
         """Prediction minus label (N,) of one structure, e."""
         with torch.no_grad():
-            values, target = self._charges(index)
+            values, target = _charges(self.store, index)
         return values - target
-
-    def _charges(self, index: int) -> tuple[Tensor, Tensor]:
-        graph, label = self.store[index].graph, self.store.structures[index].charges
-        if label is None:
-            raise InputError("the frame has no charges", where=self.store.structures[index].name)
-        bare = self.store.interaction(index)[0].bare.matrix
-        features = self.store.features(index)
-        found = self.store.model.charges(features, graph.types, bare, float(graph.total_charge[0]))
-        return found[0], torch.as_tensor(label)

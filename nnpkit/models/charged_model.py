@@ -63,7 +63,8 @@ class ChargedModel(AtomicModel):
         ``generation``; ``networks`` ({element: {"hidden": [...], "activations": [...]}}); ``channels``, charges of each
         atom; ``scale``, e (V in the fourth generation) per unit of output; ``widths`` ({element: Å}), 0 for point
         charges; ``screening`` ([inner, outer], Å) or None; ``charge_input``, whether the atomic networks have the
-        charge as their last input; ``accuracy`` of Ewald sums.
+        charge as their last input; ``accuracy`` of Ewald sums; ``trained``, whether the charges go on learning with
+        energies and forces.
     elements, descriptor, scaling, networks, wall, energy_scale, reference_energies, spec
         As of `AtomicModel`.
     """
@@ -105,7 +106,8 @@ class ChargedModel(AtomicModel):
         self.register_buffer("charge_column", columns, persistent=False)
         if self.generation == "fourth":
             self.hardness_root = nn.Parameter(torch.ones(len(elements), dtype=torch.float64))
-        if self.generation != "latent":  # learnt before everything else, see `nnpkit.workflow.charge_stage`
+        self.trained_charges = bool(charges.get("trained", self.generation == "latent"))
+        if not self.trained_charges:  # learnt before everything else, see `nnpkit.workflow.charge_stage`
             for parameter in self.charge_parameters():
                 parameter.requires_grad_(False)
 

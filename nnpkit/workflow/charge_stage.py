@@ -36,7 +36,8 @@ _HARDNESS = 5.0  # eV/e², where training begins
 def learn_charges(config: Config, model: ChargedModel, data: LoadedData) -> list[str]:
     """Train the charge networks, and the hardness, of an untrained model; what became of it, in words.
 
-    Afterwards its charges are fixed: their weights are no parameters of the training that follows.
+    Afterwards its charges are fixed, unless they are to be refined: their weights are no parameters of the training
+    that follows.
 
     Raises
     ------

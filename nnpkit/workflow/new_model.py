@@ -68,7 +68,7 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     spec = {**spec, **own}
     if settings.charges is not None:
         cutoff = build_model(spec).descriptor.cutoff
-        spec = describe_charges(settings.charges, spec, data.elements, cutoff)
+        spec = describe_charges(settings.charges, spec, data.elements, cutoff, settings.trained_descriptor)
         # The networks may have the charge as one more input, which is why this comes last.
         report.append(f"charges of the {settings.charges.generation} generation, screening {_words(spec)}")
     return spec, report

@@ -166,7 +166,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     }),
     "third": _of("model[chebyshev].charges", {
         "generation": "fourth", "network.hidden": "[3]", "network.activation": "gaussian", "widths": "0.5",
-        "screening": "2.0", "passes": "3",
+        "screening": "2.0", "passes": "3", "refined": "true",
     }),
     "fourth": _of("model[chebyshev].charges", {"hardness": "{Cu: 4.0, Au: 6.0}", "trained_hardness": "false"}),
     "latent": {"model[chebyshev].charges.channels": "2"},
@@ -307,6 +307,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("third", "model.charges.trained_hardness=false", "trained_hardness has no effect"),
     ("latent", "model.charges.passes=3", "passes has no effect"),
     ("latent", "committee={members: 2}", "trained alone"),
+    ("latent", "model.charges.refined=true", "refined has no effect"),
+    ("deep", "model.charges={generation: third, refined: false}", "charges change with it"),
     ("deep", "training.feature_derivatives=kept", "feature_derivatives has no effect"),
     ("report", "report={temperature: 400.0}", "temperature has no effect"),
     ("report", "report={pressure: 4.0}", "pressure has no effect"),

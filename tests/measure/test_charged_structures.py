@@ -107,3 +107,25 @@ def test_fixed_charges_give_the_numbers_of_the_potential_itself(generation: str,
         a, b = fast.store.predict(index), slow.store.predict(index)
         for name in ("energy", "forces", "virial", "charges"):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name).detach(), atol=1e-9)
+
+
+def test_refined_charges_are_measured_beside_energies() -> None:
+    """Rows of charges are those of the observer of charges, behind all others; the filter takes them as they are."""
+    model = made.make_model("fourth", trained=True)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    some = structures()
+    some[1].charges = None
+    store = ChargedFrameStore(model, some, 1e9)
+    joint, alone = (kind(store, Noise(), LossWeights()) for kind in (ChargedObserver, ChargeObserver))
+    found, charges = joint.measure(LABELS), alone.measure(Labels([0], True, None, False))
+    assert len(found.residual) == 2 + 4 + 6
+    np.testing.assert_allclose(found.residual[-6:], charges.residual, atol=1e-12)
+    np.testing.assert_allclose(found.jacobian[-6:], charges.jacobian, atol=1e-10)
+    assert found.origin.kind[-6:].tolist() == [-1] * 6
+    forces = Labels([0], False, [torch.tensor([3])], False)
+    assert len(joint.measure(forces).residual) == 1
+    plain = made.make_model("fourth")
+    plain.load_state_dict(model.state_dict())
+    without = ChargedObserver(ChargedFrameStore(plain, some, 1e9), Noise(), LossWeights())
+    expected = float(without.loss(LABELS)) + 25.0 * float(charges.residual.square().mean())
+    assert float(joint.loss(LABELS)) == pytest.approx(expected, rel=1e-9)
