@@ -1,6 +1,6 @@
 """Errors on published test sets against the measured cost of a step in LAMMPS, ours and others', in one run.
 
-    NNPKIT_DATA=... python benchmarks/front.py [Cu Si Li] [--seconds 60] [--families 'acsf cluster_expansion']
+    NNPKIT_DATA=... python benchmarks/front.py [Cu Si Li] [--seconds 60] [--families 'acsf nep']
         [--precisions 'float64 mixed'] [--calorine PYTHON] [--deepmd PREFIX] [--figure front.png] [--quick]
 
 Data: NNPKIT_DATA/mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020)). Trained for ``--seconds`` each are the ladders
@@ -44,7 +44,7 @@ from nnpkit.md.lammps import FILES, pair_commands
 from nnpkit.md.lammps_run import lammps_command
 from nnpkit.md.step_cost import step_cost, system_of_size
 from nnpkit.workflow.studies import train_once
-from nnpkit.workflow.tuning_ladder import Candidate, candidates
+from nnpkit.workflow.tuning_ladder import LADDERS, Candidate, candidates
 
 ATOMS = 2048
 EMPIRICAL = {
@@ -207,7 +207,7 @@ def rows_of(element: str, options: argparse.Namespace) -> Iterator[dict[str, Any
         for part in ("train", "test")
     }
     test = nnpkit.read(files["test"])
-    system = system_of_size(max(test, key=lambda s: s.n_atoms), ATOMS)
+    system = system_of_size(max(test, key=lambda s: s.n_atoms), options.atoms)
     yield from wheel_rows(element, test, system)
     for candidate in candidates(options.families.split()):
         if not options.quick or (candidate.size != "large" and candidate.shortened == 1.0):
@@ -239,7 +239,7 @@ def main() -> None:
     )
     parser.add_argument("elements", nargs="*", default=["Cu", "Si", "Li"])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each training")
-    parser.add_argument("--families", default="acsf cluster_expansion nep")
+    parser.add_argument("--families", help="of nnpkit tune; default all of them, with --quick two")
     parser.add_argument("--precisions", default="float64 mixed")
     parser.add_argument("--calorine", help="a Python with calorine")
     parser.add_argument("--deepmd", help="an environment with DeePMD-kit")
@@ -251,6 +251,8 @@ def main() -> None:
         sys.exit("set NNPKIT_DATA to the folder that holds mlearn/Cu_train.xyz.xz")
     if options.quick:
         options.elements, options.seconds, options.precisions = options.elements[:1], 12.0, "float64"
+    options.families = options.families or ("acsf cluster_expansion" if options.quick else " ".join(LADDERS))
+    options.atoms = 864 if options.quick else ATOMS
     rows = []
     for element in options.elements:
         for row in rows_of(element, options):
@@ -265,7 +267,7 @@ def main() -> None:
     if options.figure is not None:
         draw(rows, options.figure)
     machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version(),
-               "nnpkit": nnpkit.__version__, "seconds": options.seconds, "atoms": ATOMS}  # fmt: skip
+               "nnpkit": nnpkit.__version__, "seconds": options.seconds, "atoms": options.atoms}  # fmt: skip
     print("RESULT " + json.dumps({"rows": rows, **machine}))
 
 

@@ -75,7 +75,9 @@ def test_what_is_written_is_what_was_read(tmp_path: Path, version: int, zbl: tup
 KINDS = [
     ("nep4_dipole 1 Cu", "dipoles"), ("nep3_polarizability 1 Cu", "polarizabilities"),
     ("nep4_charge1 1 Cu", "charges"), ("nep4_zbl_charge2 1 Cu", "charges"), ("nep4_vdw 1 Cu", "dispersion"),
-    ("nep4_temperature 1 Cu", "temperature"), ("nep5 1 Cu", "NEP5"), ("nep5_zbl 1 Cu", "NEP5"),
+    ("nep4_temperature 1 Cu", "temperature"), ("nep4_zbl_temperature 1 Cu", "temperature"),
+    ("nep4 1 Cu\nspin_mode 3 2", "magnetic moments"), ("nep4_spin 1 Cu", "magnetic moments"),
+    ("nep5 1 Cu", "NEP5"), ("nep5_zbl 1 Cu", "NEP5"),
     ("nep 1 Cu", "NEP2"), ("nep_zbl 1 Cu", "NEP2"), ("potential 1 Cu", "begins with 'potential'"),
 ]  # fmt: skip
 
@@ -87,7 +89,7 @@ def test_models_of_other_kinds_are_refused_with_the_reason(tmp_path: Path, line:
     path.write_text("\n".join([line, *path.read_text().splitlines()[1:]]))
     with pytest.raises(InputError, match=why) as error:
         read_nep_file(path)
-    assert "line 1" in str(error.value)
+    assert f"line {len(line.splitlines())}" in str(error.value)
     assert "nep3, nep3_zbl, nep4 or nep4_zbl" in str(error.value)
 
 

@@ -48,7 +48,7 @@ _KINDS = {"nep3": (3, False), "nep3_zbl": (3, True), "nep4": (4, False), "nep4_z
 _REFUSED = {
     "dipole": "dipoles, no energies", "polarizability": "polarizabilities, no energies",
     "charge": "charges and electrostatics", "vdw": "dispersion interactions",
-    "temperature": "an electronic temperature",
+    "temperature": "an electronic temperature", "spin": "magnetic moments",
 }  # fmt: skip
 _READ = "nep3, nep3_zbl, nep4 or nep4_zbl"
 
@@ -123,6 +123,12 @@ class _Lines:
                 hint="it is truncated; copy it again",
             )  # fmt: skip
         words, self.at = self.rows[self.at][1], self.at + 1
+        if words[0].startswith("spin_"):
+            raise InputError(
+                f"the line {words[0]}: a model with magnetic moments",
+                where=self.where,
+                expected=f"one of kind {_READ}",
+            )
         if keyword and words[0] != keyword:
             raise InputError(f"found {words[0]!r}", where=self.where, expected=f"the line {keyword}")
         return words[1:] if keyword else words
