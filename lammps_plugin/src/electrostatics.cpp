@@ -22,18 +22,6 @@ constexpr double PI = 3.14159265358979323846;
 constexpr int MOST_ITERATIONS = 1000;
 constexpr double CONVERGED = 1.0e-12;  // of the residual, relative to the right side
 
-// erf(r / (sqrt(2) width)) / r and its derivative over r; 1 / r for width 0
-void charge_cloud(double r, double width, double &value, double &slope) {
-  if (width == 0.0) {
-    value = 1.0 / r;
-    slope = -value / (r * r);
-    return;
-  }
-  const double x = r / (std::sqrt(2.0) * width);
-  value = std::erf(x) / r;
-  slope = (std::sqrt(2.0 / PI) / width * std::exp(-x * x) - value) / (r * r);
-}
-
 // Eight waves of a row, in the compiler's own terms.
 typedef double Eight __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double)), may_alias));
 constexpr size_t EIGHT = 8;
@@ -103,11 +91,43 @@ void row_sums(size_t n, double re, double im, const double *real, const double *
 
 }  // namespace
 
+ChargeCloud::ChargeCloud(double width) {
+  constexpr double NODES = 200.0, LAST = 8.5;  // of one width; where erf is 1
+  if (width == 0.0) return;
+  step = width / NODES;
+  end = LAST * width;
+  const double middle = std::sqrt(2.0 / PI) / width;
+  nodes.push_back({middle, 0.0, -middle / (3.0 * width * width)});
+  for (int k = 1; (k - 1) * step < end; k++) {
+    const double r = k * step, x = r / (std::sqrt(2.0) * width), bell = middle * std::exp(-x * x);
+    const double value = std::erf(x) / r, slope = (bell - value) / r;
+    nodes.push_back({value, slope, -bell / (width * width) - 2.0 * slope / r});
+  }
+}
+
+void ChargeCloud::at(double r, double &value, double &slope) const {
+  if (r >= end) {
+    value = 1.0 / r;
+    slope = -value / (r * r);
+    return;
+  }
+  // cubic Hermite interpolation of the value, and of the slope by itself
+  const double place = r / step;
+  const auto k = static_cast<size_t>(place);
+  const double t = place - static_cast<double>(k), s = 1.0 - t;
+  const double h00 = (1.0 + 2.0 * t) * s * s, h10 = t * s * s * step, h01 = t * t * (3.0 - 2.0 * t),
+               h11 = -t * t * s * step;
+  const auto &a = nodes[k], &b = nodes[k + 1];
+  value = h00 * a[0] + h10 * a[1] + h01 * b[0] + h11 * b[1];
+  slope = (h00 * a[1] + h10 * a[2] + h01 * b[1] + h11 * b[2]) / r;
+}
+
 Electrostatics::Electrostatics(const ChargeInfo &info, double accuracy, double splitting, MPI_Comm world)
-    : info(info),
-      eta(splitting),
-      longest(splitting > 0.0 ? steps(accuracy) / splitting : 0.0),
-      world(world) {}
+    : info(info), eta(splitting), longest(splitting > 0.0 ? steps(accuracy) / splitting : 0.0), world(world) {
+  for (const double a : info.widths)
+    for (const double b : info.widths) clouds.emplace_back(std::sqrt(a * a + b * b));
+  clouds.emplace_back(eta);
+}
 
 double Electrostatics::steps(double accuracy) {
   return std::sqrt(-2.0 * std::log(accuracy));
@@ -130,26 +150,22 @@ void Electrostatics::remove_mean(std::vector<double> &values, double total) cons
 void Electrostatics::add_pair(int first, int second, int species_first, int species_second, double x,
                               double y, double z) {
   const double r = std::sqrt(x * x + y * y + z * z);
-  const double a = info.widths[species_first], b = info.widths[species_second];
-  Pair pair{first, second, x, y, z, 0.0, 0.0, 0.0, 0.0};
   double value, slope;
-  charge_cloud(r, std::sqrt(a * a + b * b), value, slope);
+  clouds[species_first * info.widths.size() + species_second].at(r, value, slope);
   if (r < info.screening_outer) {  // what screening takes away: (1 - f) value
     const double width = info.screening_outer - info.screening_inner;
     const double at = std::max(0.0, (r - info.screening_inner) / width);
     const double kept = 0.5 * (1.0 + std::cos(PI * at)), falls = -0.5 * PI / width * std::sin(PI * at);
-    pair.away = COULOMB * kept * value;
-    pair.away_slope = COULOMB * (kept * slope + falls * value / r);
+    screened_pairs.push_back(
+        {pairs.size(), COULOMB * kept * value, COULOMB * (kept * slope + falls * value / r)});
   }
   if (eta > 0.0) {
     double smooth, smooth_slope;
-    charge_cloud(r, eta, smooth, smooth_slope);
+    clouds.back().at(r, smooth, smooth_slope);
     value -= smooth;
     slope -= smooth_slope;
   }
-  pair.bare = COULOMB * value;
-  pair.bare_slope = COULOMB * slope;
-  pairs.push_back(pair);
+  pairs.push_back({first, second, x, y, z, COULOMB * value, COULOMB * slope});
 }
 
 void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
@@ -158,6 +174,7 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
   n_atoms = static_cast<double>(centers.size());
   MPI_Allreduce(MPI_IN_PLACE, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);
   pairs.clear();
+  screened_pairs.clear();
   if (eta > 0.0) {
     pairs.reserve(near.n_edges());
     for (int64_t a = 0; a < near.n_atoms(); a++)
@@ -358,8 +375,12 @@ void Electrostatics::potential(const std::vector<double> &charges, bool screened
   result.assign(atoms.n_all, 0.0);
   const std::vector<double> everywhere = eta > 0.0 ? std::vector<double>() : gather(charges);
   const std::vector<double> &others = eta > 0.0 ? charges : everywhere;
-  for (const Pair &pair : pairs)
-    result[pair.first] += (screened ? pair.bare - pair.away : pair.bare) * others[pair.second];
+  for (const Pair &pair : pairs) result[pair.first] += pair.bare * others[pair.second];
+  if (screened)
+    for (const Screened &one : screened_pairs) {
+      const Pair &pair = pairs[one.pair];
+      result[pair.first] -= one.away * others[pair.second];
+    }
   if (eta == 0.0) return;
   const std::vector<double> factor = structure_factor(charges);
   const std::array<double, 2> total = moments(charges);
@@ -378,8 +399,7 @@ void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<
   const bool cluster = eta == 0.0;
   const std::vector<double> all_u = cluster ? gather(u) : std::vector<double>();
   const std::vector<double> all_v = cluster ? gather(v) : std::vector<double>();
-  for (const Pair &pair : pairs) {
-    const double slope = screened ? pair.bare_slope - pair.away_slope : pair.bare_slope;
+  const auto add = [&](const Pair &pair, double slope) {
     // every pair comes from both sides: each takes its own half, so that no force of a ghost is needed
     const double other_u = cluster ? all_u[pair.second] : u[pair.second];
     const double other_v = cluster ? all_v[pair.second] : v[pair.second];
@@ -387,12 +407,16 @@ void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<
     const double r[3] = {pair.x, pair.y, pair.z};
     double *const force = sums.forces + 3 * static_cast<size_t>(pair.first);
     for (int k = 0; k < 3; k++) force[k] += both * r[k];
+    if (!sums.virial && !sums.atom_virials) return;
     for (int k = 0; k < 6; k++) {
       const double w = -0.5 * both * r[FIRST[k]] * r[SECOND[k]];
       if (sums.virial) sums.virial[k] += w;
       if (sums.atom_virials) sums.atom_virials[6 * static_cast<size_t>(pair.first) + k] += w;
     }
-  }
+  };
+  for (const Pair &pair : pairs) add(pair, pair.bare_slope);
+  if (screened)
+    for (const Screened &one : screened_pairs) add(pairs[one.pair], -one.away_slope);
   if (cluster) return;
   const bool same = &u == &v, stretches = sums.virial || sums.atom_virials;
   const std::vector<double> of_v = structure_factor(v);

@@ -34,6 +34,17 @@ struct ChargeSums {
   double *atom_virials = nullptr;  // (n_all, 6), likewise
 };
 
+// erf(r / (sqrt(2) width)) / r and its derivative over r, from a table; 1 / r for width 0.
+class ChargeCloud {
+ public:
+  explicit ChargeCloud(double width);
+  void at(double r, double &value, double &slope) const;
+
+ private:
+  double step = 1.0, end = 0.0;              // angstrom; beyond the end it is a point
+  std::vector<std::array<double, 3>> nodes;  // value, first and second derivative
+};
+
 class Electrostatics {
  public:
   using ToGhosts = std::function<void(std::vector<double> &)>;  // rows of one number from owners to ghosts
@@ -85,9 +96,14 @@ class Electrostatics {
   // pairs: rows of atoms, vectors from the first to the second, what unit charges have, and its slope over r
   struct Pair {
     int first, second;
-    double x, y, z;
-    double bare, bare_slope, away, away_slope;
+    double x, y, z, bare, bare_slope;
   };
+  struct Screened {  // what screening takes from one of the pairs
+    size_t pair;
+    double away, away_slope;
+  };
+  std::vector<ChargeCloud> clouds;  // of each pair of elements, and that of the sum at the end
+  std::vector<Screened> screened_pairs;
   std::vector<Pair> pairs;
   std::vector<int> counts, starts;  // of a cluster: atoms of each rank, and where they begin among all
   int own_start = 0;

@@ -19,8 +19,8 @@
 
 using namespace LAMMPS_NS;
 
-// of work between pairs and waves, as in nnpkit/models/electrostatics.py
-static constexpr double BALANCE = 0.6, TWO_PI = 6.283185307179586;
+// of work between pairs and waves, measured
+static constexpr double BALANCE = 0.5, TWO_PI = 6.283185307179586;
 
 /* ----------------------------------------------------------------------
    a run begins: how the sum over pairs and waves is divided
