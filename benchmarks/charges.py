@@ -2,7 +2,7 @@
 
     python benchmarks/charges.py --atoms 1536
 
-The short-range part is what ``nnpkit train`` makes of the water of the example, with its first weights: speed does not
+The short-range part is symmetry functions as chosen for the water of the example, with first weights: speed does not
 depend on them. Charges are of the third and fourth generation and latent, with default settings. Every potential runs
 the same few NVE steps several times; the smallest time of a step counts. ``--kernel torchscript`` compares everything
 by TorchScript. The last line is ``RESULT {json}``: costs relative to the potential without charges, and microseconds
@@ -52,7 +52,7 @@ run 1 post no
 
 def write_model(folder: Path, generation: str | None) -> None:
     """Write the untrained potential with charges of a `generation`, or without."""
-    model: dict[str, Any] = {"elements": ["O", "H"]}
+    model: dict[str, Any] = {"kind": "acsf", "elements": ["O", "H"]}
     if generation:
         model["charges"] = {"generation": generation}
     settings = {"data": {"train": [str(WATER)]}, "model": model, "output": str(folder / "run")}
