@@ -3,7 +3,7 @@
     python benchmarks/ranks.py --ranks 2 --case dp|acsf
 
 ``dp`` is bound by the filter: the network of Hu et al. for 192 atoms of water, blocks of 5120 weights, updates with 18
-force components. ``acsf`` is bound by the gradients: symmetry functions and small networks for 108 atoms of copper, all
+force components. ``acsf`` is bound by the gradients: symmetry functions and small networks for 100 atoms of copper, 100
 force components. Each number of processes makes the same updates; the first three are not timed. The last line is
 ``RESULT {"speedup": ..., "difference": ..., "memory_ratio": ...}``: time of one process over that of several, the
 largest difference of a weight over the largest weight, bytes of the covariance of the largest share over all of it.
@@ -56,7 +56,7 @@ CASES: dict[str, dict[str, Any]] = {
             "network": {"hidden": [20, 20]},
         },
         "training": {
-            "schedule": {"kind": "epoch", "batch_size": 1, "forces": "all"},
+            "schedule": {"kind": "epoch", "batch_size": 1, "forces": 100},
             "optimizer": {"kind": "ekf", "partition": "split", "block_size": 700},
         },
     },

@@ -139,20 +139,22 @@ def test_frames_of_each_file_are_counted_from_its_first(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_whole_file_decide_as_when_it_is_read(tmp_path: Path) -> None:
-    """Early frames have REF_energy alone, late ones REF_energy and energy: those of one method are taken."""
+    """Early frames have energy and REF_energy, late ones REF_energy alone: those of one method are taken."""
     lines = []
     for k in range(12):
-        both = f"REF_energy={-1.0 - k}" + (f" energy={-500.0}" if k > 6 else "")
-        forces = "species:S:1:pos:R:3:REF_forces:R:3"
-        rows = "".join(f"Ar {3.0 * i} 0.0 {0.01 * k} 0.1 0.0 0.0\n" for i in range(3))
-        lines.append(f"3\nProperties={forces} {both} pbc=F\n{rows}")
+        both = f"REF_energy={-1.0 - k}" + (f" energy={(-1.0 - k) * (1 + 1e-14)}" if k < 6 else "")
+        rows = "".join(f"Ar {3.0 * i} 0.0 {0.01 * k}\n" for i in range(3))
+        lines.append(f"3\nProperties=species:S:1:pos:R:3 {both} pbc=F\n{rows}")
     (tmp_path / "a.xyz").write_text("".join(lines))
-    with pytest.warns(DataWarning):
-        store = build_store([tmp_path / "a.xyz"], tmp_path / "s")
-    with pytest.warns(DataWarning):
-        assert [s.energy for s in store] == [s.energy for s in read(tmp_path / "a.xyz")]
+    energies = [s.energy for s in build_store([tmp_path / "a.xyz"], tmp_path / "s")]
+    assert energies == [-1.0 - k for k in range(12)] == [s.energy for s in read(tmp_path / "a.xyz")]
     with pytest.raises(InputError, match="no frame has 'E_mp2'"):
         build_store([tmp_path / "a.xyz"], tmp_path / "t", BuildSettings(keys={"energy": "E_mp2"}))
+    (tmp_path / "b.xyz").write_text("".join(lines).replace("energy=-3.0 ", "energy=-7.0 "))
+    with pytest.raises(InputError, match="the energy could be"):
+        build_store([tmp_path / "b.xyz"], tmp_path / "u")
+    chosen = build_store([tmp_path / "b.xyz"], tmp_path / "v", BuildSettings(keys={"energy": "REF_energy"}))
+    assert chosen[2].energy in (-3.0, -7.0)
 
 
 def test_two_processes_write_the_same(tmp_path: Path) -> None:
