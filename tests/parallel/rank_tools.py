@@ -38,7 +38,7 @@ def together(function: Callable[..., Any], size: int = 2, expected: int | None =
     processes = [context.Process(target=_work, args=(r, size, port, function, answers)) for r in range(size)]
     for process in processes:
         process.start()
-    found = dict(answers.get(timeout=60) for _ in range(size if expected is None else expected))
+    found = dict(answers.get(timeout=200) for _ in range(size if expected is None else expected))
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=60)
     return [found[rank] for rank in sorted(found)]

@@ -51,7 +51,7 @@ def dies(ranks: Together) -> None:
 def test_a_rank_that_is_killed_ends_the_others_with_one_message() -> None:
     began = time.monotonic()
     (error,) = together(dies, expected=1)
-    assert time.monotonic() - began < 60.0
+    assert time.monotonic() - began < 180.0
     assert isinstance(error, RankLostError)
     assert "another process of this training has ended" in str(error)
     assert "--resume" in str(error)

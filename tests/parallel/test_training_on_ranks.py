@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from ase.calculators.emt import EMT
 from rank_tools import free_port, together
 from rich.console import Console
 
+from nnpkit.cli.main import app
 from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
@@ -75,11 +76,11 @@ def train(ranks: Ranks, *overrides: str, resume: bool = False) -> dict[str, Any]
 
 @pytest.mark.parametrize("more", [(), (ADAM, "training.ridge=0", "training.schedule={batch_size: 3}")])
 def test_two_processes_train_like_one_and_one_goes_on(folder: Path, more: tuple[str, ...]) -> None:
+    train(ALONE, "output=one", *more)
     first, second = together(lambda ranks: train(ranks, "output=two", *more))
     assert first["ended"] == second["ended"] == "epochs", (first, second)
     assert "Ended (epochs) after 3 epochs" in first["output"]
     assert second["output"] == "", "only the first process speaks"
-    train(ALONE, "output=one", *more)
     one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
     assert one["updates"] == two["updates"]
     for part in ("train", "validation"):
@@ -114,7 +115,7 @@ def killed(ranks: Ranks) -> dict[str, Any]:
 def test_a_process_that_is_killed_ends_the_other(folder: Path) -> None:
     began = time.monotonic()
     (error,) = together(killed, expected=1)
-    assert time.monotonic() - began < 60.0
+    assert time.monotonic() - began < 180.0
     assert isinstance(error, RankLostError)
     assert "another process of this training has ended" in str(error)
     again = together(lambda ranks: train(ranks, "training.epochs=2", resume=True))
@@ -161,20 +162,28 @@ def test_what_processes_cannot_do_is_refused_by_all(folder: Path) -> None:
         assert str(first) == str(second)
 
 
+def _program(rank: int, port: int, config: str) -> None:
+    """`nnpkit train` as one of two processes of torchrun, its output in files."""
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{name}.{rank}", os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    app(["train", config])
+
+
 def test_the_program_says_with_one_voice_what_one_process_sees(folder: Path) -> None:
     other = CONFIG | {"data": CONFIG["data"] | {"train": "missing.extxyz"}}
     Path("other.yaml").write_text(yaml.safe_dump(other))
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "nnpkit", "train", config],
-            env=os.environ | place | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank, config in enumerate(("train.yaml", "other.yaml"))
-    ]  # fmt: skip
-    said = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [1, 1]
-    assert said[0][1].count("nnpkit: error:") == 1
-    assert "rank 1: " in said[0][1]
-    assert "there is no missing.extxyz" in said[0][1]
-    assert said[1] == ("", "")
+    context, port = multiprocessing.get_context("fork"), free_port()
+    configs = enumerate(("train.yaml", "other.yaml"))
+    processes = [context.Process(target=_program, args=(rank, port, config)) for rank, config in configs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=200)
+    assert [process.exitcode for process in processes] == [1, 1]
+    errors = Path("err.0").read_text()
+    assert errors.count("nnpkit: error:") == 1
+    assert "rank 1: " in errors
+    assert "there is no missing.extxyz" in errors
+    assert Path("err.1").read_text() == ""
