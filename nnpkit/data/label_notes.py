@@ -43,7 +43,7 @@ _LOOK_ALIKES = {  # of a label that the frame does not have
     "total_charge": re.compile(r".*(net|total|tot|molecular|system|cell).?charge.*|charge.?(total|tot|net)"),
 }
 _NOT_MEANT = re.compile(
-    r".*(kinetic|unit|cutoff|_std|error|weight|mask|norm|max|method|label|key|lammps_pressure).*"
+    r".*(kinetic|unit|cutoff|_std|error|weight|mask|norm|max|method|label|key|lammps_pressure|expected|sigma0).*"
 )
 _COMMENT_ENERGY = re.compile(
     r"\b(energy|etot|e)\b\s*(\(\w+\)|\[\w+\])?\s*[:=]?\s*[-+]?\d+\.\d+"
