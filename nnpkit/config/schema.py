@@ -14,8 +14,8 @@ from nnpkit.config.schema_baseline import Baseline
 from nnpkit.config.schema_committee import Committee, Start
 from nnpkit.config.schema_report import ReportSettings
 from nnpkit.config.schema_training import Training
-from nnpkit.families.registered import DEFAULT_FAMILY, model_settings
-from nnpkit.section import Fraction, PathList, Section, default_kind, refuse_unused
+from nnpkit.families.registered import DEFAULT_FAMILY, kind_of_section, model_settings
+from nnpkit.section import Fraction, PathList, Section, refuse_unused
 
 if TYPE_CHECKING:
     from nnpkit.families.shared_settings import ModelSettings
@@ -166,10 +166,11 @@ class Config(Section):
     )
     output: str = Field("run", description="Folder of the run, relative to the current folder.")
     data: Data = Field(description="Reference data.")
-    model: Annotated[AnyModel, Field(discriminator="kind"), default_kind(DEFAULT_FAMILY)] = Field(
-        model_settings()[0](),
-        description="The potential: `kind: acsf`, `kind: chebyshev`, `kind: cluster_expansion`, "
-        "`kind: deep_potential` or `kind: nep`.",
+    model: Annotated[AnyModel, Field(discriminator="kind")] = Field(
+        next(s for s in model_settings() if s.model_fields["kind"].default == DEFAULT_FAMILY)(),
+        description="The potential: `kind: cluster_expansion`, `kind: acsf`, `kind: chebyshev`, `kind: deep_potential` "
+        "or `kind: nep`. Without `kind` it is a cluster expansion or, by settings that only these have, symmetry "
+        "functions (`acsf`).",
     )
     training: Training = Field(Training(), description="How the potential is trained.")
     committee: Committee | None = Field(
@@ -217,13 +218,14 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _families_have_defaults(cls, values: Any) -> Any:
-        """Let the family of the model choose settings of the training that are not given."""
+        """Let the settings of the model say its kind, and its family choose settings of the training not given."""
         model, training = (
             (values.get(key) or {} for key in ("model", "training")) if isinstance(values, dict) else ({}, {})
         )
         if not (isinstance(model, dict) and isinstance(training, dict)):
             return values
         kinds = {s.model_fields["kind"].default: s for s in model_settings()}
-        family = kinds.get(model.get("kind", DEFAULT_FAMILY))
+        model = {"kind": kind_of_section(model), **model}
+        family = kinds.get(model["kind"])
         completed = training if family is None else family.complete(training)
-        return values if completed is training else {**values, "training": completed}
+        return {**values, "model": model, "training": completed}

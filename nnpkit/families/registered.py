@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nnpkit.families.contract import Family
     from nnpkit.families.shared_settings import ModelSettings
 
-__all__ = ["DEFAULT_FAMILY", "FAMILIES", "family_of", "function_names", "model_settings"]
+__all__ = ["DEFAULT_FAMILY", "FAMILIES", "family_of", "function_names", "kind_of_section", "model_settings"]
 
-DEFAULT_FAMILY = "acsf"
-"""Of a section ``model`` without ``kind``."""
+DEFAULT_FAMILY = "cluster_expansion"
+"""Of a section ``model`` without ``kind``, unless its settings are those of symmetry functions."""
 
 FAMILIES: Registry[Family] = Registry(
     "family of models",
@@ -45,6 +45,24 @@ def model_settings() -> list[type[ModelSettings]]:
         module, _, attribute = _SETTINGS.get(name, "").partition(":")
         found.append(getattr(import_module(module), attribute) if module else FAMILIES.get(name).settings)
     return found
+
+
+def kind_of_section(section: Mapping[str, Any]) -> str:
+    """Kind of a section ``model``, as it is given or by its other settings.
+
+    Without ``kind`` it is the default family or, if that has no setting of one of these names, symmetry functions.
+    """
+    if "kind" in section:
+        return str(section["kind"])
+    known = {settings.model_fields["kind"].default: settings for settings in model_settings()}
+    for kind in (DEFAULT_FAMILY, "acsf"):
+        fields = known[kind].model_fields
+        own: Any = fields["descriptor"].annotation
+        given = section.get("descriptor")
+        named = given if isinstance(given, Mapping) else {}
+        if set(section) <= set(fields) and set(named) <= set(own.model_fields):
+            return kind
+    return DEFAULT_FAMILY
 
 
 def family_of(spec: Mapping[str, Any]) -> Family:
