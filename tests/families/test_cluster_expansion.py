@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.special import sph_harm_y
 from suite import AtomicModelSuite, model_inputs, random_structure
 
@@ -275,3 +276,33 @@ def test_sizes_follow_labels_and_elements():
     assert size(40_000, 40_000) == (6, 14)
     assert size(3_000, 3_000, 3_000) == (4, 10)
     assert size(*[10**6] * 5) == (4, 10)
+
+
+def test_trainings_end_when_it_has_learnt() -> None:
+    def training(**given: object) -> tuple[int, int]:
+        found = Config.model_validate({"data": {"train": "x.xyz"}, "training": given}).training
+        return found.epochs, found.min_updates
+
+    assert training() == (12, 2000)
+    assert training(epochs=7) == (7, 0)
+    assert training(min_updates=50) == (30, 50)
+    assert training(time="1min") == (30, 0)
+    assert training(optimizer={"kind": "adam"}) == (30, 0)
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ({}, "cluster_expansion"), ({"network": {"hidden": [3]}}, "cluster_expansion"),
+        ({"descriptor": {"radial_cutoff": 4.0}}, "cluster_expansion"), ({"kind": "acsf"}, "acsf"),
+        ({"descriptor": {"cutoff": 4.0}}, "acsf"), ({"descriptor": {"functions": "auto"}}, "acsf"),
+    ],
+)  # fmt: skip
+def test_a_section_without_kind(section: dict, kind: str) -> None:
+    """The default family, or the one that has these settings."""
+    assert Config.model_validate({"data": {"train": "x.xyz"}, "model": section}).model.kind == kind
+
+
+def test_a_wrong_name_is_one_of_the_default_family() -> None:
+    with pytest.raises(ValidationError, match=r"descriptor\.cutof\b"):
+        Config.model_validate({"data": {"train": "x.xyz"}, "model": {"descriptor": {"cutof": 4.0}}})

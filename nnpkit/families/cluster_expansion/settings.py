@@ -28,6 +28,7 @@ _DEFAULT_INVARIANTS = [
 ]
 _INITIAL_COVARIANCE = 0.1
 """Of standardised features: with 1, silicon had 0.067 instead of 0.061 eV/Å on validation structures after 65 s."""
+_EPOCHS, _UPDATES = 12, 2000
 _BLOCK_SIZE = 4096
 """Keeps the radial coefficients of two elements together with their networks."""
 _STANDARDISED = Scaling(kind="sigma", lower=0.0, upper=1.0)
@@ -82,7 +83,11 @@ class _ExpansionModel(NetworkModel):
 
     @classmethod
     def complete(cls, training: dict[str, Any]) -> dict[str, Any]:
-        """Let a Kalman filter begin with weights that are small rather than unknown."""
+        """Let a Kalman filter begin with weights that are small rather than unknown, and end when it has learnt.
+
+        With 12 epochs of 200 to 250 structures of the mlearn sets, errors on validation structures were within a tenth
+        of what twice the time gave; of few structures an epoch is too short to count.
+        """
         optimizer = training.get("optimizer") or {}
         if not isinstance(optimizer, dict) or optimizer.get("kind", "ekf") != "ekf":
             return training
@@ -91,6 +96,8 @@ class _ExpansionModel(NetworkModel):
         optimizer = {"initial_covariance": _INITIAL_COVARIANCE, **optimizer}
         if optimizer.get("partition") not in ("global", "layer"):
             optimizer = {"block_size": _BLOCK_SIZE, **optimizer}
+        if not {"epochs", "time", "min_updates"} & set(training):
+            training = {"epochs": _EPOCHS, "min_updates": _UPDATES, **training}
         return {**training, "optimizer": optimizer}
 
 
