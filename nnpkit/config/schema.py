@@ -224,8 +224,11 @@ class Config(Section):
         )
         if not (isinstance(model, dict) and isinstance(training, dict)):
             return values
+        if values.get("start") and "model" not in values:
+            return values  # it will be the model of the earlier run
         kinds = {s.model_fields["kind"].default: s for s in model_settings()}
         model = {"kind": kind_of_section(model), **model}
         family = kinds.get(model["kind"])
         completed = training if family is None else family.complete(training)
-        return {**values, "model": model, "training": completed}
+        named = {"model": model} if "model" in values else {}  # one that is not given stays so
+        return {**values, **named, "training": completed}

@@ -20,7 +20,7 @@ from nnpkit.config.schema import Config
 from nnpkit.config.schema_committee import Start
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
-from nnpkit.families.registered import family_of
+from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
 from nnpkit.models.total import TotalModel
@@ -139,12 +139,21 @@ def _of_file(file: str) -> Checkpoint:
 
 
 def with_model_of(config: Config, checkpoint: Checkpoint) -> Config:
-    """The configuration with the section `model` of the run of `checkpoint`, if it has none of its own."""
-    model = (checkpoint.state.get("config") or {}).get("model")
-    if "model" in config.model_fields_set or model is None:
+    """The configuration with the section `model` of the run of `checkpoint`, if it has none of its own.
+
+    A file that does not say its settings has the defaults of its family, and is not taken for having them: the section
+    does not count as given.
+    """
+    if "model" in config.model_fields_set:
         return config
-    given = config.model_dump(exclude_unset=True)
-    return Config.model_validate({**given, "model": model})
+    model = (checkpoint.state.get("config") or {}).get("model")
+    named = {"kind": checkpoint.state["spec"]["kind"]} if model is None else model
+    if named["kind"] not in list(FAMILIES):
+        return config  # `begin` says what is wrong
+    found = Config.model_validate({**config.model_dump(exclude_unset=True), "model": named})
+    if model is None:
+        found.model_fields_set.discard("model")
+    return found
 
 
 def begin(
