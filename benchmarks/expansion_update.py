@@ -38,10 +38,8 @@ class Data:
     """What a family looks at."""
 
     def __init__(self, path: Path, element: str) -> None:
-        frames = nnpkit.read(path)
         self.elements, self.min_distance = [element], {}
-        self.train = frames[:: max(1, len(frames) // STRUCTURES)][:STRUCTURES]
-        self.all = frames
+        self.train = nnpkit.read(path)
 
 
 def milliseconds(action: Callable[[int], object], updates: int) -> float:
@@ -67,24 +65,25 @@ def measure(element: str, folder: Path, updates: int) -> dict[str, float]:
     spec |= family.describe(config.model, data)[0]
     d = spec["descriptor"]
     inputs = d["radial_channels"] + d["angular_channels"] * len(d["invariants"])
-    hidden = family.supported_nodes({element: inputs}, count_labels(data.all, [element], forces=True))[
+    hidden = family.supported_nodes({element: inputs}, count_labels(data.train, [element], forces=True))[
         element
     ]
     spec["networks"] = {element: family.describe_network(config.model.network, hidden, "tanh")}
     model = build_model(spec)
     family.fit(model, config.model, data)
     initialise(model, "xavier", 1)
-    store = family.preparation(model, data.train)(data.train, 4e9)
+    some = data.train[:: max(1, len(data.train) // STRUCTURES)][:STRUCTURES]
+    store = family.preparation(model, some)(some, 4e9)
     observer = family.observer(store, Noise(), LossWeights())
     generator = torch.Generator().manual_seed(0)
-    chosen = [torch.randperm(3 * s.n_atoms, generator=generator)[:COMPONENTS] for s in data.train]
+    chosen = [torch.randperm(3 * s.n_atoms, generator=generator)[:COMPONENTS] for s in some]
     optimizer = config.training.optimizer
     kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
-    labels = [Labels([i], True, [own], data.train[i].stress is not None) for i, own in enumerate(chosen)]
+    labels = [Labels([i], True, [own], some[i].stress is not None) for i, own in enumerate(chosen)]
     found = [observer.measure(own) for own in labels]
     return {
         "weights": count_parameters(model),
-        "atoms": sum(s.n_atoms for s in data.train) / len(data.train),
+        "atoms": sum(s.n_atoms for s in some) / len(some),
         "energy": milliseconds(lambda i: observer.measure(Labels([i], True, None, False)), updates),
         "forces": milliseconds(lambda i: observer.measure(Labels([i], False, [chosen[i]], False)), updates),
         "all labels": milliseconds(lambda i: observer.measure(labels[i]), updates),
