@@ -340,7 +340,7 @@ def _study(
     write_figure(figure, study_figure(rows, by, label))
 
 
-def _structures(data: Sequence[str]) -> list[Structure]:
+def _structures(data: Sequence[str]) -> Sequence[Structure]:
     from nnpkit.data.dataset import load_dataset
 
     return load_dataset(list(data), labels_matter=False)

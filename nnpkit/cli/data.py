@@ -73,11 +73,11 @@ def build(
 
     settings = BuildSettings(format, units, _labels(label or []), frames, precision)
     store = build_store(sources, destination, settings, processes or free_processors(), overwrite, count)
-    index = store.index
-    console.print(statistics_table({"all": index["statistics"]}))
-    if index["suspicious"]:
-        console.print(findings_table([Finding(*finding) for finding in index["suspicious"]]))
-    for kind, number in index["extreme"].items():
+    manifest = store.manifest
+    console.print(statistics_table({"all": manifest["statistics"]}))
+    if manifest["suspicious"]:
+        console.print(findings_table([Finding(*finding) for finding in manifest["suspicious"]]))
+    for kind, number in manifest["extreme"].items():
         console.print(f"  {number} frames: {kind}", highlight=False)
     console.print(f"{len(store)} frames in {len(store.shards)} shards: {destination}", soft_wrap=True)
 

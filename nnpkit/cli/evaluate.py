@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,7 +106,7 @@ def evaluate(
 
 def _predict(
     potential: LoadedModel,
-    files: dict[str, list[Structure]],
+    files: Mapping[str, Sequence[Structure]],
     sums: dict[str, ErrorSums],
     bar: Progress,
     grouping: Grouping | None,

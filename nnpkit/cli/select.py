@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +114,7 @@ def _refuse_without_effect(context: typer.Context, n_members: int) -> None:
         refuse(context, "both bounds are given: there is nothing to learn", "validation")
 
 
-def _assessed(model: LoadedModel, candidates: list[Structure], unseen: list[str]) -> list[Assessment]:
+def _assessed(model: LoadedModel, candidates: Sequence[Structure], unseen: list[str]) -> list[Assessment]:
     """What the potential says of every candidate, with a bar."""
     from rich.console import Console
 
@@ -128,7 +129,7 @@ def _assessed(model: LoadedModel, candidates: list[Structure], unseen: list[str]
     return found
 
 
-def _unseen(without: str | None, model: LoadedModel, candidates: list[Structure]) -> list[str]:
+def _unseen(without: str | None, model: LoadedModel, candidates: Sequence[Structure]) -> list[str]:
     """The elements of --without."""
     from nnpkit.errors import InputError
 

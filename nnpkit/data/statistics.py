@@ -109,9 +109,10 @@ class DataSums:
                 of["pressures"].add(-np.trace(s.stress) * EV_PER_A3_IN_GPA / 3)
             if s.total_charge is not None:
                 of["total_charges"].add(s.total_charge)
-            for element in s.composition if s.charges is not None else ():
-                own = s.charges[[symbol == element for symbol in s.symbols]]
-                self.charges.setdefault(element, Moments()).add(own)
+            if s.charges is not None:
+                for element in s.composition:
+                    own = s.charges[[symbol == element for symbol in s.symbols]]
+                    self.charges.setdefault(element, Moments()).add(own)
             if s.pbc.all():
                 of["densities"].add(density(s))
         self._keep_shorter(shortest_distances(structures))

@@ -35,7 +35,7 @@ class TrainingData(Protocol):
     elements: list[str]
 
     @property
-    def train(self) -> list[Structure]:
+    def train(self) -> Sequence[Structure]:
         """Training structures."""
         ...
 

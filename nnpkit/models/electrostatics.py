@@ -118,7 +118,7 @@ def lattice_sum(
         splitting = max(splitting, _SQRT2 * widest)
     steps = math.sqrt(-2.0 * math.log(accuracy))
     cutoff = max(steps * max(splitting, _SQRT2 * widest), reach)
-    bare = Structure(["X"] * n, where, lattice, [True] * 3, name=name)
+    bare = Structure(["X"] * n, where, lattice, np.full(3, True), name=name)
     pairs = neighbor_pairs(bare, cutoff)
     return LatticeSum(
         torch.as_tensor(pairs.center), torch.as_tensor(pairs.neighbor),

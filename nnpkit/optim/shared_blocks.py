@@ -101,9 +101,13 @@ class SharedBlocks:
         )
         scales = torch.zeros(len(sizes), dtype=torch.float64)
         state: dict[str, Tensor] = {}
-        counts = dict(pair for own in self.ranks.collect([
-            [index, [lazy.count, lazy.scale]] for index, lazy in zip(self.owned, covariance.lazy_blocks, strict=True)
-        ]) for pair in own)  # fmt: skip
+        rows: list[list[float]] = [
+            [index, lazy.count, lazy.scale]
+            for index, lazy in zip(self.owned, covariance.lazy_blocks, strict=True)
+        ]
+        counts = {
+            int(index): (count, scale) for own in self.ranks.collect(rows) for index, count, scale in own
+        }
         for index, size in enumerate(sizes):
             count, scales[index] = counts[index]
             shape = (size + int(count), size)

@@ -246,7 +246,7 @@ class GradientUpdate:
         """The whole loss, after gradients have been added up over the processes, in one call."""
         if self.ranks.size == 1:
             return loss
-        gradients = [parameter.grad.reshape(-1) for parameter in self.parameters]  # type: ignore[union-attr]
+        gradients = [parameter.grad.reshape(-1) for parameter in self.parameters]
         total = self.ranks.add(torch.cat([loss.detach().reshape(1).to(gradients[0]), *gradients]))
         for parameter, own in zip(self.parameters, total[1:].split([len(g) for g in gradients]), strict=True):
             parameter.grad = own.view_as(parameter).clone()

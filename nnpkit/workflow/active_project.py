@@ -220,7 +220,7 @@ def make_project(config: ActiveConfig) -> Project:
     )
 
 
-def _with_groups(wanted: str, *parts: list[Structure]) -> tuple[str, list[list[Structure]]]:
+def _with_groups(wanted: str, *parts: Sequence[Structure]) -> tuple[str, list[Sequence[Structure]]]:
     """Key that names the groups of the first data in the files of the loop, and these data with it.
 
     Files have other names there, so that a group by files becomes a key.

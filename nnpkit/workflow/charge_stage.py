@@ -103,8 +103,8 @@ def _fit(
     changes = {name: value for name, value in (("robust", False),) if hasattr(optimizer, name)}
     family = family_of(model.spec)
     prepare = family.preparation(model, [*train, *judge])
-    stores = [prepare(list(part), 0.0, None, []) for part in (train, judge)]
-    judging: Any = ChargeObserver(stores[1], Noise(), LossWeights())
+    stores: list[Any] = [prepare(list(part), 0.0, None, []) for part in (train, judge)]
+    judging = ChargeObserver(stores[1], Noise(), LossWeights())
 
     def observe(noise: Noise) -> Measures:
         return ChargeObserver(stores[0], noise, LossWeights())

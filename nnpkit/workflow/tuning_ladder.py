@@ -85,6 +85,6 @@ def _cutoffs(kind: str, factor: float) -> Mapping[str, float]:
 
     if factor == 1.0:
         return {}
-    defaults = FAMILIES.get(kind).settings().descriptor  # type: ignore[attr-defined]
+    defaults = FAMILIES.get(kind).settings().descriptor
     names = [name for name in ("cutoff", "radial_cutoff", "angular_cutoff") if getattr(defaults, name, None)]
     return {name: round(factor * getattr(defaults, name), 3) for name in names}

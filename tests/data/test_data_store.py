@@ -57,14 +57,14 @@ def test_a_store_says_what_its_file_says(tmp_path: Path) -> None:
         assert_same(stored, structure)
         assert (stored.name, stored.info) == (structure.name, structure.info)
     assert data_sha256(store) == data_sha256(structures)
-    index, expected = store.index, data_statistics(structures)
-    assert index["statistics"]["n_atoms"] == 30
-    assert index["statistics"]["min_distance"] == expected["min_distance"]
-    assert index["statistics"]["energy_per_atom"] == pytest.approx(expected["energy_per_atom"], rel=1e-12)
-    assert index["statistics"]["forces"] == pytest.approx(expected["forces"], rel=1e-12)
+    manifest, expected = store.manifest, data_statistics(structures)
+    assert manifest["statistics"]["n_atoms"] == 30
+    assert manifest["statistics"]["min_distance"] == expected["min_distance"]
+    assert manifest["statistics"]["energy_per_atom"] == pytest.approx(expected["energy_per_atom"], rel=1e-12)
+    assert manifest["statistics"]["forces"] == pytest.approx(expected["forces"], rel=1e-12)
     energies = fit_reference_energies(structures, ["H", "O"])
-    assert index["reference_energies"] == pytest.approx(energies, rel=1e-12)
-    assert [f[:3] for f in index["suspicious"]] == [list(f[:3]) for f in find_suspicious(structures)]
+    assert manifest["reference_energies"] == pytest.approx(energies, rel=1e-12)
+    assert [f[:3] for f in manifest["suspicious"]] == [list(f[:3]) for f in find_suspicious(structures)]
 
 
 def test_what_is_sliced_and_joined_is_made_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_two_processes_write_the_same(tmp_path: Path) -> None:
     one = build_store([tmp_path / "a.xyz"], tmp_path / "one")
     two = build_store([tmp_path / "a.xyz"], tmp_path / "two", processes=2)
     assert data_sha256(one) == data_sha256(two)
-    assert one.index["statistics"] == two.index["statistics"]
+    assert one.manifest["statistics"] == two.manifest["statistics"]
     assert [shard["sha256"] for shard in one.shards] == [shard["sha256"] for shard in two.shards]
 
 

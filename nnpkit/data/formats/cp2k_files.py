@@ -67,15 +67,13 @@ def _output(path: Path) -> Structure:
     table = text[begin.end() :].lstrip("\n").split("\n\n")
     rows = next((found for part in table[:2] if (found := _ATOM.findall(part))), [])
     try:
-        labels = {
-            "energy": float(energies[0]) * HARTREE if energies else None,
-            "forces": forces_table(text, len(rows)), "stress": stress_tensor(text),
-        }  # fmt: skip
+        energy = float(energies[0]) * HARTREE if energies else None
+        forces, stress = forces_table(text, len(rows)), stress_tensor(text)
     except ValueError as error:
         raise InputError(f"the output holds {error}", where=where) from None
     return Structure(
         symbols=[row[0] for row in rows], positions=np.array([row[1:] for row in rows], dtype=np.float64),
-        cell=cell[0], pbc=cell[1], name=f"{path}#0", **labels,
+        cell=cell[0], pbc=cell[1], energy=energy, forces=forces, stress=stress, name=f"{path}#0",
     )  # fmt: skip
 
 
@@ -104,14 +102,14 @@ def _trajectory(path: Path) -> list[Structure]:
         force = by_step.get(step)
         if force and force[0] != symbols:
             raise InputError(f"the forces of step {step} are of other atoms", where=name)
-        cell, pbc = cells.get(step, cells.get(-1, (None, None)))
+        cell = cells.get(step, cells.get(-1))
         if cell is None:
             raise InputError(f"no cell of step {step}", where=name)
         if forces and force is None:
             note("no forces of this step", name)
         stress = next((s for e, s in stresses if abs(e - energy) < _SAME_ENERGY), None)
         structures.append(Structure(
-            symbols=symbols, positions=positions, cell=cell, pbc=pbc, energy=energy * HARTREE,
+            symbols=symbols, positions=positions, cell=cell[0], pbc=cell[1], energy=energy * HARTREE,
             forces=None if force is None else force[1] * (HARTREE / BOHR), stress=stress, name=name,
             info={"step": step},
         ))  # fmt: skip

@@ -103,7 +103,7 @@ def build_store(
     try:
         if overwrite:
             _empty(work)
-        plan = {
+        plan: dict[str, Any] = {
             "version": VERSION,
             "settings": asdict(settings),
             "sources": [_state(source) for source in sources],
@@ -129,7 +129,7 @@ def build_store(
 
 def changed_sources(store: DataStore) -> list[str]:
     """Files from which a store was made that are not there any more, or have another size or time."""
-    return [source["path"] for source in store.index["sources"] if not _is_as_it_was(source)]
+    return [source["path"] for source in store.manifest["sources"] if not _is_as_it_was(source)]
 
 
 def _is_as_it_was(source: Mapping[str, Any]) -> bool:

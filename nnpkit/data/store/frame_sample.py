@@ -36,5 +36,5 @@ def findings_among(structures: Sequence[Structure], cutoff: float) -> list[Findi
         return find_suspicious(structures, cutoff)
     stores, whole = stores_of(structures)
     found = find_suspicious(sampled(structures, CHECKED), cutoff)
-    known = [Finding(*finding) for store in stores for finding in store.index["suspicious"]]
+    known = [Finding(*finding) for store in stores for finding in store.manifest["suspicious"]]
     return known + [f for f in found if not whole or f.kind in _OF_CUTOFF]

@@ -76,13 +76,13 @@ class DataStore(Sequence[Structure]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.index = self._read_index()
-        self.shards: list[dict[str, Any]] = self.index["shards"]
+        self.manifest = self._read_manifest()
+        self.shards: list[dict[str, Any]] = self.manifest["shards"]
         self._starts = [0, *accumulate(shard["frames"] for shard in self.shards)]
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._checked: set[int] = set()
 
-    def _read_index(self) -> dict[str, Any]:
+    def _read_manifest(self) -> dict[str, Any]:
         where = str(self.path / INDEX)
         try:
             index = json.loads((self.path / INDEX).read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from nnpkit.models.scaling import FeatureStatistics
 
 __all__ = ["NepPotential", "nep_degrees", "nep_model", "nep_ratio", "read_nep_potential"]
 
-_THREE_J_OF_ZEROS = {
+_THREE_J_OF_ZEROS: dict[tuple[int, ...], float] = {
     (1, 1, 2): math.sqrt(2 / 15), (1, 2, 3): -math.sqrt(3 / 35), (2, 3, 3): math.sqrt(4 / 105),
     (1, 3, 4): math.sqrt(4 / 63),
 }  # fmt: skip

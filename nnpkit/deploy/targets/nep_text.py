@@ -37,7 +37,7 @@ def nep_text(nep: NepFile, where: str) -> str:
         f"ANN {nep.neurons} 0",
     ]
     networks = [nep.w0, nep.b0, nep.w1] if nep.version == 4 else [nep.w0[:1], nep.b0[:1], nep.w1[:1]]
-    numbers = [np.concatenate([a.reshape(len(a), -1) for a in networks], axis=1).ravel(), [nep.b1]]
+    numbers = [np.concatenate([a.reshape(len(a), -1) for a in networks], axis=1).ravel(), np.array([nep.b1])]
     numbers += [c.transpose(2, 3, 0, 1).ravel() for c in (nep.c_radial, nep.c_angular)]
     numbers += [nep.scaler, table]
     lines += [f"{value:23.16e}" for value in np.concatenate(numbers)]

@@ -120,16 +120,20 @@ def edge_functions(d: ClusterExpansion, vectors: Tensor) -> EdgeFunctions:
     r = vectors.norm(dim=1)
     unit = vectors / r.unsqueeze(1)
     near = torch.nonzero(r < d.angular_cutoff).squeeze(1)
-    radial = radial_functions_and_slopes(r, d.radial_basis, d.radial_cutoff, d.cutoff_kind)
-    angular = radial_functions_and_slopes(r[near], d.angular_basis, d.angular_cutoff, d.cutoff_kind)
+    radial, radial_slope = radial_functions_and_slopes(r, d.radial_basis, d.radial_cutoff, d.cutoff_kind)
+    angular, angular_slope = radial_functions_and_slopes(
+        r[near], d.angular_basis, d.angular_cutoff, d.cutoff_kind
+    )
     return EdgeFunctions(
-        r,
-        unit,
-        *(f @ d.radial_combinations.T for f in radial),
-        near,
-        *(f @ d.angular_combinations.T for f in angular),
-        harmonics(unit[near], d.l_max),
-        harmonics_gradient(unit[near], d.l_max),
+        length=r,
+        unit=unit,
+        radial=radial @ d.radial_combinations.T,
+        radial_slope=radial_slope @ d.radial_combinations.T,
+        near=near,
+        angular=angular @ d.angular_combinations.T,
+        angular_slope=angular_slope @ d.angular_combinations.T,
+        harmonics=harmonics(unit[near], d.l_max),
+        harmonics_slope=harmonics_gradient(unit[near], d.l_max),
     )
 
 

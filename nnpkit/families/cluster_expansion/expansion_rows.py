@@ -69,8 +69,13 @@ class _Touched(NamedTuple):
 
     def select(self, pairs: Tensor) -> _Touched:
         """Some of the pairs, in the order of `pairs`."""
-        parts = (part.index_select(0, pairs) for part in self[:4])
-        return _Touched(*parts, self.n_blocks)
+        return _Touched(
+            self.block.index_select(0, pairs),
+            self.center.index_select(0, pairs),
+            self.radial.index_select(0, pairs),
+            self.angular.index_select(0, pairs),
+            self.n_blocks,
+        )
 
 
 class ExpansionForm:

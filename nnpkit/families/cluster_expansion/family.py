@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,6 +15,7 @@ from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansio
 from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel, NepModel
 from nnpkit.families.contract import Family, TrainingData
 from nnpkit.families.prepare import data_statistics
+from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.measure.structure_memory import derivative_bytes
@@ -35,7 +36,7 @@ class ClusterExpansionFamily(Family):
     """Cluster expansions with trained radial functions."""
 
     kind = "cluster_expansion"
-    settings = ClusterExpansionModel
+    settings: ClassVar[type[ModelSettings]] = ClusterExpansionModel
     targets = frozenset({"nep"})
 
     def parts(self, spec: Mapping[str, Any], elements: list[str]) -> tuple[Descriptor, ElementNetworks]:
