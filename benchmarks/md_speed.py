@@ -111,7 +111,7 @@ def drawn_deep(name: str, path: Path, atoms: Atoms) -> list[str]:
 
 
 def drawn_expansion(name: str, path: Path, atoms: Atoms) -> list[str]:
-    """Write a cluster expansion or NEP of the default size, scaled on `atoms`; returns its elements."""
+    """Write a cluster expansion of 8 channels, or a NEP of default size, scaled on `atoms`; returns its elements."""
     from nnpkit.data.structure import Structure
     from nnpkit.families.factory import build_model, initialise
     from nnpkit.families.prepare import data_statistics
@@ -120,7 +120,17 @@ def drawn_expansion(name: str, path: Path, atoms: Atoms) -> list[str]:
     kind, elements = EXPANSIONS[name]
     family = family_of({"kind": kind})
     settings = family.settings()
-    spec, _ = family.describe(settings, None)
+    if kind == "nep":
+        spec, _ = family.describe(settings, None)
+    else:
+        d = settings.descriptor
+        sizes = {"radial_channels": 8, "radial_basis": d.radial_basis, "angular_basis": d.angular_basis}
+        cutoffs = {
+            "radial_cutoff": d.radial_cutoff,
+            "angular_cutoff": d.angular_cutoff,
+            "cutoff_kind": "cosine",
+        }
+        spec = {"descriptor": {**sizes, **cutoffs, "angular_channels": 8, "invariants": d.invariants}}
     hidden = [30] if kind == "nep" else [20, 20]
     network = family.describe_network(settings.network, hidden, "tanh")
     model = build_model(
