@@ -21,6 +21,7 @@ CALLS: dict[str, str] = {
     "convert potential": "convert hdnn out --cflength 1.0 --cfenergy 1.0",
     "report": "report run",
     "export": "export run --output out.pt",
+    "data build": "data build train.extxyz out --processes 1",
     "md": "md run first.extxyz -o out --steps 100",
     "select": "select committee.pt more.extxyz -o out.xyz --known train.extxyz --lower 1e-6 --upper 1e3",
     "label": "label bare.extxyz -o out.xyz --calculator emt",
@@ -86,6 +87,10 @@ PROBES: dict[str, dict[str, str]] = {
         "--output": "--output another.pt", "--committee": "export run other: --committee",
         "--tabulate": "export deep --output out.pt: --tabulate 1e-5",
         "--uncertainty": "--uncertainty 4",
+    },
+    "data build": {
+        "--frames": "--frames :2", "--label": "--label energy=E", "--from": "--from runner",
+        "--units": "--units bohr-hartree",
     },
     "md": {
         "--output": "-o another", "--ensemble": "--ensemble nvt", "--temperature": "--temperature 400",
@@ -171,6 +176,13 @@ REFUSED: list[tuple[str, str]] = [
 """Calls with an option that would have no effect in them, and what is said of it."""
 
 EXCUSED: dict[str, str] = {
+    "data build --precision": "of binary files: test_data_store.py::test_single_precision_is_of_positions_and_forces_alone",
+    "data build --overwrite": "of binary files: tests/data/test_data_store.py compares what is in the store",
+    "data build --processes": "the store is the same: test_data_store.py::test_two_processes_write_the_same",
+    **dict.fromkeys(
+        [f"tune --{o}" for o in ("budget", "families", "output", "precision", "seed", "target", "time")],
+        "a search trains for minutes: tests/workflow/test_tune.py replaces the trainings",
+    ),
     "new --overwrite": "replaces files that are there: tests/workflow/test_new_files.py",
 }
 """Options without a probe here, and why."""
