@@ -219,16 +219,14 @@ class Config(Section):
     @classmethod
     def _families_have_defaults(cls, values: Any) -> Any:
         """Let the settings of the model say its kind, and its family choose settings of the training not given."""
-        model, training = (
-            (values.get(key) or {} for key in ("model", "training")) if isinstance(values, dict) else ({}, {})
-        )
-        if not (isinstance(model, dict) and isinstance(training, dict)):
+        if not isinstance(values, dict) or (values.get("start") and "model" not in values):
+            return values  # without a section it will be the model of the earlier run
+        model, training = (values.get(key) or {} for key in ("model", "training"))
+        if not isinstance(model, dict):
             return values
-        if values.get("start") and "model" not in values:
-            return values  # it will be the model of the earlier run
         kinds = {s.model_fields["kind"].default: s for s in model_settings()}
         model = {"kind": kind_of_section(model), **model}
-        family = kinds.get(model["kind"])
+        family = kinds.get(model["kind"]) if isinstance(training, dict) else None
         completed = training if family is None else family.complete(training)
         named = {"model": model} if "model" in values else {}  # one that is not given stays so
         return {**values, **named, "training": completed}

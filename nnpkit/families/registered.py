@@ -50,19 +50,20 @@ def model_settings() -> list[type[ModelSettings]]:
 def kind_of_section(section: Mapping[str, Any]) -> str:
     """Kind of a section ``model``, as it is given or by its other settings.
 
-    Without ``kind`` it is the default family or, if that has no setting of one of these names, symmetry functions.
+    Without ``kind`` it is the default family, or symmetry functions if these know more of the settings.
     """
     if "kind" in section:
         return str(section["kind"])
     known = {settings.model_fields["kind"].default: settings for settings in model_settings()}
-    for kind in (DEFAULT_FAMILY, "acsf"):
+    given = section.get("descriptor")
+    named = set(given) if isinstance(given, Mapping) else set()
+
+    def unknown(kind: str) -> int:
         fields = known[kind].model_fields
         own: Any = fields["descriptor"].annotation
-        given = section.get("descriptor")
-        named = given if isinstance(given, Mapping) else {}
-        if set(section) <= set(fields) and set(named) <= set(own.model_fields):
-            return kind
-    return DEFAULT_FAMILY
+        return len(set(section) - set(fields)) + len(named - set(own.model_fields))
+
+    return min((DEFAULT_FAMILY, "acsf"), key=unknown)
 
 
 def family_of(spec: Mapping[str, Any]) -> Family:

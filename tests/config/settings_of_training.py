@@ -79,6 +79,7 @@ BASES: dict[str, list[str]] = {
         "training.early_stopping={patience: 1}", "training.epochs=4",
         "training.optimizer={kind: adam, learning_rate: 0.5}",
     ],
+    "unsteady": ["training.epochs=4", "training.optimizer={kind: adam, learning_rate: 0.5}"],
     "steady": [
         "training.early_stopping={patience: 1}", "training.epochs=4", "data.validation_fraction=0.0",
         "training.optimizer={kind: lbfgs}", "training.schedule={kind: full, steps_per_epoch: 3}",
@@ -130,10 +131,11 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         }),
         "training.schedule[epoch].batch_size": "2", "training.schedule[epoch].energy": "false",
         "training.schedule[epoch].forces": "5", "training.schedule[epoch].virial": "false",
-        "training.ridge": "0.5", "training.monitor": "energy_rmse", "training.checkpoint.every": "2",
+        "training.ridge": "0.5", "training.monitor": "energy_rmse",
         "training.checkpoint.keep": "1", "training.evaluate_every": "2", "training.memory_budget_gb": "1e-7",
         "training.threads": "2", "training.feature_derivatives": "streamed",
     },
+    "unsteady": {"training.checkpoint.every": "3"},  # an epoch that is better is written in any case
     "folds": {"data.fold": "1", "data.folds": "2"},
     "default sets": {"data.test": "[test.extxyz]", "data.validation": "[test.extxyz]"},
     "groups of frames": {"data.group": "other"},

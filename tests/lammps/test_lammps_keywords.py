@@ -97,6 +97,15 @@ def _percentile(place: Path) -> None:
     assert low < high
 
 
+def _ewald(place: Path) -> None:
+    """Effects are those of tests/lammps/test_lammps_charges.py: this model has no charges."""
+    assert "the model has no charges" in lmp(place, script("ewald 1e-5")).output
+
+
+def _charge(place: Path) -> None:
+    assert "the model has no charges" in lmp(place, script("charge 1.0")).output
+
+
 # ---- and of a watch, given to the style or to the fix ------------------------------------------------------------
 
 Run = Callable[[str], Result]
@@ -174,7 +183,7 @@ def _context(place: Path, run: Run) -> None:
 
 STYLE = {
     "device": _device, "precision": _precision, "kernel": _kernel, "chunk": _chunk, "omp": _omp, "every": _every,
-    "percentile": _percentile,
+    "percentile": _percentile, "ewald": _ewald, "charge": _charge,
 }  # fmt: skip
 WATCH = {
     "watch": _watch, "min_distance": _min_distance, "max_force": _max_force, "frames": _frames, "restart": _restart,

@@ -189,8 +189,8 @@ def test_another_measure_may_choose_the_best_epoch(config: Path, monkeypatch: py
     class Backwards(run.Trainer):
         """The later the better."""
 
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, score=lambda model, errors: -self.state.epoch)
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, score=lambda model, errors: -self.state.epoch, **named)
 
     monkeypatch.setattr(run, "Trainer", Backwards)
     assert train(config, "training.epochs=2", "training.optimizer={kind: adam}")["best_epoch"] == 2

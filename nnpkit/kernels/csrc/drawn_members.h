@@ -32,6 +32,7 @@ inline void move_around_the_first(double *rows, int64_t n, int n_rows) {
 template <class Base>
 class DrawnMembers : public Base {
  public:
+  using Base::evaluate;
   DrawnMembers(std::unique_ptr<Base> of_all, std::unique_ptr<Base> of_first)
       : all(std::move(of_all)), first(std::move(of_first)) {}
 
