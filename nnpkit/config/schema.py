@@ -194,6 +194,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _members_can_be_drawn(self) -> Config:
+        if self.committee is not None and self.committee.resample == "posterior":
+            baseline = self.data.baseline
+            if self.training.optimizer.kind != "ekf":
+                raise ValueError("committee.resample: posterior needs training.optimizer of kind ekf")
+            if baseline is not None and baseline.kind == "model":
+                raise ValueError("committee.resample: posterior corrects baselines of kind ase or d3 only")
+        return self
+
+    @model_validator(mode="after")
     def _charges_are_learnt(self) -> Config:
         charges = self.model.charges
         learnt = charges is not None and charges.generation != "latent"

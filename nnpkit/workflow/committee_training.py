@@ -55,7 +55,7 @@ from nnpkit.workflow.duration import planned
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
-from nnpkit.workflow.own_uncertainty import draw_members
+from nnpkit.workflow.own_uncertainty import calibration_structures, draw_members
 
 __all__ = ["run_committee"]
 
@@ -81,6 +81,10 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
         )
     data = load_data(config)
     steps.require_judge(config, data)
+    if settings.resample == "posterior":
+        calibration_structures(
+            config.output, data.watched.get("validation", [])
+        )  # refused before anything is trained
     parts = [_resampled(data, config, m) for m in range(len(names))]
     members = [_member_config(config, name, m) for m, name in enumerate(names)]
     identities = [

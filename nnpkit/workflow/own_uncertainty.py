@@ -31,7 +31,7 @@ from nnpkit.training.uncertainty import rank_correlation
 from nnpkit.workflow.data_sets import read_splits
 from nnpkit.workflow.run_filter import load_filter
 
-__all__ = ["Drawn", "draw_members", "write_with_uncertainty"]
+__all__ = ["Drawn", "calibration_structures", "draw_members", "write_with_uncertainty"]
 
 MEMBERS = 5
 _NEAR = 0.01  # deviations of the members' forces, in units of their errors
@@ -86,19 +86,19 @@ def draw_members(
     if members < 4:
         raise InputError(f"{members} members", expected="at least 4: the potential and three drawn around it")
     _, kalman = load_filter(run)
-    potential, judges = load(run), _judges(run, judges)
+    potential, judges = load(run), calibration_structures(run, judges)
     model = potential.atomic_model().requires_grad_(False)
     if potential.metadata.get("fields"):
         raise InputError("the errors of a potential with charges cannot be drawn", where=str(run))
-    own = [_forces(model, s) for s in judges]
-    errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
-    deviations = kalman.covariance.draw(members - 1, torch.Generator().manual_seed(seed))
-    deviations -= deviations.mean(0)
-    if sum(p.numel() for p in model.parameters()) != deviations.shape[1]:
+    if sum(p.numel() for p in model.parameters()) != kalman.partition.n_parameters:
         raise InputError(
             "the potential has other weights than its filter, as the sum of a correction and its baseline has",
             where=str(run), expected="a potential that is not a correction",
         )  # fmt: skip
+    own = [_forces(model, s) for s in judges]
+    errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
+    deviations = kalman.covariance.draw(members - 1, torch.Generator().manual_seed(seed))
+    deviations -= deviations.mean(0)
     tiny = [_forces(_moved(model, 1e-4 * deviations[0]), s) for s in judges]
     far = 1e4 * _rms([_norms(a - b) for a, b in zip(tiny, own, strict=True)])
     if not far > 0.0:
@@ -131,7 +131,7 @@ def write_with_uncertainty(run: str | Path, path: str | Path, members: int = MEM
     return export_committee(drawn.members, drawn.metadata, path, drawn.frame, drawn.calibration)
 
 
-def _judges(run: str | Path, given: Sequence[Structure] | None) -> list[Structure]:
+def calibration_structures(run: str | Path, given: Sequence[Structure] | None) -> list[Structure]:
     """Validation structures with forces, of many some that are spread evenly."""
     if given is None:
         given = read_splits(load_config(Path(run) / "config.yaml")).get("validation", [])

@@ -135,3 +135,11 @@ def test_a_committee_of_one_training(tmp_path, monkeypatch) -> None:
     for wrong in ({"members": 3}, {"processes": 2}):
         with pytest.raises(InputError, match="4 members or more, and one training"):
             nnpkit.train({**config, "output": "no", "committee": {**config["committee"], **wrong}})
+    for section, wrong, words in (
+        ("training", {"optimizer": {"kind": "adam"}}, "needs training.optimizer of kind ekf"),
+        ("data", {"baseline": {"kind": "model", "file": "run"}}, "baselines of kind ase or d3 only"),
+        ("data", {"validation_fraction": 0.0}, "no validation structures with forces"),
+    ):
+        with pytest.raises(InputError, match=words):
+            nnpkit.train({**config, "output": "no", section: {**config[section], **wrong}})
+        assert not Path("no").exists()  # before anything is trained
