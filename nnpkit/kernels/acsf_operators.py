@@ -20,10 +20,17 @@ from torch import Tensor
 
 from nnpkit.kernels.native import MESSAGE_BYTES, NOT_COVERED, NoKernelError, library_path, open_library
 
-__all__ = ["DescriptorKernel", "descriptor_kernel", "symmetry_functions", "symmetry_functions_vjp"]
+__all__ = [
+    "DescriptorKernel",
+    "Edges",
+    "descriptor_kernel",
+    "expect",
+    "symmetry_functions",
+    "symmetry_functions_vjp",
+]
 
 
-class _Edges(ctypes.Structure):
+class Edges(ctypes.Structure):
     """``struct nnpkit_edges`` of ``csrc/c_api.h``."""
 
     _fields_ = [
@@ -49,7 +56,7 @@ def _library(path: Path) -> ctypes.CDLL:
         library.nnpkit_descriptor_isa.restype = text
         for name, n_arrays in (("features", 1), ("jacobian", 1), ("vjp", 2), ("jvp", 2)):
             function = getattr(library, f"nnpkit_descriptor_{name}")
-            function.argtypes = [pointer, ctypes.POINTER(_Edges), *[pointer] * n_arrays, text, size]
+            function.argtypes = [pointer, ctypes.POINTER(Edges), *[pointer] * n_arrays, text, size]
     except AttributeError:
         raise NoKernelError(
             f"the kernel library {path.name} belongs to another nnpkit: run nnpkit build"
@@ -109,7 +116,7 @@ class DescriptorKernel:
         self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
     ) -> Tensor:
         """Derivative (E, 3) by the edge vectors of the features times `cotangent` (N, D)."""
-        _expect("cotangent", cotangent, (len(types), self.width))
+        expect("cotangent", cotangent, (len(types), self.width))
         out = torch.empty_like(edge_vec, memory_format=torch.contiguous_format)
         self._call("vjp", (edge_vec, neighbor_type, offsets, types), cotangent.contiguous(), out)
         return out
@@ -118,7 +125,7 @@ class DescriptorKernel:
         self, tangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
     ) -> Tensor:
         """Change (N, D) of the features along `tangent` (E, 3)."""
-        _expect("tangent", tangent, (len(edge_vec), 3))
+        expect("tangent", tangent, (len(edge_vec), 3))
         out = edge_vec.new_empty(len(types), self.width)
         self._call("jvp", (edge_vec, neighbor_type, offsets, types), tangent.contiguous(), out)
         return out
@@ -126,11 +133,11 @@ class DescriptorKernel:
     def _call(self, name: str, edges: tuple[Tensor, Tensor, Tensor, Tensor], *arrays: Tensor) -> None:
         edge_vec, neighbor_type, offsets, types = (part.contiguous() for part in edges)
         n_atoms, n_edges = len(types), len(edge_vec)
-        _expect("edge_vec", edge_vec, (n_edges, 3))
-        _expect("neighbor_type", neighbor_type, (n_edges,), torch.int64)
-        _expect("offsets", offsets, (n_atoms + 1,), torch.int64)
-        _expect("types", types, (n_atoms,), torch.int64)
-        view = _Edges(
+        expect("edge_vec", edge_vec, (n_edges, 3))
+        expect("neighbor_type", neighbor_type, (n_edges,), torch.int64)
+        expect("offsets", offsets, (n_atoms + 1,), torch.int64)
+        expect("types", types, (n_atoms,), torch.int64)
+        view = Edges(
             *(part.data_ptr() for part in (edge_vec, neighbor_type, offsets, types)), n_atoms, n_edges
         )
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
@@ -142,7 +149,7 @@ class DescriptorKernel:
             raise ValueError(message.value.decode(errors="replace"))
 
 
-def _expect(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> None:
+def expect(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> None:
     if value.shape != shape or value.dtype != dtype or value.device.type != "cpu":
         raise ValueError(
             f"{name} of shape {tuple(value.shape)}, {value.dtype}, {value.device}: expected {shape}, {dtype}, cpu"

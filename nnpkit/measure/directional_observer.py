@@ -124,12 +124,15 @@ class DirectionalObserver(ABC):
         return Measurement.joined(parts)
 
     def _energy(self, model: DirectionalForm, index: int) -> Measurement:
-        frame = model.frame
+        return self._energy_of(model.frame, model.energy, model.energy_row().unsqueeze(0), index)
+
+    def _energy_of(self, frame: Any, value: float, row: Tensor, index: int) -> Measurement:
+        """The energy of a structure, given what the model says and its derivatives (1, P)."""
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         energy = require_label(frame, "energy")
-        residual = torch.tensor([energy - wall - model.energy], dtype=torch.float64)
+        residual = torch.tensor([energy - wall - value], dtype=torch.float64)
         origin = energy_origin(energy - frame.reference, frame.n_atoms, index)
-        return self._measurement(residual, model.energy_row().unsqueeze(0), "energy", frame, origin)
+        return self._measurement(residual, row, "energy", frame, origin)
 
     def _forces(
         self, model: DirectionalForm, index: int, components: Tensor, group: int | None
@@ -142,12 +145,10 @@ class DirectionalObserver(ABC):
         row = torch.arange(len(components)) if single else 3 * number + axis
         directions = displacements(frame, atom, axis) if single else displacements(frame, atoms)
         moves = model.moves(directions)
-        wall = 0.0 if frame.wall is None else frame.wall.forces[atom, axis]
-        label = require_label(frame, "forces")
-        residual = label[atom, axis] - model.values(directions, moves).reshape(-1)[row] - wall
+        values = model.values(directions, moves).reshape(-1)[row]
         if group is None:
-            origin = force_origin(label[atom], index)
-            return self._measurement(residual, model.rows(directions, moves)[row], "force", frame, origin)
+            return self._forces_of(frame, atom, axis, values, model.rows(directions, moves)[row], index)
+        residual = self._force_residual(frame, atom, axis, values)
         weights, rows = signed_weights(residual, group), []
         shape = (directions.n_blocks, directions.change.shape[2])
         for some in torch.arange(len(row)).split(group):
@@ -158,11 +159,26 @@ class DirectionalObserver(ABC):
         variance = self.noise.of_forces(len(components), group, frame.n_atoms)
         return self.noise.scaled(Measurement(reduced, torch.cat(rows), variance), "force", frame.n_atoms)
 
+    def _force_residual(self, frame: Any, atom: Tensor, axis: Tensor, values: Tensor) -> Tensor:
+        wall = 0.0 if frame.wall is None else frame.wall.forces[atom, axis]
+        return require_label(frame, "forces")[atom, axis] - values - wall
+
+    def _forces_of(
+        self, frame: Any, atom: Tensor, axis: Tensor, values: Tensor, rows: Tensor, index: int
+    ) -> Measurement:
+        """Force components (M,) of a structure, given what the model says and its derivatives (M, P)."""
+        residual = self._force_residual(frame, atom, axis, values)
+        origin = force_origin(require_label(frame, "forces")[atom], index)
+        return self._measurement(residual, rows, "force", frame, origin)
+
     def _virial(self, model: DirectionalForm, structure: int) -> Measurement:
-        frame, index = model.frame, tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
+        return self._virial_of(model.frame, *model.virial_rows(VIRIAL_COMPONENTS), structure)
+
+    def _virial_of(self, frame: Any, values: Tensor, rows: Tensor, structure: int) -> Measurement:
+        """The virial of a structure, given what the model says (6,) and its derivatives (6, P)."""
+        index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         label = require_label(frame, "virial")
         wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-        values, rows = model.virial_rows(VIRIAL_COMPONENTS)
         origin = virial_origin(label, frame.n_atoms, structure)
         return self._measurement(label[index] - values - wall, rows, "virial", frame, origin)
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from nnpkit.data.graph import edge_centers
+from nnpkit.errors import InputError
+from nnpkit.families.cluster_expansion.expansion_kernel import CompiledExpansion
 from nnpkit.families.cluster_expansion.harmonics import harmonics
 from nnpkit.families.cluster_expansion.invariants import invariant_terms
 from nnpkit.families.cluster_expansion.radial import (
@@ -25,6 +27,7 @@ from nnpkit.families.cluster_expansion.radial import (
     radial_functions,
     spread_over_elements,
 )
+from nnpkit.kernels.native import NoKernelError
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.neighbor_sums import sum_over_neighbors
 
@@ -160,6 +163,28 @@ class ClusterExpansion(Descriptor):
         y = harmonics(edge_vec.index_select(0, near) / r.unsqueeze(1), self.l_max)
         a = sum_over_neighbors(y, g, center.index_select(0, near), n_local)
         return self.features_of(radial, a)
+
+    @torch.jit.unused
+    def fast(self) -> Descriptor:
+        """The features from the kernels if those are compiled, else itself; not for autograd.
+
+        Raises
+        ------
+        InputError
+            If ``NNPKIT_ISA`` asks for what this processor has not.
+        """
+        try:
+            return CompiledExpansion(self)
+        except NoKernelError:
+            return self
+        except ValueError as problem:
+            raise InputError(f"kernels of cluster expansions: {problem}") from None
+
+    @torch.jit.unused
+    def engine(self) -> str:
+        """Who computes the features, in words; see `Descriptor.engine`."""
+        fast = self.fast()
+        return "Cluster expansion: PyTorch; run nnpkit build for speed" if fast is self else fast.engine()
 
     def features_of(self, radial: Tensor, a: Tensor) -> Tensor:
         """Features of radial sums (N, radial_channels) and coefficients `a` (N, lm, angular_channels)."""

@@ -31,6 +31,7 @@ __all__ = [
     "EdgeFunctions",
     "ExpansionEdges",
     "ExpansionFrame",
+    "Moments",
     "StrainedMoments",
     "edge_functions",
     "prepare_expansion_frame",
@@ -82,6 +83,16 @@ class StrainedMoments(NamedTuple):
     angular: Tensor  # (N, 6, L, T Ka)
 
 
+class Moments(NamedTuple):
+    """What PyTorch needs beside the edges."""
+
+    incoming: Tensor  # (E,) edges ordered by their neighbour ...
+    first_incoming: Tensor  # (N + 1,) ... and where those of each neighbour start
+    radial: Tensor  # (N, T Kr)
+    angular: Tensor  # (N, L, T Ka)
+    strained: StrainedMoments | None  # of a structure with a stress
+
+
 @dataclass
 class ExpansionFrame:
     """One structure as the observations see it; its N atoms are sorted by element. Labels in eV and Å."""
@@ -91,11 +102,7 @@ class ExpansionFrame:
     counts: list[int]  # atoms of each of the T elements
     edges: ExpansionEdges
     first: Tensor  # (N + 1,) outgoing edges of each atom
-    incoming: Tensor  # (E,) edges ordered by their neighbour ...
-    first_incoming: Tensor  # (N + 1,) ... and where those of each neighbour start
-    radial: Tensor  # (N, T Kr) moments
-    angular: Tensor  # (N, L, T Ka) moments
-    strained: StrainedMoments | None  # of a structure with a stress
+    moments: Moments | None  # None: the kernels need none
     reference: float  # reference energies, eV
     wall: Prediction | None
     energy: float | None
@@ -110,8 +117,27 @@ class ExpansionFrame:
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        parts = (*self.edges, self.first, self.incoming, self.first_incoming, self.radial, self.angular)
-        return sum(part.nbytes for part in (*parts, *(self.strained or ())))
+        parts = [*self.edges, self.first]
+        if self.moments is not None:
+            parts += [*self.moments[:4], *(self.moments.strained or ())]
+        return sum(part.nbytes for part in parts)
+
+    @property
+    def types(self) -> Tensor:
+        """Element (N,) of each atom."""
+        return torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
+
+    @property
+    def incoming(self) -> Tensor:
+        """Edges (E,) ordered by their neighbour."""
+        assert self.moments is not None
+        return self.moments.incoming
+
+    @property
+    def first_incoming(self) -> Tensor:
+        """Where those of each neighbour start, (N + 1,)."""
+        assert self.moments is not None
+        return self.moments.first_incoming
 
 
 @torch.no_grad()
@@ -138,8 +164,10 @@ def edge_functions(d: ClusterExpansion, vectors: Tensor) -> EdgeFunctions:
 
 
 @torch.no_grad()
-def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> ExpansionFrame:
-    """What a training needs of `structure`."""
+def prepare_expansion_frame(
+    model: AtomicModel, structure: Structure, with_moments: bool = True
+) -> ExpansionFrame:
+    """What a training needs of `structure`; the kernels make moments themselves."""
     d: ClusterExpansion = model.descriptor
     types = torch.as_tensor(type_indices(structure.symbols, model.elements, structure.name))
     order = torch.argsort(types, stable=True)
@@ -150,26 +178,32 @@ def prepare_expansion_frame(model: AtomicModel, structure: Structure) -> Expansi
     graph = build_graph(ordered, model.elements, d.cutoff)
     center = edge_centers(graph.offsets)
     edges = ExpansionEdges(center, graph.neighbor, graph.types[graph.neighbor], edge_vectors(graph))
-    into = torch.bincount(graph.neighbor, minlength=len(types))
-    functions = edge_functions(d, edges.vectors)
-    radial, angular = _moments(d, edges, functions, len(types))
-    strained = None if structure.stress is None else _strained(d, edges, functions, len(types))
     return ExpansionFrame(
         name=structure.name,
         place=torch.argsort(order),
         counts=torch.bincount(graph.types, minlength=d.n_types).tolist(),
         edges=edges,
         first=graph.offsets,
-        incoming=torch.argsort(graph.neighbor, stable=True),
-        first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
-        radial=radial,
-        angular=angular,
-        strained=strained,
+        moments=_all_moments(d, edges, len(types), structure.stress is not None) if with_moments else None,
         reference=sum(model.reference_energies[t] for t in types.tolist()),
         wall=structure_wall(model, ordered),
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+    )
+
+
+def _all_moments(d: ClusterExpansion, edges: ExpansionEdges, n: int, strained: bool) -> Moments:
+    """Moments of `n` atoms, with their changes under strain if asked for."""
+    into = torch.bincount(edges.neighbor, minlength=n)
+    functions = edge_functions(d, edges.vectors)
+    radial, angular = _moments(d, edges, functions, n)
+    return Moments(
+        incoming=torch.argsort(edges.neighbor, stable=True),
+        first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
+        radial=radial,
+        angular=angular,
+        strained=_strained(d, edges, functions, n) if strained else None,
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
 from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame, prepare_expansion_frame
+from nnpkit.families.cluster_expansion.expansion_kernel import training_kernel, weights_of
 from nnpkit.families.cluster_expansion.expansion_rows import ExpansionForm
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
+from nnpkit.kernels.expansion_training import ExpansionKernel, ExpansionRows, NeighborEdges
+from nnpkit.kernels.native import NoKernelError
 from nnpkit.measure.directional_observer import DirectionalObserver
 from nnpkit.measure.directions import Directions, weighted_displacements
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
@@ -40,6 +44,11 @@ class ExpansionStore:
         Called after each structure.
     additional : sequence of Structure
         More structures, behind the others.
+
+    Attributes
+    ----------
+    kernel : ExpansionKernel or None
+        Who measures the structures; None: PyTorch.
     """
 
     def __init__(
@@ -51,11 +60,12 @@ class ExpansionStore:
         additional: Sequence[Structure] = (),
     ) -> None:
         self.model, self.structures = model, joined_frames([structures, additional])
+        self.kernel = _kernel_of(model)
         self.derivatives = PolynomialDerivatives(model.spec["descriptor"]["invariants"])
         self._kept: dict[int, ExpansionFrame] = {}
         self.kept_bytes = 0
-        for index, structure in enumerate(self.structures):
-            frame = prepare_expansion_frame(model, structure)
+        for index in range(len(self.structures)):
+            frame = self._prepare(index)
             if self.kept_bytes + frame.n_bytes <= memory_budget:
                 self._kept[index] = frame
                 self.kept_bytes += frame.n_bytes
@@ -67,7 +77,10 @@ class ExpansionStore:
 
     def __getitem__(self, index: int) -> ExpansionFrame:
         kept = self._kept.get(index)
-        return prepare_expansion_frame(self.model, self.structures[index]) if kept is None else kept
+        return self._prepare(index) if kept is None else kept
+
+    def _prepare(self, index: int) -> ExpansionFrame:
+        return prepare_expansion_frame(self.model, self.structures[index], self.kernel is None)
 
     @property
     def n_kept(self) -> int:
@@ -75,18 +88,43 @@ class ExpansionStore:
         return len(self._kept)
 
     def form(self, index: int) -> ExpansionForm:
-        """The model, as it is now, on one structure."""
+        """The model, as it is now, on one structure, by PyTorch."""
         return ExpansionForm(self.model, self.derivatives, self[index])
 
     def predict(self, index: int) -> Prediction:
         """Prediction of the model, as it is now, for one structure (B = 1; atomic energies without parts)."""
-        form = self.form(index)
-        frame = form.frame
-        energy = torch.tensor([form.energy], dtype=torch.float64)
-        forces, virial = _derivatives(form)
+        if self.kernel is None:
+            form = self.form(index)
+            frame, energy = form.frame, form.energy
+            forces, virial = _derivatives(form)
+        else:
+            frame = self[index]
+            found = self.measured(frame, rows=False, forces=True)
+            assert found.forces is not None
+            assert found.virial is not None
+            energy, forces, virial = found.energy + frame.reference, found.forces, found.virial
+            if frame.wall is not None:
+                forces, virial = forces + frame.wall.forces, virial + frame.wall.virial[0]
+        total = torch.tensor([energy], dtype=torch.float64)
         if frame.wall is not None:
-            energy = energy + frame.wall.energy
-        return Prediction(energy, energy.new_zeros(0), forces[frame.place], virial.unsqueeze(0))
+            total = total + frame.wall.energy
+        return Prediction(total, total.new_zeros(0), forces[frame.place], virial.unsqueeze(0))
+
+    def measured(self, frame: ExpansionFrame, **wanted: Any) -> ExpansionRows:
+        """What the kernel finds, see `nnpkit.kernels.expansion_training.ExpansionKernel.measure`."""
+        edges = frame.edges
+        neighbors = NeighborEdges(edges.vectors, edges.element, frame.first, frame.types, edges.neighbor)
+        assert self.kernel is not None
+        return self.kernel.measure(weights_of(self.model), neighbors, **wanted)
+
+
+def _kernel_of(model: AtomicModel) -> ExpansionKernel | None:
+    try:
+        return training_kernel(model)
+    except NoKernelError:
+        return None
+    except ValueError as problem:
+        raise InputError(f"kernels of cluster expansions: {problem}") from None
 
 
 def _derivatives(form: ExpansionForm) -> tuple[Tensor, Tensor]:

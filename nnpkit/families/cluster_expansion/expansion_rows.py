@@ -93,14 +93,16 @@ class ExpansionForm:
 
     @torch.no_grad()
     def __init__(self, model: AtomicModel, derivatives: PolynomialDerivatives, frame: ExpansionFrame) -> None:
-        self.model, self.derivatives, self.frame = model, derivatives, frame
+        if frame.moments is None:
+            raise ValueError("a structure that was prepared for the kernels")
+        self.model, self.derivatives, self.frame, self.moments = model, derivatives, frame, frame.moments
         d: ClusterExpansion = model.descriptor
         self.descriptor = d
         counts = torch.tensor(frame.counts)
         self._types = torch.repeat_interleave(torch.arange(d.n_types), counts)
         self._first_atom = (torch.cumsum(counts, 0) - counts).tolist()
         radial, angular = [], []
-        for t, (q, x) in enumerate(self._by_element(frame.radial, frame.angular)):
+        for t, (q, x) in enumerate(self._by_element(frame.moments.radial, frame.moments.angular)):
             radial.append(q @ d.radial_weights[t].transpose(1, 2).flatten(0, 1))
             angular.append(x @ d.angular_weights[t].transpose(1, 2).flatten(0, 1))
         a = torch.cat(angular)  # (N, L, Na)
@@ -157,8 +159,8 @@ class ExpansionForm:
         scale, networks, radial, angular = self.model.energy_scale, [], [], []
         for tape in self._tapes:
             networks += tape.gradients(torch.full((1, *tape.outputs.shape), scale, dtype=torch.float64))
-        frame = self.frame
-        for q, x, u, s in self._by_element(frame.radial, frame.angular, self._radial_slope, self._slope):
+        moments = self.moments.radial, self.moments.angular
+        for q, x, u, s in self._by_element(*moments, self._radial_slope, self._slope):
             radial.append((q.T @ u).unsqueeze(0))
             angular.append((x.flatten(0, 1).T @ s.flatten(0, 1)).unsqueeze(0))
         return self._row(radial, angular, networks)[0]
@@ -209,7 +211,7 @@ class ExpansionForm:
     @torch.no_grad()
     def virial_rows(self, components: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """All six `components` of the virial (6,) and their derivatives (6, P), from moments alone."""
-        d, frame, x = self.descriptor, self.frame, self.frame.strained
+        d, frame, x = self.descriptor, self.frame, self.moments.strained
         if x is None or len(components) != x.radial.shape[1]:
             raise ValueError("there are moments for the six components of a structure with a stress")
         parts: list[list[Tensor]] = [[], [], [], []]
@@ -290,11 +292,11 @@ class ExpansionForm:
         v = (tangents.slope * factor).flatten(0, 1)[within]  # (P, X, D)
         across = v[:, :, n_radial:].unflatten(2, (n_invariants, channels)).permute(3, 0, 1, 2)
         q = by_center(across) @ jacobian + change @ curvature  # (Na, S, R X, L)
-        through = by_pair(q @ self.frame.angular[of_centers]).transpose(0, 1)  # (P, Na, X, T K)
+        through = by_pair(q @ self.moments.angular[of_centers]).transpose(0, 1)  # (P, Na, X, T K)
         angular = side_by_side(through.flatten(1), within, n_blocks, most).sum(1)
         angular = angular.view(n_blocks, channels, n_x, through.shape[3]).permute(0, 2, 3, 1).flatten(0, 1)
         of_radial = v[:, None, :, :n_radial]
-        radial = _block_sums(self.frame.radial[center].unsqueeze(1), of_radial, block, n_blocks)
+        radial = _block_sums(self.moments.radial[center].unsqueeze(1), of_radial, block, n_blocks)
         return [g.flatten(0, 1) for g in tangents.gradients], radial, angular
 
     def _of_edges(self, directions: Directions, moves: EdgeMoves) -> tuple[list[Tensor], list[Tensor]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from nnpkit.data.structure import Structure
+from nnpkit.families.cluster_expansion.compiled_observer import CompiledObserver
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver, ExpansionStore
 from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansion
@@ -29,7 +30,7 @@ __all__ = ["CLUSTER_EXPANSION", "NEP"]
 
 _STRUCTURES = 100
 """So many are enough for mean and standard deviation of the features."""
-_EDGE_NUMBERS = 3  # times three: vector, centre, neighbour, element and the order of the incoming ones
+_EDGE_NUMBERS = 2  # times three: vector, centre, neighbour and element
 
 
 class ClusterExpansionFamily(Family):
@@ -85,16 +86,19 @@ class ClusterExpansionFamily(Family):
         self, store: Any, noise: Noise, weights: LossWeights, structure_weights: Sequence[float] | None = None
     ) -> Measures:
         """See `Family`."""
-        return ExpansionObserver(store, noise, weights, structure_weights)
+        kind = ExpansionObserver if store.kernel is None else CompiledObserver
+        return kind(store, noise, weights, structure_weights)
 
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
-        """See `Family`."""
+        """See `Family`: the edges, and for PyTorch moments and the order of incoming edges."""
         d: ClusterExpansion = model.descriptor
+        edges = derivative_bytes(structures, model.cutoff, _EDGE_NUMBERS)
+        if d.fast() is not d:
+            return edges
         n_harmonics = (d.l_max + 1) ** 2 - 1
         per_atom = 8 * d.n_types * (d.radial_basis + d.angular_basis * n_harmonics)
         with_stress = sum(s.n_atoms for s in structures if s.stress is not None)
-        edges = derivative_bytes(structures, model.cutoff, _EDGE_NUMBERS)
-        return edges + per_atom * (sum(s.n_atoms for s in structures) + 6 * with_stress)
+        return edges + edges // 6 + per_atom * (sum(s.n_atoms for s in structures) + 6 * with_stress)
 
     def functions(self, spec: Mapping[str, Any]) -> dict[str, list[str]]:
         """See `Family`."""
