@@ -43,14 +43,16 @@ def errors_of_nothing(model: AtomicModel, structures: Sequence[Structure]) -> di
     return sums.summary()
 
 
-def without_learning(
-    model: AtomicModel, structures: Sequence[Structure], monitor: str, counting: set[str]
-) -> tuple[set[str], float]:
+def without_learning(nothing: Mapping[str, Any], monitor: str, counting: set[str]) -> tuple[set[str], float]:
     """Which errors decide and what their monitored value is for nothing learnt; see `nnpkit.training.model_errors`.
 
     Energies that those of the elements alone give exactly, as of a single structure, leave nothing to judge by.
+
+    Parameters
+    ----------
+    nothing : mapping
+        Errors of what nothing learnt predicts, see `errors_of_nothing`.
     """
-    nothing = errors_of_nothing(model, structures)
     exact = nothing["energy_rmse"] is not None and nothing["energy_rmse"] < _NO_ENERGY
     if exact and monitor == "energy_force" and "force_rmse" in counting:
         counting = {"force_rmse"}

@@ -13,7 +13,10 @@ from nnpkit.models.charged_potential import charges_and_dipole
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.units import stress_from_virial
 
-__all__ = ["Split", "deciding", "errors_of", "monitored"]
+__all__ = ["FEW_ENERGIES", "Split", "count_energies", "deciding", "errors_of", "judged", "monitored"]
+
+FEW_ENERGIES = 10
+"""Energies of validation structures below which those of training structures are judged by, too."""
 
 NO_FORCE = 1e-5
 """eV/Å, root mean square: labels below are zeros with the rounding of whatever computed them."""
@@ -73,3 +76,23 @@ def monitored(errors: Mapping[str, Any], monitor: str, counting: Collection[str]
     counted = [n for n in names if errors[n] is not None and (counting is None or n in counting)]
     values = [float(errors[name]) for name in counted]
     return math.prod(values) ** (1.0 / len(values)) if values else math.nan
+
+
+def count_energies(structures: Sequence[Structure], which: Sequence[int]) -> int:
+    """How many of `which` structures have an energy."""
+    return sum(structures[index].energy is not None for index in which)
+
+
+def judged(errors: Mapping[str, Mapping[str, Any]], judge: str, n_energies: int) -> Mapping[str, Any]:
+    """Errors that choose the best epoch: those of the `judge`, and of energies of the training set if it has few.
+
+    The error of one or two energies passes through zero by chance, in an epoch that is no better than others, and would
+    choose it. So squares of the energy errors of `n_energies` validation structures below `FEW_ENERGIES` are averaged
+    with that of the training structures, which takes the place of those that are missing.
+    """
+    found = errors[judge]
+    if judge == "train" or not 0 < n_energies < FEW_ENERGIES or errors["train"]["energy_rmse"] is None:
+        return found
+    part = n_energies / FEW_ENERGIES
+    own, learnt = float(found["energy_rmse"]), float(errors["train"]["energy_rmse"])
+    return {**found, "energy_rmse": math.sqrt(part * own**2 + (1.0 - part) * learnt**2)}

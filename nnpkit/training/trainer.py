@@ -29,7 +29,15 @@ from nnpkit.training.checkpoint import (
 )
 from nnpkit.training.guard import RETREATS, Guard, errors_of_nothing, silence, without_learning
 from nnpkit.training.health import EpochReport, kinds_of_labels
-from nnpkit.training.model_errors import Split, deciding, errors_of, monitored
+from nnpkit.training.model_errors import (
+    FEW_ENERGIES,
+    Split,
+    count_energies,
+    deciding,
+    errors_of,
+    judged,
+    monitored,
+)
 from nnpkit.training.run_folder import LearningCurve, MetricsFile, RunFolder, TensorBoard
 from nnpkit.training.schedules.random_order import Schedule
 from nnpkit.training.state import RunState, TrainerSettings
@@ -120,11 +128,13 @@ class Trainer:
         self.silenced = False  # whether `best` are networks that say zero, see `_prefer_nothing`
         self.judge = "validation" if "validation" in splits else "train"
         self.deciding = deciding(splits[self.judge].structures)
-        self.guard = Guard(errors_of_nothing(model, splits["train"].structures))
+        self.n_energies = count_energies(splits[self.judge].structures, self.evaluated[self.judge])
+        nothing = {n: errors_of_nothing(model, splits[n].structures) for n in {"train", self.judge}}
+        self.guard = Guard(nothing["train"])
         self.nothing = math.inf
         if score is None and self.deciding:
             self.deciding, self.nothing = without_learning(
-                model, splits[self.judge].structures, settings.monitor, self.deciding
+                judged(nothing, self.judge, self.n_energies), settings.monitor, self.deciding
             )
         self.initial = _weights(model)  # distances of the weights count from them
 
@@ -380,12 +390,14 @@ class Trainer:
         """What makes one epoch better than another."""
         if self.score is not None:
             return self.score(self.model, errors)
-        return monitored(errors[self.judge], self.settings.monitor, self.deciding)
+        found = judged(errors, self.judge, self.n_energies)
+        return monitored(found, self.settings.monitor, self.deciding)
 
     def _judge_the_last(self) -> None:
         """Keep the weights of an interrupted training if they are better than those of its best epoch."""
-        order = sorted(self.splits, key=lambda name: name != self.judge) if self.score is None else []
-        errors = {name: errors_of(self.splits[name], ranks=self.ranks) for name in order[:1] or self.splits}
+        alone = self.score is None and not self.n_energies < FEW_ENERGIES
+        names = [self.judge] if alone else list(self.splits)
+        errors = {name: errors_of(self.splits[name], ranks=self.ranks) for name in names}
         if self._error(errors) < self.state.best_error:
             errors = {n: errors.get(n) or errors_of(s, ranks=self.ranks) for n, s in self.splits.items()}
             self.interrupted = errors, {n: t.detach().clone() for n, t in self.model.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import DivergedError
 from nnpkit.training.guard import RETREATS, Guard
+from nnpkit.training.model_errors import FEW_ENERGIES, judged, monitored
 from nnpkit.training.updates import KalmanUpdate
 from nnpkit.workflow.run_report import read_run
 from nnpkit.workflow.training_run import run_training
@@ -126,3 +128,22 @@ def test_errors_of_the_size_of_the_labels_are_no_divergence():
     assert guard.epoch_is_wild(3.0, 0.5, 1.0) is not None
     assert guard.epoch_is_wild(1.5, 0.5, 1.0) is None
     assert guard.epoch_is_wild(float("nan"), 0.5, 1.0) is not None
+
+
+def test_the_error_of_one_energy_does_not_choose_the_epoch_by_chance():
+    crossing = {"train": {"energy_rmse": 5e-3}, "validation": {"energy_rmse": 1e-9, "force_rmse": 0.1}}
+    settled = {"train": {"energy_rmse": 1e-3}, "validation": {"energy_rmse": 2e-3, "force_rmse": 0.09}}
+    one = [monitored(judged(errors, "validation", 1), "energy_force") for errors in (crossing, settled)]
+    energies = [(0.9 * 5e-3**2) ** 0.5, (0.9 * 1e-3**2 + 0.1 * 2e-3**2) ** 0.5]
+    assert one == pytest.approx([(energies[0] * 0.1) ** 0.5, (energies[1] * 0.09) ** 0.5])
+    assert one[1] < one[0]
+    assert judged(crossing, "validation", FEW_ENERGIES) == crossing["validation"]
+    assert judged({"train": settled["train"]}, "train", 1) == settled["train"]
+
+
+def test_few_validation_energies_do_not_choose_the_best_epoch_alone(config):
+    summary, _ = train(config, "training.epochs=12", "data.validation_fraction=0.1")  # one of twelve
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    errors = [monitored(judged(line, "validation", 1), "energy_force") for line in lines]
+    alone = [monitored(line["validation"], "energy_force") for line in lines]
+    assert summary["best_epoch"] == errors.index(min(errors)) != alone.index(min(alone))
