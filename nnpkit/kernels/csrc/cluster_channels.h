@@ -9,10 +9,12 @@
 namespace nnpkit {
 namespace NNPKIT_ISA {
 
+using cluster::ATOMS;
 using cluster::Invariant;
 using cluster::Invariants;
 using cluster::Mixing;
 using cluster::Monomial;
+using cluster::Share;
 
 // out (rows, wide) += in (rows, by_in) times matrix (n_in, wide), for N rows and eight columns
 template <typename T, int N>
@@ -62,93 +64,161 @@ static void mix_types_back(const Mixing<T> &mixing, int n_types, int n_functions
         mixing.backward + type * mixing.n_channels * wide, wide, moment_gradient + type * by_type);
 }
 
-// Of eight channels: an invariant and its derivatives (n_rows, wide).
-template <typename T, int DEGREE>
-NNPKIT_INLINE Eight<T> evaluate_invariant(const Invariant<T> &invariant, const T *channels, int wide,
-                                          T *derivatives) {
-  Eight<T> value = {};
+// Where the arrays of some atoms are.
+template <typename T, int N>
+struct Arrays {
+  T *of[N];
+};
+
+// Of eight channels of N atoms: an invariant and its derivatives (n_rows, wide). The table of its terms is
+// read once for all of them.
+template <typename T, int N, int DEGREE>
+NNPKIT_INLINE void evaluate_invariant(const Invariant<T> &invariant, const Arrays<const T, N> &channels,
+                                      int wide, const Arrays<T, N> &values, const Arrays<T, N> &derivatives) {
+  Eight<T> value[N] = {};
   const Monomial<T> *monomial = invariant.monomials;
   for (int row = 0; row < invariant.n_rows; row++) {
-    Eight<T> sum = {};
+    Eight<T> sum[N] = {};
     for (int left = invariant.first_monomial[row + 1] - invariant.first_monomial[row]; left > 0;
          left--, monomial++) {
-      Eight<T> product = load_eight(channels + monomial->factor[0]);
+#pragma GCC unroll 4
+      for (int a = 0; a < N; a++) {
+        Eight<T> product = load_eight(channels.of[a] + monomial->factor[0]);
 #pragma GCC unroll 3
-      for (int f = 1; f < DEGREE - 1; f++) product = product * load_eight(channels + monomial->factor[f]);
-      sum += product * monomial->coefficient;
+        for (int f = 1; f < DEGREE - 1; f++)
+          product = product * load_eight(channels.of[a] + monomial->factor[f]);
+        sum[a] += product * monomial->coefficient;
+      }
     }
-    store(derivatives + row * wide, sum);
-    value += sum * load_eight(channels + invariant.rows[row]);
+#pragma GCC unroll 4
+    for (int a = 0; a < N; a++) {
+      store(derivatives.of[a] + row * wide, sum[a]);
+      value[a] += sum[a] * load_eight(channels.of[a] + invariant.rows[row]);
+    }
   }
-  return value * (T(1) / T(DEGREE));
+#pragma GCC unroll 4
+  for (int a = 0; a < N; a++) store(values.of[a], value[a] * (T(1) / T(DEGREE)));
 }
 
 // All invariants of eight channels, to values[invariant * wide].
-template <typename T>
-static void evaluate_invariants(const Invariants<T> &invariants, const T *channels, int wide, T *values,
-                                T *derivatives) {
+template <typename T, int N>
+static void evaluate_invariants(const Invariants<T> &invariants, const Arrays<const T, N> &channels, int wide,
+                                Arrays<T, N> values, Arrays<T, N> derivatives) {
   for (int p = 0; p < invariants.n; p++) {
     const Invariant<T> &invariant = invariants.invariants[p];
-    const Eight<T> value =
-        invariant.degree == 2   ? evaluate_invariant<T, 2>(invariant, channels, wide, derivatives)
-        : invariant.degree == 3 ? evaluate_invariant<T, 3>(invariant, channels, wide, derivatives)
-                                : evaluate_invariant<T, 4>(invariant, channels, wide, derivatives);
-    store(values + p * wide, value);
-    derivatives += invariant.n_rows * wide;
-  }
-}
-
-// Adds to the gradient of eight channels, from that of their invariants.
-template <typename T>
-static void differentiate_invariants(const Invariants<T> &invariants, const T *derivatives, int wide,
-                                     const T *gradient, T *channel_gradient) {
-  for (int p = 0; p < invariants.n; p++) {
-    const Invariant<T> &invariant = invariants.invariants[p];
-    const Eight<T> weight = load_eight(gradient + p * wide);
-    for (int row = 0; row < invariant.n_rows; row++, derivatives += wide) {
-      T *const to = channel_gradient + invariant.rows[row];
-      store(to, load_eight(to) + weight * load_eight(derivatives));
+    if (invariant.degree == 2)
+      evaluate_invariant<T, N, 2>(invariant, channels, wide, values, derivatives);
+    else if (invariant.degree == 3)
+      evaluate_invariant<T, N, 3>(invariant, channels, wide, values, derivatives);
+    else
+      evaluate_invariant<T, N, 4>(invariant, channels, wide, values, derivatives);
+    for (int a = 0; a < N; a++) {
+      values.of[a] += wide;
+      derivatives.of[a] += invariant.n_rows * wide;
     }
   }
 }
 
+// Of one atom.
 template <typename T>
-static void features(const Expansion<T> &expansion, const Center<T> &center, bool direct, Workspace<T> &ws,
-                     T *out) {
+static void evaluate_invariants(const Invariants<T> &invariants, const T *channels, int wide, T *values,
+                                T *derivatives) {
+  evaluate_invariants<T, 1>(invariants, {{channels}}, wide, {{values}}, {{derivatives}});
+}
+
+// The gradient of eight channels of ATOMS atoms, from that of their invariants.
+template <typename T>
+static void differentiate_invariants(const Invariants<T> &invariants, int n_rows,
+                                     const Arrays<const T, ATOMS> &derivatives, int wide,
+                                     const Arrays<const T, ATOMS> &gradient,
+                                     const Arrays<T, ATOMS> &channel_gradient) {
+  const Share *share = invariants.shares;
+  for (int row = 0; row < n_rows; row++) {
+    Eight<T> sum[ATOMS] = {};
+    for (int left = invariants.first_share[row + 1] - invariants.first_share[row]; left > 0;
+         left--, share++) {
+#pragma GCC unroll 4
+      for (int a = 0; a < ATOMS; a++)
+        sum[a] +=
+            load_eight(gradient.of[a] + share->invariant) * load_eight(derivatives.of[a] + share->derivative);
+    }
+#pragma GCC unroll 4
+    for (int a = 0; a < ATOMS; a++) store(channel_gradient.of[a] + row * wide, sum[a]);
+  }
+}
+
+template <typename T>
+static void features(const Expansion<T> &expansion, const Center<T> &center, bool direct,
+                     Workspace<T> *const *sites, int n_atoms, T *out, int width) {
   const int n_radial = center.radial.n_channels, n = center.angular.n_channels, wide = padded(n);
   const int n_rows = expansion.n_rows(), n_types = expansion.n_types;
-  mix_types(center.radial, n_types, expansion.radial.n, ws.radial_moments, 1, padded(expansion.radial.n),
-            ws.invariants);
-  for (int k = 0; k < n_radial; k++) *out++ = ws.invariants[k];
-  if (!direct)
-    mix_types(center.angular, n_types, expansion.angular.n, ws.moments, n_rows,
-              n_rows * padded(expansion.angular.n), ws.channels);
-  for (int c = 0; c < wide; c += EIGHT)
-    evaluate_invariants(center.invariants, ws.channels + c, wide, ws.invariants + c, ws.derivatives + c);
-  for (int p = 0; p < center.invariants.n; p++)
-    for (int k = 0; k < n; k++) *out++ = ws.invariants[p * wide + k];
+  for (int a = 0; a < n_atoms; a++) {
+    Workspace<T> &ws = *sites[a];
+    mix_types(center.radial, n_types, expansion.radial.n, ws.radial_moments, 1, padded(expansion.radial.n),
+              ws.invariants);
+    for (int k = 0; k < n_radial; k++) out[a * width + k] = ws.invariants[k];
+    if (!direct)
+      mix_types(center.angular, n_types, expansion.angular.n, ws.moments, n_rows,
+                n_rows * padded(expansion.angular.n), ws.channels);
+  }
+  for (int c = 0; c < wide; c += EIGHT) {
+    Arrays<const T, ATOMS> channels;
+    Arrays<T, ATOMS> invariants, derivatives;
+    for (int a = 0; a < ATOMS; a++) {
+      channels.of[a] = sites[a]->channels + c;
+      invariants.of[a] = sites[a]->invariants + c;
+      derivatives.of[a] = sites[a]->derivatives + c;
+    }
+    evaluate_invariants<T, ATOMS>(center.invariants, channels, wide, invariants, derivatives);
+  }
+  for (int a = 0; a < n_atoms; a++, out += width)
+    for (int p = 0; p < center.invariants.n; p++)
+      for (int k = 0; k < n; k++) out[n_radial + p * n + k] = sites[a]->invariants[p * wide + k];
 }
 
 template <typename T>
 static void feature_gradient(const Expansion<T> &expansion, const Center<T> &center, bool direct,
-                             Workspace<T> &ws, const T *gradient) {
+                             Workspace<T> *const *sites, int n_atoms, const T *gradient, int width) {
   const int n_radial = center.radial.n_channels, n = center.angular.n_channels, wide = padded(n);
   const int n_rows = expansion.n_rows(), n_types = expansion.n_types;
-  mix_types_back(center.radial, n_types, expansion.radial.n, gradient, 1, padded(expansion.radial.n),
-                 ws.radial_moment_gradient);
-  gradient += n_radial;
-  for (int p = 0; p < center.invariants.n; p++, gradient += n) {
-    T *const row = ws.invariants + p * wide;
-    for (int k = 0; k < n; k++) row[k] = gradient[k];
-    for (int k = n; k < wide; k++) row[k] = T(0);
+  for (int a = 0; a < n_atoms; a++) {
+    const T *const from = gradient + a * width;
+    mix_types_back(center.radial, n_types, expansion.radial.n, from, 1, padded(expansion.radial.n),
+                   sites[a]->radial_moment_gradient);
+    for (int p = 0; p < center.invariants.n; p++) {
+      T *const row = sites[a]->invariants + p * wide;
+      for (int k = 0; k < n; k++) row[k] = from[n_radial + p * n + k];
+      for (int k = n; k < wide; k++) row[k] = T(0);
+    }
   }
-  clear(ws.channel_gradient, n_rows * wide);
-  for (int c = 0; c < wide; c += EIGHT)
-    differentiate_invariants(center.invariants, ws.derivatives + c, wide, ws.invariants + c,
-                             ws.channel_gradient + c);
-  if (direct) return;
-  mix_types_back(center.angular, n_types, expansion.angular.n, ws.channel_gradient, n_rows,
-                 n_rows * padded(expansion.angular.n), ws.moment_gradient);
+  for (int c = 0; c < wide; c += EIGHT) {
+    Arrays<const T, ATOMS> derivatives, invariants;
+    Arrays<T, ATOMS> channel_gradient;
+    for (int a = 0; a < ATOMS; a++) {
+      derivatives.of[a] = sites[a]->derivatives + c;
+      invariants.of[a] = sites[a]->invariants + c;
+      channel_gradient.of[a] = sites[a]->channel_gradient + c;
+    }
+    differentiate_invariants(center.invariants, n_rows, derivatives, wide, invariants, channel_gradient);
+  }
+  for (int a = 0; a < n_atoms && !direct; a++)
+    mix_types_back(center.angular, n_types, expansion.angular.n, sites[a]->channel_gradient, n_rows,
+                   n_rows * padded(expansion.angular.n), sites[a]->moment_gradient);
+}
+
+template <typename T>
+static int64_t count_outside(const T *features, const T *low, const T *high, int n, int64_t *counts) {
+  int64_t sum = 0;
+  if (counts) {
+    for (int f = 0; f < n; f++) {
+      const int64_t outside = !((features[f] >= low[f]) & (features[f] <= high[f]));
+      counts[f] += outside;
+      sum += outside;
+    }
+  } else {
+    for (int f = 0; f < n; f++) sum += !((features[f] >= low[f]) & (features[f] <= high[f]));
+  }
+  return sum;
 }
 
 }  // namespace NNPKIT_ISA

@@ -16,6 +16,7 @@ static void fill(cluster::Stages<T> &stages) {
   stages.place = &place<T>;
   stages.describe = &describe<T>;
   stages.features = &features<T>;
+  stages.count_outside = &count_outside<T>;
   stages.networks = &networks<T>;
   stages.feature_gradient = &feature_gradient<T>;
   stages.differentiate = &differentiate<T>;

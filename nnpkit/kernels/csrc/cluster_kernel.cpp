@@ -7,7 +7,9 @@
 #include "wall.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
+#include <limits>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -34,9 +36,23 @@ struct Member {
   std::vector<Center<T>> centers;            // per type
   std::vector<acsf::Network<T>> networks;    // per type
   std::vector<acsf::ElementModel> elements;  // per type
+  std::vector<std::vector<T>> low, high;     // per type, ranges of the features; see `inside`
   int n_features;
   int first_feature;  // column of its features
 };
+
+// The number of type T next to a bound, on its inner side: a feature of this type is within one if it is
+// within the other.
+template <typename T>
+std::vector<T> inside(const std::vector<double> &bounds, T inner) {
+  std::vector<T> found;
+  for (const double bound : bounds) {
+    const T near = static_cast<T>(bound);
+    const bool beyond = inner > T(0) ? static_cast<double>(near) < bound : static_cast<double>(near) > bound;
+    found.push_back(beyond ? std::nextafter(near, inner) : near);
+  }
+  return found;
+}
 
 // Members whose moments are the same.
 template <typename T>
@@ -126,11 +142,14 @@ class ClusterKernel : public Kernel {
 
   void add_member(Part<T> &part, int row, const Description &description,
                   std::vector<acsf::ElementModel> elements) {
-    Member<T> member{row, {}, {}, std::move(elements), description.n_features(), n_columns};
+    Member<T> member{row, {}, {}, std::move(elements), {}, {}, description.n_features(), n_columns};
     for (int type = 0; type < description.n_types; type++) {
       member.centers.push_back(plan_center<T>(description, type, storage));
       member.networks.push_back(plan_network<T>(member.elements[type], storage));
       nodes_needed = std::max<int64_t>(nodes_needed, acsf::nodes_needed(member.elements[type]));
+      constexpr T INFINITE = std::numeric_limits<T>::infinity();
+      member.low.push_back(inside(member.elements[type].minimum, INFINITE));
+      member.high.push_back(inside(member.elements[type].maximum, -INFINITE));
     }
     n_columns += member.n_features;
     feature_width = std::max(feature_width, acsf::padded_nodes(member.n_features));
@@ -161,23 +180,23 @@ class ClusterKernel : public Kernel {
       if (!direct) part.sites[a].clear_moment_gradients();
       part.sites[a].clear_radial_gradient();
     }
+    Workspace<T> *sites[ATOMS];
+    for (int a = 0; a < ATOMS; a++) sites[a] = &part.sites[std::min(a, n_atoms - 1)].ws;
     T *const rows = features.room(static_cast<int64_t>(ATOMS) * feature_width);
     for (const Member<T> &member : part.members) {
       const Center<T> &center = member.centers[type];
+      stages.features(expansion, center, part.direct, sites, n_atoms, rows, feature_width);
       for (int a = 0; a < n_atoms; a++) {
-        T *const row = rows + static_cast<int64_t>(a) * feature_width;
-        stages.features(expansion, center, part.direct, part.sites[a].ws, row);
+        const T *const row = rows + static_cast<int64_t>(a) * feature_width;
         count(member, type, atoms[a], row, results);
         show(member, atoms[a], row, results);
       }
       watch.lap(&Timing::descriptor);
       network(member, type, atoms, n_atoms, n_rows, results);
       watch.lap(&Timing::network);
-      for (int a = 0; a < n_atoms; a++) {
-        stages.feature_gradient(expansion, center, part.direct, part.sites[a].ws,
-                                rows + static_cast<int64_t>(a) * feature_width);
-        if (n_rows > 1) differentiate(part, direct, part.sites[a], edges, n_rows, member.row, results);
-      }
+      stages.feature_gradient(expansion, center, part.direct, sites, n_atoms, rows, feature_width);
+      for (int a = 0; a < n_atoms && n_rows > 1; a++)
+        differentiate(part, direct, part.sites[a], edges, n_rows, member.row, results);
       watch.lap(&Timing::gradient);
     }
     if (n_rows > 1) return;
@@ -222,14 +241,11 @@ class ClusterKernel : public Kernel {
 
   void count(const Member<T> &member, int type, int64_t atom, const T *row, const Results &results) const {
     if (!ranges || !results.atom_extrapolations) return;
-    const auto &low = member.elements[type].minimum, &high = member.elements[type].maximum;
-    for (int f = 0; f < member.n_features; f++) {
-      const double feature = static_cast<double>(row[f]);
-      if (feature >= low[f] && feature <= high[f]) continue;
-      results.atom_extrapolations[atom]++;
-      if (results.function_extrapolations)
-        results.function_extrapolations[type * n_columns + member.first_feature + f]++;
-    }
+    int64_t *const counts = results.function_extrapolations
+                                ? results.function_extrapolations + type * n_columns + member.first_feature
+                                : nullptr;
+    results.atom_extrapolations[atom] += stages.count_outside(
+        row, member.low[type].data(), member.high[type].data(), member.n_features, counts);
   }
 };
 

@@ -186,15 +186,25 @@ Expansion<T> plan_expansion(const Description &description) {
 
 template <typename T>
 Center<T> plan_center(const Description &description, int type, acsf::Storage &storage) {
+  const int wide = padded(description.angular.n_channels), n_rows = n_harmonics(description.l_max);
   std::vector<Invariant<T>> invariants;
+  std::vector<std::vector<Share>> by_row(n_rows);
   int n_derivatives = 0;
   for (int p = 0; p < description.n_invariants; p++) {
     invariants.push_back(plan_invariant<T>(description, p, storage));
-    n_derivatives += invariants.back().n_rows;
+    for (int e = 0; e < invariants.back().n_rows; e++)
+      by_row[invariants.back().rows[e] / wide].push_back({p * wide, n_derivatives++ * wide});
+  }
+  std::vector<Share> shares;
+  std::vector<int> first_share{0};
+  for (const std::vector<Share> &own : by_row) {
+    shares.insert(shares.end(), own.begin(), own.end());
+    first_share.push_back(static_cast<int>(shares.size()));
   }
   return {plan_mixing<T>(description.radial, description.n_types, type, storage),
           plan_mixing<T>(description.angular, description.n_types, type, storage),
-          {description.n_invariants, n_derivatives, storage.keep_all(invariants)}};
+          {description.n_invariants, n_derivatives, storage.keep_all(invariants),
+           storage.keep<int>(first_share), storage.keep_all(shares)}};
 }
 
 template <typename T>

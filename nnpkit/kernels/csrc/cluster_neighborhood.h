@@ -156,15 +156,18 @@ void Neighborhood<T>::clear_radial_gradient() {
 
 template <typename T>
 void Neighborhood<T>::add_gradient(double *gradient, int n_rows, int row) const {
+  double *const first = gradient + 3 * n_rows * first_edge + row;
   for (size_t t = 0; 2 * t + 1 < group_size.size(); t++) {
-    int at = ws.begin[t];
+    // what is written could be any of these, for all that the compiler knows
+    const T *x = ws.gradient_x + ws.begin[t], *y = ws.gradient_y + ws.begin[t],
+            *z = ws.gradient_z + ws.begin[t];
     for (size_t group = 2 * t; group < 2 * t + 2; group++) {
-      const int32_t *const edge = sorted_edge.data() + group * capacity;
-      for (int k = 0; k < group_size[group]; k++, at++) {
-        double *const out = gradient + 3 * n_rows * (first_edge + edge[k]) + row;
-        out[0] += static_cast<double>(ws.gradient_x[at]);
-        out[n_rows] += static_cast<double>(ws.gradient_y[at]);
-        out[2 * n_rows] += static_cast<double>(ws.gradient_z[at]);
+      const int32_t *edge = sorted_edge.data() + group * capacity;
+      for (const int32_t *const end = edge + group_size[group]; edge < end; edge++) {
+        double *const out = first + static_cast<int64_t>(3) * n_rows * *edge;
+        out[0] += static_cast<double>(*x++);
+        out[n_rows] += static_cast<double>(*y++);
+        out[2 * n_rows] += static_cast<double>(*z++);
       }
     }
   }

@@ -17,7 +17,7 @@ namespace cluster {
 constexpr int EIGHT = 8;        // channels and functions are padded to a multiple of this
 constexpr int MAX_FACTORS = 4;  // of a term of an invariant: five bodies
 constexpr int MAX_L = 8;        // of the harmonics
-constexpr int ATOMS = 4;        // of one element that go through a network together
+constexpr int ATOMS = 4;        // of one element that go through invariants and network together
 constexpr int RADIAL = 6;       // numbers that are kept of the radial functions of a slot
 
 inline constexpr int padded(int n) {
@@ -55,7 +55,7 @@ struct Expansion {
   Basis<T> radial, angular;
   int l_max;
   int first_row;  // harmonics that no invariant needs come first: 1 if l = 0 is one of them, else 0
-  int n_rows() const { return n_harmonics(l_max); }
+  constexpr int n_rows() const { return n_harmonics(l_max); }
 };
 
 // Channels of a centre of one type: sum over types and functions of coefficient times moment.
@@ -81,10 +81,16 @@ struct Invariant {
   const int *rows, *first_monomial;  // (n_rows), (n_rows + 1)
   const Monomial<T> *monomials;
 };
+// A derivative that belongs to some row: by where it and the gradient of its invariant begin.
+struct Share {
+  int invariant, derivative;
+};
 template <typename T>
 struct Invariants {
   int n, n_derivatives;  // of all
   const Invariant<T> *invariants;
+  const int *first_share = nullptr;  // (n_rows of the expansion + 1)
+  const Share *shares = nullptr;     // those of one row together
 };
 
 // Of one member and the type of a centre. Features: the radial channels, then for each invariant its angular
@@ -145,14 +151,18 @@ struct Stages {
   void (*place)(const Groups<T> &, Workspace<T> &);
   // moments or channels of the atom; keeps what the gradient needs
   void (*describe)(const Expansion<T> &, const Center<T> *direct, Workspace<T> &);
-  // features (n_features); keeps channels and derivatives of invariants
-  void (*features)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> &, T *features);
+  // of n_atoms atoms of one element: features (n_atoms, width); keeps channels and derivatives of invariants.
+  // There are ATOMS workspaces, if need be one of them several times.
+  void (*features)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> *const *, int n_atoms,
+                   T *features, int width);
+  // how many of n features are outside their ranges; to counts (n) each of them is added, unless null
+  int64_t (*count_outside)(const T *features, const T *low, const T *high, int n, int64_t *counts);
   // outputs of ATOMS atoms and, in place of their features (ATOMS, width), `factor` times the derivatives by
   // them; nodes: ATOMS times what acsf::nodes_needed says
   void (*networks)(const acsf::Network<T> &, T factor, T *features, int width, double *outputs, T *nodes);
-  // from dE/dfeature: added to the gradients of the moments, or that of the channels
-  void (*feature_gradient)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> &,
-                           const T *gradient);
+  // from dE/dfeature (n_atoms, width): added to the gradients of the moments, or that of the channels
+  void (*feature_gradient)(const Expansion<T> &, const Center<T> &, bool direct, Workspace<T> *const *,
+                           int n_atoms, const T *gradient, int width);
   // from these: of each slot
   void (*differentiate)(const Expansion<T> &, const Center<T> *direct, Workspace<T> &);
 };
