@@ -6,15 +6,16 @@
 ``hdnnp_h2o`` is the published RPBE-D3 water potential of n2p2 (27 and 30 symmetry functions, 25-25 nodes) and ``cu``
 that of mlearn, both read from ``NNPKIT_DATA``. ``dp_240`` (embedding 25-50-100, fitting 240x3, water) and ``dp_rlekf``
 (embedding 25-25-25, fitting 50x3, copper, 6 A) are Deep Potentials with drawn weights, embedding tabulated: their
-speed does not depend on the weights. ``ce_h2o``, ``ce_cu`` and ``nep_cu`` are cluster expansions and a NEP with default
-settings, drawn as well.
+speed does not depend on the weights. ``ce_h2o``, ``ce_cu``, ``ce_five`` (an alloy) and ``nep_cu`` are cluster
+expansions and a NEP with default settings, drawn as well.
 
 One LAMMPS process runs the same few NVE steps again and again; the smallest time counts, so that a machine that is
 busy at times still gives a fair figure. With ``--ranks`` the gain is compared with one rank, and with what the machine
 gives to as many runs that have nothing to do with each other: two threads of one core are no two cores.
 
 Memory per atom is the growth of the largest resident set from a system an eighth as large, less that of ``pair_style
-zero full`` with the same cutoff: LAMMPS' own atoms and full neighbour lists do not count. The last line is ``RESULT
+zero full`` with the same cutoff: LAMMPS' own atoms and full neighbour lists do not count. ``peak_mb`` is the largest
+resident set of the run with everything in it, libraries as well. The last line is ``RESULT
 {json}``.
 """
 
@@ -54,6 +55,7 @@ EXPANSIONS = {
     "ce_h2o": ("cluster_expansion", ["O", "H"]),
     "ce_cu": ("cluster_expansion", ["Cu"]),
     "nep_cu": ("nep", ["Cu"]),
+    "ce_five": ("cluster_expansion", ["Cr", "Mn", "Fe", "Co", "Ni"]),
 }  # kind, elements
 INPUT = """
 units metal
@@ -157,7 +159,7 @@ def write_gentle(model: AtomicModel, path: Path) -> list[str]:
 
 
 def system(name: str, n_atoms: int) -> Atoms:
-    """About `n_atoms` of liquid water or of copper with small displacements."""
+    """About `n_atoms` of liquid water, or of copper or an alloy with small displacements."""
     if name in ("hdnnp_h2o", "dp_240", "ce_h2o"):
         cell = read(WATER, index=0)
         repeat = near_cube(round(n_atoms / len(cell)))
@@ -165,6 +167,11 @@ def system(name: str, n_atoms: int) -> Atoms:
     cell = bulk("Cu", cubic=True)
     atoms = cell.repeat(near_cube(round(n_atoms / len(cell))))
     atoms.rattle(0.05, seed=1)
+    if name == "ce_five":
+        elements = EXPANSIONS[name][1]
+        atoms.symbols[:] = np.random.default_rng(1).permutation(elements * (len(atoms) // 5 + 1))[
+            : len(atoms)
+        ]
     return atoms
 
 
@@ -299,7 +306,7 @@ def measure(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     options = f"precision {given.precision} {given.options}".strip()
     n_atoms = bench.write(given.atoms)
     each = 1e6 / (n_atoms * given.steps)
-    loops, _, log = bench.run(bench.nnpkit(options), given.steps, given.repeats, given.ranks)
+    loops, peak, log = bench.run(bench.nnpkit(options), given.steps, given.repeats, given.ranks)
     cpu = bench.cpu
     cutoff = re.search(r"cutoff (\S+) A", log)
     bench.cutoff = float(cutoff[1].rstrip(",")) if cutoff else bench.cutoff
@@ -308,7 +315,7 @@ def measure(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
         "benchmark": "md_speed", "model": given.model, "atoms": n_atoms, "ranks": given.ranks,
         "precision": given.precision, "kernel": kernel[1] if kernel else "", "options": given.options,
         "us_per_atom_step": each * min(loops), "us_per_atom_step_median": each * float(np.median(loops)),
-        "cpu_us_per_atom_step": each * cpu,
+        "cpu_us_per_atom_step": each * cpu, "peak_mb": peak / 1e6,
     }  # fmt: skip
     if given.ranks > 1:
         alone, _, _ = bench.run(bench.nnpkit(options), given.steps, given.repeats)

@@ -1,12 +1,13 @@
-"""Conservation of energy of a Deep Potential in LAMMPS, through tables of several tolerances and without.
+"""Conservation of energy in LAMMPS, of any model, in both precisions of its kernel and by TorchScript.
 
-    python benchmarks/deep_nve.py run/model.pt frames.xyz --frame 0 --steps 20000
+    python benchmarks/nve.py run/model.pt frames.xyz --frame 0 --steps 20000
 
 The structure is brought to 300 K for a tenth of the steps; from there, with the same positions and velocities, NVE
-runs of 0.5 fs evaluate the model through tables of 1e-10 in float64 and in mixed precision, through tables of 1e-6, and
-for the first ``--exact`` steps by TorchScript. The last line is ``RESULT {json}`` with, for each run, the drift of the
-total energy (meV per atom and ps) with its standard error, its fluctuation about that line (meV per atom), and the
-largest difference of the total energy from that of the first run (eV) within 200 steps, before trajectories part.
+runs evaluate the model in float64 and in mixed precision, and for the first ``--exact`` steps by TorchScript; a Deep
+Potential through tables of 1e-10, and in float64 of 1e-6, too. The last line is ``RESULT {json}`` with, for each run,
+the drift of the total energy (meV per atom and ps) with its standard error, its fluctuation about that line (meV per
+atom), and the largest difference of the total energy from that of the first run (eV) within 200 steps, before
+trajectories part.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from nnpkit.analysis.dynamics import energy_drift
 from nnpkit.data.formats.reading import read
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.md.box import data_text
 from nnpkit.md.lammps_run import lammps_command
@@ -33,7 +35,7 @@ pair_style nnpkit {options}
 pair_coeff * * {model} {elements}
 neighbor 1.0 bin
 neigh_modify every 1 delay 0 check yes
-timestep 0.0005
+timestep {timestep}
 thermo {every}
 thermo_style custom step time temp etotal
 thermo_modify format float %.14g
@@ -54,29 +56,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="of a Deep Potential")
+    parser.add_argument("model", help="a model file")
     parser.add_argument("data", help="structures")
     parser.add_argument("--frame", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=20000, help="of 0.5 fs")
+    parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument("--femtoseconds", type=float, default=0.5, help="of a step")
+    parser.add_argument(
+        "--repeat", type=int, nargs=3, default=(1, 1, 1), help="copies of the cell along its vectors"
+    )
     parser.add_argument("--exact", type=int, default=200, help="steps by TorchScript")
     given = parser.parse_args()
     model, structure = load(given.model), read(given.data, frames=given.frame)[0]
+    structure = Structure.from_atoms(structure.to_atoms().repeat(given.repeat), name="start")
     runs = {
-        "1e-10 float64": ("fine.pt", "", given.steps),
-        "1e-10 mixed": ("fine.pt", "precision mixed", given.steps),
-        "1e-6 float64": ("coarse.pt", "", given.steps),
+        "float64": ("fine.pt", "", given.steps),
+        "mixed": ("fine.pt", "precision mixed", given.steps),
         "torchscript": ("fine.pt", "kernel torchscript", given.exact),
     }
-    result: dict[str, object] = {"n_atoms": structure.n_atoms, "ps": given.steps * 5e-4}
+    tabulated = model.metadata["spec"]["kind"] == "deep_potential"
+    if tabulated:
+        runs["table of 1e-6"] = ("coarse.pt", "", given.steps)
+    result: dict[str, object] = {"n_atoms": structure.n_atoms, "ps": given.steps * given.femtoseconds * 1e-3}
     with tempfile.TemporaryDirectory(prefix="nnpkit-nve-") as name:
         folder = Path(name)
         for tolerance, file in ((1e-10, "fine.pt"), (1e-6, "coarse.pt")):
-            model.tabulate(tolerance)
+            if tabulated:
+                model.tabulate(tolerance)
             model.save(folder / file)
         elements = " ".join(model.elements)
         text = data_text(structure, model.elements)
         (folder / "start.data").write_text(text, encoding="utf-8")
-        common = {"elements": elements, "every": EVERY}
+        common = {"elements": elements, "every": EVERY, "timestep": 1e-3 * given.femtoseconds}
         begin = BEGIN + "read_data start.data\n" + MODEL.format(options="", model="fine.pt", **common)
         begin += "velocity all create 300 1\nfix 1 all nve\nfix 2 all langevin 300 300 0.1 1\n"
         run(folder, begin + f"run {given.steps // 10}\nwrite_restart start.restart\n")
