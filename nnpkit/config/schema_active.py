@@ -46,6 +46,16 @@ class AseReference(LabellerSettings):
         description="Arguments of the calculator, e.g. `{method: GFN1-xTB}` (the default of tblite); `'{charge}'` and "
         "`'{multiplicity}'` stand for those of the structure.",
     )
+    python: str | None = Field(
+        None,
+        description="Python of another environment with ASE and the calculator, e.g. `/path/to/venv/bin/python`, so "
+        "that the packages of a teacher live apart; relative to the folder of the YAML file if it has a slash.",
+    )
+
+    def resolve_files(self, resolve: Callable[[str, tuple[str | int, ...]], str]) -> None:
+        """The Python; a name without a slash is looked for on the PATH."""
+        if self.python is not None and "/" in self.python:
+            self.python = resolve(self.python, ("python",))
 
 
 class Cp2kReference(LabellerSettings):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
+from nnpkit.data.calculator_process import find_class, words_of
 from nnpkit.errors import InputError
 
-__all__ = ["DEFAULTS", "ase_calculator", "calculator_class"]
+__all__ = ["DEFAULTS", "INSTALLED_BY", "ase_calculator", "calculator_class", "dotted_name"]
 
 _CLASSES = {
     "tblite": "tblite.ase.TBLite",
@@ -21,6 +21,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "chgnet": {"use_device": "cpu"},
 }
 """Arguments that calculators get unless others are given."""
+INSTALLED_BY = {"tblite": "tblite", "chgnet": "chgnet"}
+"""Packages that bring calculators of another name than that of an ASE module."""
+_EXTRAS = {"tblite": "reference", "chgnet": "chgnet"}
+
+
+def dotted_name(name: str) -> str:
+    """``package.module.Class`` of a name of ours; another name as it is."""
+    return _CLASSES.get(name, name)
 
 
 def calculator_class(name: str, where: str = "reference.calculator") -> Any:
@@ -39,16 +47,9 @@ def calculator_class(name: str, where: str = "reference.calculator") -> Any:
     InputError
         If there is no such calculator.
     """
-    dotted = _CLASSES.get(name, name)
-    extras = {"tblite": "reference", "chgnet": "chgnet"}
-    hint = f"{name} is installed with `pip install nnpkit[{extras[name]}]`" if name in extras else None
+    hint = f"{name} is installed with `pip install nnpkit[{_EXTRAS[name]}]`" if name in _EXTRAS else None
     try:
-        if "." in dotted:
-            module, _, attribute = dotted.rpartition(".")
-            return getattr(import_module(module), attribute)
-        from ase.calculators.calculator import get_calculator_class
-
-        return get_calculator_class(dotted)
+        return find_class(dotted_name(name))
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"there is no calculator {name!r} ({error})", where=where,
@@ -62,5 +63,4 @@ def ase_calculator(name: str, arguments: Mapping[str, Any] | None = None, where:
     try:
         return kind(**{**DEFAULTS.get(name, {}), **(arguments or {})})
     except Exception as error:  # a calculator raises whatever it likes
-        words = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"the calculator {name!r} cannot be made ({words})", where=where) from None
+        raise InputError(f"the calculator {name!r} cannot be made ({words_of(error)})", where=where) from None

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnpkit.active.labellers.reference_calculation import CalculationError, state_of
-from nnpkit.data.calculators import DEFAULTS, calculator_class
+from nnpkit.active.labellers.calculator_client import Calculations, Elsewhere, Here
+from nnpkit.active.labellers.reference_calculation import state_of
+from nnpkit.data.calculators import DEFAULTS
 from nnpkit.data.electronic import ElectronicState
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
@@ -27,6 +28,9 @@ class AseReference:
         Of the class; `changes` of an attempt replace some. ``"{charge}"`` and ``"{multiplicity}"`` stand for those
         of the structure, for calculators whose arguments have other names than ``charge`` and ``multiplicity``
         (``mult``).
+    python : str, optional
+        Interpreter of another environment that has ASE and the calculator; nnpkit need not be there. The version of
+        its package then belongs to the identity of the labels.
 
     Raises
     ------
@@ -34,16 +38,23 @@ class AseReference:
         If there is no such calculator.
     """
 
-    def __init__(self, calculator: str = "tblite", arguments: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        calculator: str = "tblite",
+        arguments: Mapping[str, Any] | None = None,
+        python: str | None = None,
+    ) -> None:
         self.calculator = calculator
         self.arguments = {**DEFAULTS.get(calculator, {}), **(arguments or {})}
         self.identity = {"kind": "ase", "calculator": calculator, "arguments": self.arguments}
-        self._class = calculator_class(calculator)
+        self._calculations: Calculations = Elsewhere(calculator, python) if python else Here(calculator)
+        if python:
+            self.identity["version"] = self._calculations.description["version"]
         self._names = self._state_arguments()
 
     def _state_arguments(self) -> dict[str, str]:
         """Names of the arguments for ``charge`` and ``multiplicity``, as far as the calculator has them."""
-        known = getattr(self._class, "default_parameters", None) or {}
+        known = self._calculations.description["parameters"]
         choices = {"charge": ("charge",), "multiplicity": ("multiplicity", "mult")}
         names = {what: name for what, likely in choices.items() for name in likely if name in known}
         marks = {f"{{{what}}}": what for what in choices}
@@ -88,26 +99,7 @@ class AseReference:
 
     def compute(self, structure: Structure, folder: Path, changes: Mapping[str, Any]) -> Structure:
         """Label of one structure; see `nnpkit.active.labellers.reference_calculation.ReferenceCalculator`."""
-        from ase.calculators.calculator import PropertyNotImplementedError
-
-        atoms = structure.to_atoms()
         arguments = {**self._arguments(structure), **changes}
-        if "directory" not in arguments and getattr(self._class, "command", None) is not None:
+        if "directory" not in arguments and self._calculations.description["files"]:
             arguments["directory"] = str(folder)
-        try:
-            atoms.calc = self._class(**arguments)
-            energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
-            stress = None
-            if structure.pbc.all():
-                try:
-                    stress = atoms.get_stress(voigt=False)
-                except (PropertyNotImplementedError, NotImplementedError):
-                    stress = None
-        except OSError:
-            raise
-        except Exception as error:  # a calculator raises whatever its program makes it raise
-            words = " ".join(str(error).split())[:300]
-            raise CalculationError(f"{self.calculator}: {words or type(error).__name__}") from None
-        charges = atoms.calc.results.get("charges")
-        dipole = None if structure.pbc.any() else atoms.calc.results.get("dipole")
-        return structure.replace(energy=energy, forces=forces, stress=stress, charges=charges, dipole=dipole)
+        return structure.replace(**self._calculations.evaluate(structure, arguments, folder))
