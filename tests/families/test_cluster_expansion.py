@@ -16,13 +16,14 @@ from suite import AtomicModelSuite, model_inputs, random_structure
 from nnpkit.config.schema import Config
 from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
+from nnpkit.families.cluster_expansion.expansion_cutoffs import cutoffs_for
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion, Polynomials
 from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansion
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.invariants import invariant_terms, vanishes
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
 from nnpkit.families.cluster_expansion.radial import orthonormal_combinations, radial_functions
-from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel
+from nnpkit.families.cluster_expansion.settings import ClusterExpansionModel, ExpansionDescriptor
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.families.registered import family_of
 from nnpkit.measure.autograd import AutogradObserver, GraphStore
@@ -264,6 +265,22 @@ def test_atoms_without_neighbours_are_measured():
     assert torch.allclose(found.jacobian, slow.jacobian, atol=1e-10)
     assert torch.allclose(found.residual, slow.residual, atol=1e-10)
     assert store.predict(0).forces.abs().max() == 0.0
+
+
+def test_cutoffs_hold_two_shells_of_what_the_data_are():
+    def cutoffs(distance, **given):
+        cell = distance * np.eye(3)
+        lattice = [Structure(["Cs"], np.zeros((1, 3)), scale * cell, [True] * 3) for scale in (0.9, 1.0, 1.1)]
+        return cutoffs_for(ExpansionDescriptor(**given), lattice)
+
+    assert cutoffs(2.4) == (5.0, 5.0)
+    assert cutoffs(3.0) == (6.0, 6.0)
+    assert cutoffs(5.2) == (8.0, 8.0)
+    assert cutoffs(3.0, radial_cutoff=5.5) == (5.5, 5.5)
+    assert cutoffs(3.0, angular_cutoff=4.0) == (6.0, 4.0)
+    assert cutoffs(3.0, radial_cutoff=4.0) == (4.0, 5.0)
+    alone = Structure(["H"], np.zeros((1, 3)), 50.0 * np.eye(3), [True] * 3)
+    assert cutoffs_for(ExpansionDescriptor(), [alone]) == (5.0, 5.0)
 
 
 def test_sizes_follow_labels_and_elements():

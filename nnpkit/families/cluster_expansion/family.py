@@ -10,6 +10,7 @@ import torch
 
 from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.compiled_observer import CompiledObserver
+from nnpkit.families.cluster_expansion.expansion_cutoffs import cutoffs_for
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver, ExpansionStore
 from nnpkit.families.cluster_expansion.expansion_sizes import supported_expansion
@@ -51,8 +52,9 @@ class ClusterExpansionFamily(Family):
         """See `Family`."""
         d = settings.descriptor
         size = supported_expansion(count_labels(data.train, data.elements, forces=True))
+        radial, angular = cutoffs_for(d, data.train)
         descriptor = {
-            "radial_cutoff": d.radial_cutoff, "angular_cutoff": d.angular_cutoff, "cutoff_kind": d.cutoff_function,
+            "radial_cutoff": radial, "angular_cutoff": angular, "cutoff_kind": d.cutoff_function,
             "radial_channels": d.radial_channels or size.channels, "radial_basis": d.radial_basis,
             "angular_channels": d.angular_channels or size.channels, "angular_basis": d.angular_basis,
             "invariants": d.invariants,

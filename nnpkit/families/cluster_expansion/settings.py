@@ -37,8 +37,14 @@ _STANDARDISED = Scaling(kind="sigma", lower=0.0, upper=1.0)
 class ExpansionDescriptor(Section):
     """Expansion of the neighbours in radial functions, which are trained, times spherical harmonics."""
 
-    radial_cutoff: Positive = Field(6.0, description="Radius of the neighbourhood for distances, Å.")
-    angular_cutoff: Positive = Field(5.0, description="Radius of the neighbourhood for angles, Å.")
+    radial_cutoff: Positive = Field(
+        5.0,
+        description="Radius of the neighbourhood for distances, Å; if it is not given and nearest neighbours of the "
+        "data are farther apart than 2.5 Å, twice their distance, at most 8 Å.",
+    )
+    angular_cutoff: Positive = Field(
+        5.0, description="Radius of the neighbourhood for angles, Å; if it is not given, as for distances."
+    )
     cutoff_function: Literal["cosine", "poly2", "poly3"] = Field(
         "cosine", description="How the radial functions go to zero at their cutoffs."
     )
@@ -74,7 +80,7 @@ class _ExpansionModel(NetworkModel):
 
     scaling: Scaling = Field(_STANDARDISED, description="Scaling of the descriptor's values.")
     many_body_weight: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.5,
+        0.2,
         description="Factor on scaled features of four bodies, its square on those of five: the smaller, the less a "
         "training makes of them without need. The trained weights take it back if the data ask for that.",
     )
