@@ -89,6 +89,11 @@ docs: $(DOCS_INSTALLED)  ## Build the documentation in docs/_build/html; a warni
 bench: $(PLUGIN_BUILT)  ## Run the benchmarks; figures go to benchmarks/results/.
 	python benchmarks/run.py
 
+.PHONY: wheels
+wheels: $(INSTALLED)  ## Make a binary wheel in dist/, for computers without a compiler.
+	.ci/bootstrap wheels
+	.ci/wheels
+
 .PHONY: clean
 clean:  ## Remove everything that make made.
 	rm -rf $(VENV) quickstart docs/_build docs/generated build dist

@@ -49,6 +49,13 @@ def build(
             help="For developers: with the address and undefined behaviour sanitizers of GCC; slow.",
         ),
     ] = False,
+    for_wheel: Annotated[
+        bool,
+        typer.Option(
+            "--for-wheel",
+            help="For those who pack a wheel: libraries that find torch beside nnpkit; see make wheels.",
+        ),
+    ] = False,
 ) -> None:  # fmt: skip
     """Compile the LAMMPS plugin against the installed torch and LAMMPS.
 
@@ -66,6 +73,7 @@ def build(
         lammps_sizes=lammps_sizes,
         force=force,
         sanitize=sanitize,
+        for_wheel=for_wheel,
         say=print,
     )
     _tell(result, PLUGIN)

@@ -29,6 +29,7 @@ from nnpkit.install.entry_point import (
 from nnpkit.install.installed import Compiler, Lammps, Torch
 
 __all__ = [
+    "TORCH_BESIDE",
     "BuildResult",
     "build_plugin",
     "fingerprint",
@@ -49,6 +50,10 @@ _LIBRARIES = (
 )  # in the order in which they are put in place
 
 
+TORCH_BESIDE = "../../torch"
+"""Folder of torch as seen from that of the libraries in a wheel, nnpkit/compiled."""
+
+
 @dataclass(frozen=True)
 class BuildResult:
     """Outcome of `build_plugin`."""
@@ -65,6 +70,7 @@ def build_plugin(
     lammps_sizes: str | None = None,
     force: bool = False,
     sanitize: bool = False,
+    for_wheel: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> BuildResult:
     """Compile the plugin and put it where `lmp` finds it, unless one that fits is there already.
@@ -79,6 +85,9 @@ def build_plugin(
         Compile even if nothing has changed.
     sanitize : bool
         With the address and undefined behaviour sanitizers, for tests.
+    for_wheel : bool
+        To be packed into a wheel: torch is looked for beside nnpkit, wherever that is, and any build of its release
+        will do.
     say : callable
         Gets a line of text per step.
 
@@ -90,7 +99,10 @@ def build_plugin(
     start = time.monotonic()
     torch, lammps = installed.find_torch(), installed.find_lammps(lammps_include, lammps_sizes)
     sources, compiler = source_folder(), installed.find_compiler()
-    record = _record(torch, lammps, compiler, source_fingerprint(sources), sanitize)
+    record = _record(torch, lammps, compiler, source_fingerprint(sources))
+    record |= {"sanitize": True} if sanitize else {}
+    if for_wheel:  # nothing of this machine, which is not the one that reads it
+        record |= {"wheel": True, "torch_folder": TORCH_BESIDE, "lammps_include": ""}
     folder = writable_folder()
     if not force and read_record(folder) == record and all((folder / name).is_file() for name in _LIBRARIES):
         return BuildResult(folder, record, False, time.monotonic() - start)
@@ -99,7 +111,11 @@ def build_plugin(
     say(f"LAMMPS {lammps.version}, headers in {lammps.include}")
     say(f"{compiler.version} ({compiler.path})")
     with tempfile.TemporaryDirectory(prefix="nnpkit-build-") as scratch:
-        _compile(sources, Path(scratch), torch, lammps, compiler, sanitize, log=folder / "build.log")
+        options = {
+            "NNPKIT_SANITIZE": "ON" if sanitize else "OFF",
+            "NNPKIT_TORCH_BESIDE": TORCH_BESIDE if for_wheel else "",
+        }
+        _compile(sources, Path(scratch), torch, lammps, compiler, options, log=folder / "build.log")
         install_libraries(Path(scratch, "install"), folder, _LIBRARIES, RECORD, record)
     return BuildResult(folder, record, True, time.monotonic() - start)
 
@@ -137,9 +153,8 @@ def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _record(torch: Torch, lammps: Lammps, compiler: Compiler, sources: str, sanitize: bool) -> dict[str, Any]:
+def _record(torch: Torch, lammps: Lammps, compiler: Compiler, sources: str) -> dict[str, Any]:
     return {
-        **({"sanitize": True} if sanitize else {}),
         "torch": torch.version,
         "torch_folder": str(torch.folder),
         "cxx11_abi": torch.cxx11_abi,
@@ -171,7 +186,13 @@ def writable_folder() -> Path:
 
 
 def _compile(
-    sources: Path, scratch: Path, torch: Torch, lammps: Lammps, compiler: Compiler, sanitize: bool, log: Path
+    sources: Path,
+    scratch: Path,
+    torch: Torch,
+    lammps: Lammps,
+    compiler: Compiler,
+    options: dict[str, str],
+    log: Path,
 ) -> None:
     settings = {
         "CMAKE_CXX_COMPILER": compiler.path,
@@ -182,7 +203,7 @@ def _compile(
         "NNPKIT_LAMMPS_VERSION": lammps.version,
         "NNPKIT_LAMMPS_DEFINITIONS": f"LAMMPS_{lammps.sizes.upper()}",
         "NNPKIT_MPI_INCLUDE": str(lammps.mpi_include or ""),
-        "NNPKIT_SANITIZE": "ON" if sanitize else "OFF",
+        **options,
     }
     run_cmake(sources, scratch, settings, log, "the plugin")
 

@@ -18,7 +18,14 @@ from nnpkit.errors import InputError
 from nnpkit.install import installed
 from nnpkit.install.build import read_record, source_fingerprint, source_folder
 from nnpkit.install.build_cuda import cuda_fingerprint, cuda_record
-from nnpkit.install.entry_point import C_HEADER, C_LIBRARY, MODEL_LIBRARY, PLUGIN, plugin_path
+from nnpkit.install.entry_point import (
+    C_HEADER,
+    C_LIBRARY,
+    MODEL_LIBRARY,
+    PLUGIN,
+    plugin_path,
+    wheel_folder,
+)
 from nnpkit.kernels.native import NoKernelError, cuda_devices
 from nnpkit.seal import seal
 
@@ -189,21 +196,37 @@ def _check_plugin(lmp: _Lmp | str) -> Iterator[Check]:
     if record is None or not all((folder / name).is_file() for name in (PLUGIN, MODEL_LIBRARY)):
         yield Check("plugin", BROKEN, f"not compiled (looked in {folder})", REBUILD)
         return
-    yield Check("plugin", OK, str(folder / PLUGIN))
+    yield Check("plugin", OK, f"{folder / PLUGIN}, {_origin(folder)}")
     problems = list(_mismatches(record, lmp))
     if problems:
-        yield Check("plugin fits", BROKEN, "; ".join(problems), REBUILD)
+        fix = REBUILD
+        if record.get("wheel"):
+            fix += (
+                f", or install torch {record.get('torch')} and LAMMPS {record.get('lammps')} for the wheel's"
+            )
+        yield Check("plugin fits", BROKEN, "; ".join(problems), fix)
     else:
         yield Check("plugin fits", OK, f"compiled for torch {record['torch']}, LAMMPS {record['lammps']}")
     if not isinstance(lmp, str):
         yield _probe_plugin(lmp)
 
 
+def _origin(folder: Path) -> str:
+    """Who has put the plugin there."""
+    wheel = Path(wheel_folder())
+    if folder == wheel:
+        return "from the wheel of nnpkit"
+    named = "named by NNPKIT_PLUGIN_DIR" if os.environ.get("NNPKIT_PLUGIN_DIR") else "by nnpkit build"
+    return f"{named}; it goes before that of the wheel" if (wheel / PLUGIN).is_file() else named
+
+
 def _mismatches(record: dict[str, Any], lmp: _Lmp | str) -> Iterator[str]:
     """In what the compiled plugin differs from what is installed."""
     try:
         torch = installed.find_torch()
-        if record.get("torch") != torch.version:
+        if record.get("wheel"):
+            yield from _wheel_mismatches(record, torch)
+        elif record.get("torch") != torch.version:
             yield f"compiled for torch {record.get('torch')}, installed is {torch.version}"
         elif record.get("torch_folder") != str(torch.folder):
             yield f"compiled for the torch in {record.get('torch_folder')}, it is now in {torch.folder}"
@@ -219,6 +242,18 @@ def _mismatches(record: dict[str, Any], lmp: _Lmp | str) -> Iterator[str]:
             yield f"compiled with the headers of {compiled}, LAMMPS uses {lmp.mpi}"
     if record.get("sources_sha256") != source_fingerprint(source_folder()):
         yield "compiled from other sources than those of this nnpkit"
+
+
+def _wheel_mismatches(record: dict[str, Any], torch: installed.Torch) -> Iterator[str]:
+    """Builds of one release, "2.13.0+cpu" and "2.13.0+cu130", have one interface; and torch is found beside nnpkit."""
+    compiled, beside = (
+        str(record.get("torch")),
+        Path(plugin_path(), str(record.get("torch_folder"))).resolve(),
+    )
+    if compiled.partition("+")[0] != torch.version.partition("+")[0]:
+        yield f"the wheel was compiled for torch {compiled}, installed is {torch.version}"
+    elif beside != torch.folder.resolve():
+        yield f"the plugin of the wheel wants torch in {beside}, it is in {torch.folder}"
 
 
 def _probe_plugin(lmp: _Lmp) -> Check:

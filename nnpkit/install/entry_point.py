@@ -22,6 +22,7 @@ __all__ = [
     "RECORD",
     "candidate_folders",
     "plugin_path",
+    "wheel_folder",
 ]
 
 PLUGIN = "nnpkitplugin.so"
@@ -54,7 +55,16 @@ def candidate_folders() -> list[str]:
     return [os.path.join(sys.prefix, "lib", "nnpkit"), os.path.join(data, "nnpkit", environment)]
 
 
+def wheel_folder() -> str:
+    """Folder of the libraries that a binary wheel brings; elsewhere there is none.
+
+    It is asked last: who compiles has a reason, such as another torch or LAMMPS than those of the wheel.
+    """
+    return os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "compiled")
+
+
 def plugin_path() -> str:
     """Folder of the compiled plugin, or the folder that would hold it if nothing is built yet."""
     folders = candidate_folders()
-    return next((f for f in folders if os.path.isfile(os.path.join(f, PLUGIN))), folders[0])
+    searched = folders if os.environ.get("NNPKIT_PLUGIN_DIR") else [*folders, wheel_folder()]
+    return next((f for f in searched if os.path.isfile(os.path.join(f, PLUGIN))), folders[0])
