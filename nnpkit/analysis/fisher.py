@@ -27,7 +27,7 @@ from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.total import TotalModel
+from nnpkit.models.sum_model import SumModel
 from nnpkit.training.health import kinds_of_labels
 from nnpkit.training.schedules.random_order import PinnSchedule
 
@@ -151,7 +151,7 @@ def model_spectrum(
     InputError
         If no structure has a label.
     """
-    if isinstance(model, TotalModel):
+    if isinstance(model, SumModel):
         raise InputError(
             "the Fisher information is of one trained potential", where="baseline",
             hint="take a checkpoint's correction and labels less the baseline",

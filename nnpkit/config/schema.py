@@ -212,10 +212,6 @@ class Config(Section):
         for given, name in ((self.committee, "committee"), (self.start, "start")):
             if charges is not None and given is not None:
                 raise ValueError(f"{name}: a potential with charges is trained alone and from scratch")
-        if charges is not None and self.data.baseline is not None and self.data.baseline.kind == "model":
-            raise ValueError(
-                "data.baseline: a potential with charges corrects baselines of kind ase or d3 only"
-            )
         return self
 
     @model_validator(mode="after")

@@ -25,8 +25,11 @@ class ModelBaseline:
         self.model: LoadedModel = load(file)
         if self.model.n_members > 1:
             raise InputError("a committee is no baseline", where=WHERE, expected="a single potential")
-        if self.model.metadata.get("baseline"):
-            raise InputError("the baseline is a correction itself", where=WHERE, expected="a whole potential")
+        if (missing := self.model.missing_baseline) is not None:
+            raise InputError(
+                f"the baseline is a correction to {missing['name']}, which its file does not hold", where=WHERE,
+                expected="a whole potential",
+            )  # fmt: skip
         self.name = f"potential {Path(file).name} of {' '.join(self.model.elements)}"
         self.spec = {"kind": "model", "file": str(file)}
 

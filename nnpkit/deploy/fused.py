@@ -14,10 +14,11 @@ from nnpkit.deploy.targets.torchscript import SelfTest, make_self_test, scale_of
 from nnpkit.kernels.native import Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
+from nnpkit.models.sum_model import has_charges
 
 __all__ = ["FusedPotential", "fused_potential", "kernel_of"]
 
-# Of the kernel's numbers on the self-test: relative to max(1 eV, |E|), and eV/Å over scale_of_gradients.
+# Largest deviations of a kernel on the self-test: relative to max(1 eV, |E|), and eV/Å over scale_of_gradients.
 _TOLERANCE = {"float64": (1e-10, 1e-8), "mixed": (1e-3, 1e-3), "float32": (1e-3, 1e-3)}
 
 
@@ -25,7 +26,7 @@ def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = 
     """The fused kernel of a model or committee; see `nnpkit.kernels.native.Kernel` for arguments and errors."""
     if model.metadata.get("fields"):
         raise NoKernelError("the model has stages")
-    if model.metadata["spec"].get("kind") == "charged":
+    if has_charges(model.metadata["spec"]):
         raise NoKernelError("the charges of a potential depend on whole structures, which kernels do not see")
     state = model.module.state_dict()
     if "members" in model.metadata:

@@ -25,10 +25,10 @@ from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.charged_model import ChargedModel
-from nnpkit.models.charged_potential import charges_and_dipole, potential_of
+from nnpkit.models.charged_potential import charges_and_dipole
 from nnpkit.models.potential import Potential
-from nnpkit.models.total import TotalModel
+from nnpkit.models.sum_model import SumModel, has_charges
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.seal import check_seal
 from nnpkit.threads import torch_threads
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
@@ -301,10 +301,9 @@ def _load_archive(path: Path) -> LoadedModel:
     check_seal(content, str(path))  # before a library opens it
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
     module = scripted_module(content, str(path))
-    if metadata["spec"].get("kind") == "charged":
+    if has_charges(metadata["spec"]):
         state = dict(module.state_dict())
         model = _model_of_state(metadata["spec"], _of_model(state), str(path))
-        assert isinstance(model, ChargedModel)
         check_charged(model, state, str(path))
         return LoadedModel(
             model.requires_grad_(False), metadata, str(path), _notes_of(metadata), content=content
@@ -364,7 +363,7 @@ def whole_model(
     if spec["kind"] == "model":
         baseline = load(file if file.is_file() else spec["file"])
         name = f"potential of {' '.join(baseline.elements)}"
-        model = TotalModel(model, baseline.atomic_model())
+        model = SumModel(model, baseline.atomic_model())
     else:
         name = outside_baseline(spec).name
     return model, {"baseline": {"name": name, "spec": dict(spec), "included": spec["kind"] == "model"}}

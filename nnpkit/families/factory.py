@@ -14,7 +14,7 @@ from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import make_wall
 from nnpkit.models.stages import StagedModel
-from nnpkit.models.total import TotalModel
+from nnpkit.models.sum_model import SumModel
 
 __all__ = ["build_model", "count_parameters", "initialise", "n_features"]
 
@@ -36,7 +36,7 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
         For an unknown kind, or an element without functions or network settings.
     """
     if spec["kind"] == "total":
-        return TotalModel(*(build_model(part) for part in spec["parts"]))
+        return SumModel(*(build_model(part) for part in spec["parts"]))
     charged = spec["kind"] == "charged"
     family = FAMILIES.get(spec["family"] if charged else spec["kind"], "model.kind")
     elements = list(spec["elements"])

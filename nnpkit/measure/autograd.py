@@ -1,15 +1,15 @@
-"""Labels turned into vectors by automatic differentiation: for any model, slowly and right.
+"""Labels turned into vectors by automatic differentiation: for any model and any observable, slowly and right.
 
-Energies, forces and virials are what `nnpkit.models.potential.Potential` makes of the model, with all its parameters,
-those of a descriptor included; every row of the Jacobian is one backward pass. Families that know more of their
-models have something faster, which is tested against this.
+Observables (`nnpkit.measure.observables`) are what `nnpkit.models.potential.Potential` makes of the model, with all its
+parameters, those of a descriptor included; every row of the Jacobian is one backward pass. Families that know more of
+their models have something faster, which is tested against this.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor
 from nnpkit.data.graph import Graph, build_graph
 from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
-from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
-from nnpkit.measure.observations import LossWeights, Noise, require_label, signed_means
-from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
+from nnpkit.errors import InputError
+from nnpkit.measure.observables import OBSERVABLES, labels_of, wanted
+from nnpkit.measure.observations import LossWeights, Noise, signed_means
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential, Prediction
 from nnpkit.optim.measurement import Measurement
@@ -34,18 +34,25 @@ _BYTES_OF_EDGE = 56  # vector, shift and neighbour
 
 
 class LabelledGraph(NamedTuple):
-    """The neighbours of one structure, and its labels in eV and Å."""
+    """The neighbours of one structure, and its labels."""
 
     name: str
     graph: Graph
-    energy: float | None
-    forces: Tensor | None  # (N, 3)
-    virial: Tensor | None  # (3, 3)
+    labels: Mapping[str, Tensor]  # by their kinds, see `nnpkit.measure.observables`
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.graph.types)
+
+    def label(self, kind: str) -> Tensor:
+        """A label, or an error that says what to do about its absence."""
+        if kind not in self.labels:
+            raise InputError(
+                f"the frame has no {OBSERVABLES.get(kind).what}", where=self.name,
+                hint="remove the frame or choose a schedule that does not use this label",
+            )  # fmt: skip
+        return self.labels[kind]
 
 
 class GraphStore:
@@ -92,14 +99,8 @@ class GraphStore:
         if index in self.kept:
             return self.kept[index]
         structure = self.structures[index]
-
-        def tensor(value: object) -> Tensor | None:
-            return None if value is None else torch.as_tensor(value, dtype=torch.float64)
-
-        return LabelledGraph(
-            structure.name, build_graph(structure, self.model.elements, self.model.cutoff), structure.energy,
-            tensor(structure.forces), tensor(structure.virial),
-        )  # fmt: skip
+        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        return LabelledGraph(structure.name, graph, labels_of(structure))
 
     def predict(self, index: int) -> Prediction:
         """Prediction of the model, as it is now, for one structure."""
@@ -153,45 +154,33 @@ class AutogradObserver:
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
             prediction = self.prediction(index)
-            if labels.energy:
-                parts.append(self._energy(frame, prediction, index))
-            if labels.components is not None and len(labels.components[position]) > 0:
-                components = labels.components[position]
-                parts.append(self._forces(frame, prediction, index, components, labels.group))
-            if labels.virial:
-                parts.append(self._virial(frame, prediction, index))
+            for kind, chosen in wanted(labels, position):
+                group = labels.group if kind == "force" else None
+                parts.append(self._measured(kind, frame, prediction, index, chosen, group))
         return Measurement.joined(parts)
 
-    def _energy(self, frame: LabelledGraph, prediction: Prediction, index: int) -> Measurement:
-        target = require_label(frame, "energy")
-        reference = sum(self.model.reference_energies[t] for t in frame.graph.types.tolist())
-        variance = torch.full((1,), self.noise.variance("energy", 1, frame.n_atoms), dtype=torch.float64)
-        origin = energy_origin(target - reference, frame.n_atoms, index)
-        rows = self.rows(prediction.energy)
-        measurement = Measurement(target - prediction.energy.detach(), rows, variance, origin)
-        return self.noise.scaled(measurement, "energy", frame.n_atoms)
-
-    def _forces(
-        self, frame: LabelledGraph, prediction: Prediction, index: int, components: Tensor, group: int | None
+    def _measured(
+        self,
+        kind: str,
+        frame: LabelledGraph,
+        prediction: Prediction,
+        index: int,
+        chosen: Tensor | None,
+        group: int | None,
     ) -> Measurement:
-        forces = require_label(frame, "forces")
-        values = prediction.forces.reshape(-1)[components]
-        residual, rows = forces.reshape(-1)[components] - values.detach(), self.rows(values)
-        origin = None
+        """The labels of one kind of one structure, `chosen` among all."""
+        observable, label = OBSERVABLES.get(kind), frame.label(kind)
+        target, values = observable.flat(label), observable.predicted(prediction, frame.graph)
+        if chosen is not None:
+            target, values = target[chosen], values[chosen]
+        residual, rows, origin = target - values.detach(), self.rows(values), None
+        variance = self.noise.of(kind, len(values), group, frame.n_atoms)
         if group is None:
-            origin = force_origin(forces[components // 3], index)
+            reference = sum(self.model.reference_energies[t] for t in frame.graph.types.tolist())
+            origin = observable.origin(label, chosen, frame.n_atoms, reference, index)
         else:
             residual, rows = signed_means(residual, rows, group)
-        variance = self.noise.of_forces(len(components), group, frame.n_atoms)
-        return self.noise.scaled(Measurement(residual, rows, variance, origin), "force", frame.n_atoms)
-
-    def _virial(self, frame: LabelledGraph, prediction: Prediction, index: int) -> Measurement:
-        label = require_label(frame, "virial")
-        values = _six(prediction.virial[0])
-        variance = torch.full((6,), self.noise.variance("virial", 6, frame.n_atoms), dtype=torch.float64)
-        origin = virial_origin(label, frame.n_atoms, index)
-        measurement = Measurement(_six(label) - values.detach(), self.rows(values), variance, origin)
-        return self.noise.scaled(measurement, "virial", frame.n_atoms)
+        return self.noise.scaled(Measurement(residual, rows, variance, origin), kind, frame.n_atoms)
 
     def rows(self, values: Tensor) -> Tensor:
         """Derivatives (M, P) of `values` (M,) with respect to the parameters."""
@@ -203,31 +192,16 @@ class AutogradObserver:
 
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`, differentiable with respect to the weights; see `LossWeights`."""
-        components = labels.components or [torch.zeros(0, dtype=torch.int64)] * len(labels.structures)
-        errors: dict[str, list[Tensor]] = {"energy": [], "force": [], "virial": []}
-        for index, own in zip(labels.structures, components, strict=True):
-            frame = self.store[index]
-            given = self.structure_weights
+        errors: dict[str, list[Tensor]] = {}
+        for position, index in enumerate(labels.structures):
+            frame, given = self.store[index], self.structure_weights
             root = 1.0 if given is None else math.sqrt(given[index])
-            divisor = self.weights.divisor(frame.n_atoms) / root
             prediction = self.prediction(index)
-            if labels.energy:
-                errors["energy"].append((prediction.energy - require_label(frame, "energy")) / divisor)
-            if len(own) > 0:
-                wrong = prediction.forces - require_label(frame, "forces")
-                errors["force"].append(root * wrong.reshape(-1)[own])
-            if labels.virial:
-                wrong = _six(prediction.virial[0]) - _six(require_label(frame, "virial"))
-                errors["virial"].append(wrong / divisor)
-        terms = [
-            getattr(self.weights, kind) * torch.cat(parts).square().mean()
-            for kind, parts in errors.items()
-            if parts
-        ]
+            for kind, chosen in wanted(labels, position):
+                observable = OBSERVABLES.get(kind)
+                wrong = observable.predicted(prediction, frame.graph) - observable.flat(frame.label(kind))
+                wrong = wrong if chosen is None else wrong[chosen]
+                divisor = self.weights.divisor(frame.n_atoms) if observable.extensive else 1.0
+                errors.setdefault(kind, []).append(wrong / (divisor / root))
+        terms = [self.weights.of(kind) * torch.cat(parts).square().mean() for kind, parts in errors.items()]
         return torch.stack(terms).sum()
-
-
-def _six(virial: Tensor) -> Tensor:
-    """The independent components (6,) of a virial (3, 3), which is taken to be symmetric."""
-    index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
-    return (0.5 * (virial + virial.T))[index]

@@ -14,6 +14,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.measure.autograd import AutogradObserver, GraphStore, LabelledGraph
 from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.observables import labels_of
 from nnpkit.measure.observations import Noise
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.charged_potential import ChargedPotential, electrostatics_of, slopes
@@ -104,7 +105,7 @@ class ChargedFrameStore(FrameStore):
 
     def __getitem__(self, index: int) -> LabelledGraph:  # type: ignore[override]
         frame, graph = self.frame(index), self.graph(index)
-        return LabelledGraph(frame.name, graph, frame.energy, frame.forces, frame.virial)
+        return LabelledGraph(frame.name, graph, labels_of(self.structures[index]))
 
     def frame(self, index: int) -> Frame:
         """The prepared structure."""

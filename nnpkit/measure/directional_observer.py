@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.directions import Directions, displacements
+from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, LossWeights, Noise, require_label, signed_weights
 from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
 from nnpkit.optim.measurement import Measurement, Origin
@@ -112,6 +113,7 @@ class DirectionalObserver(ABC):
         InputError
             If a structure lacks a label that is asked for.
         """
+        refuse_others(labels)
         parts = []
         for position, index in enumerate(labels.structures):
             model = self.closed_form(index)

@@ -17,6 +17,7 @@ class Labels(NamedTuple):
     components: list[Tensor] | None  # per structure: indices into forces.reshape(-1); None: no forces
     virial: bool  # use the virials of these structures
     group: int | None = None  # so many consecutive components are one observation, their signed mean
+    others: tuple[str, ...] = ()  # kinds of `nnpkit.measure.observables` beside these, of all the structures
 
 
 class Available(NamedTuple):

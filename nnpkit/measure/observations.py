@@ -8,8 +8,8 @@ the Jacobian are therefore gradients of such sums, written out in closed form fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -24,9 +24,10 @@ from nnpkit.measure.label_sums import (
     force_samples,
     virial_samples,
 )
+from nnpkit.measure.observables import OBSERVABLES, refuse_others
 from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
 from nnpkit.models.potential import forces_from_edges, virial_from_edges
-from nnpkit.optim.measurement import Measurement, reduced_variance
+from nnpkit.optim.measurement import KINDS, Measurement, reduced_variance
 
 if TYPE_CHECKING:
     from nnpkit.measure.label_choice import Labels
@@ -72,10 +73,12 @@ class Noise:
     energy_factor: float = 1.0
     force_factor: float = 1.0
     virial_factor: float = 1.0
+    others: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Standard deviations of other kinds of observables, in the units of their labels."""
 
     def scaled(self, measurement: Measurement, kind: str, n_atoms: int) -> Measurement:
         """The `measurement` of labels of one kind of one structure, in the units that are asked for."""
-        factor = getattr(self, f"{kind}_factor") / (n_atoms if self.divide_by_atoms else 1)
+        factor = getattr(self, f"{kind}_factor", 1.0) / (n_atoms if self.divide_by_atoms else 1)
         if factor == 1.0:
             return measurement
         residual, jacobian, variance, origin = measurement
@@ -86,9 +89,14 @@ class Noise:
     def variance(self, kind: str, n_labels: int, n_atoms: int) -> float:
         """Variance of one label: of a total energy or virial component (eV²) or a force component (eV²/Å²)."""
         if self.learning_rate is not None:
-            return n_labels / (self.learning_rate * getattr(self, f"{kind}_weight"))
-        sigma = getattr(self, kind)
-        return float(sigma * (1.0 if kind == "force" else n_atoms)) ** 2
+            return n_labels / (self.learning_rate * getattr(self, f"{kind}_weight", 1.0))
+        return float(_of_kind(self, kind) * (n_atoms if OBSERVABLES.get(kind).extensive else 1.0)) ** 2
+
+    def of(self, kind: str, n_labels: int, group: int | None, n_atoms: int) -> Tensor:
+        """Variance of each of so many labels of one kind of a structure; for `group` see `of_forces`."""
+        if kind == "force":
+            return self.of_forces(n_labels, group, n_atoms)
+        return torch.full((n_labels,), self.variance(kind, n_labels, n_atoms), dtype=torch.float64)
 
     def of_forces(self, n_components: int, group: int | None, n_atoms: int) -> Tensor:
         """Variance of each of so many force components, or of the signed mean of every `group` of them.
@@ -107,7 +115,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``.
+    """Weights c of the L2 loss: ``sum over kinds of c * mean(error^2)``; `others` of further kinds of observables.
 
     `per_atom` divides errors of energies and virials by the number of atoms n, ``"square"`` divides their squares
     by n, which weights large and small structures like DeePMD-kit does.
@@ -117,10 +125,26 @@ class LossWeights:
     force: float = 1.0
     virial: float = 0.0
     per_atom: bool | Literal["square"] = True
+    others: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def of(self, kind: str) -> float:
+        """Weight of a kind of observables."""
+        return _of_kind(self, kind)
 
     def divisor(self, n_atoms: int) -> float:
         """What errors of energies and virials of a structure are divided by."""
         return math.sqrt(n_atoms) if self.per_atom == "square" else n_atoms if self.per_atom else 1.0
+
+
+def _of_kind(numbers: Noise | LossWeights, kind: str) -> float:
+    """The number for a kind of observables, among the usual ones or the others."""
+    if kind in KINDS:
+        return float(getattr(numbers, kind))
+    if kind not in numbers.others:
+        raise InputError(
+            f"no number for labels of kind {kind}", expected=f"{type(numbers).__name__}.others[{kind!r}]"
+        )
+    return float(numbers.others[kind])
 
 
 @dataclass(frozen=True)
@@ -192,6 +216,7 @@ class Observer:
         InputError
             If a structure lacks a label that is asked for.
         """
+        refuse_others(labels)
         parts = []
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
@@ -298,6 +323,7 @@ class Observer:
 
         All structures go through the networks in one pass.
         """
+        refuse_others(labels)
         frames = [self.store[index] for index in labels.structures]
         given = self.structure_weights
         roots = [1.0 if given is None else math.sqrt(given[index]) for index in labels.structures]

@@ -95,3 +95,28 @@ class AtomicModel(nn.Module):
     def features(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Raw descriptor values (n_local, D)."""
         return self.descriptor(edge_vec, neighbor_type, offsets, types)
+
+    def stage(
+        self,
+        number: int,
+        own: Tensor,
+        theirs: Tensor,
+        edge_vec: Tensor,
+        neighbor_type: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+    ) -> Tensor:
+        """The only stage of a model without fields: atomic energies; see `nnpkit.models.stages.StagedModel.stage`."""
+        return self.forward(edge_vec, neighbor_type, offsets, types)
+
+    def last_features(
+        self,
+        own: Tensor,
+        theirs: Tensor,
+        edge_vec: Tensor,
+        neighbor_type: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+    ) -> Tensor:
+        """Raw features (n_local, D); see `nnpkit.models.stages.StagedModel.last_features`."""
+        return self.features(edge_vec, neighbor_type, offsets, types)

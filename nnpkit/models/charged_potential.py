@@ -7,19 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnpkit.data.graph import Graph, edge_centers, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.potential import Potential, Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["ChargedPotential", "Slopes", "charges_and_dipole", "electrostatics_of", "potential_of", "slopes"]
-
-
-def potential_of(model: nn.Module) -> Potential:
-    """What evaluates `model` on graphs."""
-    return ChargedPotential(model) if isinstance(model, ChargedModel) else Potential(model)
+__all__ = ["ChargedPotential", "Slopes", "charges_and_dipole", "electrostatics_of", "slopes"]
 
 
 def electrostatics_of(model: ChargedModel, graph: Graph) -> list[Electrostatics]:

@@ -13,7 +13,8 @@ from nnpkit.data.structure import Structure
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.charged_potential import charges_and_dipole, potential_of
+from nnpkit.models.charged_potential import charges_and_dipole
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.units import stress_from_virial
 
 __all__ = ["rank_correlation", "validation_report"]

@@ -23,7 +23,7 @@ from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
-from nnpkit.models.total import TotalModel
+from nnpkit.models.sum_model import SumModel
 from nnpkit.training.checkpoint import (
     CHECKPOINTS,
     Checkpoint,
@@ -131,7 +131,7 @@ def _of_file(file: str) -> Checkpoint:
     """What a model.pt knows of its training: the weights."""
     loaded = load(file)
     model, baseline = loaded.atomic_model(), loaded.metadata.get("baseline")
-    model = model.correction if isinstance(model, TotalModel) else model
+    model = model.correction if isinstance(model, SumModel) else model
     weights = model.state_dict()
     data = {"baseline": None if baseline is None else baseline["spec"]}
     state = {"epoch": 0, "spec": model.spec, "config": {"data": data}}

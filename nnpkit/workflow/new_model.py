@@ -8,6 +8,7 @@ from typing import Any
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
 from nnpkit.data.store.frame_sample import FITTED, sampled
+from nnpkit.deploy.baseline import ModelBaseline
 from nnpkit.errors import InputError
 from nnpkit.families.charge_settings import describe_charges
 from nnpkit.families.factory import build_model, initialise, n_features
@@ -18,6 +19,7 @@ from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
+from nnpkit.models.sum_model import SumModel
 from nnpkit.workflow.assemble import LoadedData
 from nnpkit.workflow.charge_stage import learn_charges
 
@@ -36,6 +38,8 @@ def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]
     """Untrained model with its scaling and first weights, and a report of what was chosen and why."""
     settings = config.model
     spec, report = describe_model(config, data)
+    if isinstance(data.baseline, ModelBaseline):  # what has no sum is refused before it is trained
+        SumModel(build_model(spec), data.baseline.model.atomic_model())
     model, more = scaled_model(settings, spec, data)
     initialise(model, settings.network.initialisation, config.seed)
     if isinstance(model, ChargedModel):

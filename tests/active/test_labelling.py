@@ -24,9 +24,24 @@ from nnpkit.active.programs import python
 from nnpkit.active.task import outcome, prepare_task, run_task
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.testing.labeller_suite import LabellerSuite
 
 EMT_REFERENCE = {"kind": "ase", "calculator": "emt"}
+
+
+class TestCalculatorsOfAse(LabellerSuite):
+    """As the suite that other packages inherit has it."""
+
+    @pytest.fixture
+    def labeller(self) -> AseReference:
+        return AseReference("emt")
+
+    @pytest.fixture
+    def structure(self) -> Structure:
+        (structure,) = shaken_copper(1)
+        return structure.replace(energy=None, forces=None, stress=None)
 
 
 def prepare(

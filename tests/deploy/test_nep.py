@@ -27,8 +27,8 @@ from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.scaling import FeatureStatistics
+from nnpkit.models.sum_model import SumModel
 from nnpkit.models.tabulated_zbl import nep_wall
-from nnpkit.models.total import TotalModel
 
 ELEMENTS = ["Cu", "O", "H", "Si", "K"]
 SIZES: list[dict[str, Any]] = [
@@ -217,7 +217,7 @@ def test_other_kinds_and_corrections_are_refused(tmp_path: Path) -> None:
     whole = trained()
     missing = {"baseline": {"name": "a dispersion", "spec": {"kind": "d3"}, "included": False}}
     for model, why in [
-        (loaded(small_model()), "kind acsf"), (loaded(TotalModel(whole, deepcopy(whole))), "kind total"),
+        (loaded(small_model()), "kind acsf"), (loaded(SumModel(whole, deepcopy(whole))), "kind total"),
         (loaded(whole, **missing), "correction to a dispersion"),
     ]:  # fmt: skip
         with pytest.raises(InputError, match=why):

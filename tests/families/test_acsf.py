@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph, edge_centers
 from nnpkit.families.acsf.symmetry_functions import Acsf, SymmetryFunction, integer_power
@@ -13,6 +12,8 @@ from nnpkit.kernels.reference import symmetry_function
 from nnpkit.models.cutoff import CUTOFF_KINDS, cutoff_function
 from nnpkit.models.potential import Potential, forces_from_edges
 from nnpkit.models.scaling import feature_statistics
+from nnpkit.testing.model_suite import AtomicModelSuite, model_inputs
+from nnpkit.testing.trial_structures import random_structure
 
 FUNCTIONS = [
     SymmetryFunction("G2", "H", ("O",), 3.6, eta=0.4, shift=0.9),

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.polynomial import chebyshev as series
-from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph, edge_centers
 from nnpkit.families.chebyshev.expansion import Chebyshev, species_weights
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.models.potential import Potential, forces_from_edges
 from nnpkit.models.scaling import feature_statistics
+from nnpkit.testing.model_suite import AtomicModelSuite, model_inputs
+from nnpkit.testing.trial_structures import random_structure
 
 SETTINGS = {
     "radial_order": 7, "radial_cutoff": 3.6, "angular_order": 4, "angular_cutoff": 2.9, "cutoff_kind": "cosine",

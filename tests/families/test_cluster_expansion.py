@@ -11,7 +11,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy.special import sph_harm_y
-from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.config.schema import Config
 from nnpkit.data.graph import build_graph
@@ -30,6 +29,8 @@ from nnpkit.measure.autograd import AutogradObserver, GraphStore
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.scaling import feature_statistics
+from nnpkit.testing.model_suite import AtomicModelSuite, model_inputs
+from nnpkit.testing.trial_structures import random_structure
 
 LISTS = [[1, 1], [2, 2], [3, 3], [1, 1, 2], [2, 2, 2], [1, 2, 3], [1, 1, 1, 1], [1, 1, 2, 2]]
 SETTINGS = {

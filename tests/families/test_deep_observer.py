@@ -12,7 +12,6 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
-from suite import random_structure
 from test_deep_potential import ELEMENTS, make_model
 
 from nnpkit.data.graph import build_graph
@@ -23,6 +22,7 @@ from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.potential import Potential
+from nnpkit.testing.trial_structures import random_structure
 
 WALL = {"H-O": 1.6, "O-O": 2.0, "H-H": 1.5}
 MODELS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from suite import AtomicModelSuite, model_inputs, random_structure
 
 from nnpkit.data.graph import build_graph
 from nnpkit.families.deep_potential.embedding import EnvironmentStatistics
@@ -14,6 +13,8 @@ from nnpkit.kernels.reference import deep_potential_descriptor, residual_network
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.potential import Potential
 from nnpkit.models.residual_networks import FittingNetwork, ResidualNetwork
+from nnpkit.testing.model_suite import AtomicModelSuite, model_inputs
+from nnpkit.testing.trial_structures import random_structure
 
 ELEMENTS = ["H", "O"]
 

@@ -9,7 +9,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from suite import random_structure
 from test_acsf import FUNCTIONS, make_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
@@ -20,6 +19,7 @@ from nnpkit.kernels.native import ISAS, Evaluation, Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
+from nnpkit.testing.trial_structures import random_structure
 
 Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 ENERGY, GRADIENT = 1e-12, 1e-11  # relative to the largest

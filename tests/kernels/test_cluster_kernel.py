@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from suite import random_structure
 from test_acsf_kernel import ENERGY, GRADIENT, arguments, check, evaluate, kernel_of, reference, unusable
 from test_cluster_expansion import SETTINGS, make_model
 
@@ -17,6 +16,7 @@ from nnpkit.deploy.metadata import model_metadata
 from nnpkit.families.factory import initialise
 from nnpkit.kernels.native import ISAS, Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.testing.trial_structures import random_structure
 
 
 @pytest.fixture(params=ISAS)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from alloy import make_training
 from rich.console import Console
-from suite import random_structure
 from test_acsf import FUNCTIONS
 
 from nnpkit.config.config_file import load_config
@@ -26,6 +25,7 @@ from nnpkit.families.chebyshev.expansion import Chebyshev
 from nnpkit.kernels.acsf_operators import DescriptorKernel
 from nnpkit.kernels.native import ISAS, NoKernelError
 from nnpkit.models.cutoff import CUTOFF_KINDS
+from nnpkit.testing.trial_structures import random_structure
 from nnpkit.workflow.training_run import run_training
 
 Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

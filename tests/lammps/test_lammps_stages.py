@@ -205,8 +205,6 @@ def test_what_such_a_model_cannot_be_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="member 1 has stages"):
         export_committee([model, hop_model(2)], [model_metadata(model)] * 2, tmp_path / "committee.pt")
     assert not (tmp_path / "committee.pt").exists()
-    with pytest.raises(InputError, match="a model with stages"):
-        build_model({"kind": "total", "elements": ["O", "H"], "parts": [SPEC, SPEC]})
     with pytest.warns(UserWarning, match="the model has stages"):
         NnpkitCalculator(file_of(tmp_path, model))
     with pytest.raises(TypeError, match="has stages"):

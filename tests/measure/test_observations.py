@@ -12,7 +12,6 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
-from suite import random_structure
 from test_acsf import make_model
 
 from nnpkit.data.graph import build_graph
@@ -23,6 +22,7 @@ from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.label_sums import force_samples
 from nnpkit.measure.observations import LossWeights, Noise, Observer
 from nnpkit.models.potential import Potential
+from nnpkit.testing.trial_structures import random_structure
 
 
 def labelled_structures(seeds=(21, 22, 23)):

@@ -25,6 +25,7 @@ LAYERS = [
     {"active"},
     {"config"},
     {"workflow"},
+    {"testing"},
     {"api"},
     {"cli", "__main__"},
 ]

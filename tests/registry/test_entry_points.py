@@ -19,9 +19,22 @@ PAGES = Path(__file__).parents[2] / "docs" / "howto"
 def package(folder: Path, page: str) -> Path:
     """The package that a page of the documentation shows, installed into a folder."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
-    (module,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    module, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     ((group, name, value),) = re.findall(r'entry-points."(.*?)"\]\n(\w+) = "(.*?)"', text)
     return install(folder, {group: f"{name} = {value}"}, module)
+
+
+@pytest.mark.parametrize("page", ["family", "format", "labeller"])
+def test_what_the_pages_show_passes_the_suites(tmp_path: Path, page: str) -> None:
+    """With the tests that they show."""
+    packages = package(tmp_path / "packages", page)
+    _, tests = re.findall(
+        r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "test_foreign.py").write_text(tests, encoding="utf-8")
+    code = "import pytest; raise SystemExit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_foreign.py']))"
+    result = run(code, tmp_path, packages)
+    assert result.returncode == 0, result.stdout
 
 
 TRAIN = """

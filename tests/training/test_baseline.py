@@ -25,6 +25,7 @@ from nnpkit.deploy.load import load, load_checkpoint
 from nnpkit.deploy.outside_baselines import AseBaseline, D3Baseline
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.training.checkpoint import latest_checkpoint
 from nnpkit.training.trainer import Trainer
 
@@ -114,6 +115,26 @@ def test_a_potential_as_baseline_is_in_the_file(here) -> None:
     finally:
         Path("elsewhere").rename("first")
     assert load("with-model").metadata["baseline"]["included"]
+
+
+def test_corrections_and_baselines_may_have_charges_or_be_corrected(here) -> None:
+    """Charges in one of them; what cannot be is said before anything is trained."""
+    atoms = ase_read("train.extxyz", index=0)
+    latent = "model.charges={generation: latent}"
+    result = train("charged", "{kind: model, file: with-model}", "train.extxyz", "", latent)
+    assert result.exit_code == 0, result.output
+    own = load("charged").module.correction
+    graph = build_graph(Structure.from_atoms(atoms), own.elements, own.cutoff)
+    correction, baseline = potential_of(own).predict(graph), nnpkit.load("with-model").predict(atoms)
+    energy, forces, _ = numbers("charged", atoms)
+    assert energy == pytest.approx(float(correction.energy) + baseline.energy, abs=1e-9)
+    np.testing.assert_allclose(forces, correction.forces.numpy() + baseline.forces, atol=1e-9)
+    assert nnpkit.load("charged").predict(atoms).charges is not None
+    refused = train("twice", "{kind: model, file: charged}", "train.extxyz", "", latent)
+    assert refused.exit_code == 1
+    assert "both the potential and its baseline have charges" in refused.stderr
+    refused = train("of-lj", "{kind: model, file: with-lj}")
+    assert "is a correction to lj(" in refused.stderr
 
 
 def test_a_calculator_as_baseline_is_added_by_python(here) -> None:

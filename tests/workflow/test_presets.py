@@ -13,7 +13,6 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
-from suite import random_structure
 from test_acsf import make_model as make_acsf
 from test_deep_potential import ELEMENTS
 from test_deep_potential import make_model as make_deep
@@ -24,6 +23,7 @@ from nnpkit.errors import InputError
 from nnpkit.families.deep_potential.prepared import MomentStore, Resolution
 from nnpkit.measure.frames import FrameStore
 from nnpkit.models.potential import Potential
+from nnpkit.testing.trial_structures import random_structure
 from nnpkit.workflow.assemble import make_schedule, make_update
 from nnpkit.workflow.update_makers import covariance_partition
 

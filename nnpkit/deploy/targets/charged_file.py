@@ -28,10 +28,12 @@ from nnpkit.deploy.targets.scripting import (
 )
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
-from nnpkit.models.charged_potential import ChargedPotential
 from nnpkit.models.charged_stages import ChargedStages
 from nnpkit.models.networks import AtomicNetwork
+from nnpkit.models.sum_model import SumModel, charged_part
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.seal import seal
 
 __all__ = ["check_charged", "export_charged"]
@@ -49,14 +51,18 @@ def _put(module: nn.Module, name: str, value: Tensor) -> None:
     module.register_buffer(last, value.detach().clone())
 
 
-def _answers(model: ChargedModel, structure: Structure) -> dict[str, Tensor]:
+def _answers(model: AtomicModel, structure: Structure) -> dict[str, Tensor]:
     graph = build_graph(structure, model.elements, model.cutoff)
-    found = ChargedPotential(model).predict(graph)
+    found = potential_of(model).predict(graph)
     assert found.charges is not None
     return {"energy": found.energy, "forces": found.forces, "charges": found.charges}
 
 
-def _test_of_stages(model: ChargedModel, structure: Structure) -> SelfTest:
+def _stages_of(model: AtomicModel) -> Any:
+    return model.as_stages() if isinstance(model, SumModel) else ChargedStages(model)  # type: ignore[arg-type]
+
+
+def _test_of_stages(model: AtomicModel, structure: Structure) -> SelfTest:
     """What the stages make of a structure, or of a random cluster instead of a large one."""
     if structure.n_atoms > MOST_ATOMS:
         structure = random_cluster(model.elements, model.cutoff)
@@ -64,40 +70,50 @@ def _test_of_stages(model: ChargedModel, structure: Structure) -> SelfTest:
     vectors, nothing = edge_vectors(graph).requires_grad_(True), torch.zeros(0)
     arguments = (vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
     test = SelfTest(*arguments, nothing, nothing, graph.neighbor)
-    energy = energies_of_test(ChargedStages(model), test)
+    energy = energies_of_test(_stages_of(model), test)
     (gradient,) = torch.autograd.grad(energy.sum(), vectors)
     return test._replace(edge_vec=vectors.detach(), atomic_energy=energy.detach(), edge_gradient=gradient)
 
 
-def _for_lammps(model: ChargedModel, description: Mapping[str, Any]) -> dict[str, Any]:
+def _for_lammps(model: AtomicModel, description: Mapping[str, Any]) -> dict[str, Any]:
     """What the plugin has to know of the charges to make them of the first stage.
 
     ``kernel_members`` describes the short-range part and each network of charges as potentials with the same features,
-    which one fused kernel evaluates together; None where energies depend on the charges, or their networks are of
-    another kind.
+    which one fused kernel evaluates together; None of a sum, where energies depend on the charges, or where their
+    networks are of another kind.
     """
+    charged = charged_part(model)
+    assert charged is not None
+    types = [charged.elements.index(element) for element in model.elements]
+    return {
+        "kernel_members": None if isinstance(model, SumModel) else _as_members(charged, description),
+        "fields": [["charge", len(charged.charge_networks)]],
+        "electrostatics": {
+            "generation": charged.generation,
+            "widths": charged.widths[types].tolist(),
+            "hardness": charged.hardness[types].tolist() if charged.generation == "fourth" else None,
+            "screening": charged.screening,
+        },
+    }
+
+
+def _as_members(model: ChargedModel, description: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Short-range part and networks of the charges as members of a committee, if a kernel can take them so."""
     spec = dict(description["spec"])
     charges = spec.pop("charges")
     spec["kind"] = spec.pop("family")
     own = {"networks": charges["networks"], "energy_scale": model.charge_scale, "wall": {}}
     own["reference_energies"] = dict.fromkeys(model.elements, 0.0)
     specs = [spec, *([{**spec, **own}] * len(model.charge_networks))]
-    alike = all(isinstance(network, AtomicNetwork) for network in model.networks.networks)
-    members = [{**description, "kind": spec["kind"], "spec": member} for member in specs]
-    return {
-        "kernel_members": members if alike and not model.charge_input else None,
-        "fields": [["charge", len(model.charge_networks)]],
-        "electrostatics": {
-            "generation": model.generation,
-            "widths": model.widths.tolist(),
-            "hardness": model.hardness.tolist() if model.generation == "fourth" else None,
-            "screening": model.screening,
-        },
-    }
+    if model.charge_input or not all(
+        isinstance(network, AtomicNetwork) for network in model.networks.networks
+    ):
+        return None
+    return [{**description, "kind": spec["kind"], "spec": member} for member in specs]
 
 
 def export_charged(
-    model: ChargedModel,
+    model: AtomicModel,
     path: str | Path,
     extra: Mapping[str, Any] | None = None,
     frame: Structure | None = None,
@@ -116,7 +132,7 @@ def export_charged(
         raise InputError(
             "the model gives NaN or infinite energies", where=str(path), hint="look at its training"
         )
-    module = ExportedStages(ChargedStages(model), _test_of_stages(model, frame))
+    module = ExportedStages(_stages_of(model), _test_of_stages(model, frame))
     given = {
         "positions": torch.tensor(frame.positions), "cell": torch.tensor(frame.cell),
         "periodic": torch.tensor(frame.pbc.tolist()), "total_charge": torch.tensor(frame.total_charge or 0.0),
@@ -134,7 +150,7 @@ def export_charged(
         stream.write(seal(buffer.getvalue()))
 
 
-def check_charged(model: ChargedModel, state: Mapping[str, Tensor], where: str) -> None:
+def check_charged(model: AtomicModel, state: Mapping[str, Tensor], where: str) -> None:
     """Evaluate the self-test among the tensors of a file and compare with what was stored at export.
 
     Raises

@@ -30,6 +30,7 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential, forces_from_edges
+from nnpkit.models.sum_model import has_charges
 from nnpkit.seal import seal
 
 __all__ = ["Disagreement", "disagreement", "export_committee"]
@@ -144,9 +145,10 @@ def export_committee(
                 where=str(path), expected="the same elements in the same order",
                 hint="train the members with the same `elements`",
             )  # fmt: skip
-        if member.fields:
+        if member.fields or has_charges(member.spec):
             raise InputError(
-                f"member {index + 1} has stages, which a committee's file cannot express", where=str(path),
+                f"member {index + 1} has {'stages' if member.fields else 'charges'}, which a committee's file cannot "
+                "express", where=str(path),
                 expected="members whose atoms depend on their own neighbours alone",
                 hint="export each member by itself",
             )  # fmt: skip

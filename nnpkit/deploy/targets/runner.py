@@ -27,7 +27,7 @@ from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
 from nnpkit.models.short_range import wall_ends
-from nnpkit.models.total import TotalModel
+from nnpkit.models.sum_model import SumModel
 from nnpkit.units import UnitSystem
 
 __all__ = ["write_runner_potential"]
@@ -73,7 +73,7 @@ def write_runner_potential(
         units, or if `folder` holds something else.
     """
     folder = Path(folder)
-    if isinstance(model, TotalModel) or "runner" not in family_of(model.spec).targets:
+    if isinstance(model, SumModel) or "runner" not in family_of(model.spec).targets:
         raise InputError(
             f"RuNNer's format cannot express a potential of kind {model.spec['kind']}", where=str(folder),
             expected="one with symmetry functions",

@@ -31,7 +31,7 @@ from nnpkit.deploy.targets.scripting import (
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.sum_model import SumModel, has_charges
 from nnpkit.seal import seal
 
 __all__ = [
@@ -104,7 +104,7 @@ def export_model(
     InputError
         If the model's numbers on the self-test are not finite.
     """
-    if isinstance(model, ChargedModel):
+    if has_charges(model.spec):
         export_charged(model, path, extra_metadata, frame)
         return
     test = make_self_test(model, frame)
@@ -115,8 +115,10 @@ def export_model(
     metadata = json.dumps(model_metadata(model, extra_metadata), indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()
-        exported = ExportedStages if model.fields else ExportedModel
-        scripted = torch.jit.script(exported(model, test))
+        staged = model.as_stages() if isinstance(model, SumModel) else model
+        scripted = torch.jit.script(
+            ExportedStages(staged, test) if model.fields else ExportedModel(model, test)
+        )
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: metadata})
         deviation = self_test_deviation(torch.jit.load(io.BytesIO(buffer.getvalue())))
     if not (deviation[0] < 1e-12 and deviation[1] < 1e-9):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver
+from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label, signed_weights
 from nnpkit.optim.measurement import Measurement
 
@@ -25,6 +26,7 @@ class CompiledObserver(ExpansionObserver):
 
     def measure(self, labels: Labels) -> Measurement:
         """See `DirectionalObserver`."""
+        refuse_others(labels)
         parts = []
         for position, index in enumerate(labels.structures):
             components = torch.zeros(0, dtype=torch.int64)
@@ -77,6 +79,7 @@ class CompiledObserver(ExpansionObserver):
 
     def loss(self, labels: Labels) -> Tensor:
         """See `DirectionalObserver`: the value, and the gradient in closed form, linear in the weights."""
+        refuse_others(labels)
         n = len(labels.structures)
         components = labels.components or [torch.zeros(0, dtype=torch.int64)] * n
         n_forces = sum(len(c) for c in components)

@@ -19,6 +19,7 @@ from nnpkit.kernels.expansion_training import ExpansionKernel, ExpansionRows, Ne
 from nnpkit.kernels.native import NoKernelError
 from nnpkit.measure.directional_observer import DirectionalObserver
 from nnpkit.measure.directions import Directions, weighted_displacements
+from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges
@@ -147,6 +148,7 @@ class ExpansionObserver(DirectionalObserver):
 
     def loss(self, labels: Labels) -> Tensor:
         """See `DirectionalObserver`: the value, and the gradient in closed form, linear in the weights."""
+        refuse_others(labels)
         n = len(labels.structures)
         components = labels.components or [torch.zeros(0, dtype=torch.int64)] * n
         n_forces = sum(len(c) for c in components)

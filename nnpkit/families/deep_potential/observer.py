@@ -13,6 +13,7 @@ from nnpkit.families.deep_potential.moments import MomentFrame, Moments
 from nnpkit.families.deep_potential.prepared import Evaluation
 from nnpkit.measure.directional_observer import DirectionalObserver
 from nnpkit.measure.directions import strains
+from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class MomentObserver(DirectionalObserver):
         whose weights are the derivatives of the loss: right in value and gradient, without differentiating the
         forces one by one.
         """
+        refuse_others(labels)
         n = len(labels.structures)
         components = labels.components or [torch.zeros(0, dtype=torch.int64)] * n
         n_forces = sum(len(c) for c in components)
