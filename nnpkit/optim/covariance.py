@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nnpkit.errors import InputError
+from nnpkit.optim.covariance_pieces import blocks_of, pieces_of, require_same_blocks, restore_pieces
 from nnpkit.optim.drift import NOISE_FLOOR, Drift
+from nnpkit.optim.late_tensors import joined
 from nnpkit.optim.lazy_block import LazyBlock
 from nnpkit.optim.partition import Partition
 from nnpkit.optim.slab import SMALLEST, Slab
-from nnpkit.optim.symmetric import SymmetricMatrix, allocate, stored_numbers
+from nnpkit.optim.symmetric import SymmetricMatrix, allocate
 from nnpkit.parallel import ALONE, Ranks
 
-__all__ = ["DTYPES", "LAZY_RANK", "Covariance", "require_same_blocks", "require_same_storage"]
+__all__ = ["DTYPES", "LAZY_RANK", "Covariance"]
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 LAZY_RANK = 32
@@ -247,20 +248,14 @@ class Covariance:
         self.drift.image.copy_(self.product(self.drift.begin(row, seed))[0])
         return error
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything, exactly, without copying the matrices."""
-        state = {
-            "blocks": torch.tensor([(b.start, b.stop) for b in self.partition.blocks]),
-            "owned": torch.tensor(self.owned, dtype=torch.int64),
-            "scale": torch.tensor([lazy.scale for lazy in self.lazy_blocks], dtype=torch.float64),
-        }
-        state |= {f"matrix.{index}": array for index, array in enumerate(self._arrays)}
-        state |= {f"pending.{index}": lazy.pending for index, lazy in enumerate(self.lazy_blocks)}
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Everything, exactly; a block is copied when its triangle is asked for."""
+        small = {"blocks": blocks_of(self.partition)}
         if self.active is not None:
-            state["active"] = self.active
+            small["active"] = self.active
         if self.drift is not None:
-            state |= {"probe": self.drift.probe, "image": self.drift.image}
-        return state
+            small |= {"probe": self.drift.probe, "image": self.drift.image}
+        return joined(small, pieces_of(self.lazy_blocks, self.owned))
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`; a covariance in double precision also takes one in single precision.
@@ -268,71 +263,11 @@ class Covariance:
         Raises
         ------
         InputError
-            If it belongs to another partition, precision or kind of device.
+            If it belongs to another partition or to a higher precision.
         """
-        mine = self.state_dict()
-        require_same_blocks(state, self.partition, self.owned)
-        given = [state[name] for name in state if name.startswith("matrix.")]
-        require_same_storage(given, [self.partition.sizes[index] for index in self.owned], self)
-        for name, array in mine.items():
-            if name.startswith("matrix."):
-                array.copy_(state[name])
+        require_same_blocks(state, self.partition)
         self.know(state.get("active"))
-        for index, lazy in enumerate(self.lazy_blocks):
-            lazy.restore(state[f"pending.{index}"].to(lazy.buffer), float(state["scale"][index]))
+        restore_pieces(self.lazy_blocks, self.owned, state)
         if self.drift is not None and "probe" in state:
             self.drift.probe.copy_(state["probe"])
             self.drift.image.copy_(state["image"])
-
-
-def require_same_blocks(
-    state: Mapping[str, Tensor], partition: Partition, owned: Sequence[int] | None = None
-) -> None:
-    """Refuse the state of the covariance of another partition, or of other blocks of it than `owned` (all).
-
-    Raises
-    ------
-    InputError
-        With the sizes of the blocks of both.
-    """
-    if "blocks" not in state or "owned" not in state:
-        raise InputError(
-            "the checkpoint has no covariance that this version can read", where="training.optimizer",
-            hint="start a new run",
-        )  # fmt: skip
-    blocks = torch.tensor([(b.start, b.stop) for b in partition.blocks])
-    kept = torch.tensor(list(range(len(blocks)) if owned is None else owned), dtype=torch.int64)
-    if not (torch.equal(state["blocks"].cpu(), blocks) and torch.equal(state["owned"].cpu(), kept)):
-        raise InputError(
-            f"the checkpoint's covariance is of another partition: {_in_words(state['blocks'])}",
-            where="training.optimizer", expected=_in_words(blocks),
-            hint="restore partition, block_size and the model of the run that wrote the checkpoint",
-        )  # fmt: skip
-
-
-def require_same_storage(arrays: Sequence[Tensor], sizes: Sequence[int], covariance: Covariance) -> None:
-    """Refuse stored matrices of blocks of these sizes in a form that `covariance` cannot take over.
-
-    Raises
-    ------
-    InputError
-        Of lower precision, or of another kind of device.
-    """
-    numbers = stored_numbers(sizes, covariance.triangles)
-    lowered = covariance.dtype == torch.float32 and any(a.dtype != torch.float32 for a in arrays)
-    if lowered or sum(array.numel() for array in arrays) != numbers:
-        raise InputError(
-            "the checkpoint's covariance is stored in another way", where="training.optimizer",
-            expected=f"{covariance.dtype} on {covariance.device.type}".replace("torch.", ""),
-            hint="resume on the kind of device that wrote it; precision can be raised but not lowered",
-        )  # fmt: skip
-
-
-def _in_words(blocks: Tensor) -> str:
-    sizes = (blocks[:, 1] - blocks[:, 0]).tolist()
-    text = ", ".join(map(str, sizes[:6])) + (", ..." if len(sizes) > 6 else "")
-    return (
-        f"{sum(sizes)} weights in blocks of {text}"
-        if len(sizes) > 1
-        else f"{sum(sizes)} weights in one block"
-    )

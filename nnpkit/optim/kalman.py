@@ -37,6 +37,7 @@ from nnpkit.optim.covariance import Covariance
 from nnpkit.optim.covariance_memory import require_memory
 from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
 from nnpkit.optim.kalman_settings import WHERE, KalmanSettings
+from nnpkit.optim.late_tensors import joined
 from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
 from nnpkit.optim.partition import Layer, Partition, make_partition
 from nnpkit.optim.robust import RobustNoise
@@ -170,7 +171,7 @@ class KalmanOptimizer:
             if self.robust is not None:
                 self.robust.restart()
         else:
-            self.load_state_dict(dict(state))
+            self.load_state_dict(state)
         self.caution, self.updates = 4.0 * max(caution, self.caution), updates
         self.forgetting.add_(1.0).div_(2.0)
 
@@ -367,28 +368,28 @@ class KalmanOptimizer:
         }
         return health | ({"drift": self.drift} if self.settings.dtype == "float32" else {})
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, exactly; matrices are not copied.
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Everything that the next step depends on, exactly; blocks are copied when they are asked for.
 
-        The same for any number of processes. Only the first one gets the covariance if they share it.
+        Processes that share the covariance call this together, and each has the pieces that it keeps.
         """
-        return {
-            **self.shared.state_dict(self.covariance),
+        small = {
             "forgetting": self.forgetting,
             "updates": torch.tensor(self.updates),
             "caution": torch.tensor(self.caution, dtype=torch.float64),
             **{_ROBUST + n: v for n, v in ({} if self.robust is None else self.robust.state_dict()).items()},
             "drift": torch.tensor([self.drift, self._variance], dtype=torch.float64),
         }
+        return joined(self.shared.state_dict(self.covariance), small)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`; InputError if it belongs to another partition or number of weights."""
         self.shared.load_state_dict(self.covariance, state)
         self.active = state.get("active")
         self.forgetting.copy_(state["forgetting"])
         self.updates = int(state["updates"])
         self.caution = float(state.get("caution", 1.0))
-        own = {n.removeprefix(_ROBUST): v for n, v in state.items() if n.startswith(_ROBUST)}
+        own = {n.removeprefix(_ROBUST): state[n] for n in state if n.startswith(_ROBUST)}
         if self.robust is not None and own:
             self.robust.load_state_dict(own)
         self.drift, self._variance = state["drift"].tolist()

@@ -15,9 +15,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from nnpkit.optim.covariance import Covariance, require_same_blocks, require_same_storage
+from nnpkit.optim.covariance import Covariance
+from nnpkit.optim.covariance_pieces import blocks_of, pieces_of, require_same_blocks, restore_pieces
+from nnpkit.optim.late_tensors import joined, only
 from nnpkit.optim.partition import Block, Partition
-from nnpkit.optim.symmetric import allocate, matrices_in
 from nnpkit.parallel import Ranks
 
 __all__ = ["SharedBlocks"]
@@ -89,97 +90,33 @@ class SharedBlocks:
         whole[self.columns[self.ranks.rank]] = own
         return self.ranks.add(whole)
 
-    def state_dict(self, covariance: Covariance) -> dict[str, Tensor]:
-        """State of the covariance of all blocks, as one process would have it; empty on all ranks but the first."""
-        if covariance.is_spread:
-            return self._whole_state(covariance)
+    def state_dict(self, covariance: Covariance) -> Mapping[str, Tensor]:
+        """State of the covariance, without the blocks that other processes keep; all call this together."""
         if not self.shared:
-            return covariance.state_dict()
-        sizes, first = self.partition.sizes, self.ranks.leads
-        arrays, matrices = allocate(
-            sizes if first else [], covariance.triangles, covariance.dtype, covariance.device
-        )
-        scales = torch.zeros(len(sizes), dtype=torch.float64)
-        state: dict[str, Tensor] = {}
-        rows: list[list[float]] = [
-            [index, lazy.count, lazy.scale]
-            for index, lazy in zip(self.owned, covariance.lazy_blocks, strict=True)
-        ]
-        counts = {
-            int(index): (count, scale) for own in self.ranks.collect(rows) for index, count, scale in own
-        }
-        for index, size in enumerate(sizes):
-            count, scales[index] = counts[index]
-            shape = (size + int(count), size)
-            sent = torch.zeros(0, dtype=covariance.dtype)
-            if index in self.owned:
-                lazy = covariance.lazy_blocks[self.owned.index(index)]
-                sent = torch.cat([lazy.matrix.dense(), lazy.pending])
-            parts = [sent if rank == 0 else sent[:0] for rank in range(self.ranks.size)]
-            shapes = [
-                shape if first and rank == self.owners[index] else (0, size)
-                for rank in range(self.ranks.size)
-            ]
-            received = torch.cat(self.ranks.exchange(parts, shapes))
-            if first:
-                matrices[index].assign(received[:size])
-                state[f"pending.{index}"] = received[size:].clone()
-        drift = covariance.drift
-        vectors = (
-            {} if drift is None else {"probe": self.spread(drift.probe), "image": self.spread(drift.image)}
-        )
-        active = None
+            replicas = covariance.state_dict()
+            own = pieces_of(covariance.lazy_blocks, self.owned, self.ranks.leads)
+            return joined(only(replicas, lambda name: "/" not in name), own)
+        small, drift = {"blocks": blocks_of(self.partition)}, covariance.drift
+        if drift is not None:
+            small |= {"probe": self.spread(drift.probe), "image": self.spread(drift.image)}
         if self.ranks.any(covariance.active is not None):
-            own = covariance.active
-            own = torch.ones(self.mine.n_parameters, dtype=torch.bool) if own is None else own
-            active = self.spread(own.to(torch.float64)) > 0.5
-        if not first:
-            return {}
-        return {
-            "blocks": torch.tensor([(b.start, b.stop) for b in self.partition.blocks]),
-            "owned": torch.arange(len(sizes)),
-            "scale": scales,
-            **{f"matrix.{index}": array for index, array in enumerate(arrays)},
-            **state, **vectors,
-            **({} if active is None else {"active": active}),
-        }  # fmt: skip
-
-    def _whole_state(self, covariance: Covariance) -> dict[str, Tensor]:
-        """State of a covariance whose large blocks are spread by their rows, one block at a time."""
-        first = self.ranks.leads
-        sizes = self.partition.sizes if first else []
-        arrays, matrices = allocate(sizes, covariance.triangles, covariance.dtype, covariance.device)
-        for index, lazy in enumerate(covariance.lazy_blocks):
-            dense = lazy.matrix.dense()
-            if first:
-                matrices[index].assign(dense)
-        own = covariance.state_dict()
-        whole = {name: value for name, value in own.items() if not name.startswith("matrix.")}
-        return whole | {f"matrix.{index}": array for index, array in enumerate(arrays)} if first else {}
+            active = covariance.active
+            active = torch.ones(self.mine.n_parameters, dtype=torch.bool) if active is None else active
+            small["active"] = self.spread(active.to(torch.float64)) > 0.5
+        return joined(small, pieces_of(covariance.lazy_blocks, self.owned))
 
     def load_state_dict(self, covariance: Covariance, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` gave on the first rank, here or for another number of processes.
+        """Restore what all processes together gave in `state_dict`, whatever their number was.
 
         Raises
         ------
         InputError
-            If it belongs to another partition, precision or kind of device.
+            If it belongs to another partition or to a higher precision.
         """
-        if not self.shared and not covariance.is_spread:
-            covariance.load_state_dict(state)
-            return
         require_same_blocks(state, self.partition)
-        sizes = self.partition.sizes
-        names = [name for name in state if name.startswith("matrix.")]
-        arrays = [state[f"matrix.{index}"] for index in range(len(names))]
-        require_same_storage(arrays, sizes, covariance)
-        matrices = matrices_in(arrays, sizes, covariance.triangles)
         active = state.get("active")
         covariance.know(None if active is None else self.narrow(active))
-        for own, index in enumerate(self.owned):
-            lazy = covariance.lazy_blocks[own]
-            lazy.matrix.assign(matrices[index].dense().to(covariance.dtype))
-            lazy.restore(state[f"pending.{index}"].to(lazy.buffer), float(state["scale"][index]))
+        restore_pieces(covariance.lazy_blocks, self.owned, state)
         if covariance.drift is not None and "probe" in state:
             covariance.drift.probe.copy_(self.narrow(state["probe"]))
             covariance.drift.image.copy_(self.narrow(state["image"]))

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from nnpkit.optim.symmetric import packed_numbers
 from nnpkit.parallel import Ranks
 
 __all__ = ["SMALLEST", "Slab", "slab_bounds"]
@@ -105,3 +106,26 @@ class Slab:
         self.rows.copy_(dense[self.first : self.stop, : self.stop])
         self._clean()
         self._diagonal.copy_(dense.diagonal())
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """See `SymmetricMatrix`."""
+        return self.first, self.stop
+
+    def packed(self) -> Tensor:
+        """See `SymmetricMatrix`."""
+        packed, done = self.rows.new_empty(packed_numbers(self.first, self.stop)), 0
+        for index, row in enumerate(self.rows, self.first):
+            packed[done : done + index] = row[:index]
+            packed[done + index] = self._diagonal[index]
+            done += index + 1
+        return packed
+
+    def unpack(self, packed: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        done, own = 0, torch.zeros_like(self._diagonal)
+        for index, row in enumerate(self.rows, self.first):
+            row[:index] = packed[done : done + index]
+            own[index] = packed[done + index]
+            done += index + 1
+        self._diagonal.copy_(self.ranks.add(own))

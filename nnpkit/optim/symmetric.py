@@ -7,7 +7,7 @@ twice as much, but at ten times the speed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,9 +15,43 @@ from torch import Tensor
 
 from nnpkit.optim.blas import symmetric_product, symmetric_rank_update
 
-__all__ = ["Square", "SymmetricMatrix", "Triangle", "allocate", "matrices_in", "stored_numbers"]
+__all__ = [
+    "Square", "SymmetricMatrix", "Triangle", "allocate", "pack", "packed_numbers", "stored_numbers", "unpack",
+]  # fmt: skip
 
 _PANEL = 1024
+_PACKED_AT_ONCE = 64  # rows
+
+
+def packed_numbers(first: int, stop: int) -> int:
+    """Numbers in the rows of a lower triangle from `first` until before `stop`."""
+    return stop * (stop + 1) // 2 - first * (first + 1) // 2
+
+
+def pack(matrix: Tensor) -> Tensor:
+    """The lower triangle of `matrix` (n, n), row by row, diagonal included."""
+    packed, done = matrix.new_empty(packed_numbers(0, len(matrix))), 0
+    for panel, below in _panels(matrix):
+        values = panel[below]
+        packed[done : done + len(values)] = values
+        done += len(values)
+    return packed
+
+
+def unpack(packed: Tensor, matrix: Tensor) -> None:
+    """Fill the lower triangle of `matrix` (n, n) with what `pack` gave; the rest stays."""
+    done = 0
+    for panel, below in _panels(matrix):
+        count = int(below.sum())
+        panel[below] = packed[done : done + count]
+        done += count
+
+
+def _panels(matrix: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some rows at a time, as views, and where in them the lower triangle is."""
+    for start in range(0, len(matrix), _PACKED_AT_ONCE):
+        panel = matrix[start : start + _PACKED_AT_ONCE, : start + _PACKED_AT_ONCE]
+        yield panel, torch.ones(panel.shape, dtype=torch.bool, device=matrix.device).tril(start)
 
 
 class SymmetricMatrix(Protocol):
@@ -45,6 +79,19 @@ class SymmetricMatrix(Protocol):
 
     def assign(self, dense: Tensor) -> None:
         """Become the symmetric matrix `dense` (n, n)."""
+        ...
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """First row of the lower triangle that this process keeps, and the one behind the last."""
+        ...
+
+    def packed(self) -> Tensor:
+        """These rows one after the other, each up to the diagonal: `packed_numbers` numbers, a copy."""
+        ...
+
+    def unpack(self, packed: Tensor) -> None:
+        """Take over what `packed` gave."""
         ...
 
 
@@ -84,6 +131,19 @@ class Triangle:
                 self.matrix[k:, k] = dense[k:, k]
             else:
                 self.matrix[: k + 1, k] = dense[: k + 1, k]
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """See `SymmetricMatrix`."""
+        return 0, len(self.matrix)
+
+    def packed(self) -> Tensor:
+        """See `SymmetricMatrix`."""
+        return pack(self.matrix if self.lower else self.matrix.T)
+
+    def unpack(self, packed: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        unpack(packed, self.matrix if self.lower else self.matrix.T)
 
 
 class Square:
@@ -129,6 +189,20 @@ class Square:
     def assign(self, dense: Tensor) -> None:
         """See `SymmetricMatrix`."""
         self.matrix.copy_(dense)
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """See `SymmetricMatrix`."""
+        return 0, len(self.matrix)
+
+    def packed(self) -> Tensor:
+        """See `SymmetricMatrix`."""
+        return pack(self.matrix)
+
+    def unpack(self, packed: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        unpack(packed, self.matrix)
+        self.matrix.copy_(self.matrix.tril() + self.matrix.tril(-1).T)
 
 
 class _Place(NamedTuple):
@@ -184,11 +258,11 @@ def allocate(
     sides = _places(sizes)[0] if triangles else sizes
     extra = 1 if triangles else 0
     arrays = [torch.zeros(side * (side + extra), dtype=dtype, device=device) for side in sides]
-    return arrays, matrices_in(arrays, sizes, triangles)
+    return arrays, _matrices_in(arrays, sizes, triangles)
 
 
-def matrices_in(arrays: Sequence[Tensor], sizes: Sequence[int], triangles: bool) -> list[SymmetricMatrix]:
-    """The matrices of `sizes` that live in arrays as `allocate` makes them."""
+def _matrices_in(arrays: Sequence[Tensor], sizes: Sequence[int], triangles: bool) -> list[SymmetricMatrix]:
+    """The matrices of `sizes` that live in these arrays."""
     if not triangles:
         return [Square(a.view(size, size)) for a, size in zip(arrays, sizes, strict=True)]
     sides, places = _places(sizes)

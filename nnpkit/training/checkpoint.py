@@ -1,40 +1,51 @@
 """Checkpoints: everything a run needs to go on exactly as if it had not stopped.
 
-A checkpoint is a folder ``checkpoints/epoch-000012`` with ``state.safetensors`` (tensors, bit by bit) and
-``state.json`` (everything else); one written in the middle of an epoch is called
-``epoch-000012-step-000345``. The folder gets its name when it is complete.
+A checkpoint is a folder ``checkpoints/epoch-000012`` with ``state.safetensors`` (tensors, bit by bit), a file
+``update.block-00000.safetensors`` for each block of a covariance, and ``state.json`` (everything else, and the sizes
+and checksums of the other files); one written in the middle of an epoch is called ``epoch-000012-step-000345``. The
+folder gets its name when it is complete.
+
+Of several processes each writes the blocks that it keeps, and reads those that it is going to keep.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nnpkit._version import __version__
 from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model
-from nnpkit.files import atomic_folder, sha256_of_file
+from nnpkit.files import atomic_folder
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.parallel import ALONE, Ranks
+from nnpkit.training.checkpoint_files import (
+    STATE,
+    damaged,
+    flush_to_disk,
+    on_all_ranks,
+    read_tensors,
+    write_pieces,
+    write_tensors,
+)
 
 __all__ = [
     "CHECKPOINTS", "Checkpoint", "checkpoint_of_epoch", "first_difference", "is_checkpoint", "latest_checkpoint",
-    "model_from", "prune_checkpoints", "read_checkpoint", "write_checkpoint",
+    "model_from", "prune_checkpoints", "read_checkpoint", "remove_unfinished", "write_checkpoint",
 ]  # fmt: skip
 
 CHECKPOINTS = "checkpoints"
 """Name of the folder of checkpoints in the folder of a run."""
-_FORMAT, _FORMAT_VERSION = "nnpkit-checkpoint", 1
+_FORMAT, _FORMAT_VERSION = "nnpkit-checkpoint", 2
 _NAME = re.compile(r"epoch-(\d{6,})(?:-step-(\d{6,}))?$")
 
 
@@ -45,13 +56,14 @@ class Checkpoint:
     Attributes
     ----------
     tensors : dict
-        ``{"model": {...}, "best": {...}, "update": {...}, "schedule": {...}}``, each a flat dict of tensors.
+        ``{"model": {...}, "best": {...}, "update": {...}, "schedule": {...}}``, each a flat mapping of tensors; those
+        of pieces (`nnpkit.optim.late_tensors`) are read when they are asked for.
     state : dict
         JSON-able: ``epoch`` (epochs done), ``step`` (updates done in the next one), ``spec`` of the model,
         ``config``, ``progress`` of the trainer, ...
     """
 
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: dict[str, Mapping[str, Tensor]]
     state: dict[str, Any]
 
     @property
@@ -61,53 +73,64 @@ class Checkpoint:
         return f"epoch-{self.state['epoch']:06d}" + (f"-step-{step:06d}" if step else "")
 
 
-def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
+def write_checkpoint(folder: str | Path, checkpoint: Checkpoint, ranks: Ranks = ALONE) -> Path:
     """Write `checkpoint` below `folder` and return its path.
+
+    All `ranks` call this together; each writes its pieces, the first one all else.
 
     Raises
     ------
     InputError
-        If the disk is full or cannot be written; nothing of the new checkpoint remains then, and the
-        earlier ones are untouched.
+        On all ranks, if the disk of any is full or cannot be written; nothing of the new checkpoint remains then, and
+        the earlier ones are untouched.
     """
     path = Path(folder) / checkpoint.name
-    flat = {
-        f"{group}.{name}": tensor.detach().contiguous()
-        for group, tensors in checkpoint.tensors.items()
-        for name, tensor in tensors.items()
-    }
-    versions = {"nnpkit": __version__, "torch": str(torch.__version__)}
-    state = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, **checkpoint.state}
-    try:
-        with atomic_folder(path) as new:
-            save_file(flat, new / "state.safetensors")
-            state["tensors_sha256"] = sha256_of_file(new / "state.safetensors")
-            (new / "state.json").write_bytes(json.dumps(state, indent=1).encode())
-            mode = (new / "state.json").stat().st_mode
-            for file in new.iterdir():
-                file.chmod(mode)  # safetensors writes for the owner alone
-                _flush_to_disk(file)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(
-            f"the checkpoint cannot be written ({reason})", where=str(path),
-            hint="make room on the disk and continue from the last checkpoint with --resume",
-        ) from error  # fmt: skip
+    with ExitStack() as stack:  # it gives the folder its name, or removes it
+
+        def together(do: Callable[[], Any]) -> list[Any]:
+            return on_all_ranks(do, path, ranks)
+
+        new = Path(together(lambda: str(stack.enter_context(atomic_folder(path))) if ranks.leads else "")[0])
+        files = {
+            name: entry
+            for own in together(lambda: write_pieces(new, checkpoint.tensors))
+            for name, entry in own
+        }
+        together(lambda: _write_state(new, checkpoint, files) if ranks.leads else None)
+        together(stack.close)
     return path
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Have the content on the disk before the folder gets its name: only then a full disk shows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_state(folder: Path, checkpoint: Checkpoint, files: Mapping[str, Any]) -> None:
+    """Write all that is no piece."""
+    flat = {
+        f"{group}.{name}": tensors[name]
+        for group, tensors in checkpoint.tensors.items()
+        for name in tensors
+        if "/" not in name
+    }
+    versions = {"nnpkit": __version__, "torch": str(torch.__version__)}
+    files = {STATE: write_tensors(folder / STATE, flat), **files}
+    state = {
+        "format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, "files": files,
+        **checkpoint.state,
+    }  # fmt: skip
+    (folder / "state.json").write_bytes(json.dumps(state, indent=1).encode())
+    mode = (folder / "state.json").stat().st_mode
+    for file in folder.iterdir():
+        file.chmod(mode)  # safetensors writes for the owner alone
+    flush_to_disk(folder / "state.json")
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what writers that were killed have left below `folder`, where nobody else writes."""
+    for path in Path(folder).glob(".epoch-*.part"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_checkpoint(path: str | Path) -> bool:
     """Whether `path` is the folder of a checkpoint."""
-    return (Path(path) / "state.json").is_file() and (Path(path) / "state.safetensors").is_file()
+    return (Path(path) / "state.json").is_file() and (Path(path) / STATE).is_file()
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -155,32 +178,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         known = (
             state["format"] == _FORMAT and isinstance(state["epoch"], int) and isinstance(state["spec"], dict)
         )
-        version, sha256 = state["format_version"], state["tensors_sha256"]
+        version = state["format_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+        raise damaged(path, f"{type(error).__name__}: {error}") from None
     if not known:
-        raise _damaged(path, "state.json is not of a checkpoint")
+        raise damaged(path, "state.json is not of a checkpoint")
     if version != _FORMAT_VERSION:
         raise InputError(
             f"checkpoint of format version {version}", where=str(path), expected=f"version {_FORMAT_VERSION}",
             hint="use the nnpkit that wrote it",
         )  # fmt: skip
-    if sha256_of_file(path / "state.safetensors") != sha256:
-        raise _damaged(path, "state.safetensors is not the file that was written")
-    flat = load_file(path / "state.safetensors")
-    tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "update": {}, "schedule": {}}
-    for name, tensor in flat.items():
-        group, _, key = name.partition(".")
-        tensors.setdefault(group, {})[key] = tensor
-    return Checkpoint(tensors, state)
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"the checkpoint is damaged ({reason})",
-        where=str(path),
-        hint="take the one before it: remove this folder",
-    )
+    return Checkpoint(read_tensors(path, state.get("files")), state)
 
 
 def model_from(checkpoint: Checkpoint, where: str = "checkpoint", *, best: bool = False) -> AtomicModel:

@@ -136,7 +136,7 @@ class FullBatchUpdate:
         """Go back to `state`, or to the beginning without one."""
         self.optimizer.steps, self.optimizer.changes = [], []
         if state is not None:
-            self.load_state_dict(dict(state))
+            self.load_state_dict(state)
 
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
         """Loss and gradient after the last update, mean step, passes over the data in all."""
@@ -222,10 +222,10 @@ class FullBatchUpdate:
         gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters]
         return total, parameters_to_vector(gradients).to(torch.float64)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """History of the optimizer, loss and gradient at the present weights."""
         return with_observer(self.optimizer.state_dict(), self.observer)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`."""
         self.optimizer.load_state_dict(restore_observer(self.observer, state))

@@ -13,7 +13,7 @@ from typing import Any
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.lock import FolderLock
-from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint
+from nnpkit.training.checkpoint import CHECKPOINTS, latest_checkpoint, remove_unfinished
 
 __all__ = ["LearningCurve", "MetricsFile", "RunFolder", "TensorBoard"]
 
@@ -78,6 +78,7 @@ class RunFolder:
         with suppress(OSError):  # some cluster file systems have no locks: trained there without
             lock.require("another training is under way here,", "wait for it, or name another: output=...")
         try:
+            remove_unfinished(self.checkpoints)
             yield
         finally:
             lock.release()

@@ -405,7 +405,7 @@ class Trainer:
     def _save(self, step: int) -> None:
         """Write a checkpoint, after `step` updates of the current epoch if not 0, and remove old ones."""
         self.state.seconds = self.clock() - self.started
-        tensors = {
+        tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.model.state_dict(),
             "best": self.best,
             "update": self.update.state_dict(),
@@ -417,8 +417,8 @@ class Trainer:
             "epoch": self.state.epoch, "step": step, "spec": self.model.spec,
             "progress": self.state.to_json(), "threads": torch.get_num_threads(), **self.identity,
         }  # fmt: skip
+        write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state), self.ranks)
         if self.folder.writes:
-            write_checkpoint(self.folder.checkpoints, Checkpoint(tensors, state))
             prune_checkpoints(self.folder.checkpoints, self.settings.keep, self.state.best_epoch)
         self.ranks.barrier()
 
@@ -426,7 +426,7 @@ class Trainer:
         """Put model, update, schedule and progress into the state of `checkpoint`."""
         self.model.load_state_dict(checkpoint.tensors["model"])
         self.update.load_state_dict(checkpoint.tensors["update"])
-        self.schedule.load_state_dict(checkpoint.tensors["schedule"])
+        self.schedule.load_state_dict(dict(checkpoint.tensors["schedule"]))
         self.best = {name: tensor.clone() for name, tensor in checkpoint.tensors["best"].items()}
         self.initial = checkpoint.tensors.get("initial", {}).get("weights", self.initial)
         self.guard.load_state_dict(checkpoint.tensors.get("guard", {}))

@@ -14,6 +14,7 @@ from nnpkit.errors import DivergedError
 from nnpkit.measure.observations import Prefactors
 from nnpkit.measure.sharing import measure_together, shares_of
 from nnpkit.optim.kalman import KalmanOptimizer
+from nnpkit.optim.late_tensors import joined, only
 from nnpkit.optim.measurement import KINDS, Measurement
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.health import EpochReport, average, kalman_health, kinds_of_labels
@@ -53,11 +54,11 @@ class Update(Protocol):
         """Go back to an earlier `state`, or to the beginning without one, and be more careful from now on."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors by name: all that later updates depend on."""
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Tensors by name: all that later updates depend on, see `nnpkit.optim.late_tensors`."""
         ...
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`."""
         ...
 
@@ -123,24 +124,23 @@ class KalmanUpdate:
         """Health of the filter."""
         return kalman_health(self.optimizer, self.observer.noise, reports, self.epoch)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """State of the filter, and of the draws of the ridge."""
         own = {} if self.ridge is None else self.ridge.state_dict()
-        return with_observer(
-            {**self.optimizer.state_dict(), **{RIDGE + n: v for n, v in own.items()}}, self.observer
-        )
+        draws = {RIDGE + name: value for name, value in own.items()}
+        return with_observer(joined(self.optimizer.state_dict(), draws), self.observer)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the filter."""
         self.optimizer.load_state_dict(self._restored(state))
 
-    def _restored(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _restored(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Restore observer and ridge; what is left is the state of the filter."""
-        rest = restore_observer(self.observer, dict(state))
-        own = {name.removeprefix(RIDGE): rest.pop(name) for name in list(rest) if name.startswith(RIDGE)}
+        rest = restore_observer(self.observer, state)
+        own = {name.removeprefix(RIDGE): rest[name] for name in rest if name.startswith(RIDGE)}
         if self.ridge is not None and own:
             self.ridge.load_state_dict(own)
-        return rest
+        return only(rest, lambda name: not name.startswith(RIDGE))
 
 
 class GradientUpdate:
@@ -259,7 +259,7 @@ class GradientUpdate:
         updates, caution = self.updates, self.caution
         self.optimizer.state.clear()
         if state is not None:
-            self.load_state_dict(dict(state))
+            self.load_state_dict(state)
         self.updates, self.caution = updates, min(caution, self.caution) / 4.0
 
     def end_epoch(self, reports: Mapping[str, Sequence[float]]) -> EpochReport:
@@ -268,19 +268,18 @@ class GradientUpdate:
         words = "loss {loss:.2e}, learning rate {learning_rate:.1e}".format_map(means) if means else ""
         return EpochReport(means, words)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> Mapping[str, Tensor]:
         """Moments and counters of the optimizer, position of the decay."""
         own = {
             "updates": torch.tensor(self.updates),
             "caution": torch.tensor(self.caution, dtype=torch.float64),
         }
-        state = with_observer(own, self.observer)
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
-                state[f"{index}.{name}"] = torch.as_tensor(value)
-        return state
+                own[f"{index}.{name}"] = torch.as_tensor(value)
+        return with_observer(own, self.observer)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`, tensor by tensor: torch's own loader casts to the parameters' type."""
         self.updates, self.caution = int(state["updates"]), float(state.get("caution", 1.0))
         for key, value in restore_observer(self.observer, state).items():
@@ -313,13 +312,13 @@ def _typical_residuals(measurement: Measurement) -> dict[str, float]:
     return {f"residual_{name}": float(part.median()) for name, part in parts.items() if len(part)}
 
 
-def with_observer(state: dict[str, Tensor], observer: Measures) -> dict[str, Tensor]:
+def with_observer(state: Mapping[str, Tensor], observer: Measures) -> Mapping[str, Tensor]:
     """`state` of an optimizer together with that of the observer."""
-    return {**state, **{_OBSERVER + name: value for name, value in observer.state_dict().items()}}
+    return joined(state, {_OBSERVER + name: value for name, value in observer.state_dict().items()})
 
 
-def restore_observer(observer: Measures, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def restore_observer(observer: Measures, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Restore the observer from its part of `state`; the rest."""
-    own = {name.removeprefix(_OBSERVER): v for name, v in state.items() if name.startswith(_OBSERVER)}
+    own = {name.removeprefix(_OBSERVER): state[name] for name in state if name.startswith(_OBSERVER)}
     observer.load_state_dict(own)
-    return {name: value for name, value in state.items() if not name.startswith(_OBSERVER)}
+    return only(state, lambda name: not name.startswith(_OBSERVER))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nnpkit._version import __version__
@@ -12,8 +13,9 @@ from nnpkit.config.schema import Config
 from nnpkit.errors import InputError
 from nnpkit.parallel import Ranks
 from nnpkit.training.registered import OPTIMIZERS
+from nnpkit.training.run_folder import RunFolder
 
-__all__ = ["require_parallel", "require_same"]
+__all__ = ["require_one_folder", "require_parallel", "require_same"]
 
 
 def require_parallel(config: Config, size: int) -> None:
@@ -38,15 +40,20 @@ def require_parallel(config: Config, size: int) -> None:
             raise InputError(f"{size} processes cannot share this training", where=where, hint=hint)
 
 
-def require_same(identity: Mapping[str, Any], ranks: Ranks) -> None:
-    """Refuse processes that see other data, settings or versions than the first one.
+def require_same(identity: Mapping[str, Any], last: Path | None, ranks: Ranks) -> None:
+    """Refuse processes that see other data, settings, versions or another last checkpoint than the first one.
 
     Raises
     ------
     InputError
         Naming what differs, and where.
     """
-    seen = {"version of nnpkit": __version__, "data": identity["data"], "settings": identity["config"]}
+    seen = {
+        "version of nnpkit": __version__,
+        "data": identity["data"],
+        "settings": identity["config"],
+        "checkpoints": None if last is None else last.name,
+    }
     found = ranks.collect({name: _hash(value) for name, value in seen.items()})
     for rank, own in enumerate(found):
         for name in seen:
@@ -55,6 +62,23 @@ def require_same(identity: Mapping[str, Any], ranks: Ranks) -> None:
                     f"process {rank} of {ranks.size} has other {name} than process 0", where="nnpkit train",
                     expected="the same files, settings and version on all nodes",
                 )  # fmt: skip
+
+
+def require_one_folder(folder: RunFolder, ranks: Ranks) -> None:
+    """Refuse processes that do not see the folder of the run, in which each writes its part of the checkpoints.
+
+    Raises
+    ------
+    InputError
+        Naming the first process that does not.
+    """
+    ranks.barrier()  # the first process makes it
+    found = ranks.collect(folder.path.is_dir())
+    if not all(found):
+        raise InputError(
+            f"process {found.index(False)} of {ranks.size} does not see the folder of the run",
+            where=str(folder.path), expected="a file system that all nodes share",
+        )  # fmt: skip
 
 
 def _hash(value: Any) -> str:

@@ -10,6 +10,7 @@ from nnpkit.errors import InputError
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.kalman import KalmanOptimizer
+from nnpkit.optim.late_tensors import only
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.posterior import KalmanPosterior
 from nnpkit.training.updates import RIDGE
@@ -38,8 +39,8 @@ def load_filter(run: str | Path) -> tuple[AtomicModel, KalmanOptimizer]:
             expected="a potential trained by `optimizer: {kind: ekf}`",
         )  # fmt: skip
     kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
-    state = {k: v for k, v in checkpoint.tensors["update"].items() if not k.startswith(("observer.", RIDGE))}
-    kalman.load_state_dict(state)
+    update = checkpoint.tensors["update"]
+    kalman.load_state_dict(only(update, lambda name: not name.startswith(("observer.", RIDGE))))
     return model, kalman
 
 

@@ -29,7 +29,7 @@ from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, w
 from nnpkit.workflow.duration import planned
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.new_model import make_model
-from nnpkit.workflow.ranks_of_training import require_parallel, require_same
+from nnpkit.workflow.ranks_of_training import require_one_folder, require_parallel, require_same
 from nnpkit.workflow.run_report import report_at_end
 from nnpkit.workflow.run_steps import (
     announce_memory,
@@ -101,7 +101,7 @@ def run_training(
     data = load_data(config)
     require_judge(config, data)
     identity = {"config": config.model_dump(mode="json"), "data": ordered_sha256(data), "seed": config.seed}
-    require_same(identity, ranks)
+    require_same(identity, last, ranks)
     checkpoint = None if last is None else matching_checkpoint(last, identity)
     console.print(statistics_table(data.statistics))
     if data.findings:
@@ -138,14 +138,15 @@ def run_training(
             if isinstance(data.baseline, ModelBaseline) and ranks.leads:
                 data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", data_report(config, data, model, report, memory))
-        if ranks.leads:
-            write_config(config, folder.path / "config.yaml")
+        require_one_folder(folder, ranks)
         settings = trainer_settings(config, epochs, warm)
         trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console, ranks=ranks)
         if ranks.leads:
             trainer.publish = partial(write_interim_model, trainer, data)
         if checkpoint is not None:
             trainer.restore(checkpoint)
+        if ranks.leads:
+            write_config(config, folder.path / "config.yaml")
         ended = trainer.fit()
         if not ranks.leads:
             return {"ended": ended}

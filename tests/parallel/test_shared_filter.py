@@ -119,9 +119,25 @@ def test_two_processes_filter_like_one(
     else:  # one block for two processes: each keeps it, or some of its rows
         assert (first["blocks"], second["blocks"]) == (1, 1)
         assert (max(first["bytes"], second["bytes"]) < whole["bytes"]) == spread
+    both = merged(first["state"], second["state"])
+    assert both.keys() == whole["state"].keys()
     for name, value in whole["state"].items():
         if dtype == "float64":
-            assert np.allclose(first["state"][name], value, rtol=1e-9, atol=1e-10), name
+            assert np.allclose(both[name], value, rtol=1e-9, atol=1e-10), name
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The state that two processes have together; rows of a triangle follow those of the first process."""
+    both = dict(first)
+    for name, value in second.items():
+        piece, _, key = name.partition("/")
+        assert not key or name not in first, "a piece is of one process"
+        whole = f"{piece.split('-row-')[0]}/{key}"
+        if key and whole in first:
+            both[whole] = both[whole] + value
+        else:
+            both[name] = value
+    return both
 
 
 def resumed(ranks: Any, state: dict[str, Any] | None, kind: str = "layer") -> dict[str, Any]:
@@ -141,7 +157,7 @@ def resumed(ranks: Any, state: dict[str, Any] | None, kind: str = "layer") -> di
 
 
 def _dtype(name: str) -> torch.dtype:
-    return torch.int64 if name in ("blocks", "owned", "updates") else torch.float64
+    return torch.int64 if name in ("blocks", "updates") else torch.float64
 
 
 @pytest.mark.parametrize("kind", ["layer", "global"])
@@ -153,14 +169,16 @@ def test_a_state_goes_from_one_number_of_processes_to_another(
     expected = resumed(ALONE, begun["state"], kind)
     first, second = together(lambda ranks: resumed(ranks, begun["state"], kind))
     assert first["change"] == second["change"] == pytest.approx(expected["change"], rel=1e-10)
-    assert second["state"].keys().isdisjoint({"matrix.0", "blocks"})  # the first process has them all
+    both = first["state"] | second["state"]
     for name, value in expected["state"].items():
-        assert np.allclose(first["state"][name], value, rtol=1e-10, atol=1e-12), name
-    again = resumed(ALONE, first["state"], kind)
+        assert np.allclose(merged(first["state"], second["state"])[name], value, rtol=1e-10, atol=1e-12), name
+    again = resumed(ALONE, both, kind)
     assert again["change"] == pytest.approx(resumed(ALONE, expected["state"], kind)["change"], rel=1e-9)
-    unchanged = together(lambda ranks: _loaded(ranks, begun["state"], kind))[0]
+    unchanged = merged(*together(lambda ranks: _loaded(ranks, begun["state"], kind)))
     for name, value in begun["state"].items():
         assert unchanged[name] == value, name
+    one, two = together(lambda ranks: resumed(ranks, both, kind))  # the pieces of two processes, read by two
+    assert one["change"] == two["change"] == pytest.approx(again["change"], rel=1e-10)
 
 
 def _loaded(ranks: Together, state: dict[str, Any], kind: str) -> dict[str, Any]:

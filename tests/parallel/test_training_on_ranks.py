@@ -27,8 +27,11 @@ from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.parallel import ALONE, RankLostError, Ranks
+from nnpkit.training import checkpoint
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
+from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer
+from nnpkit.workflow.ranks_of_training import require_one_folder
 from nnpkit.workflow.training_run import run_training
 
 CONFIG: dict[str, Any] = {
@@ -88,6 +91,7 @@ def test_two_processes_train_like_one_and_one_goes_on(folder: Path, more: tuple[
             assert two[part][key] == pytest.approx(one[part][key], rel=1e-8)
     a, b = (read_checkpoint(latest_checkpoint(name)).tensors for name in ("one", "two"))
     for group in ("model", "update"):
+        assert a[group].keys() == b[group].keys()
         for name, tensor in a[group].items():
             assert np.allclose(b[group][name], tensor, rtol=1e-7, atol=1e-10), name
     again = train(ALONE, "output=two", "training.epochs=4", *more, resume=True)
@@ -122,6 +126,68 @@ def test_a_process_that_is_killed_ends_the_other(folder: Path) -> None:
     assert [found["ended"] for found in again] == ["epochs", "epochs"]
 
 
+def killed_while_it_writes(ranks: Ranks) -> dict[str, Any]:
+    """The second process is gone in the middle of the second checkpoint, when the first one has written its part."""
+    real, written = checkpoint.write_pieces, []
+
+    def write(folder: Path, groups: Any) -> Any:
+        written.append(folder)
+        if len(written) == 2 and ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(folder, groups)
+
+    checkpoint.write_pieces = write  # in a process of its own
+    return train(ranks)
+
+
+def test_a_checkpoint_whose_writer_is_killed_is_none_and_the_one_before_goes_on_bit_by_bit(
+    folder: Path,
+) -> None:
+    together(lambda ranks: train(ranks, "output=whole"))
+    (error,) = together(killed_while_it_writes, expected=1)
+    assert isinstance(error, RankLostError)
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["epoch-000001"]
+    left = Path("run/checkpoints/.epoch-000002.0a1b2c3d.part")  # of a first process that was killed as well
+    left.mkdir()
+    (left / "update.block-00000.safetensors").write_bytes(b"half")
+    first, _ = together(lambda ranks: train(ranks, resume=True))
+    assert "continued from run/checkpoints/epoch-000001" in first["output"]
+    assert not left.exists()
+    a, b = (latest_checkpoint(name) for name in ("whole", "run"))
+    names = sorted(path.name for path in a.iterdir())
+    assert names[0] == "state.json"
+    assert len([name for name in names if name.startswith("update.block-")]) == 2
+    for name in names[1:]:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+def test_a_damaged_block_is_named_by_the_process_that_needs_it(folder: Path) -> None:
+    together(lambda ranks: train(ranks, "training.epochs=1"))
+    file = Path("run/checkpoints/epoch-000001/update.block-00001.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    errors = [
+        found for found in together(lambda ranks: train(ranks, resume=True)) if isinstance(found, InputError)
+    ]
+    assert any("update.block-00001.safetensors is not the file that was written" in str(e) for e in errors)
+
+
+def sees_its_own_folder(ranks: Ranks) -> str:
+    require_one_folder(RunFolder(f"node-{min(1, ranks.rank)}/run"), ranks)
+    return ""
+
+
+def test_processes_that_do_not_see_one_folder_are_refused(folder: Path) -> None:
+    Path("node-0/run").mkdir(parents=True)
+    first, second = together(sees_its_own_folder)
+    assert isinstance(first, InputError)
+    assert "process 1 of 2 does not see the folder of the run" in str(first)
+    assert "process 1 of 2 does not see the folder of the run" in str(second)
+    Path("node-1/run").mkdir(parents=True)
+    assert together(sees_its_own_folder) == ["", ""]
+
+
 def terminated(ranks: Ranks) -> dict[str, Any]:
     _at_the_first_epoch(1, signal.SIGUSR1)
     return train(ranks, "training.epochs=50")
@@ -130,8 +196,8 @@ def terminated(ranks: Ranks) -> dict[str, Any]:
 def test_a_signal_to_any_process_ends_all_after_a_checkpoint(folder: Path) -> None:
     found = together(terminated)
     assert [one["ended"] for one in found] == ["SIGUSR1", "SIGUSR1"]
-    checkpoint = read_checkpoint(latest_checkpoint("run"))
-    assert (checkpoint.state["epoch"], checkpoint.state["step"]) == (1, 1)
+    last = read_checkpoint(latest_checkpoint("run"))
+    assert (last.state["epoch"], last.state["step"]) == (1, 1)
     whole = train(ALONE, "output=whole")
     assert whole["ended"] == "epochs"
     together(lambda ranks: train(ranks, resume=True))
