@@ -162,6 +162,13 @@ class Training(Section):
         "fit is computed again every time. By default half of what is free, and no more than 1 GB where compiled "
         "kernels compute them.",
     )
+    device: str = Field(
+        "cpu",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where the covariance of the Kalman filter is kept and changed: `cpu`, `cuda` or `cuda:1` (one "
+        "process, float64 or float32), or `auto`, a GPU where PyTorch sees one. Features, Jacobians and all else are "
+        "of the CPU.",
+    )
     threads: PositiveInt | None = Field(
         None,
         description="CPU threads; by default what the environment gives. Bit-exact resume needs the same "
@@ -179,6 +186,15 @@ class Training(Section):
             if kalman.get("learning_rate") is not None:  # of total energies
                 values = {**values, "weights": {"per_atom": False, **weights}}
         return expand_preset(values)
+
+    @model_validator(mode="after")
+    def _a_gpu_has_a_covariance(self) -> Training:
+        if self.device != "cpu" and not isinstance(self.optimizer, Ekf):
+            raise ValueError(
+                f"device: {self.device} is of the covariance of a Kalman filter, {self.optimizer.kind} has none and "
+                "trains on the CPU. Leave device out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _time_or_epochs(self) -> Training:

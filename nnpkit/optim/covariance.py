@@ -138,7 +138,7 @@ class Covariance:
         result = torch.zeros_like(rows)
         for lazy in self.lazy_blocks:
             own = rows[:, lazy.where]
-            if bool(own.any()):
+            if self._matters(own):
                 result[:, lazy.where] = lazy.product(own.to(self.dtype))
         return result
 
@@ -152,10 +152,14 @@ class Covariance:
         """
         for lazy in self.lazy_blocks:
             own = y[:, lazy.where]
-            if bool(own.any()):
+            if self._matters(own):
                 if self.drift is not None:
                     self.drift.subtract(lazy.where, own)
                 lazy.subtract(own.to(self.dtype))
+
+    def _matters(self, rows: Tensor) -> bool:
+        """Whether a block has anything to do for its part of the rows; on a GPU asking takes longer than doing it."""
+        return not self.triangles or bool(rows.any())
 
     def multiply(self, factor: float) -> None:
         """``P <- factor P``."""

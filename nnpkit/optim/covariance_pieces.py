@@ -64,7 +64,9 @@ def restore_pieces(blocks: Sequence[LazyBlock], numbers: Sequence[int], state: M
     for number, lazy in zip(numbers, blocks, strict=True):
         own = pieces.get(number, {})
         size = lazy.where.stop - lazy.where.start
-        lazy.matrix.unpack(_rows(own, size, *lazy.matrix.kept, state, lazy.buffer.dtype))
+        lazy.matrix.unpack(
+            _rows(own, size, *lazy.matrix.kept, state, lazy.buffer.dtype).to(lazy.buffer.device)
+        )
         pending = state[f"{own[0]}/pending"].to(lazy.buffer)
         lazy.restore(pending, float(state[f"{own[0]}/scale"]))
 

@@ -206,12 +206,12 @@ class KalmanOptimizer:
 
     def _update(self, measurement: Measurement) -> tuple[Tensor, KalmanReport]:
         """The formulas of the module, in their order."""
-        residual, jacobian, noise = (
-            tensor.to(self.covariance.device, torch.float64) for tensor in measurement[:3]
+        variance = self._noise(measurement.noise.to(torch.float64))
+        residual, jacobian, variance = (
+            tensor.to(self.covariance.device, torch.float64) for tensor in (*measurement[:2], variance)
         )
         if jacobian.shape[1] == self.partition.n_parameters:
             jacobian = self.shared.narrow(jacobian)
-        variance = self._noise(noise)
         # H P, and from it the innovation covariance H P H^T + R = sum_l H_l P_l H_l^T + R = F F^T = A^-1
         predicted = self.covariance.product(jacobian)
         own = predicted @ jacobian.T
@@ -240,14 +240,11 @@ class KalmanOptimizer:
         total = innovation_covariance.diagonal() + variance
         if self.covariance.drift is not None and self.updates % WINDOW == 1:
             self._measure_drift(jacobian[:1], float(total[0]))
-        report = KalmanReport(
-            innovation=float(solution.innovation),
-            step=float(solution.change.norm()),
-            gain=math.sqrt(float(solution.gain_square)),
-            forgetting=float(self.forgetting),
-            noise_share=float((variance / total).mean()),
-        )
-        return solution.change, report
+        numbers = torch.stack([
+            solution.innovation, solution.change.norm(), solution.gain_square.sqrt(), (variance / total).mean()
+        ])  # fmt: skip
+        innovation, step, gain, share = numbers.tolist()  # one transfer from a GPU
+        return solution.change, KalmanReport(innovation, step, gain, float(self.forgetting), share)
 
     def _forget_less(self) -> None:
         """``lambda <- nu lambda + 1 - nu``, and at least as close to one as the used part of a budget asks for."""
@@ -336,11 +333,11 @@ class KalmanOptimizer:
 
     def _factor(self, innovation_covariance: Tensor, residual: Tensor) -> Tensor:
         """Lower triangular F with ``F F^T = innovation_covariance``."""
-        if not bool(torch.isfinite(residual).all() & torch.isfinite(innovation_covariance).all()):
-            raise _lost("a residual or a gradient is not finite", self.settings)
         factor, failed = torch.linalg.cholesky_ex(innovation_covariance)
-        if int(failed) != 0:
-            raise _lost("the innovation covariance is not positive definite", self.settings)
+        finite = torch.isfinite(residual).all() & torch.isfinite(innovation_covariance).all()
+        if not bool(finite & (failed == 0)):  # one transfer from a GPU
+            what = "the innovation covariance is not positive definite"
+            raise _lost(what if finite else "a residual or a gradient is not finite", self.settings)
         return factor
 
     def _measure_drift(self, row: Tensor, variance: float) -> None:

@@ -44,6 +44,8 @@ class UpdateTask:
         Weight of each structure by its group, where that is not one; the observer knows it.
     ranks : Ranks
         The processes that train together.
+    device : str
+        Where a covariance is kept.
     """
 
     settings: Any
@@ -56,6 +58,7 @@ class UpdateTask:
     groups: Sequence[str] | None = None
     group_weights: Sequence[float] | None = None
     ranks: Ranks = ALONE
+    device: str = "cpu"
 
 
 class OptimizerKind(ABC):

@@ -17,6 +17,7 @@ from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.measure.observations import LossWeights
 from nnpkit.optim.lbfgs import Lbfgs
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.health import EpochReport, average
 from nnpkit.training.ridge import Ridge
 from nnpkit.training.schedules.random_order import EpochSchedule
@@ -101,6 +102,8 @@ class FullBatchUpdate:
         Labels of each structure.
     ridge : Ridge, optional
         Adds its penalty to the loss.
+    ranks : Ranks
+        Processes that share the structures; loss and gradient are added up.
     """
 
     def __init__(
@@ -109,8 +112,10 @@ class FullBatchUpdate:
         observer: Measures,
         available: Sequence[Available],
         ridge: Ridge | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.optimizer, self.observer, self.available, self.ridge = optimizer, observer, available, ridge
+        self.ranks = ranks
         self.parameters = observer.parameters
 
     def begin_epoch(self, epoch: int) -> None:
@@ -149,7 +154,7 @@ class FullBatchUpdate:
         return EpochReport(numbers, "loss {loss:.4e}, gradient {gradient:.1e}".format_map(numbers))
 
     def _parts(self, labels: Labels) -> list[tuple[Labels, LossWeights]]:
-        """The labels in parts, and the weights of each in the whole loss.
+        """The labels that this process evaluates in parts, and the weights of each in the whole loss.
 
         A part is of structures with the same kinds of labels, as many as the observer evaluates at once.
         """
@@ -167,12 +172,13 @@ class FullBatchUpdate:
                 kind[2],
             )
             for kind, members in kinds.items()
-            for batch in self._batches(members, kind)
+            for batch in self._batches(members[self.ranks.rank :: self.ranks.size], kind)
         ]
+        totals = [max(1, number) for number in _totals(kinds)]
         energies = [len(part.structures) * part.energy for part in parts]
         virials = [len(part.structures) * part.virial for part in parts]
         counts = [sum(len(own) for own in part.components or ()) for part in parts]
-        totals, c = [max(1, sum(numbers)) for numbers in (energies, counts, virials)], self.observer.weights
+        c = self.observer.weights
         weights = [
             replace(
                 c,
@@ -205,7 +211,10 @@ class FullBatchUpdate:
             yield batch
 
     def _loss(self, parts: Sequence[tuple[Labels, LossWeights]]) -> tuple[float, Tensor]:
-        """Loss of all labels and its gradient (P,) with respect to the weights, as they are now."""
+        """Loss of all labels and its gradient (P,) with respect to the weights, as they are now; the same on all ranks.
+
+        `parts` are those of this rank.
+        """
         total, whole = 0.0, self.observer.weights
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -215,12 +224,16 @@ class FullBatchUpdate:
             loss.backward()
             total += float(loss.detach())
         self.observer.weights = whole
-        if self.ridge is not None:
+        if self.ridge is not None and self.ranks.leads:
             penalty = self.ridge.penalty()
             penalty.backward()
             total += float(penalty.detach())
         gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters]
-        return total, parameters_to_vector(gradients).to(torch.float64)
+        gradient = parameters_to_vector(gradients).to(torch.float64)
+        if self.ranks.size > 1:
+            summed = self.ranks.add(torch.cat([gradient.new_tensor([total]), gradient]))
+            total, gradient = float(summed[0]), summed[1:]
+        return total, gradient
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """History of the optimizer, loss and gradient at the present weights."""
@@ -229,3 +242,12 @@ class FullBatchUpdate:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore `state_dict`."""
         self.optimizer.load_state_dict(restore_observer(self.observer, state))
+
+
+def _totals(kinds: Mapping[tuple[bool, bool, bool], Sequence[tuple[int, Tensor]]]) -> tuple[int, int, int]:
+    """Numbers of energies, force components and virials of all structures."""
+    return (
+        sum(energy * len(members) for (energy, _, _), members in kinds.items()),
+        sum(len(own) for (_, forces, _), members in kinds.items() if forces for _, own in members),
+        sum(virial * len(members) for (_, _, virial), members in kinds.items()),
+    )

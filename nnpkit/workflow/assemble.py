@@ -44,6 +44,7 @@ from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, 
 from nnpkit.training.schedules.sampling import Sampler
 from nnpkit.training.updates import Update
 from nnpkit.workflow.data_sets import read_sets, require_trained_elements, without_outliers
+from nnpkit.workflow.devices import covariance_device
 from nnpkit.workflow.grouping import groups_of, make_sampler, weights_of_structures
 from nnpkit.workflow.learned_labels import force_components, largest_cutoff, learns_virials, ridge_strength
 
@@ -296,6 +297,7 @@ def make_update(
 
     available = _available(store.structures)
     task = UpdateTask(
-        training.optimizer, training.weights, store, available, n_updates, observe, ridge, groups, own, ranks
-    )
+        training.optimizer, training.weights, store, available, n_updates, observe, ridge, groups, own, ranks,
+        str(covariance_device(config, ranks)),
+    )  # fmt: skip
     return OPTIMIZERS.get(training.optimizer.kind).update(task)

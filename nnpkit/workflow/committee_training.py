@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -13,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from rich.console import Console
 
 from nnpkit.config.config_file import write_config
 from nnpkit.config.schema import Config
-from nnpkit.config.schema_committee import Committee
 from nnpkit.data.store.stored_frames import select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
@@ -33,6 +30,7 @@ from nnpkit.families.factory import initialise
 from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.frozen import count_free, freeze
 from nnpkit.training.model_errors import Split
@@ -54,8 +52,10 @@ from nnpkit.workflow.continuation import Beginning, begin, earlier_checkpoint, w
 from nnpkit.workflow.duration import planned
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
+from nnpkit.workflow.member_processes import processes_at_once, train_members
 from nnpkit.workflow.new_model import make_model
 from nnpkit.workflow.own_uncertainty import calibration_structures, draw_members
+from nnpkit.workflow.ranks_of_training import require_one_folder, require_same
 
 __all__ = ["run_committee"]
 
@@ -63,15 +63,17 @@ _PR_SET_PDEATHSIG = 1
 _NOTHING: Any = None
 
 
-def run_committee(config: Config, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+def run_committee(
+    config: Config, resume: bool, overwrite: bool, console: Console, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Train the members, each in a process of its own, and write ``committee.pt`` and what it knows of itself.
 
     Parameters and errors are those of `nnpkit.workflow.training_run.run_training`. Members that are complete are
-    not trained again when `resume` is set.
+    not trained again when `resume` is set. Of several `ranks` each trains its part of the members, on its own node.
     """
     settings = config.committee
     assert settings is not None
-    root = RunFolder(config.output)
+    root = RunFolder(config.output, writes=ranks.leads)
     names = [f"member-{m:02d}" for m in range(settings.trainings)]
     folders = [RunFolder(root.path / name) for name in names]
     last = [path for folder in folders if (path := folder.require_free(resume, overwrite)) is not None]
@@ -91,6 +93,11 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
         {"config": c.model_dump(mode="json"), "data": steps.ordered_sha256(part), "seed": c.seed}
         for c, (part, _) in zip(members, parts, strict=True)
     ]
+    require_same(
+        {"config": config.model_dump(mode="json"), "data": [own["data"] for own in identities]},
+        last[0] if last else None,
+        ranks,
+    )
     began = time.monotonic()
     model, report, warm = _base_model(config, data)
     memory = steps.memory_of(members[0], model, data)
@@ -107,20 +114,26 @@ def run_committee(config: Config, resume: bool, overwrite: bool, console: Consol
     else:
         shared = steps.prepare(model, data, memory["budget"], console)
     if not resume or overwrite:
-        for folder in folders:
+        for folder in folders[ranks.rank :: ranks.size]:
             folder.clear()
-    root.path.mkdir(parents=True, exist_ok=True)
+    if ranks.leads:
+        root.path.mkdir(parents=True, exist_ok=True)
+        write_config(config, root.path / "config.yaml")
+    require_one_folder(root, ranks)
     root.write_json("data.json", steps.data_report(config, data, model, report, memory))
-    write_config(config, root.path / "config.yaml")
     jobs = [
         _Member(m, c, folder, part, indices, identity, warm)
         for m, (c, folder, (part, indices), identity) in enumerate(
             zip(members, folders, parts, identities, strict=True)
         )
     ]
-    ended = _train_all(jobs, model, shared, settings, memory, console)
-    if ended in signal.Signals.__members__:
-        return {"ended": ended}
+    mine = [job for job in jobs[ranks.rank :: ranks.size] if not job.complete()]
+    room = processes_at_once(settings.processes, memory, ranks)
+    name = train_members(mine, model, shared, memory["budget"], room, console, ranks)
+    if name or not ranks.leads:
+        return {"ended": name or "with the first process"}
+    summaries = [json.loads((folder.path / "summary.json").read_text(encoding="utf-8")) for folder in folders]
+    ended = ", ".join(dict.fromkeys(summary["ended"] for summary in summaries))
     return _finish(
         config, root, [load(folder.path) for folder in folders], shared, data, ended, began, console
     )
@@ -262,76 +275,6 @@ class _Member:
         ended = trainer.fit()
         steps.finish_run(config, trainer, self.data, ended)
         return ended
-
-
-def _train_all(
-    jobs: list[_Member],
-    base: AtomicModel,
-    shared: Mapping[str, Split],
-    settings: Committee,
-    memory: Mapping[str, int],
-    console: Console,
-) -> str:
-    """Train the members that are not complete, some at a time; how they ended, each way once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    room = settings.processes or cores
-    if memory["covariance"]:
-        room = max(1, min(room, (memory["covariance"] + 2 * memory["budget"]) // memory["covariance"]))
-    waiting = [job for job in jobs if not job.complete()]
-    context = multiprocessing.get_context("fork")
-    running: dict[Any, tuple[Any, _Member]] = {}
-    stopped: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        stopped.append(number)
-        for process, _job in running.values():
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGTERM)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        while waiting or running:
-            while waiting and len(running) < room and not stopped:
-                job = waiting.pop(0)
-                process = context.Process(target=job.train, args=(base, shared, memory["budget"] // room))
-                process.start()
-                running[process.sentinel] = (process, job)
-            if stopped and not running:
-                break
-            for sentinel in wait(list(running), timeout=0.5):
-                process, job = running.pop(sentinel)
-                process.join()
-                _report(job, process.exitcode, bool(stopped), console)
-    finally:
-        for process, _job in running.values():
-            process.kill()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if stopped:
-        return signal.Signals(stopped[0]).name
-    summaries = [job.folder.path / "summary.json" for job in jobs]
-    ended = [json.loads(path.read_text(encoding="utf-8"))["ended"] for path in summaries]
-    return ", ".join(dict.fromkeys(ended))
-
-
-def _report(job: _Member, code: int | None, stopped: bool, console: Console) -> None:
-    """Say how a member ended.
-
-    Raises
-    ------
-    InputError
-        If it failed.
-    """
-    failure = job.folder.path / "error.txt"
-    if code == 0:
-        console.print(f"member {job.number}: {job.folder.path / 'model.pt'}", highlight=False, soft_wrap=True)
-    elif failure.exists():
-        raise InputError(f"member {job.number}: {failure.read_text(encoding='utf-8').rstrip('.')}")
-    elif not stopped:
-        raise InputError(
-            f"the process of member {job.number} ended with code {code}", where=str(job.folder.path),
-            hint="look at train.log there; continue with --resume",
-        )  # fmt: skip
 
 
 def _finish(

@@ -31,9 +31,13 @@ def require_parallel(config: Config, size: int) -> None:
         (
             not OPTIMIZERS.get(kind).parallel,
             f"training.optimizer.kind: {kind}",
-            "use kind: ekf or adam, or one process",
+            "use kind: ekf, adam or lbfgs, or one process",
         ),
-        (config.committee is not None, "committee", "a committee shares a node by itself: start one process"),
+        (
+            config.committee is not None and config.committee.trainings < size,
+            "committee",
+            "start no more processes than members are trained",
+        ),
         (config.start is not None, "start", "start one process"),
     ):
         if cannot:

@@ -37,6 +37,7 @@ from nnpkit.workflow.advice import overfitting, tested, untrained
 from nnpkit.workflow.assemble import LoadedData, frozen_of, make_splits  # fmt: skip
 from nnpkit.workflow.balance import learns_stress
 from nnpkit.workflow.data_sets import PARTS
+from nnpkit.workflow.devices import covariance_device
 from nnpkit.workflow.duration import time_budget
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.update_makers import covariance_partition
@@ -97,6 +98,7 @@ _MAY_CHANGE = {
         "evaluate_every",
         "memory_budget_gb",
         "threads",
+        "device",
     },
 }
 
@@ -147,12 +149,18 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData, ranks: Ranks
     """
     structures = joined_frames(data.watched.values())
     optimizer, free, covariance = config.training.optimizer, available_memory(), 0
+    device = covariance_device(config, ranks)
     if isinstance(optimizer, Ekf):
         partition = covariance_partition(optimizer, model)
+        on_cpu, owned = device.type == "cpu", SharedBlocks(partition, ranks).owned
         covariance = require_memory(
-            partition, free, optimizer.dtype, owned=SharedBlocks(partition, ranks).owned
+            partition,
+            free if on_cpu else available_memory(device),
+            optimizer.dtype,
+            triangles=on_cpu,
+            owned=owned,
         )
-        free -= covariance
+        free -= covariance if on_cpu else 0
     given = config.training.memory_budget_gb
     budget = free // (2 * ranks.size) if given is None else int(given * 1e9)
     if given is None and model.descriptor.fast() is not model.descriptor:

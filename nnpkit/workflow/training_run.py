@@ -89,7 +89,9 @@ def run_training(
     if config.committee is not None:
         from nnpkit.workflow.committee_training import run_committee
 
-        summary = run_committee(config, resume, overwrite, console)
+        summary = run_committee(config, resume, overwrite, console, ranks)
+        if not ranks.leads:
+            return summary
         report_at_end(config, summary, console)
         return summary
     folder = RunFolder(config.output, writes=ranks.leads)

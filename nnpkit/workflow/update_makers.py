@@ -62,8 +62,9 @@ class EkfKind(OptimizerKind):
             ordinary = ordinary_sizes(task.store.structures, reference)
             robust = RobustNoise(len(task.store.structures), groups=task.groups, ordinary=ordinary)
         filter_ = KalmanOptimizer(
-            covariance_partition(optimizer, model), kalman_settings(optimizer), ranks=task.ranks, robust=robust,
-            length=task.n_updates, weights=None if own is None else torch.tensor(own, dtype=torch.float64),
+            covariance_partition(optimizer, model), kalman_settings(optimizer), device=task.device, ranks=task.ranks,
+            robust=robust, length=task.n_updates,
+            weights=None if own is None else torch.tensor(own, dtype=torch.float64),
         )  # fmt: skip
         return KalmanUpdate(filter_, observer, task.ridge(observer))
 
@@ -72,12 +73,13 @@ class LbfgsKind(OptimizerKind):
     """L-BFGS of all labels at once."""
 
     settings = LbfgsSettings
+    parallel = True
 
     def update(self, task: UpdateTask) -> Update:
         """See `OptimizerKind`."""
         observer = task.observe(Noise())
         lbfgs = Lbfgs(task.settings.history, task.settings.max_evaluations)
-        return FullBatchUpdate(lbfgs, observer, task.available, task.ridge(observer))
+        return FullBatchUpdate(lbfgs, observer, task.available, task.ridge(observer), task.ranks)
 
 
 class AdamKind(OptimizerKind):

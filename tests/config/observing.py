@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
         return (str(value.dtype), value.shape, value.tobytes())
     if is_dataclass(value) and not isinstance(value, type):
         return _plain({name: getattr(value, name) for name in value.__dataclass_fields__})
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return sorted((str(k), _plain(v)) for k, v in value.items() if k not in _VOLATILE)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]

@@ -133,7 +133,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         "training.schedule[epoch].forces": "5", "training.schedule[epoch].virial": "false",
         "training.ridge": "0.5", "training.monitor": "energy_rmse",
         "training.checkpoint.keep": "1", "training.evaluate_every": "2", "training.memory_budget_gb": "1e-7",
-        "training.threads": "2", "training.feature_derivatives": "streamed",
+        "training.threads": "2", "training.device": "cuda:99", "training.feature_derivatives": "streamed",
     },
     "unsteady": {"training.checkpoint.every": "3"},  # an epoch that is better is written in any case
     "folds": {"data.fold": "1", "data.folds": "2"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -279,6 +280,42 @@ def test_a_full_disk(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "store").exists()
     assert len(build_store([tmp_path / "a.xyz"], tmp_path / "store")) == 10
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from nnpkit.data.formats import contract, extxyz
+from nnpkit.data.store import building
+from nnpkit.errors import InputError
+contract.PIECE_ATOMS = extxyz.PIECE_ATOMS = 12
+parent, real = os.getpid(), building.convert_piece
+
+def convert(job):
+    if os.getpid() != parent and job.target.endswith("-000001.safetensors"):
+        os._exit(9)  # as the kernel does when memory is out
+    return real(job)
+
+building.convert_piece = convert
+try:
+    building.build_store([Path("a.xyz")], Path("store"), processes=2)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked on Linux")
+def test_a_process_that_is_killed_while_it_converts(tmp_path: Path) -> None:
+    write(tmp_path / "a.xyz", frames())
+    done = subprocess.run(
+        [sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("a process that converts frames was killed. ")
+    assert "goes on where it was" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+    store = build_store([tmp_path / "a.xyz"], tmp_path / "store")
+    assert data_sha256(store) == data_sha256(read(tmp_path / "a.xyz"))
 
 
 def test_wrong_frames_are_refused_as_when_they_are_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -31,7 +32,8 @@ from nnpkit.training import checkpoint
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
 from nnpkit.training.run_folder import RunFolder
 from nnpkit.training.trainer import Trainer
-from nnpkit.workflow.ranks_of_training import require_one_folder
+from nnpkit.workflow import member_processes, ranks_of_training
+from nnpkit.workflow.ranks_of_training import require_one_folder, require_same
 from nnpkit.workflow.training_run import run_training
 
 CONFIG: dict[str, Any] = {
@@ -48,6 +50,7 @@ CONFIG: dict[str, Any] = {
         "ridge": 0.01,
     },
 }
+LBFGS = "training.optimizer={kind: lbfgs}"
 ADAM = "training.optimizer={kind: adam, learning_rate: 0.01}"
 
 
@@ -77,7 +80,9 @@ def train(ranks: Ranks, *overrides: str, resume: bool = False) -> dict[str, Any]
     return {"ended": summary["ended"], "output": console.file.getvalue()}
 
 
-@pytest.mark.parametrize("more", [(), (ADAM, "training.ridge=0", "training.schedule={batch_size: 3}")])
+@pytest.mark.parametrize(
+    "more", [(), (ADAM, "training.ridge=0", "training.schedule={batch_size: 3}"), (LBFGS,)]
+)
 def test_two_processes_train_like_one_and_one_goes_on(folder: Path, more: tuple[str, ...]) -> None:
     train(ALONE, "output=one", *more)
     first, second = together(lambda ranks: train(ranks, "output=two", *more))
@@ -173,6 +178,49 @@ def test_a_damaged_block_is_named_by_the_process_that_needs_it(folder: Path) -> 
     assert any("update.block-00001.safetensors is not the file that was written" in str(e) for e in errors)
 
 
+def differs(ranks: Ranks) -> list[str]:
+    """What is said if the second process differs in one thing."""
+    said, second = [], ranks.rank == 1
+    for what in ("version", "data", "last", "nothing"):
+        ranks_of_training.__version__ = "other" if what == "version" and second else "same"
+        identity = {"data": {"train": "b" if what == "data" and second else "a"}, "config": {}}
+        last = None if what == "last" and second else Path("run/checkpoints/epoch-000003")
+        try:
+            require_same(identity, last, ranks)
+            said.append("")
+        except InputError as error:
+            said.append(str(error))
+    return said
+
+
+def test_processes_that_see_other_files_or_versions_are_refused_by_name() -> None:
+    first, second = together(differs)
+    assert first == second
+    words = "process 1 of 2 has other {} than process 0"
+    for said, what in zip(first, ("version of nnpkit", "data", "checkpoints"), strict=False):
+        assert words.format(what) in said
+    assert first[3] == ""
+
+
+def drifts_apart(ranks: Ranks) -> dict[str, Any]:
+    """A weight of the second process changes behind its back."""
+    real = Trainer._record
+
+    def record(self: Trainer, *arguments: Any) -> None:
+        if ranks.rank == 1 and self.state.epoch == 1:
+            next(iter(self.model.parameters())).data.view(-1)[0] += 1e-15
+        real(self, *arguments)
+
+    Trainer._record = record  # in a process of its own
+    return train(ranks)
+
+
+def test_processes_whose_weights_come_apart_do_not_go_on(folder: Path) -> None:
+    for error in together(drifts_apart):
+        assert isinstance(error, InputError)
+        assert "the weights of the 2 processes are not the same any more" in str(error)
+
+
 def sees_its_own_folder(ranks: Ranks) -> str:
     require_one_folder(RunFolder(f"node-{min(1, ranks.rank)}/run"), ranks)
     return ""
@@ -214,11 +262,7 @@ def test_what_processes_cannot_do_is_refused_by_all(folder: Path) -> None:
     for function, words in (
         (unlike, "process 1 of 2 has other data than process 0"),
         (
-            lambda ranks: train(ranks, "training.optimizer={kind: lbfgs}", "training.ridge=0"),
-            "training.optimizer.kind: lbfgs: 2 processes cannot share",
-        ),
-        (
-            lambda ranks: train(ranks, "committee={members: 2}"),
+            lambda ranks: train(ranks, "committee={members: 4, resample: posterior}"),
             "committee: 2 processes cannot share this training",
         ),
     ):
@@ -226,6 +270,42 @@ def test_what_processes_cannot_do_is_refused_by_all(folder: Path) -> None:
         assert isinstance(first, InputError)
         assert words in str(first)
         assert str(first) == str(second)
+
+
+COMMITTEE = ("committee={members: 3, processes: 1}", "training.epochs=1")
+
+
+def test_members_are_trained_by_all_processes_as_by_one(folder: Path) -> None:
+    first, second = together(lambda ranks: train(ranks, "output=two", *COMMITTEE))
+    assert "committee of 3" in first["output"]
+    assert second["output"] == ""
+    train(ALONE, "output=one", *COMMITTEE)
+    for member in range(3):
+        a, b = (read_checkpoint(latest_checkpoint(f"{name}/member-0{member}")) for name in ("one", "two"))
+        for name, tensor in a.tensors["model"].items():
+            assert torch.equal(b.tensors["model"][name], tensor), (member, name)
+    one, two = (json.loads(Path(name, "summary.json").read_text()) for name in ("one", "two"))
+    assert one["validation"] == two["validation"]
+
+
+def interrupted_committee(ranks: Ranks) -> dict[str, Any]:
+    """The second process gets SIGUSR1 when its member has written a checkpoint."""
+    real = member_processes.wait
+
+    def wait(sentinels: Any, timeout: float) -> Any:
+        if ranks.rank == 1 and latest_checkpoint("run/member-01"):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real(sentinels, timeout)
+
+    member_processes.wait = wait  # in a process of its own
+    return train(ranks, "committee={members: 2, processes: 1}", "training.epochs=500")
+
+
+def test_a_signal_to_one_process_ends_members_of_all_after_checkpoints(folder: Path) -> None:
+    assert [found["ended"] for found in together(interrupted_committee)] == ["SIGUSR1", "SIGUSR1"]
+    for member in ("member-00", "member-01"):
+        assert latest_checkpoint(f"run/{member}") is not None
+        assert not Path("run", member, "error.txt").exists()
 
 
 def _program(rank: int, port: int, config: str) -> None:
