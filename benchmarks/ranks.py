@@ -7,7 +7,8 @@ force components. ``acsf`` is bound by the gradients: symmetry functions and sma
 force components. Each number of processes makes the same updates; the first three are not timed. The last line is
 ``RESULT {"speedup": ..., "difference": ..., "memory_ratio": ...}``: time of one process over that of several, the
 largest difference of a weight over the largest weight, bytes of the covariance of the largest share over all of it.
-Run it on a quiet machine: processes that wait for one another are as slow as the slowest.
+``machine`` is what the machine allows: by how much so many processes that have nothing to do with one another make more
+updates in a second than one. Run it on a quiet machine: processes that wait for one another are as slow as the slowest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import argparse
 import itertools
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,6 +44,7 @@ from nnpkit.workflow.new_model import make_model
 from nnpkit.workflow.run_steps import memory_of, prepare
 
 _NOT_TIMED = 3
+_LONGEST = 600.0  # seconds of a run
 CASES: dict[str, dict[str, Any]] = {
     "dp": {
         "model": MODEL,
@@ -57,7 +60,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
         "training": {
             "schedule": {"kind": "epoch", "batch_size": 1, "forces": 100},
-            "optimizer": {"kind": "ekf", "partition": "split", "block_size": 700},
+            "optimizer": {"kind": "ekf", "partition": "split", "block_size": 250},
         },
     },
 }
@@ -96,6 +99,21 @@ def updates_of(case: str, data: Path, n_updates: int) -> None:
         print(json.dumps({"seconds": seconds, "bytes": bytes_, "weights": len(weights)}))
 
 
+def apart(size: int, case: str, data: Path, n_updates: int) -> float:
+    """Seconds of an update of the slowest of so many processes that have nothing to do with one another."""
+    command = [sys.executable, __file__, "--case", case, "--updates", str(n_updates), "--worker"]
+    processes = []
+    for number in range(size):
+        own = data.with_name(f"apart-{number}") / data.name  # each writes its weights beside its data
+        own.parent.mkdir()
+        shutil.copy(data, own)
+        processes.append(subprocess.Popen([*command, str(own)], stdout=subprocess.PIPE, text=True))
+    said = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit("a process that trains by itself failed")
+    return float(max(json.loads(text.splitlines()[-1])["seconds"] for text in said))
+
+
 def on_ranks(size: int, case: str, data: Path, n_updates: int) -> dict[str, Any]:
     """What the first of so many ranks says."""
     with socket.socket() as listener:
@@ -107,10 +125,14 @@ def on_ranks(size: int, case: str, data: Path, n_updates: int) -> dict[str, Any]
         own = {} if size == 1 else {key: str(value) for key, value in {**place, "RANK": rank}.items()}
         output = subprocess.PIPE if rank == 0 else subprocess.DEVNULL
         processes.append(subprocess.Popen(command, env=os.environ | own, stdout=output, text=True))
-    said, _ = processes[0].communicate()
-    for process in processes:
-        if process.wait() != 0:
-            raise SystemExit(f"a rank of {size} ended with {process.returncode}")
+    try:
+        said, _ = processes[0].communicate(timeout=_LONGEST)
+        codes = [process.wait(timeout=_LONGEST) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(codes):
+        raise SystemExit(f"ranks ended with {codes}")
     return dict(json.loads(said.splitlines()[-1]))
 
 
@@ -132,6 +154,7 @@ def main() -> None:
         write(data, synthetic_system("water192", 8)[0] if options.case == "dp" else list(make_frames(12)))
         one = on_ranks(1, options.case, data, options.updates)
         several = on_ranks(options.ranks, options.case, data, options.updates)
+        beside = apart(options.ranks, options.case, data, options.updates)
         a, b = (np.load(data.with_name(f"weights-{size}.npy")) for size in (1, options.ranks))
     times = f"{1e3 * one['seconds']:.1f} ms an update, {1e3 * several['seconds']:.1f} on {options.ranks} processes"
     print(f"{one['weights']} weights: {times}")
@@ -139,6 +162,7 @@ def main() -> None:
         "speedup": round(one["seconds"] / several["seconds"], 3),
         "difference": float(np.abs(a - b).max() / np.abs(a).max()),
         "memory_ratio": round(several["bytes"] / one["bytes"], 3),
+        "machine": round(options.ranks * one["seconds"] / beside, 3),
         "seconds_per_update": [round(one["seconds"], 4), round(several["seconds"], 4)],
     }
     print("RESULT", json.dumps(result))
