@@ -59,7 +59,7 @@ def states(run: str) -> dict[str, Any]:
         state = json.loads((path / "state.json").read_text())
         state["progress"].pop("seconds")
         state["config"].pop("output")
-        content[path.name] = ((path / "state.safetensors").read_bytes(), state)
+        content[path.name] = ([file.read_bytes() for file in sorted(path.glob("*.safetensors"))], state)
     return content
 
 
@@ -205,7 +205,7 @@ def test_kill_and_resume_is_bit_identical(config: Path, overrides: list[str]) ->
 @pytest.mark.parametrize(
     ("update", "overrides"), [(KalmanUpdate, [PINN]), (GradientUpdate, [ADAM])], ids=["ekf", "adam"]
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_in_the_middle_of_an_epoch(
     config: Path, monkeypatch: pytest.MonkeyPatch, update: type, overrides: list[str], number: signal.Signals
 ) -> None:
