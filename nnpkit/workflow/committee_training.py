@@ -101,6 +101,7 @@ def run_committee(
     began = time.monotonic()
     model, report, warm = _base_model(config, data)
     memory = steps.memory_of(members[0], model, data)
+    memory["budget"] //= ranks.size
     schedule = make_schedule(members[0], parts[0][0].learnt, parts[0][0].groups)
     advice = [
         *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),

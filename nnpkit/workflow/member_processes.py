@@ -37,7 +37,7 @@ class MemberJob(Protocol):
 def processes_at_once(given: int | None, memory: Mapping[str, int], ranks: Ranks = ALONE) -> int:
     """Members that this rank trains at a time: `given`, or as many as it has cores, if their covariances fit.
 
-    Ranks that may use the same cores of a node share them, and its memory.
+    Ranks that may use the same cores of a node share them; the budget is that of this rank.
     """
     cores = (
         sorted(os.sched_getaffinity(0))
@@ -48,7 +48,7 @@ def processes_at_once(given: int | None, memory: Mapping[str, int], ranks: Ranks
     beside = places.count(places[ranks.rank])
     room = given or max(1, len(cores) // beside)
     if memory["covariance"]:
-        free = (memory["covariance"] + 2 * memory["budget"]) // beside
+        free = memory["covariance"] // beside + 2 * memory["budget"]
         room = max(1, min(room, free // memory["covariance"]))
     return room
 

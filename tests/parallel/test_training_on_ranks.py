@@ -289,11 +289,13 @@ def test_members_are_trained_by_all_processes_as_by_one(folder: Path) -> None:
 
 
 def interrupted_committee(ranks: Ranks) -> dict[str, Any]:
-    """The second process gets SIGUSR1 when its member has written a checkpoint."""
-    real = member_processes.wait
+    """The second process gets SIGUSR1 when both members have written a checkpoint."""
+    real, sent = member_processes.wait, []
 
     def wait(sentinels: Any, timeout: float) -> Any:
-        if ranks.rank == 1 and latest_checkpoint("run/member-01"):
+        begun = all(latest_checkpoint(f"run/member-0{m}") for m in range(2))
+        if ranks.rank == 1 and begun and not sent:
+            sent.append(1)
             os.kill(os.getpid(), signal.SIGUSR1)
         return real(sentinels, timeout)
 

@@ -137,9 +137,13 @@ def test_weights_and_covariance_are_of_the_same_epoch() -> None:
     assert int(update["updates"]) == 2 * 9 + 9
     best = read_checkpoint(Path("run/checkpoints/epoch-000002"))
     found = earlier_checkpoint(load_config("again.yaml").start)
-    assert torch.equal(found.tensors["update"]["block-00000/triangle"], best.tensors["update"]["block-00000/triangle"])
+    assert torch.equal(
+        found.tensors["update"]["block-00000/triangle"], best.tensors["update"]["block-00000/triangle"]
+    )
     last = read_checkpoint(latest_checkpoint("run"))
-    assert not torch.equal(found.tensors["update"]["block-00000/triangle"], last.tensors["update"]["block-00000/triangle"])
+    assert not torch.equal(
+        found.tensors["update"]["block-00000/triangle"], last.tensors["update"]["block-00000/triangle"]
+    )
 
 
 def test_without_the_covariance_of_the_best_epoch_the_filter_begins_anew(tmp_path) -> None:
