@@ -21,11 +21,15 @@ from nnpkit.parallel import Ranks
 __all__ = ["measure_together", "shares_of"]
 
 
+_VIRIAL_OF_AN_ATOM = 0.8
+"""Time that the six rows of a virial take for each atom, over that of a row of a force: 100 atoms of copper."""
+
+
 def shares_of(labels: Labels, size: int) -> list[Labels | None]:
     """`labels` in `size` parts, None where there is nothing left; together they are all of them, once.
 
     Of many structures each part has some; of few ones all parts have some components of each, the first one their
-    energies and the last one their virials.
+    energies and the last one their virials, and fewer components for it.
     """
     n = len(labels.structures)
     if n >= 2 * size:
@@ -35,7 +39,10 @@ def shares_of(labels: Labels, size: int) -> list[Labels | None]:
     for rank in range(size):
         parts = None
         if labels.components is not None:
-            parts = [_chunk(components, labels.group or 1, rank, size) for components in labels.components]
+            parts = [
+                _chunk(components, labels.group or 1, rank, size, labels.virial)
+                for components in labels.components
+            ]
             parts = parts if any(len(part) for part in parts) else None
         energy, virial = labels.energy and rank == 0, labels.virial and rank == size - 1
         share = Labels(labels.structures, energy, parts, virial, labels.group)
@@ -48,11 +55,20 @@ def _some(labels: Labels, first: int, last: int) -> Labels:
     return labels._replace(structures=labels.structures[first:last], components=components)
 
 
-def _chunk(components: Tensor, group: int, rank: int, size: int) -> Tensor:
-    """Part of the components of a structure; groups stay together."""
+def _chunk(components: Tensor, group: int, rank: int, size: int, virial: bool) -> Tensor:
+    """Part of the components of a structure; groups stay together.
+
+    A virial is a sum over all atoms: the last part has as many components fewer as that takes. The number of atoms is
+    told from the largest index of a component.
+    """
     n_groups = -(-len(components) // group)
-    first, last = (n_groups * k // size * group for k in (rank, rank + 1))
-    return components[first:last]
+    if not virial or len(components) == 0:
+        first, last = (n_groups * k // size * group for k in (rank, rank + 1))
+        return components[first:last]
+    beside = _VIRIAL_OF_AN_ATOM * (float(components.max()) + 1.0) / 3.0 / group
+    others = n_groups - round(max(0.0, (n_groups + beside) / size - beside))  # of all but the last part
+    bounds = [others * k // (size - 1) * group for k in range(size)] + [len(components)]
+    return components[bounds[rank] : bounds[rank + 1]]
 
 
 def measure_together(

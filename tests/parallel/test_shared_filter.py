@@ -209,6 +209,17 @@ def test_shares_are_all_labels_once(n_structures: int, size: int, group: int | N
     assert sorted(seen["forces"]) == sorted(c for own in components for c in own.tolist())
 
 
+@pytest.mark.parametrize(("size", "given", "expected"), [
+    (2, 100, [90, 10]), (2, 300, [190, 110]), (4, 100, [33, 33, 34, 0]), (2, 20, [20, 0]),
+])  # fmt: skip
+def test_who_has_the_virials_has_fewer_forces(size: int, given: int, expected: list[int]) -> None:
+    components = torch.linspace(0, 299, given).round().to(torch.int64)  # of 100 atoms
+    shares = shares_of(Labels([0], True, [components], True), size)
+    assert [len(share.components[0]) if share.components else 0 for share in shares] == expected
+    without = shares_of(Labels([0], True, [components], False), size)
+    assert [len(share.components[0]) for share in without] == [given // size] * size
+
+
 def fails_on_one(ranks: Together) -> str:
     """A covariance that is spoilt on one rank only."""
     from nnpkit.errors import DivergedError
