@@ -305,17 +305,17 @@ except InputError as error:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked on Linux")
-def test_a_process_that_is_killed_while_it_converts(tmp_path: Path) -> None:
-    write(tmp_path / "a.xyz", frames())
+def test_a_process_that_is_killed_while_it_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("a.xyz", frames())
     done = subprocess.run(
         [sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("a process that converts frames was killed. ")
     assert "goes on where it was" in done.stdout
     assert done.stdout.count("\n") == 1
-    assert not (tmp_path / "store").exists()
-    store = build_store([tmp_path / "a.xyz"], tmp_path / "store")
-    assert data_sha256(store) == data_sha256(read(tmp_path / "a.xyz"))
+    assert not Path("store").exists()
+    assert data_sha256(build_store(["a.xyz"], "store")) == data_sha256(read("a.xyz"))
 
 
 def test_wrong_frames_are_refused_as_when_they_are_read(tmp_path: Path) -> None:
