@@ -19,13 +19,15 @@ __all__ = ["require_one_folder", "require_parallel", "require_same"]
 
 
 def require_parallel(config: Config, size: int) -> None:
-    """Refuse a training whose work cannot be divided among `size` processes.
+    """Refuse a training whose work cannot be divided among `size` processes, if they are several.
 
     Raises
     ------
     InputError
         Naming the setting.
     """
+    if size == 1:
+        return
     kind = config.training.optimizer.kind
     for cannot, where, hint in (
         (

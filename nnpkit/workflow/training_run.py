@@ -82,17 +82,15 @@ def run_training(
     """
     console = (console or Console()) if ranks.leads else Console(quiet=True)
     keep_freed_memory()
-    if ranks.size > 1:
-        require_parallel(config, ranks.size)
+    require_parallel(config, ranks.size)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     if config.committee is not None:
         from nnpkit.workflow.committee_training import run_committee
 
         summary = run_committee(config, resume, overwrite, console, ranks)
-        if not ranks.leads:
-            return summary
-        report_at_end(config, summary, console)
+        if ranks.leads:
+            report_at_end(config, summary, console)
         return summary
     folder = RunFolder(config.output, writes=ranks.leads)
     last = folder.require_free(resume, overwrite)
@@ -143,11 +141,10 @@ def run_training(
         require_one_folder(folder, ranks)
         settings = trainer_settings(config, epochs, warm)
         trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console, ranks=ranks)
-        if ranks.leads:
-            trainer.publish = partial(write_interim_model, trainer, data)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         if ranks.leads:
+            trainer.publish = partial(write_interim_model, trainer, data)
             write_config(config, folder.path / "config.yaml")
         ended = trainer.fit()
         if not ranks.leads:
