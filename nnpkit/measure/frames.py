@@ -86,13 +86,24 @@ def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: 
     )
 
 
-def structure_wall(model: AtomicModel, structure: Structure) -> Prediction | None:
-    """`wall_prediction` of a structure whose neighbours within the reach of the wall are looked for."""
+def structure_wall(model: AtomicModel, structure: Structure, graph: Graph | None = None) -> Prediction | None:
+    """`wall_prediction` of a structure, from the edges of its `graph`, which reach as far as the wall does.
+
+    Without one, neighbours are looked for.
+    """
     if model.wall is None:
         return None
-    graph = build_graph(structure, model.elements, model.wall.cutoff)
+    if graph is None:
+        graph = build_graph(structure, model.elements, model.wall.cutoff)
+    vectors, center = edge_vectors(graph), edge_centers(graph.offsets)
+    near = torch.nonzero(vectors.norm(dim=1) < model.wall.cutoff).squeeze(1)
+    own = torch.bincount(center[near], minlength=len(graph.types))
+    short = graph._replace(
+        neighbor=graph.neighbor[near], shifts=graph.shifts[near],
+        offsets=torch.cat([own.new_zeros(1), torch.cumsum(own, 0)]),
+    )  # fmt: skip
     with torch.enable_grad():
-        return wall_prediction(model, graph, edge_centers(graph.offsets), edge_vectors(graph))
+        return wall_prediction(model, short, center[near], vectors[near])
 
 
 class FrameStore:

@@ -19,16 +19,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nnpkit.kernels.symmetric import compiled_symmetric_product
+
 __all__ = ["follow_torch", "set_threads", "symmetric_product", "symmetric_rank_update", "undisturbed"]
 
 _SCALARS = {torch.float64: ("d", ctypes.c_double), torch.float32: ("s", ctypes.c_float)}
-_MANY_ROWS = 9  # from so many vectors on, one symm is faster than a symv each
+_MANY_ROWS = 9  # from so many vectors on, one symm (or the kernel) is faster than a symv each
 
 
 def symmetric_product(matrix: Tensor, lower: bool, rows: Tensor, factor: float = 1.0) -> Tensor:
     """The rows ``factor * rows @ matrix`` (M, n) of a symmetric `matrix` (n, n) and `rows` (M, n)."""
     n, scalar = len(matrix), _SCALARS[matrix.dtype][1]
     _check(matrix, rows)
+    compiled = compiled_symmetric_product(matrix, lower, rows, factor) if len(rows) >= _MANY_ROWS else None
+    if compiled is not None:
+        return compiled
     result = torch.empty(len(rows), n, dtype=matrix.dtype)
     one, zero, size, ld = _int(1), scalar(0.0), _int(n), _int(matrix.stride(1))
     uplo, alpha = _char(lower), scalar(factor)

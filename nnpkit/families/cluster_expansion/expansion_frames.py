@@ -186,7 +186,7 @@ def prepare_expansion_frame(
         first=graph.offsets,
         moments=_all_moments(d, edges, len(types), structure.stress is not None) if with_moments else None,
         reference=sum(model.reference_energies[t] for t in types.tolist()),
-        wall=structure_wall(model, ordered),
+        wall=structure_wall(model, ordered, graph if model.cutoff == d.cutoff else None),
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),

@@ -116,6 +116,20 @@ NNPKIT_API int nnpkit_expansion_measure(void *expansion, const struct nnpkit_edg
                                         const int64_t *neighbor, const struct nnpkit_expansion_rows *wanted,
                                         char *message, size_t message_size);
 
+// out (n_rows, n) = factor * rows A of a symmetric matrix A of which one triangle is stored: its element (r, c) is
+// matrix[r + c * ld], where r >= c if `lower`, else r <= c. All arrays in double precision, or in single.
+struct nnpkit_symmetric {
+  const void *matrix;
+  int64_t n, ld;
+  int lower, single_precision;
+  const void *rows;  // (n_rows, by_row)
+  int64_t n_rows, by_row;
+  double factor;
+  void *out;
+};
+NNPKIT_API int nnpkit_symmetric_product(const struct nnpkit_symmetric *given, const char *isa, char *message,
+                                        size_t message_size);
+
 #ifdef __cplusplus
 }
 #endif
