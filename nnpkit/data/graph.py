@@ -95,5 +95,8 @@ def edge_centers(offsets: Tensor) -> Tensor:
 def edge_vectors(graph: Graph) -> Tensor:
     """Vectors (E, 3) from centre to neighbour, Å: ``x[j] + shift @ cell - x[i]``."""
     center = edge_centers(graph.offsets)
-    lattice_shift = torch.einsum("ea,eab->eb", graph.shifts, graph.cells[graph.structure[center]])
+    if len(graph.cells) == 1:
+        lattice_shift = graph.shifts @ graph.cells[0]
+    else:
+        lattice_shift = torch.einsum("ea,eab->eb", graph.shifts, graph.cells[graph.structure[center]])
     return graph.positions[graph.neighbor] + lattice_shift - graph.positions[center]

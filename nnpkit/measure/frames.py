@@ -86,18 +86,25 @@ def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: 
     )
 
 
-def structure_wall(model: AtomicModel, structure: Structure, graph: Graph | None = None) -> Prediction | None:
-    """`wall_prediction` of a structure, from the edges of its `graph`, which reach as far as the wall does.
+def structure_wall(
+    model: AtomicModel, structure: Structure, edges: tuple[Graph, Tensor, Tensor] | None = None
+) -> Prediction | None:
+    """`wall_prediction` of a structure, from its `edges` (graph, centres, vectors), which reach as far as the wall.
 
-    Without one, neighbours are looked for.
+    Without them, neighbours are looked for.
     """
     if model.wall is None:
         return None
-    if graph is None:
+    if edges is None:
         graph = build_graph(structure, model.elements, model.wall.cutoff)
-    vectors, center = edge_vectors(graph), edge_centers(graph.offsets)
+        edges = graph, edge_centers(graph.offsets), edge_vectors(graph)
+    graph, center, vectors = edges
     near = torch.nonzero(vectors.norm(dim=1) < model.wall.cutoff).squeeze(1)
-    own = torch.bincount(center[near], minlength=len(graph.types))
+    n = len(graph.types)
+    if len(near) == 0:
+        zero = torch.zeros(n, dtype=torch.float64)
+        return Prediction(zero.new_zeros(1), zero, zero.new_zeros(n, 3), zero.new_zeros(1, 3, 3))
+    own = torch.bincount(center[near], minlength=n)
     short = graph._replace(
         neighbor=graph.neighbor[near], shifts=graph.shifts[near],
         offsets=torch.cat([own.new_zeros(1), torch.cumsum(own, 0)]),

@@ -11,6 +11,7 @@ belong to forces need the edges that move.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -122,7 +123,7 @@ class ExpansionFrame:
             parts += [*self.moments[:4], *(self.moments.strained or ())]
         return sum(part.nbytes for part in parts)
 
-    @property
+    @cached_property
     def types(self) -> Tensor:
         """Element (N,) of each atom."""
         return torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
@@ -178,6 +179,7 @@ def prepare_expansion_frame(
     graph = build_graph(ordered, model.elements, d.cutoff)
     center = edge_centers(graph.offsets)
     edges = ExpansionEdges(center, graph.neighbor, graph.types[graph.neighbor], edge_vectors(graph))
+    reaching = (graph, center, edges.vectors) if model.cutoff == d.cutoff else None
     return ExpansionFrame(
         name=structure.name,
         place=torch.argsort(order),
@@ -186,7 +188,7 @@ def prepare_expansion_frame(
         first=graph.offsets,
         moments=_all_moments(d, edges, len(types), structure.stress is not None) if with_moments else None,
         reference=sum(model.reference_energies[t] for t in types.tolist()),
-        wall=structure_wall(model, ordered, graph if model.cutoff == d.cutoff else None),
+        wall=structure_wall(model, ordered, reaching),
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),

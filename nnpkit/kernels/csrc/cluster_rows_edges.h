@@ -17,6 +17,7 @@ using cluster::RowsPlan;
 using cluster::Site;
 
 typedef Eight<double> Octet;
+constexpr double ROUNDING = 1.0e-9;  // angstrom: whoever sorts the edges by their squares may see it otherwise
 
 // sums (N, by_sums) += over n of y (n, by_y) times eight columns of h (n, by_h)
 template <int N>
@@ -165,8 +166,12 @@ static void edge_functions(const RowsPlan &plan, Site &site) {
     const V inverse = inverse_root<double>(x * x + y * y + z * z);
     const V r = (x * x + y * y + z * z) * inverse, u[3] = {x * inverse, y * inverse, z * inverse};
     combine(plan.radial, r, at, site.lanes, site.radial, site.radial_slope);
-    combine(plan.angular, r, at, site.lanes, site.angular, site.angular_slope);
-    turn(plan, u, inverse, at, site);
+    bool near = false;
+    for (int lane = 0; lane < W; lane++) near = near || r[lane] < plan.angular.basis.cutoff + ROUNDING;
+    if (near) {
+      combine(plan.angular, r, at, site.lanes, site.angular, site.angular_slope);
+      turn(plan, u, inverse, at, site);
+    }
     store(site.inverse + at, inverse);
     for (int lane = 0; lane < W; lane++)
       for (int axis = 0; axis < 3; axis++) site.unit[3 * (at + lane) + axis] = u[axis][lane];
