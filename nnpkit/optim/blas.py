@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nnpkit.kernels.symmetric import compiled_symmetric_product
+from nnpkit.kernels.stored_triangle import compiled_symmetric_product
 
 __all__ = ["follow_torch", "set_threads", "symmetric_product", "symmetric_rank_update", "undisturbed"]
 

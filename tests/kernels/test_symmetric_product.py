@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnpkit.kernels.native import ISAS
-from nnpkit.kernels.symmetric import compiled_symmetric_product
+from nnpkit.kernels.stored_triangle import compiled_symmetric_product
 from nnpkit.optim.blas import symmetric_product
 from nnpkit.optim.symmetric import allocate
 
