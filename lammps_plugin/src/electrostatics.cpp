@@ -6,88 +6,13 @@
 #include <cmath>
 #include <stdexcept>
 
-// Sums over waves are worth the vectors of the processor that runs them.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define NNPKIT_VECTORS __attribute__((target_clones("default", "avx2,fma", "avx512f")))
-#else
-#define NNPKIT_VECTORS
-#endif
-
 namespace nnpkit {
 
 namespace {
 
-constexpr double COULOMB = 14.399645478;  // eV angstrom / e^2, as in nnpkit/models/short_range.py
-constexpr double PI = 3.14159265358979323846;
 constexpr int MOST_ITERATIONS = 1000;
 constexpr double CONVERGED = 1.0e-12;  // of the residual, relative to the right side
-
-// Eight waves of a row, in the compiler's own terms.
-typedef double Eight __attribute__((vector_size(8 * sizeof(double)), aligned(sizeof(double)), may_alias));
-constexpr size_t EIGHT = 8;
-
-double total(const Eight &values) {
-  double sum = 0.0;
-  for (size_t k = 0; k < EIGHT; k++) sum += values[k];
-  return sum;
-}
-
-const Eight *eights(const double *from) {
-  return reinterpret_cast<const Eight *>(from);
-}
-
-// q e^(i k r) of a row: (re + i im) is that of its first two axes, with q
-NNPKIT_VECTORS
-void add_row(size_t n, double re, double im, const double *real, const double *imaginary, double *cosines,
-             double *sines) {
-  const Eight *const c = eights(real), *const s = eights(imaginary);
-  Eight *const to_c = reinterpret_cast<Eight *>(cosines), *const to_s = reinterpret_cast<Eight *>(sines);
-  for (size_t k = 0; k < n; k++) {
-    to_c[k] += re * c[k] - im * s[k];
-    to_s[k] += re * s[k] + im * c[k];
-  }
-}
-
-NNPKIT_VECTORS
-double row_value(size_t n, double re, double im, const double *real, const double *imaginary,
-                 const double *cosines, const double *sines) {
-  const Eight *const c = eights(real), *const s = eights(imaginary);
-  const Eight *const fc = eights(cosines), *const fs = eights(sines);
-  Eight sum = {};
-  for (size_t k = 0; k < n; k++) sum += (re * c[k] - im * s[k]) * fc[k] + (re * s[k] + im * c[k]) * fs[k];
-  return total(sum);
-}
-
-// value, three slopes and, where wanted, six stretches; waves[0 ... 3] are kx ky kz and what a strain
-// stretches
-NNPKIT_VECTORS
-void row_sums(size_t n, double re, double im, const double *real, const double *imaginary,
-              const double *cosines, const double *sines, const double *const *waves, bool stretches,
-              double *result) {
-  const Eight *const c = eights(real), *const s = eights(imaginary);
-  const Eight *const fc = eights(cosines), *const fs = eights(sines);
-  const Eight *const kx = eights(waves[0]), *const ky = eights(waves[1]), *const kz = eights(waves[2]);
-  const Eight *const st = eights(waves[3]);
-  Eight value = {}, x = {}, y = {}, z = {}, xx = {}, yy = {}, zz = {}, xy = {}, xz = {}, yz = {};
-  for (size_t k = 0; k < n; k++) {
-    const Eight cosine = re * c[k] - im * s[k], sine = re * s[k] + im * c[k];
-    const Eight even = cosine * fc[k] + sine * fs[k], odd = cosine * fs[k] - sine * fc[k];
-    value += even;
-    x += odd * kx[k];
-    y += odd * ky[k];
-    z += odd * kz[k];
-    if (!stretches) continue;
-    const Eight t = even * st[k], tx = t * kx[k], ty = t * ky[k];
-    xx += tx * kx[k];
-    yy += ty * ky[k];
-    zz += t * kz[k] * kz[k];
-    xy += tx * ky[k];
-    xz += tx * kz[k];
-    yz += ty * kz[k];
-  }
-  const Eight all[10] = {value, x, y, z, xx, yy, zz, xy, xz, yz};
-  for (int k = 0; k < (stretches ? 10 : 4); k++) result[k] += total(all[k]);
-}
+constexpr double ENOUGH = 1.0e-3;      // of the accuracy of the sums
 
 }  // namespace
 
@@ -122,8 +47,11 @@ void ChargeCloud::at(double r, double &value, double &slope) const {
   slope = (h00 * a[1] + h10 * a[2] + h01 * b[1] + h11 * b[2]) / r;
 }
 
-Electrostatics::Electrostatics(const ChargeInfo &info, double accuracy, double splitting, MPI_Comm world)
-    : info(info), eta(splitting), longest(splitting > 0.0 ? steps(accuracy) / splitting : 0.0), world(world) {
+Electrostatics::Electrostatics(const ChargeInfo &info, double accuracy, double splitting, bool on_mesh,
+                               MPI_Comm world)
+    : info(info), eta(splitting), accuracy(accuracy), world(world) {
+  if (eta > 0.0)
+    waves = on_mesh ? mesh_waves(eta, accuracy, world) : exact_waves(eta, steps(accuracy) / eta, world);
   for (const double a : info.widths)
     for (const double b : info.widths) clouds.emplace_back(std::sqrt(a * a + b * b));
   clouds.emplace_back(eta);
@@ -182,8 +110,8 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
         add_pair(near.center[a], near.neighbor[e], static_cast<int>(near.types[a]),
                  static_cast<int>(near.neighbor_type[e]), near.edge_vec[3 * e], near.edge_vec[3 * e + 1],
                  near.edge_vec[3 * e + 2]);
-    set_waves();
-    set_phases();
+    volume = Lattice(atoms.cell).volume;
+    waves->set(atoms);
     return;
   }
   // a cluster: all ranks hear of all atoms
@@ -222,137 +150,6 @@ std::vector<double> Electrostatics::gather(const std::vector<double> &values) co
   return all;
 }
 
-/* ---- waves ------------------------------------------------------------------------------------------ */
-
-void Electrostatics::set_waves() {
-  const auto &h = atoms.cell;
-  const auto cross = [&](int i, int j, int k) {
-    return h[3 * i + (k + 1) % 3] * h[3 * j + (k + 2) % 3] - h[3 * i + (k + 2) % 3] * h[3 * j + (k + 1) % 3];
-  };
-  const double det = h[0] * cross(1, 2, 0) + h[1] * cross(1, 2, 1) + h[2] * cross(1, 2, 2);
-  volume = std::abs(det);
-  for (int n = 0; n < 3; n++) {
-    double length = 0.0;
-    for (int k = 0; k < 3; k++) {
-      reciprocal[3 * n + k] = 2.0 * PI * cross((n + 1) % 3, (n + 2) % 3, k) / det;
-      length += h[3 * n + k] * h[3 * n + k];
-    }
-    most[n] = static_cast<int>(std::ceil(longest * std::sqrt(length) / (2.0 * PI)));
-  }
-  rows.clear();
-  for (auto *table : {&weight, &stretch, &kx, &ky, &kz}) table->clear();
-  waves = 0;
-  const auto &b = reciprocal;
-  for (int i = 0; i <= most[0]; i++)
-    for (int j = i == 0 ? 0 : -most[1]; j <= most[1]; j++) {
-      Row row{i, j, 1, weight.size(), 0};
-      for (int k = i == 0 && j == 0 ? 1 : -most[2]; k <= most[2]; k++) {
-        const double x = i * b[0] + j * b[3] + k * b[6], y = i * b[1] + j * b[4] + k * b[7],
-                     z = i * b[2] + j * b[5] + k * b[8], square = x * x + y * y + z * z;
-        if (square > longest * longest) continue;  // what is within is one piece of a line through a ball
-        if (weight.size() == row.begin) row.first = k;
-        weight.push_back(COULOMB * 8.0 * PI / volume * std::exp(-0.5 * eta * eta * square) / square);
-        stretch.push_back(2.0 / square + eta * eta);
-        kx.push_back(x);
-        ky.push_back(y);
-        kz.push_back(z);
-        waves++;
-      }
-      if (weight.size() == row.begin) continue;
-      while ((weight.size() - row.begin) % EIGHT != 0)
-        for (auto *table : {&weight, &stretch, &kx, &ky, &kz}) table->push_back(0.0);
-      row.eights = (weight.size() - row.begin) / EIGHT;
-      rows.push_back(row);
-    }
-}
-
-size_t Electrostatics::table_size() const {
-  const auto a = static_cast<size_t>(most[0]) + 1, b = static_cast<size_t>(most[1]) + 1;
-  return 2 * a + 2 * b + 2 * (2 * static_cast<size_t>(most[2]) + 1 + EIGHT);
-}
-
-Electrostatics::Table Electrostatics::table_of(size_t atom) const {
-  const double *const a = phases.data() + atom * table_size(), *const b = a + 2 * (most[0] + 1),
-                      *const c = b + 2 * (most[1] + 1);
-  return {a, b, c, c + 2 * most[2] + 1 + EIGHT};
-}
-
-void Electrostatics::set_phases() {
-  phases.assign(atoms.centers->size() * table_size(), 0.0);
-  double *at = phases.data();
-  for (const int i : *atoms.centers) {
-    const double *const x = atoms.positions + 3 * static_cast<size_t>(i);
-    for (int n = 0; n < 3; n++) {
-      const double angle =
-          reciprocal[3 * n] * x[0] + reciprocal[3 * n + 1] * x[1] + reciprocal[3 * n + 2] * x[2];
-      const double c = std::cos(angle), s = std::sin(angle);
-      const size_t middle = most[2], imaginary = 2 * middle + 1 + EIGHT;
-      double re = 1.0, im = 0.0;
-      for (int m = 0; m <= most[n]; m++) {
-        if (n < 2) {
-          *at++ = re;
-          *at++ = im;
-        } else {
-          at[middle + m] = at[middle - m] = re;
-          at[imaginary + middle + m] = im;
-          at[imaginary + middle - m] = -im;
-        }
-        const double next = re * c - im * s;
-        im = re * s + im * c;
-        re = next;
-      }
-      if (n == 2) at += 2 * imaginary;
-    }
-  }
-}
-
-std::vector<double> Electrostatics::structure_factor(const std::vector<double> &values) const {
-  const size_t size = weight.size();
-  std::vector<double> found(2 * size, 0.0);
-  for (size_t a = 0; a < atoms.centers->size(); a++) {
-    const double q = values[(*atoms.centers)[a]];
-    const Table table = table_of(a);
-    for (const Row &row : rows) {
-      const int j = std::abs(row.b);
-      const double are = q * table.a[2 * row.a], aim = q * table.a[2 * row.a + 1], bre = table.b[2 * j],
-                   bim = row.b < 0 ? -table.b[2 * j + 1] : table.b[2 * j + 1];
-      const size_t from = row.first + most[2];
-      add_row(row.eights, are * bre - aim * bim, are * bim + aim * bre, table.real + from,
-              table.imaginary + from, found.data() + row.begin, found.data() + size + row.begin);
-    }
-  }
-  MPI_Allreduce(MPI_IN_PLACE, found.data(), static_cast<int>(found.size()), MPI_DOUBLE, MPI_SUM, world);
-  for (size_t w = 0; w < size; w++) {
-    found[w] *= weight[w];
-    found[size + w] *= weight[w];
-  }
-  return found;
-}
-
-Electrostatics::WaveSums Electrostatics::sums_of(size_t atom, const std::vector<double> &factor, bool slopes,
-                                                 bool stretches) const {
-  const size_t size = weight.size();
-  const Table table = table_of(atom);
-  double found[10] = {};
-  for (const Row &row : rows) {
-    const int j = std::abs(row.b);
-    const double are = table.a[2 * row.a], aim = table.a[2 * row.a + 1], bre = table.b[2 * j],
-                 bim = row.b < 0 ? -table.b[2 * j + 1] : table.b[2 * j + 1];
-    const double re = are * bre - aim * bim, im = are * bim + aim * bre;
-    const size_t from = row.first + most[2];
-    const double *const c = factor.data() + row.begin, *const s = c + size;
-    const double *const of_row[4] = {kx.data() + row.begin, ky.data() + row.begin, kz.data() + row.begin,
-                                     stretch.data() + row.begin};
-    if (slopes)
-      row_sums(row.eights, re, im, table.real + from, table.imaginary + from, c, s, of_row, stretches, found);
-    else
-      found[0] += row_value(row.eights, re, im, table.real + from, table.imaginary + from, c, s);
-  }
-  WaveSums sums{found[0], {found[1], found[2], found[3]}, {}};
-  std::copy_n(found + 4, 6, sums.stretch);
-  return sums;
-}
-
 double Electrostatics::self() const {
   return COULOMB * 2.0 / (std::sqrt(2.0 * PI) * eta);
 }
@@ -370,31 +167,57 @@ std::array<double, 2> Electrostatics::moments(const std::vector<double> &values)
 
 /* ---- what charges do -------------------------------------------------------------------------------- */
 
-void Electrostatics::potential(const std::vector<double> &charges, bool screened,
-                               std::vector<double> &result) {
-  result.assign(atoms.n_all, 0.0);
+// What makes the average of the potential zero.
+double Electrostatics::around(int atom, const std::array<double, 2> &total) const {
+  const double width = info.widths[(*atoms.species)[atom]];
+  return COULOMB * 2.0 * PI / volume * ((eta * eta - width * width) * total[0] - total[1]);
+}
+
+void Electrostatics::add_pairs(const std::vector<double> &charges, bool screened,
+                               std::vector<double> &result) const {
   const std::vector<double> everywhere = eta > 0.0 ? std::vector<double>() : gather(charges);
   const std::vector<double> &others = eta > 0.0 ? charges : everywhere;
   for (const Pair &pair : pairs) result[pair.first] += pair.bare * others[pair.second];
-  if (screened)
-    for (const Screened &one : screened_pairs) {
-      const Pair &pair = pairs[one.pair];
-      result[pair.first] -= one.away * others[pair.second];
-    }
-  if (eta == 0.0) return;
-  const std::vector<double> factor = structure_factor(charges);
-  const std::array<double, 2> total = moments(charges);
-  const double background = COULOMB * 2.0 * PI / volume;
-  for (size_t a = 0; a < atoms.centers->size(); a++) {
-    const int i = (*atoms.centers)[a];
-    const double sum = sums_of(a, factor, false, false).value;
-    const double width = info.widths[(*atoms.species)[i]];
-    result[i] += sum - self() * charges[i] - background * ((eta * eta - width * width) * total[0] - total[1]);
+  if (!screened) return;
+  for (const Screened &one : screened_pairs) {
+    const Pair &pair = pairs[one.pair];
+    result[pair.first] -= one.away * others[pair.second];
   }
 }
 
-void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<double> &v, double factor,
-                                bool screened, const ChargeSums &sums) {
+void Electrostatics::potential(const std::vector<double> &charges, bool screened,
+                               std::vector<double> &result) {
+  result.assign(atoms.n_all, 0.0);
+  add_pairs(charges, screened, result);
+  if (!waves) return;
+  waves->field(charges, false, of_others);
+  const std::array<double, 2> total = moments(charges);
+  for (size_t a = 0; a < atoms.centers->size(); a++) {
+    const int i = (*atoms.centers)[a];
+    result[i] += waves->at(a, of_others, false, false).value - self() * charges[i] - around(i, total);
+  }
+}
+
+void Electrostatics::add_forces(const std::vector<double> &charges, const ChargeSums &sums,
+                                std::vector<double> &result) {
+  result.assign(atoms.n_all, 0.0);
+  add_pairs(charges, true, result);
+  add_forces_of_pairs(charges, charges, 0.5, true, sums);
+  if (!waves) return;
+  waves->field(charges, sums.virial || sums.atom_virials, of_charges);
+  add_forces_of_waves(charges, charges, 0.5, of_charges, of_charges, sums, &result);
+}
+
+void Electrostatics::add_response(const std::vector<double> &u, const std::vector<double> &charges,
+                                  const ChargeSums &sums) {
+  add_forces_of_pairs(u, charges, -1.0, false, sums);
+  if (!waves) return;
+  waves->field(u, sums.virial || sums.atom_virials, of_others);
+  add_forces_of_waves(u, charges, -1.0, of_others, of_charges, sums, nullptr);
+}
+
+void Electrostatics::add_forces_of_pairs(const std::vector<double> &u, const std::vector<double> &v,
+                                         double factor, bool screened, const ChargeSums &sums) const {
   constexpr int FIRST[6] = {0, 1, 2, 0, 0, 1}, SECOND[6] = {0, 1, 2, 1, 2, 2};
   const bool cluster = eta == 0.0;
   const std::vector<double> all_u = cluster ? gather(u) : std::vector<double>();
@@ -417,41 +240,59 @@ void Electrostatics::add_forces(const std::vector<double> &u, const std::vector<
   for (const Pair &pair : pairs) add(pair, pair.bare_slope);
   if (screened)
     for (const Screened &one : screened_pairs) add(pairs[one.pair], -one.away_slope);
-  if (cluster) return;
+}
+
+// Adds what waves have of u^T A v; with `result`, where v is u, A v too.
+void Electrostatics::add_forces_of_waves(const std::vector<double> &u, const std::vector<double> &v,
+                                         double factor, const std::vector<double> &of_u,
+                                         const std::vector<double> &of_v, const ChargeSums &sums,
+                                         std::vector<double> *result) {
   const bool same = &u == &v, stretches = sums.virial || sums.atom_virials;
-  const std::vector<double> of_v = structure_factor(v);
-  const std::vector<double> of_u = same ? std::vector<double>() : structure_factor(u);
   const std::array<double, 2> total_v = moments(v), total_u = same ? total_v : moments(u);
-  const double background = COULOMB * 2.0 * PI / volume;
   for (size_t a = 0; a < atoms.centers->size(); a++) {
     const int i = (*atoms.centers)[a];
-    const WaveSums by_v = sums_of(a, of_v, true, stretches);
-    const WaveSums by_u = same ? by_v : sums_of(a, of_u, true, stretches);
-    double f[3], w6[6];
-    for (int k = 0; k < 3; k++) f[k] = u[i] * by_v.slope[k] + v[i] * by_u.slope[k];
-    for (int n = 0; n < 6; n++) w6[n] = 0.5 * (u[i] * by_v.stretch[n] + v[i] * by_u.stretch[n]);
-    for (int k = 0; k < 3; k++) sums.forces[3 * static_cast<size_t>(i) + k] -= factor * f[k];
-    const double width = info.widths[(*atoms.species)[i]], rest = eta * eta - width * width;
-    const double flat = 0.5 * (u[i] * (by_v.value - background * (rest * total_v[0] - total_v[1])) +
-                               v[i] * (by_u.value - background * (rest * total_u[0] - total_u[1])));
-    for (int n = 0; n < 6; n++) {
-      const double w = -factor * (w6[n] - (n < 3 ? flat : 0.0));
+    const WaveSums by_v = waves->at(a, of_v, true, stretches);
+    const WaveSums by_u = same ? by_v : waves->at(a, of_u, true, stretches);
+    const double value_v = by_v.value - around(i, total_v);
+    if (result) (*result)[i] += value_v - self() * v[i];
+    double *const force = sums.forces + 3 * static_cast<size_t>(i);
+    for (int k = 0; k < 3; k++) force[k] -= factor * (u[i] * by_v.slope[k] + v[i] * by_u.slope[k]);
+    const double flat = 0.5 * (u[i] * value_v + v[i] * (by_u.value - around(i, total_u)));
+    for (int n = 0; n < 6 && stretches; n++) {
+      const double stretch = 0.5 * (u[i] * by_v.stretch[n] + v[i] * by_u.stretch[n]);
+      const double w = -factor * (stretch - (n < 3 ? flat : 0.0));
       if (sums.virial) sums.virial[n] += w;
       if (sums.atom_virials) sums.atom_virials[6 * static_cast<size_t>(i) + n] += w;
     }
   }
 }
 
+std::vector<double> Solutions::guess(bool same_atoms, size_t size) const {
+  if (!same_atoms || last.size() != size) return {};
+  std::vector<double> found = last;
+  for (size_t i = 0; i < before.size(); i++) found[i] += last[i] - before[i];
+  return found;
+}
+
+void Solutions::note(const std::vector<double> &solution, bool same_atoms) {
+  if (same_atoms && last.size() == solution.size())
+    before.swap(last);
+  else
+    before.clear();
+  last = solution;
+}
+
 // Conjugate gradients among the vectors of sum zero, with the diagonal as what prepares them.
 std::vector<double> Electrostatics::solve(const std::vector<double> &right, double total,
-                                          const ToGhosts &to_ghosts) {
+                                          const std::vector<double> &start, const ToGhosts &to_ghosts) {
   const auto &centers = *atoms.centers;
   std::vector<double> diagonal(atoms.n_all, 1.0), x(atoms.n_all, 0.0), residual(atoms.n_all, 0.0);
   for (const int i : centers) {
     const int t = (*atoms.species)[i];
     diagonal[i] = COULOMB / (info.widths[t] * std::sqrt(PI)) + info.hardness[t];
-    x[i] = total / n_atoms;
+    x[i] = start.empty() ? 0.0 : start[i];
   }
+  remove_mean(x, total);
   std::vector<double> made;
   const auto apply = [&](std::vector<double> &values) {
     to_ghosts(values);
@@ -470,7 +311,10 @@ std::vector<double> Electrostatics::solve(const std::vector<double> &right, doub
   for (const int i : centers) residual[i] = wanted[i] - made[i];
   std::vector<double> direction(atoms.n_all, 0.0), prepared(atoms.n_all, 0.0);
   double before = 0.0;
-  const double small = CONVERGED * CONVERGED * std::max(product(wanted, wanted), product(residual, residual));
+  // charges that only the total charge decides are as accurate
+  for (const int i : centers) direction[i] = diagonal[i] * total / n_atoms;
+  const double enough = std::max(CONVERGED, ENOUGH * accuracy);
+  const double small = enough * enough * std::max(product(wanted, wanted), product(direction, direction));
   for (int n = 0; n < MOST_ITERATIONS; n++) {
     if (!(product(residual, residual) > small)) {
       to_ghosts(x);

@@ -4,28 +4,20 @@
 #ifndef NNPKIT_ELECTROSTATICS_H
 #define NNPKIT_ELECTROSTATICS_H
 
+#include "lattice_waves.h"
 #include "model.h"
 
 #include <mpi.h>
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace nnpkit {
 
 class NeighborGraph;
-
-// The atoms of this rank, angstrom. Those that are not of the model have no charge and are no centres of
-// `near`.
-struct ChargedAtoms {
-  int n_local = 0, n_all = 0;
-  const double *positions = nullptr;          // (n_all, 3)
-  const std::vector<int> *centers = nullptr;  // local atoms of the model
-  const std::vector<int> *species = nullptr;  // (n_all) index of the element, negative: not of the model
-  std::array<double, 9> cell{};               // rows; of no meaning in a cluster
-};
 
 // What a sum adds to, eV and angstrom; null pointers are left alone.
 struct ChargeSums {
@@ -45,50 +37,52 @@ class ChargeCloud {
   std::vector<std::array<double, 3>> nodes;  // value, first and second derivative
 };
 
+// Solutions of one linear system after the other, from which the next one is guessed.
+class Solutions {
+ public:
+  // Empty where there is none for the same atoms.
+  std::vector<double> guess(bool same_atoms, size_t size) const;
+  void note(const std::vector<double> &solution, bool same_atoms);
+  void clear() { last.clear(), before.clear(); }
+
+ private:
+  std::vector<double> last, before;
+};
+
 class Electrostatics {
  public:
   using ToGhosts = std::function<void(std::vector<double> &)>;  // rows of one number from owners to ghosts
 
-  // `splitting` (angstrom) is that of Ewald's sum, 0 for a cluster.
-  Electrostatics(const ChargeInfo &info, double accuracy, double splitting, MPI_Comm world);
+  // `splitting` (angstrom) is that of Ewald's sum, 0 for a cluster; its waves are summed one by one or on a
+  // mesh.
+  Electrostatics(const ChargeInfo &info, double accuracy, double splitting, bool on_mesh, MPI_Comm world);
 
   // Relative to the charges' own scale, what is left out decides how far pairs have to be seen.
   static double steps(double accuracy);
-  size_t n_waves() const { return waves; }
 
   // Pairs within the reach, every one from both sides, in periodic boundaries; in a cluster they are found
   // here.
   void set(const ChargedAtoms &atoms, const NeighborGraph &near);
 
-  // Potential (n_all; local atoms of the model) that charges (n_all, ghosts too) make, V.
+  // Vectors are (n_all), of local atoms and ghosts.
+  // Potential at the local atoms of the model that charges make, V.
   void potential(const std::vector<double> &charges, bool screened, std::vector<double> &result);
-  // Adds the forces, -d/dx of factor * u^T A v, with the virials, for vectors (n_all) over local atoms and
-  // ghosts.
-  void add_forces(const std::vector<double> &u, const std::vector<double> &v, double factor, bool screened,
-                  const ChargeSums &sums);
-  // Fourth generation: vectors of the given sum that make J v = right, up to a constant. Throws
-  // std::runtime_error if there is none.
-  std::vector<double> solve(const std::vector<double> &right, double total, const ToGhosts &to_ghosts);
+  // Adds the forces, -d/dx of 1/2 q^T A q with what screening leaves of A, and the virials; and gives A q.
+  void add_forces(const std::vector<double> &charges, const ChargeSums &sums, std::vector<double> &result);
+  // Adds d/dx of u^T A q without screening; the charges are those of the last call of add_forces.
+  void add_response(const std::vector<double> &u, const std::vector<double> &charges, const ChargeSums &sums);
+  // Fourth generation: vectors of the given sum that make J v = right, up to a constant, found from `start`
+  // on, which may be empty. Throws std::runtime_error if there is none.
+  std::vector<double> solve(const std::vector<double> &right, double total, const std::vector<double> &start,
+                            const ToGhosts &to_ghosts);
 
   double sum(const std::vector<double> &values) const;  // over the atoms of the model on all ranks
   double count() const { return n_atoms; }
   void remove_mean(std::vector<double> &values, double total) const;
 
  private:
-  struct Row {  // waves (a, b, first ...) in reciprocal lattice vectors, in eights, the last filled up with
-                // weight 0
-    int a, b, first;
-    size_t begin, eights;
-  };
-  struct Table {  // e^(i n phi) of an atom: axes a and b from n = 0 on, c from the smallest n on
-    const double *a, *b, *real, *imaginary;
-  };
-  struct WaveSums {  // of one atom over all waves
-    double value, slope[3], stretch[6];
-  };
-
   ChargeInfo info;
-  double eta, longest;  // longest wave vector, 1/angstrom
+  double eta, accuracy;
   MPI_Comm world;
   ChargedAtoms atoms;
   double n_atoms = 0.0;
@@ -110,21 +104,17 @@ class Electrostatics {
   std::vector<double> gather(const std::vector<double> &values) const;  // of all atoms of a cluster
 
   double volume = 0.0;
-  std::array<double, 9> reciprocal{};  // rows, 2 pi included
-  std::vector<Row> rows;
-  size_t waves = 0;
-  std::vector<double> weight, stretch, kx, ky, kz;
-  std::array<int, 3> most{};
-  std::vector<double> phases;  // of the atoms in centers: cosines and sines of each axis
+  std::unique_ptr<LatticeWaves> waves;  // null for a cluster
+  std::vector<double> of_charges, of_others;  // what they have made of vectors
 
-  void set_waves();
-  void set_phases();
   void add_pair(int first, int second, int species_first, int species_second, double x, double y, double z);
-  Table table_of(size_t atom) const;
-  size_t table_size() const;
-  // Cosines, then sines, times the weight of each wave where that is asked for.
-  std::vector<double> structure_factor(const std::vector<double> &values) const;
-  WaveSums sums_of(size_t atom, const std::vector<double> &factor, bool slopes, bool stretches) const;
+  void add_forces_of_pairs(const std::vector<double> &u, const std::vector<double> &v, double factor,
+                           bool screened, const ChargeSums &sums) const;
+  void add_forces_of_waves(const std::vector<double> &u, const std::vector<double> &v, double factor,
+                           const std::vector<double> &of_u, const std::vector<double> &of_v,
+                           const ChargeSums &sums, std::vector<double> *result);
+  void add_pairs(const std::vector<double> &charges, bool screened, std::vector<double> &result) const;
+  double around(int atom, const std::array<double, 2> &total) const;
   double self() const;
   std::array<double, 2> moments(
       const std::vector<double> &values) const;  // sums of v and of v s^2, all ranks

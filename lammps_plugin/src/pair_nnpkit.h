@@ -143,13 +143,16 @@ class PairNNPKit : public Pair {
   void exchange(std::vector<double> &rows, int width, bool backward);
 
   // what the charges of a model do (pair_nnpkit_charges.cpp)
-  static constexpr double USUAL_ACCURACY = 1.0e-6;
+  static constexpr double USUAL_ACCURACY = 1.0e-5;
   double ewald_accuracy, total_charge;  // of the input
+  std::string mesh;                     // likewise: auto, yes or no
   std::unique_ptr<nnpkit::Electrostatics> electrostatics;
   double reach;                              // of pairs in Ewald's sum, angstrom; 0: a cluster, or no charges
   nnpkit::NeighborGraph near;                // those pairs
   std::vector<int> charged, species;         // local atoms of the model; element of all atoms
   std::vector<std::vector<double>> charges;  // of each channel: (local and ghosts), e
+  nnpkit::Solutions solutions, answers;      // charges; how energies change with electronegativities
+  std::array<double, 9> cell() const;
   void init_charges();
   std::string make_charges();
   std::string use_charges();

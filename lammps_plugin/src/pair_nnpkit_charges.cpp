@@ -10,6 +10,7 @@
 #include "force.h"
 #include "kspace.h"
 #include "neigh_list.h"
+#include "neighbor.h"
 #include "platform.h"
 #include "utils.h"
 
@@ -19,8 +20,9 @@
 
 using namespace LAMMPS_NS;
 
-// of work between pairs and waves, measured
-static constexpr double BALANCE = 0.5, TWO_PI = 6.283185307179586;
+static constexpr double BALANCE = 0.5;  // of work between pairs and waves, measured
+// ns, measured: a wave and an atom, a point of the mesh, splines of an atom
+static constexpr double OF_WAVE = 0.6, OF_POINT = 25.0, OF_ATOM = 2000.0;
 
 /* ----------------------------------------------------------------------
    a run begins: how the sum over pairs and waves is divided
@@ -31,8 +33,8 @@ void PairNNPKit::init_charges() {
   reach = 0.0;
   const auto &info = model->info();
   if (info.charges.generation.empty()) {
-    if (total_charge != 0.0 || ewald_accuracy != USUAL_ACCURACY)
-      error->all(FLERR, "Pair style nnpkit: keyword ewald or charge, but the model has no charges");
+    if (total_charge != 0.0 || ewald_accuracy != USUAL_ACCURACY || mesh != "auto")
+      error->all(FLERR, "Pair style nnpkit: keyword ewald, mesh or charge, but the model has no charges");
     return;
   }
   if (force->kspace)
@@ -46,23 +48,43 @@ void PairNNPKit::init_charges() {
                "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions "
                "or in none: put a slab or wire into a periodic box with vacuum");
   double splitting = 0.0;
+  bool on_mesh = false;
   if (directions == 3) {
+    const auto &widths = info.charges.widths;
+    const double steps = nnpkit::Electrostatics::steps(ewald_accuracy);
+    // pairs up to the cutoff are there anyway
+    const double least =
+        std::max(std::sqrt(2.0) * *std::max_element(widths.begin(), widths.end()), info.cutoff / steps);
     const double volume = domain->xprd * domain->yprd * domain->zprd;
     const double atoms = std::max(static_cast<double>(atom->natoms), 1.0);
-    const auto &widths = info.charges.widths;
-    const double widest = std::sqrt(2.0) * *std::max_element(widths.begin(), widths.end());
-    const double steps = nnpkit::Electrostatics::steps(ewald_accuracy);
-    splitting = BALANCE * std::pow(volume * volume / atoms, 1.0 / 6.0) / std::sqrt(TWO_PI);
-    // pairs up to the cutoff are there anyway
-    splitting = std::max({splitting, widest, info.cutoff / steps});
+    splitting = BALANCE * std::pow(volume * volume / atoms, 1.0 / 6.0) / std::sqrt(2.0 * nnpkit::PI);
+    splitting = std::max(splitting, least);
+    if (mesh != "no") {
+      const double waves = volume * std::pow(steps / splitting, 3.0) / (12.0 * nnpkit::PI * nnpkit::PI);
+      try {
+        const auto n = nnpkit::mesh_sizes(cell(), least, ewald_accuracy);
+        const double points = 1.0 * n[0] * n[1] * n[2];
+        on_mesh = mesh == "yes" || atoms * (waves * OF_WAVE - OF_ATOM) > points * OF_POINT * comm->nprocs;
+      } catch (const std::exception &failure) {
+        if (mesh == "yes") error->all(FLERR, fmt::format("Pair style nnpkit: {}", failure.what()));
+      }
+      if (on_mesh) splitting = least;
+    }
     reach = std::max(steps * splitting, info.charges.screening_outer);
   }
-  electrostatics = std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, world);
+  electrostatics =
+      std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, on_mesh, world);
+  solutions.clear();
+  answers.clear();
   if (comm->me == 0 && directions == 3)
-    utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum: pairs up to {:.4g} A, accuracy {:.1g}\n",
-                   info.charges.generation, reach, ewald_accuracy);
+    utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum {}: pairs up to {:.4g} A, accuracy {:.1g}\n",
+                   info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", reach, ewald_accuracy);
   else if (comm->me == 0)
     utils::logmesg(lmp, "nnpkit: {} charges, all pairs of atoms\n", info.charges.generation);
+}
+
+std::array<double, 9> PairNNPKit::cell() const {
+  return {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
 }
 
 /* ----------------------------------------------------------------------
@@ -84,18 +106,24 @@ std::string PairNNPKit::make_charges() {
   atoms.positions = n_all > 0 ? atom->x[0] : nullptr;
   atoms.centers = &charged;
   atoms.species = &species;
-  atoms.cell = {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
+  atoms.cell = cell();
   near.closest_squared = 0.0;
   electrostatics->set(atoms, near);
   charges.assign(n_channels, std::vector<double>(n_all, 0.0));
   const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
+  const bool same = neighbor->ago > 0;  // nobody has moved to another rank
   std::string problem;
   for (int c = 0; c < n_channels; c++) {
     const double total = c == 0 ? total_charge : 0.0;
     const bool fourth = model->info().charges.generation == "fourth";
     for (const int i : charged) charges[c][i] = (fourth ? -1.0 : 1.0) * field[0][i * n_channels + c];
     try {
-      if (fourth) charges[c] = electrostatics->solve(charges[c], total, to_ghosts);
+      if (fourth) {
+        std::vector<double> start = solutions.guess(same, n_all);
+        if (start.empty() && atom->q_flag) start.assign(atom->q, atom->q + n_all);
+        charges[c] = electrostatics->solve(charges[c], total, start, to_ghosts);
+        solutions.note(charges[c], same);
+      }
     } catch (const std::exception &failure) {  // on all ranks
       problem = failure.what();
     }
@@ -127,10 +155,11 @@ std::string PairNNPKit::use_charges() {
   sums.virial = vflag_either ? total_virial : nullptr;
   sums.atom_virials = vflag_atom ? virials.data() : nullptr;
   const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
+  const bool same = neighbor->ago > 0;
   std::string problem;
   for (int c = 0; c < n_channels; c++) {
     const std::vector<double> &q = charges[c];
-    electrostatics->potential(q, true, made);
+    electrostatics->add_forces(q, sums, made);
     std::fill(slope.begin(), slope.end(), 0.0);
     for (const int i : charged) {
       const double own = 0.5 * q[i] * made[i];
@@ -138,11 +167,12 @@ std::string PairNNPKit::use_charges() {
       if (eflag_atom) eatom[i] += energy_unit * own;
       slope[i] = field_gradient[0][i * n_channels + c] + made[i];
     }
-    electrostatics->add_forces(q, q, 0.5, true, sums);
     if (fourth) {
       try {
-        const std::vector<double> answer = electrostatics->solve(slope, 0.0, to_ghosts);
-        electrostatics->add_forces(answer, q, -1.0, false, sums);
+        const std::vector<double> answer =
+            electrostatics->solve(slope, 0.0, answers.guess(same, n_all), to_ghosts);
+        answers.note(answer, same);
+        electrostatics->add_response(answer, q, sums);
         for (const int i : charged) slope[i] = -answer[i];
       } catch (const std::exception &failure) {  // on all ranks
         problem = failure.what();

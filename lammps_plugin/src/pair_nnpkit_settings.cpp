@@ -59,6 +59,7 @@ struct PairKeywords {
          }},
         {"percentile", percentile},
         {"ewald", ewald},
+        {"mesh", mesh},
         {"charge",
          [](Words &w, PairNNPKit &p) { p.total_charge = w.number(-1.0e6, "a number of charges e"); }},
     };
@@ -97,6 +98,11 @@ struct PairKeywords {
     const std::string expected = "a relative accuracy from 1e-14 to 1e-2";
     pair.ewald_accuracy = words.number(1.0e-14, expected);
     if (pair.ewald_accuracy > 1.0e-2) words.refuse(fmt::format("{}", pair.ewald_accuracy), expected);
+  }
+  static void mesh(Words &words, PairNNPKit &pair) {
+    pair.mesh = words.value();
+    if (pair.mesh != "auto" && pair.mesh != "yes" && pair.mesh != "no")
+      words.refuse(pair.mesh, "auto, yes or no");
   }
   static void percentile(Words &words, PairNNPKit &pair) {
     const std::string expected = "a number from 0 to 100";
@@ -144,6 +150,7 @@ void PairNNPKit::settings(int narg, char **arg) {
   every = 1;
   percent = 95.0;
   ewald_accuracy = USUAL_ACCURACY;
+  mesh = "auto";
   total_charge = 0.0;
   watch_words.clear();
   drop_watch();

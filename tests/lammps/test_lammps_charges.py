@@ -94,6 +94,72 @@ def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
     compare(run(tmp_path, atoms, 2, boundary="f f f"), model, atoms, periodic=False)
 
 
+@pytest.mark.parametrize("generation", ["latent", "fourth"])
+def test_a_mesh_is_as_accurate_as_it_was_asked_to_be(lammps: None, tmp_path: Path, generation: str) -> None:
+    """Against sums over all waves, in a triclinic cell, charged, for meshes of other sizes and several ranks."""
+    cell = 1.6 * np.array(CELL)
+    atoms = random_structure(90, cell.tolist(), seed=2, closest=1.2)
+    model_file(tmp_path, generation)
+    exact = run(tmp_path, atoms, options="mesh no charge 2.0")
+    expected, charges = measured(exact), exact.dump()[:, 14]
+    assert "wave by wave" in exact.output
+    assert charges.sum() == pytest.approx(2.0, abs=1e-9)
+    unit = 14.4 * float(np.mean(charges**2)) / (abs(np.linalg.det(cell)) / len(atoms)) ** (2 / 3)  # eV/Å
+    for ranks, accuracy in ((1, 1e-3), (2, 1e-5), (1, 1e-9)):
+        result = run(tmp_path, atoms, ranks, f"ewald {accuracy} mesh yes charge 2.0")
+        assert "Ewald sum on a mesh" in result.output
+        found = measured(result)
+        error = float(np.sqrt(np.mean((found.forces - expected.forces) ** 2)))
+        assert error < 5.0 * accuracy * unit
+        assert found.energy == pytest.approx(expected.energy, abs=20.0 * accuracy * unit * len(atoms))
+        assert found.virial == pytest.approx(expected.virial, abs=20.0 * accuracy * unit * len(atoms))
+        assert found.virials.sum(0) == pytest.approx(found.virial, abs=1e-9 * np.abs(found.virial).max())
+        assert found.energies.sum() == pytest.approx(found.energy, rel=1e-12)
+
+
+def test_forces_on_a_mesh_are_derivatives_of_its_energy(lammps: None, tmp_path: Path) -> None:
+    """Where the mesh is coarse: its forces deviate from the exact ones, but not from its own energy."""
+    atoms = random_structure(60, (1.5 * np.array(CELL)).tolist(), seed=4, closest=1.2)
+    model_file(tmp_path, "third", screening=[0.0, 3.6], widths={"H": 0.9, "O": 1.1})
+    text = "\n".join(
+        [
+            "run 0",
+            "variable f equal fy[7]",
+            "variable p equal pzz",
+            "print '@force $(v_f:%.17g)'",
+            "print '@pressure $(v_p:%.17g)'",
+            "print '@volume $(vol:%.17g)'",
+            *(
+                f"displace_atoms a move 0 {d} 0\nrun 0\nprint '@e{k} $(pe:%.17g)'"
+                for k, d in enumerate((1e-4, -2e-4))
+            ),
+            "displace_atoms a move 0 1e-4 0",
+            *(
+                f"change_box all z scale {d} remap\nrun 0\nprint '@s{k} $(pe:%.17g)'"
+                for k, d in enumerate((1.0001, 0.9998))
+            ),
+        ]
+    )
+    values = run(tmp_path, atoms, options="ewald 1e-3 mesh yes", text="group a id 7\n" + text).values()
+    assert (values["e1"] - values["e0"]) / 2e-4 == pytest.approx(values["force"], rel=1e-5)
+    exact = run(tmp_path, atoms, text="group a id 7\n" + text).values()
+    assert abs(values["force"] - exact["force"]) > 1e-4 * abs(exact["force"])
+    slope = (values["s0"] - values["s1"]) / np.log(1.0001 / (1.0001 * 0.9998)) / values["volume"]
+    assert -1.602176634e6 * slope == pytest.approx(values["pressure"], rel=1e-3)
+
+
+def test_ranks_without_atoms(lammps: None, tmp_path: Path) -> None:
+    cell = np.diag([9.0, 9.0, 40.0])
+    atoms = random_structure(30, [9.0, 9.0, 9.0], seed=3, closest=1.2)
+    atoms.set_cell(cell)
+    model_file(tmp_path, "latent")
+    for options in ("mesh no", "mesh yes ewald 1e-8"):
+        one = measured(run(tmp_path, atoms, 1, options))
+        four = measured(run(tmp_path, atoms, 4, options))
+        assert four.forces == pytest.approx(one.forces, rel=1e-8, abs=1e-8)
+        assert four.virial == pytest.approx(one.virial, rel=1e-8, abs=1e-8)
+
+
 def test_a_charged_cell_and_other_units(lammps: None, tmp_path: Path) -> None:
     atoms = random_structure(16, CELL, seed=5, closest=1.3)
     model = model_file(tmp_path, "fourth", "deep_potential")
@@ -156,9 +222,10 @@ def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         export_model(small_model(), tmp_path / "model.pt")
-    without = run(tmp_path, atoms)
-    assert without.returncode != 0
-    assert "the model has no charges" in without.output
+    for options in ("", "mesh yes"):
+        without = run(tmp_path, atoms, options=options)
+        assert without.returncode != 0
+        assert "the model has no charges" in without.output
 
 
 def test_energy_is_conserved_and_the_sum_of_charges(lammps: None, tmp_path: Path) -> None:
