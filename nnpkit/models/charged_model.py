@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nnpkit.errors import InputError
+from nnpkit.memory import free_memory
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.electrostatics import (
@@ -33,6 +34,7 @@ from nnpkit.models.short_range import COULOMB, ZblRepulsion
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 
 GENERATIONS = ("third", "fourth", "latent")
+_NUMBERS = 52  # for each pair of atoms: matrices with their derivatives, while they are made and added
 
 
 class Electrostatics(NamedTuple):
@@ -49,6 +51,17 @@ class Outputs(NamedTuple):
     charges: Tensor  # (channels, N) e
     electrostatic: Tensor  # 0-dim, eV: the part of the energy that the charges have
     network: Tensor  # (N,) what the atomic networks say
+
+
+def _require_memory(n: int, name: str) -> None:
+    """Refuse matrices of `n` atoms that do not fit into the memory."""
+    needed, free = 8 * _NUMBERS * n * n, free_memory()
+    if needed > free:
+        raise InputError(
+            f"the interactions of {n} atoms need {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free",
+            where=name or None, expected="smaller structures in training and in Python",
+            hint="LAMMPS needs no matrix of all pairs of atoms",
+        )  # fmt: skip
 
 
 class ChargedModel(AtomicModel):
@@ -138,8 +151,9 @@ class ChargedModel(AtomicModel):
         Raises
         ------
         InputError
-            As `nnpkit.models.electrostatics.lattice_sum`.
+            As `nnpkit.models.electrostatics.lattice_sum`, or if there is not enough memory for matrices of all pairs.
         """
+        _require_memory(len(types), name)
         widths = self.widths.index_select(0, types)
         reach = self.screening[1] if self.screening else 0.0
         widest = float(widths.max()) if len(types) else 0.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from nnpkit.errors import InputError
+from nnpkit.memory import free_memory
 from nnpkit.optim.covariance import DTYPES, LAZY_RANK
 from nnpkit.optim.partition import Partition, make_partition
 from nnpkit.optim.symmetric import stored_numbers
@@ -38,19 +37,7 @@ def available_memory(device: str | torch.device = "cpu") -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    candidates = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        if "MemAvailable" in fields:
-            candidates = [int(fields["MemAvailable"].split()[0]) * 1024]
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (group / "memory.max").read_text(), (group / "memory.current").read_text()
-        candidates.append(int(limit) - int(used))  # "max" where there is no limit
-    except (OSError, ValueError):
-        pass
-    return max(0, min(candidates))
+    return free_memory()
 
 
 def fitting_block_size(

@@ -83,6 +83,17 @@ CASES = [
 ]  # fmt: skip
 
 
+def test_matrices_of_all_pairs_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, s = make_model("third"), structure()
+    monkeypatch.setattr("nnpkit.models.charged_model.free_memory", lambda: 10_000)
+    with pytest.raises(
+        InputError, match=r"the interactions of 6 atoms need 1.5e-05 GB of memory, 1e-05 GB are free"
+    ):
+        predict(model, s)
+    monkeypatch.setattr("nnpkit.models.charged_model.free_memory", lambda: 20_000)
+    predict(model, s)
+
+
 @pytest.mark.parametrize(("generation", "family", "periodic"), CASES)
 def test_forces_and_virial_are_derivatives_of_the_energy(
     generation: str, family: str, periodic: bool

@@ -10,7 +10,19 @@ from tree import PACKAGE, parsed
 # From the foundation to the surface; modules of one group may import each other.
 LAYERS = [
     {"_version"},
-    {"units", "errors", "files", "lock", "seal", "threads", "progress", "registry", "section", "parallel"},
+    {
+        "units",
+        "errors",
+        "files",
+        "lock",
+        "memory",
+        "seal",
+        "threads",
+        "progress",
+        "registry",
+        "section",
+        "parallel",
+    },
     {"data"},
     {"kernels", "install"},
     {"models"},
