@@ -1,12 +1,13 @@
 """Default settings on data of every kind: published sets, tiny ones, and sets with something wrong in them.
 
     NNPKIT_DATA=... python benchmarks/gauntlet.py [--quick] [--sets Si outliers ...] [--seeds 3] [--seconds 300]
-        [--override training.optimizer.kind=adam ...]
+        [--frames 20] [--override training.optimizer.kind=adam ...]
 
 Every training is a process of its own with `--seconds` of processor time on one thread, and is asked to stop then. Its
 potential is compared on test structures that are right with the prediction of nothing: energies of the elements from
 a least squares fit, no forces. A training that ends with an error, leaves no potential, or one that is not finite has
-failed. `--quick` takes a part of every set and 12 seconds. The last line is ``RESULT {json}``.
+failed. `--quick` takes a part of every set and 12 seconds, `--frames` so many frames for training and, a tenth of them,
+validation; ``ratio`` is the error of test over that of training frames. The last line is ``RESULT {json}``.
 """
 
 from __future__ import annotations
@@ -232,9 +233,10 @@ def trained(folder: Path, parts: Parts, seed: int, seconds: float, overrides: li
 def result(make: Callable[[], Parts], seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One training and what became of it."""
     parts = make()
-    if options.quick:
+    if options.quick or options.frames:
         rng = np.random.default_rng(2)
-        limits = (60, 10, 10)
+        tenth = max(1, (options.frames or 0) // 10)
+        limits = (options.frames - tenth, tenth, 40) if options.frames else (60, 10, 10)
         parts = Parts(*(
             [part[i] for i in sorted(rng.permutation(len(part))[:limit])]
             for part, limit in zip(parts, limits, strict=False)
@@ -255,6 +257,8 @@ def result(make: Callable[[], Parts], seed: int, options: argparse.Namespace) ->
     finite = bool(errors) and all(np.isfinite(errors[key]) for key in names)
     found["failed"] = found["exit"] not in (0, 128 + signal.SIGTERM) or not finite
     judge = [key for key in TOLERANCE if key in names]
+    learnt = found.get("train", {})
+    found["ratio"] = {k: errors[k] / learnt[k] for k in judge if errors and learnt.get(k)}
     found["worse_than_mean"] = not finite or any(errors[k] > mean[k] + TOLERANCE[k] for k in judge)
     return found
 
@@ -268,6 +272,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--frames", type=int, default=None)
     parser.add_argument("--override", nargs="*", default=[])
     parser.add_argument("--keep", type=Path, default=None, help="folder for the logs")
     options = parser.parse_args()
@@ -304,6 +309,7 @@ def line(name: str, seed: int, one: dict[str, Any]) -> str:
 
     pairs = [f"{number(value, key)} ({number(one['mean'][key], key)})" for key, value in one["test"].items()]
     train = ", ".join(number(value, key) for key, value in one.get("train", {}).items())
+    train += f" (ratio {', '.join(f'{ratio:.2f}' for ratio in one['ratio'].values())})"
     verdict = "FAILED " + one["last"][-150:] if one["failed"] else "WORSE" if one["worse_than_mean"] else ""
     return (
         f"{name:20s} {seed:4d} {one.get('updates', 0):8d} {one.get('update_ms', 0.0):7.1f}  {'  '.join(pairs)}"

@@ -43,7 +43,12 @@ from nnpkit.training.schedules.force_groups import GroupSchedule
 from nnpkit.training.schedules.random_order import EpochSchedule, PinnSchedule, Schedule
 from nnpkit.training.schedules.sampling import Sampler
 from nnpkit.training.updates import Update
-from nnpkit.workflow.data_sets import read_sets, require_trained_elements, without_outliers
+from nnpkit.workflow.data_sets import (
+    read_sets,
+    require_trained_elements,
+    without_outliers,
+    without_unlearnt_atoms,
+)
 from nnpkit.workflow.devices import covariance_device
 from nnpkit.workflow.grouping import groups_of, make_sampler, weights_of_structures
 from nnpkit.workflow.learned_labels import force_components, largest_cutoff, learns_virials, ridge_strength
@@ -59,6 +64,8 @@ __all__ = [
 ]
 
 _GROUP_ATOMS = 6
+_FAR = 8.0
+"""Å; a cutoff that follows from the data is no larger."""
 
 
 @dataclass
@@ -146,8 +153,10 @@ def load_data(config: Config) -> LoadedData:
     learns = charges is not None and charges.generation != "latent"
     if (n_charged := sum(s.charges is not None for s in structures)) and not learns:
         notes.append(f"{n_charged} structures have charges of atoms, which this potential does not learn")
-    undecided, warnings = without_outliers(splits.get("validation", []), structures, findings)
-    notes += warnings
+    validation = splits.get("validation", [])
+    undecided, warnings = without_outliers(validation, structures, findings)
+    alone, more = without_unlearnt_atoms(validation, splits["train"], max(_FAR, largest_cutoff(config)))
+    undecided, notes = undecided | alone, [*notes, *warnings, *more]
     grouping, said = groups_of(config, splits)
     statistics = {name: data_statistics(part) for name, part in splits.items()}
     loaded = LoadedData(

@@ -13,13 +13,22 @@ from nnpkit.config.schema import Config
 from nnpkit.data.checks.suspicious import Finding
 from nnpkit.data.dataset import describe_labels, elements_of, load_dataset, structure_sha256
 from nnpkit.data.groups import kinds_of
+from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.notes import label_sources
 from nnpkit.data.splitting import Division, SplitRule, divide
 from nnpkit.data.store.stored_frames import select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["PARTS", "Sets", "read_sets", "read_splits", "require_trained_elements", "without_outliers"]
+__all__ = [
+    "PARTS",
+    "Sets",
+    "read_sets",
+    "read_splits",
+    "require_trained_elements",
+    "without_outliers",
+    "without_unlearnt_atoms",
+]
 
 _FAR_FORCE = 50.0  # in units of the median of the largest forces
 PARTS = ("train", "validation", "test")
@@ -186,3 +195,37 @@ def without_outliers(
         f"Warning: {what} not choose the best epoch and count in no validation error, as energy or forces are far from "
         f"all others: {', '.join(found[:3])}"
     ]
+
+
+def without_unlearnt_atoms(
+    validation: Sequence[Structure], train: Sequence[Structure], cutoff: float
+) -> tuple[frozenset[str], list[str]]:
+    """Names of validation structures that are an atom alone whose like no training structure is, and a line about them.
+
+    Nothing in the training says what energy such an atom has: its error, eV per atom where those of others are meV,
+    would be that of the whole set, and no epoch better than another. None if nothing else is left.
+
+    Parameters
+    ----------
+    validation, train : sequence of Structure
+        The sets.
+    cutoff : float
+        Å; atoms alone have no neighbour that is closer.
+    """
+    found = [s for s in validation if _is_alone(s, cutoff)]
+    if found:
+        known = {s.symbols[0] for s in train if _is_alone(s, cutoff)}
+        found = [s for s in found if s.symbols[0] not in known]
+    if not found or len(found) == len(validation):
+        return frozenset(), []
+    elements = ", ".join(sorted({s.symbols[0] for s in found}))
+    return frozenset(s.name for s in found), [
+        f"Warning: {len(found)} of the validation structures, the first: {found[0].name}, are single atoms "
+        f"({elements}) as no training structure is: they do not choose the best epoch and count in no validation "
+        "error; for energies of atoms that are right add such frames to data.train"
+    ]
+
+
+def _is_alone(structure: Structure, cutoff: float) -> bool:
+    """Whether a structure is one atom without neighbours."""
+    return structure.n_atoms == 1 and len(neighbor_pairs(structure, cutoff).center) == 0

@@ -24,7 +24,8 @@ from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.training.model_errors import deciding, monitored
 from nnpkit.training.updates import KalmanUpdate
-from nnpkit.workflow.data_sets import read_sets, without_outliers
+from nnpkit.workflow.assemble import load_data
+from nnpkit.workflow.data_sets import read_sets, without_outliers, without_unlearnt_atoms
 from nnpkit.workflow.training_run import run_training
 
 THREE = "data.test_fraction=0.25"
@@ -329,3 +330,21 @@ def test_a_label_that_is_far_from_all_others_does_not_choose_the_epoch(config: P
     assert without_outliers(validation, [*validation, *frames[4:]], far) == (frozenset(), [])  # half of them
     assert without_outliers(frames[:5], frames, far)[0] == {"frame-1"}
     assert without_outliers(frames[:5], frames, []) == (frozenset(), [])
+
+
+def test_an_atom_alone_of_an_unlearnt_kind_does_not_choose_the_epoch(config: Path) -> None:
+    def atom(element, length, name):
+        return Structure([element], np.zeros((1, 3)), length * np.eye(3), [True] * 3, energy=0.0, name=name)
+
+    crystal, alone, other = atom("Si", 3.0, "crystal"), atom("Si", 20.0, "alone"), atom("C", 20.0, "other")
+    names, notes = without_unlearnt_atoms([crystal, alone], [crystal, other], 6.0)
+    assert names == {"alone"}
+    assert "single atoms (Si)" in notes[0]
+    assert without_unlearnt_atoms([crystal, alone], [crystal, alone], 6.0) == (frozenset(), [])
+    assert without_unlearnt_atoms([alone], [crystal], 6.0) == (frozenset(), [])  # nothing would be left
+    write_alloy(config.parent / "four.extxyz", frames=4)
+    lonely = atom("Au", 20.0, "").replace(forces=np.zeros((1, 3)))
+    write(config.parent / "five.extxyz", [*read(config.parent / "four.extxyz"), lonely])
+    data = load_data(load_config(config, ["data.validation=five.extxyz", "data.validation_fraction=0"]))
+    assert (len(data.splits["validation"]), len(data.watched["validation"])) == (5, 4)
+    assert any("single atoms (Au)" in note for note in data.notes)
