@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,6 +22,7 @@ from typing import Any
 from nnpkit.active.task import outcome, start_watcher
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.lock import FolderLock
+from nnpkit.md.queue_script import environment_line
 
 __all__ = ["Execution", "Executor", "ExecutorError", "StoppedError", "usable_cores"]
 
@@ -247,8 +247,7 @@ def _provider(execution: Execution) -> Any:
         "walltime": "01:00:00",
         **execution.options,
     }
-    here = f"export PATH={Path(sys.executable).parent}:$PATH"  # the same Python on the nodes
-    options["worker_init"] = "\n".join(filter(None, [here, options.get("worker_init", "")]))
+    options["worker_init"] = "\n".join(filter(None, [environment_line(), options.get("worker_init", "")]))
     try:
         return providers[execution.executor](launcher=launchers[execution.launcher](), **options)
     except TypeError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,34 @@ import numpy as np
 
 from nnpkit._version import __version__
 from nnpkit.analysis import plots
-from nnpkit.analysis.averages import block_average, equilibration, settled
-from nnpkit.analysis.dynamics import energy_drift
 from nnpkit.analysis.extrapolation import extrapolation_verdict
-from nnpkit.analysis.liquid import RadialDistribution, default_range, radial_distribution
+from nnpkit.analysis.run_averages import averages_of_run, run_verdict
 from nnpkit.data.formats.lammps_dump import iterate_dump
-from nnpkit.data.formats.reading import write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
-from nnpkit.deploy.load import LoadedModel
+from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.lock import FolderLock
+from nnpkit.md.continuation import (
+    CONTINUED,
+    continued_input,
+    join_parts,
+    newest_restart,
+    put_log_aside,
+    read_record,
+    whole_output,
+    write_record,
+)
 from nnpkit.md.lammps import FILES, VOLUME_FACTOR, input_files
 from nnpkit.md.lammps_run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo, ThermoReader
 
-__all__ = ["instability", "report", "require_whole", "simulate"]
-
-_RDF_FRAMES = 200
-_RDF_PAIRS = 1e7  # per frame, bounds the memory
-_SHORTEST_RDF = 3.0  # Å
+__all__ = ["continue_simulation", "instability", "report", "require_whole", "simulate"]
 
 CONVERGED = ("force tolerance", "forces are zero")
 """Reasons of LAMMPS for ending a minimisation that has arrived."""
-
-QUANTITIES = {
-    "temperature": ("temperature_K", "Temperature (K)", "K"),
-    "pressure": ("pressure_bar", "Pressure (bar)", "bar"),
-    "density": ("density_g_cm3", "Density (g/cm³)", "g/cm³"),
-    "potential_energy": ("potential_energy_eV", "Potential energy (eV/atom)", "eV/atom"),
-}
-"""Averaged quantities: column of the thermo table, label, unit."""
 
 
 def instability(simulation: Simulation, reader: ThermoReader) -> str | None:
@@ -83,9 +81,117 @@ def simulate(
     """
     require_whole(model)
     command = lammps_command(ranks, lmp)
-    prepare_folder(folder, input_files(simulation, structure, ranks=ranks), overwrite)
-    model.save(Path(folder) / FILES["model"], structure)
-    return report(folder, simulation, structure, run_lammps(folder, command, on_row), ranks, model)
+    files = input_files(simulation, structure, ranks=ranks)
+    with _alone(folder):
+        prepare_folder(folder, files, overwrite)
+        model.save(Path(folder) / FILES["model"], structure)
+        write_record(Path(folder), simulation, ranks, structure.pbc)
+        return _run(Path(folder), command, simulation, structure, ranks, model, on_row)
+
+
+@contextmanager
+def _alone(folder: str | Path) -> Iterator[None]:
+    """Nobody else simulates in the folder; a lock file is only there meanwhile."""
+    lock = FolderLock(Path(folder) / ".lock")
+    fresh = not Path(folder).exists()
+    if Path(folder).is_dir() or fresh:
+        lock.require("another process simulates here", "wait for it, or choose another folder")
+    try:
+        yield
+    finally:
+        lock.release()
+        lock.path.unlink(missing_ok=True) if Path(folder).is_dir() else None
+
+
+def _run(
+    folder: Path, command: Sequence[str], simulation: Simulation, structure: Structure, ranks: int, model: LoadedModel,
+    on_row: Callable[[Row], None] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run LAMMPS and report; an interrupted run is reported as far as it has come."""
+    reader = ThermoReader()
+    interrupted = False
+    try:
+        reader = run_lammps(folder, command, on_row, reader)
+    except KeyboardInterrupt:
+        interrupted = True
+        if len(reader.thermo()) < 2:
+            raise
+    return report(folder, simulation, structure, reader, ranks, model, interrupted)
+
+
+def continue_simulation(
+    folder: str | Path,
+    *,
+    steps: int | None = None,
+    ranks: int | None = None,
+    time_limit: float | None = None,
+    lmp: str | None = None,
+    on_row: Callable[[Row], None] | None = None,
+) -> dict[str, Any]:
+    """Go on with the simulation in `folder`, from its newest restart file or, if there is none, from its beginning.
+
+    Parameters
+    ----------
+    folder : path
+        Of `simulate`, or prepared for it.
+    steps : int, optional
+        Of the whole run; by default what was asked for.
+    ranks, time_limit, lmp, on_row
+        As of `simulate`.
+
+    Returns
+    -------
+    dict
+        The summary of all parts of the run.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to continue, or the run is complete, has failed or is a ramp that would become longer.
+    """
+    folder = Path(folder)
+    simulation, asked, periodic = read_record(folder)
+    ranks = ranks or asked
+    command = lammps_command(ranks, lmp)
+    structure = read(folder / FILES["data"], labels_matter=False)[0]
+    structure = structure.replace(pbc=np.array(periodic))
+    model = load(folder / FILES["model"])
+    with _alone(folder):
+        _require_sound(folder)
+        if steps is not None and simulation.ramp and steps != simulation.steps:
+            raise InputError(
+                "a ramp cannot become longer", where="--steps", expected=f"{simulation.steps}",
+                hint=f"begin a new run from {folder}/final.extxyz",
+            )  # fmt: skip
+        simulation = replace(simulation, steps=steps or simulation.steps, time_limit=time_limit)
+        restart = newest_restart(folder, command)
+        if restart is not None and restart[1] >= simulation.steps:
+            raise InputError(
+                f"the run is complete: {restart[1]} of {simulation.steps} steps", where=str(folder),
+                hint="--steps N makes it N steps long in all",
+            )  # fmt: skip
+        text = (folder / FILES["input"]).read_text(encoding="utf-8")
+        join_parts(folder, simulation.trajectories)
+        if restart is not None:
+            put_log_aside(folder)
+        with atomic_write(folder / CONTINUED) as stream:
+            stream.write(continued_input(text, restart[0] if restart else None, simulation))
+        write_record(folder, replace(simulation, time_limit=None), ranks, periodic)
+        command = [CONTINUED if word == FILES["input"] else word for word in command]
+        return _run(folder, command, simulation, structure, ranks, model, on_row)
+
+
+def _require_sound(folder: Path) -> None:
+    try:
+        unstable = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["unstable"]
+    except (OSError, ValueError, KeyError):
+        return
+    if unstable:
+        raise InputError(
+            f"the run is not stable: {unstable}",
+            where=str(folder),
+            hint="begin again from a frame before that",
+        )
 
 
 def require_whole(model: LoadedModel) -> None:
@@ -104,11 +210,13 @@ def require_whole(model: LoadedModel) -> None:
         )  # fmt: skip
 
 
-def report(folder: str | Path, simulation: Simulation, structure: Structure, reader: ThermoReader,
-           ranks: int = 1, model: LoadedModel | None = None) -> dict[str, Any]:  # fmt: skip
+def report(
+    folder: str | Path, simulation: Simulation, structure: Structure, reader: ThermoReader, ranks: int = 1,
+    model: LoadedModel | None = None, interrupted: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Write thermo.csv, final.extxyz, the plots and summary.json of a run into its folder.
 
-    `model` names the features of an extrapolation.
+    `model` names the features of an extrapolation; `interrupted` says that the run was ended by hand.
 
     Returns
     -------
@@ -116,6 +224,8 @@ def report(folder: str | Path, simulation: Simulation, structure: Structure, rea
         The summary; ``summary["unstable"]`` is None or says in words what went wrong.
     """
     folder = Path(folder)
+    join_parts(folder, simulation.trajectories)
+    reader = whole_output(folder, reader)
     thermo = reader.thermo()
     thermo.write_csv(folder / "thermo.csv")
     summary = _facts(simulation, structure, reader, ranks)
@@ -123,10 +233,12 @@ def report(folder: str | Path, simulation: Simulation, structure: Structure, rea
     if final is not None:
         summary["max_force"] = float(np.abs(final.forces).max()) if final.forces is not None else None
     if simulation.dynamics:
-        summary |= _dynamics(folder, simulation, structure, thermo, summary["unstable"] is None)
+        summary |= averages_of_run(folder, simulation, structure, thermo, summary["unstable"] is None)
     else:
         summary |= _minimisation(folder, structure, thermo, reader)
     summary |= extrapolation_verdict(simulation, structure, reader, model)
+    summary["stopped_early"] = _stopped_early(simulation, summary, interrupted)
+    summary["verdict"] = run_verdict(summary)
     summary = _without_nan(summary)
     with atomic_write(folder / "summary.json") as stream:
         json.dump(summary, stream, indent=2)
@@ -143,8 +255,12 @@ def _facts(simulation: Simulation, structure: Structure, reader: ThermoReader, r
         "steps": int(thermo["step"][-1]) if len(thermo) else 0, "ranks": ranks, "seed": simulation.seed,
     }  # fmt: skip
     if simulation.dynamics:
-        facts |= {"timestep": simulation.timestep, "temperature_target": simulation.temperature}
+        facts |= {
+            "steps_asked": simulation.steps, "timestep": simulation.timestep,
+            "temperature_target": simulation.temperature,
+        }  # fmt: skip
         facts |= {"pressure_target": simulation.pressure} if simulation.ensemble == "npt" else {}
+        facts |= {"ramp": simulation.ramp} if simulation.ramp else {}
     if reader.loops and reader.loops[-1].steps:
         loop = reader.loops[-1]
         facts["seconds"] = loop.seconds
@@ -154,6 +270,15 @@ def _facts(simulation: Simulation, structure: Structure, reader: ThermoReader, r
     if simulation.committee:
         facts["ended"] = reader.ended
     return facts | {"warnings": reader.warnings, "versions": {"nnpkit": __version__}}
+
+
+def _stopped_early(simulation: Simulation, summary: dict[str, Any], interrupted: bool) -> str | None:
+    """Why a run has fewer steps than asked for, if it is neither unstable nor ended by the potential."""
+    done, asked = summary["steps"], simulation.steps
+    if not simulation.dynamics or done >= asked or summary["unstable"] or summary.get("ended"):
+        return None
+    why = "interrupted" if interrupted else "the time limit" if simulation.time_limit else "LAMMPS stopped"
+    return f"{done} of {asked} steps: {why}"
 
 
 def _final_frame(folder: Path, thermo: Thermo) -> Structure | None:
@@ -180,127 +305,6 @@ def _minimisation(folder: Path, structure: Structure, thermo: Thermo, reader: Th
         "energy_initial": float(energy[0]), "energy_final": float(energy[-1]),
         "converged": reader.stopping in CONVERGED, "stopped": reader.stopping,
     }  # fmt: skip
-
-
-def _dynamics(
-    folder: Path, simulation: Simulation, structure: Structure, thermo: Thermo, stable: bool
-) -> dict[str, Any]:
-    """Averages, drift and plots of a run in time."""
-    finite = np.isfinite(np.stack(list(thermo.columns.values()))).all(axis=0)
-    table = Thermo({name: values[finite] for name, values in thermo.columns.items()})
-    if len(table) < 2:
-        return {}
-    start = _start(table) if stable else 0
-    begin, end = float(table["time_ps"][start]), float(table["time_ps"][-1])
-    result = {"equilibration": begin, "averaged": end - begin}
-    result |= _averages(folder, simulation, structure, table, start)
-    result |= _conservation(folder, simulation, structure, table, start)
-    if structure.pbc.all():
-        _stress(folder, table)
-    if simulation.committee:
-        result |= _disagreement(folder, table, start)
-    if structure.pbc.all() and stable:
-        _rdf(folder, simulation, structure, begin)
-    return result
-
-
-def _start(table: Thermo) -> int:
-    """Index where equilibrium begins: after a tenth of the run, later if a series says so."""
-    columns = ("potential_energy_eV", "volume_A3", "temperature_K")
-    return max(len(table) // 10, *(equilibration(table[column]) for column in columns))
-
-
-def _averages(
-    folder: Path, simulation: Simulation, structure: Structure, table: Thermo, start: int
-) -> dict[str, Any]:
-    """Mean and error of every quantity, each with a plot; what has not settled has no error, but a reason."""
-    targets = {"temperature": simulation.temperature} if simulation.ensemble != "nve" else {}
-    if simulation.ensemble == "npt":
-        targets["pressure"] = simulation.pressure
-    result: dict[str, Any] = {}
-    not_settled: dict[str, str] = {}
-    for name, (column, label, unit) in QUANTITIES.items():
-        if name in ("pressure", "density") and not structure.pbc.all():
-            continue
-        values = table[column] / (structure.n_atoms if name == "potential_energy" else 1)
-        average = block_average(values[start:])
-        if (reason := settled(values, start)) is not None:
-            not_settled[name] = reason
-            average = average._replace(error=float("nan"))
-        result |= {name: average.mean, f"{name}_error": average.error}
-        if name == "density" and simulation.ensemble != "npt":
-            continue
-        plots.plot_series(
-            folder / f"{name}.png", label.split(" (")[0], table["time_ps"], values, label, average,
-            begin=float(table["time_ps"][start]), target=targets.get(name), unit=unit,
-        )  # fmt: skip
-    return result | {"settled": not not_settled, "not_settled": not_settled}
-
-
-def _conservation(
-    folder: Path, simulation: Simulation, structure: Structure, table: Thermo, start: int
-) -> dict[str, Any]:
-    time, energy = table["time_ps"][start:], table["conserved_energy_eV"][start:]
-    drift = energy_drift(time, energy, structure.n_atoms)
-    title = "Total energy" if simulation.ensemble == "nve" else "Conserved energy"
-    plots.plot_drift(folder / "conserved_energy.png", title, time, energy / structure.n_atoms, drift)
-    return {
-        "energy_drift": drift.slope, "energy_drift_error": drift.error, "energy_fluctuation": drift.fluctuation,
-    }  # fmt: skip
-
-
-def _stress(folder: Path, table: Thermo) -> None:
-    """Components of the pressure tensor: equal on the diagonal and zero beside it in a liquid."""
-    names = {name: f"pressure_{name}_bar" for name in ("xx", "yy", "zz", "xy", "xz", "yz")}
-    if any(column not in table for column in names.values()):
-        return
-    series = {name: table[column] / 1000.0 for name, column in names.items()}
-    plots.plot_together(
-        folder / "stress.png", "Pressure tensor", table["time_ps"], [("Pressure (kbar)", series)]
-    )
-
-
-def _disagreement(folder: Path, table: Thermo, start: int) -> dict[str, Any]:
-    """Disagreement of the members of a committee after equilibration."""
-    largest, mean = table["force_std_max_eV_A"], table["force_std_mean_eV_A"]
-    energy = table["energy_std_eV_atom"] * 1000.0
-    rows = [
-        ("Force disagreement (eV/Å)", {"largest of the atoms": largest, "mean": mean}),
-        ("Energy (meV/atom)", {"disagreement": energy}),
-    ]
-    plots.plot_together(folder / "disagreement.png", "Disagreement of the committee", table["time_ps"], rows)
-    return {
-        "force_std_max": float(largest[start:].max()),
-        "force_std_mean": float(mean[start:].mean()),
-        "energy_std": float(energy[start:].mean()) / 1000.0,
-    }
-
-
-def _rdf(folder: Path, simulation: Simulation, structure: Structure, begin: float) -> None:
-    """Radial distribution functions of the trajectory after equilibration: plot and table."""
-    trajectory = folder / FILES["trajectory"]
-    pair_density = 2.0 * np.pi / 3.0 * structure.n_atoms**2 / structure.volume
-    r_max = min(default_range(structure), (_RDF_PAIRS / pair_density) ** (1 / 3))
-    if not trajectory.exists() or r_max < _SHORTEST_RDF:
-        return
-    stride = max(1, simulation.steps // simulation.dump_every // _RDF_FRAMES)
-    frames = (
-        frame
-        for frame in iterate_dump(trajectory, stride)
-        if frame.info["step"] * simulation.timestep / 1000.0 >= begin
-    )
-    first = next(frames, None)
-    if first is None:
-        return
-    rdf = radial_distribution(chain([first], frames), r_max)
-    plots.plot_radial_distribution(folder / "rdf.png", "Radial distribution functions", rdf)
-    _write_rdf(folder / "rdf.csv", rdf)
-
-
-def _write_rdf(path: Path, rdf: RadialDistribution) -> None:
-    columns = {"r_A": rdf.r} | {f"g_{a}_{b}": g for (a, b), g in rdf.g.items()}
-    columns |= {f"n_{a}_{b}": n for (a, b), n in rdf.coordination.items()}
-    Thermo(columns).write_csv(path)
 
 
 def _without_nan(value: Any) -> Any:

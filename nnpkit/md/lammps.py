@@ -18,7 +18,7 @@ from nnpkit.md.box import data_text
 from nnpkit.md.simulation_settings import ENSEMBLES, HOTTEST, Simulation
 from nnpkit.md.thermo import conserved_commands, thermo_commands
 
-__all__ = ["FILES", "input_files", "input_text", "pair_commands"]
+__all__ = ["FILES", "input_files", "input_text", "pair_commands", "time_limit_commands"]
 
 
 FILES = {
@@ -33,6 +33,8 @@ FILES = {
 """File names inside a simulation folder."""
 
 _HOLD = "fix             hold fixed setforce 0.0 0.0 0.0"
+
+_MOST_LOST = 20000  # steps between two restart files
 
 VOLUME_FACTOR = 3.0
 """A run whose volume grows or shrinks by this factor is stopped."""
@@ -75,8 +77,12 @@ def _variables(simulation: Simulation) -> list[str]:
             ("temperature", f"{simulation.temperature:g}", "K"),
             ("timestep", f"{simulation.timestep / 1000:g}", "ps"),
         ]
+    if simulation.temperature_end is not None:
+        values.append(("temperature_end", f"{simulation.temperature_end:g}", "K, at the end of the ramp"))
     if simulation.ensemble == "npt":
         values.append(("pressure", f"{simulation.pressure:g}", "bar"))
+    if simulation.pressure_end is not None:
+        values.append(("pressure_end", f"{simulation.pressure_end:g}", "bar, at the end of the ramp"))
     if simulation.ensemble in ("npt", "nvt"):
         values.append(("tdamp", f"{simulation.tdamp / 1000:g}", "ps, relaxation time of the thermostat"))
     if simulation.ensemble == "npt":
@@ -88,9 +94,10 @@ def _variables(simulation: Simulation) -> list[str]:
         ("every", simulation.every, "steps between lines of thermodynamic output"),
         ("dump_every", simulation.dump_every, "steps between frames of the trajectory"),
     ]
+    width = max(12, *(len(name) for name, _, _ in values))
     note = "Change a value here, or on the command line: lmp -in in.lammps -var steps 100000"
     return _section(
-        "settings", f"# {note}", *(f"variable {name:<12} index {value!s:<10} # {unit}".rstrip(" #")
+        "settings", f"# {note}", *(f"variable {name:<{width}} index {value!s:<10} # {unit}".rstrip(" #")
                                   for name, value, unit in values)
     )  # fmt: skip
 
@@ -124,8 +131,15 @@ def _trajectory(simulation: Simulation, elements: Sequence[str]) -> list[str]:
         f"dump            trajectory all custom ${{dump_every}} {FILES['trajectory']} id element xu yu zu vx vy vz",
         f"dump_modify     trajectory sort id element {' '.join(elements)} format float %.10g",
     ]
+    for style in simulation.trajectories:
+        extra = f"element {' '.join(elements)}" if style == "extxyz" else "unwrap yes"
+        lines += [
+            f"dump            {style} all {style} ${{dump_every}} trajectory.{style}",
+            f"dump_modify     {style} sort id {extra}",
+        ]
     if simulation.dynamics:
-        lines.append(f"restart         {max(1000, simulation.steps // 10)} restart.a restart.b  # in turn")
+        every = max(1000, min(_MOST_LOST, simulation.steps // 10))
+        lines.append(f"restart         {every} restart.a restart.b  # in turn")
     return lines
 
 
@@ -143,7 +157,10 @@ def _minimisation(largest_force: float, steps: str, evaluations: str) -> list[st
 def _guards(simulation: Simulation, volume: float, temperature: str) -> list[str]:
     """`fix halt` commands; each condition is written so that it also holds for NaN."""
     factor, least = HOTTEST
-    hottest = f"ternary({factor:g}*v_temperature > {least:g}, {factor:g}*v_temperature, {least:g})"
+    target = "v_temperature"
+    if (simulation.temperature_end or 0.0) > simulation.temperature:
+        target = "v_temperature_end"
+    hottest = f"ternary({factor:g}*{target} > {least:g}, {factor:g}*{target}, {least:g})"
     conditions = [("temperature", f"!({temperature} < v_hottest)")]
     if simulation.ensemble == "npt":
         low, high = volume / VOLUME_FACTOR, volume * VOLUME_FACTOR
@@ -162,11 +179,12 @@ def _dynamics(simulation: Simulation, structure: Structure, trajectory: Sequence
     fixed = fixed_atoms(structure)
     held = bool(fixed.any())
     group, temperature = ("mobile", " temp mobile_temp") if held else ("all", "")
+    warm = "${temperature}" if simulation.temperature_end is None else "${temperature_end}"
+    pressed = "${pressure}" if simulation.pressure_end is None else "${pressure_end}"
     integrate = {
         "nve": "nve",
-        "nvt": "nvt temp ${temperature} ${temperature} ${tdamp}",
-        "npt": "npt temp ${temperature} ${temperature} ${tdamp} "
-        f"{simulation.coupling} ${{pressure}} ${{pressure}} ${{pdamp}}",
+        "nvt": f"nvt temp ${{temperature}} {warm} ${{tdamp}}",
+        "npt": f"npt temp ${{temperature}} {warm} ${{tdamp}} {simulation.coupling} ${{pressure}} {pressed} ${{pdamp}}",
     }[simulation.ensemble]
     rotation = "no" if held or any(structure.pbc) or structure.n_atoms < 3 else "yes"
     lines = []
@@ -185,9 +203,17 @@ def _dynamics(simulation: Simulation, structure: Structure, trajectory: Sequence
         *(conserved_commands() if simulation.own_conserved else []),
         *_guards(simulation, structure.volume, "c_mobile_temp" if held else "c_thermo_temp"),
         *trajectory,
+        *time_limit_commands(simulation.time_limit),
         "run             ${steps}",
     )
     return lines
+
+
+def time_limit_commands(seconds: float | None) -> list[str]:
+    """The command that ends the run, with all its files, after so many seconds."""
+    if seconds is None:
+        return []
+    return [f"timer           timeout {round(seconds)} every 20  # s; the run then ends with all its files"]
 
 
 def _final(simulation: Simulation, elements: Sequence[str]) -> list[str]:
@@ -199,7 +225,8 @@ def _final(simulation: Simulation, elements: Sequence[str]) -> list[str]:
     if simulation.dynamics:
         lines += [
             "write_restart   final.restart",
-            "# To go on from here: write `read_restart final.restart` instead of read_data, take velocity",
+            "# To go on from here: nnpkit md --continue. By hand:",
+            "# write `read_restart final.restart` instead of read_data, take velocity",
             "# out (and the relaxation), give the output files other names, and run again.",
         ]
     return _section("end", *lines)

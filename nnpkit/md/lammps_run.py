@@ -13,6 +13,7 @@ from pathlib import Path
 from nnpkit.errors import InputError, NnpkitError
 from nnpkit.files import atomic_write
 from nnpkit.md.lammps import FILES
+from nnpkit.md.simulation_settings import TRAJECTORIES
 from nnpkit.md.thermo import ThermoReader
 
 __all__ = ["SimulationError", "lammps_command", "prepare_folder", "run_lammps"]
@@ -21,7 +22,9 @@ Row = Mapping[str, float]
 _SIGNS_OF_INSTABILITY = ("Lost atoms", "Non-numeric", "simulation unstable", "out of range - cannot compute")
 _OUR_FILES = (
     *FILES.values(), "thermo.csv", "final.extxyz", "final.restart", "restart.[ab]", "summary.json", "rdf.csv", "*.png",
-    "watch.extxyz", "watch.restart",
+    "watch.extxyz", "watch.restart", "md.json", "log.lammps.[0-9]*", "in.continue",
+    *(f"{name}.{style}" for name in ("part", "trajectory", "trajectory.[0-9]*") for style in TRAJECTORIES),
+    "part.lammpstrj",
 )  # fmt: skip
 _KILLED = (-9, 9, 137, -15, 15, 143)  # exit codes after SIGKILL and SIGTERM, of LAMMPS, MPICH, a shell
 
@@ -104,6 +107,7 @@ def run_lammps(
     folder: str | Path,
     command: Sequence[str],
     on_row: Callable[[Row], None] | None = None,
+    reader: ThermoReader | None = None,
 ) -> ThermoReader:
     """Run `command` in `folder` and read the output as it comes.
 
@@ -115,6 +119,8 @@ def run_lammps(
         See `lammps_command`.
     on_row : callable, optional
         Called with every row of thermodynamic output.
+    reader : ThermoReader, optional
+        Takes the output; what it holds stays with the caller when this function is interrupted.
 
     Returns
     -------
@@ -129,7 +135,7 @@ def run_lammps(
     log = Path(folder) / FILES["log"]
     log.unlink(missing_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    reader, tail = ThermoReader(), deque[str](maxlen=30)
+    reader, tail = reader or ThermoReader(), deque[str](maxlen=30)
     with subprocess.Popen(
         list(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",

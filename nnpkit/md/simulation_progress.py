@@ -21,10 +21,13 @@ class SimulationProgress:
         Of the whole run.
     relax : bool
         Whether a minimisation of unknown length comes before it.
+    timestep : float, optional
+        fs; then the speed is shown in ns per day.
     """
 
-    def __init__(self, steps: int, relax: bool = False) -> None:
-        self.steps = steps
+    def __init__(self, steps: int, relax: bool = False, timestep: float | None = None) -> None:
+        self.steps, self.timestep = steps, timestep
+        self._first = 0
         self._relaxing = relax
         self._bar: Any = None
         self._task: Any = None
@@ -53,21 +56,28 @@ class SimulationProgress:
 
     def __call__(self, row: Mapping[str, float]) -> None:
         step, state = int(row["step"]), _state(row)
-        if step <= self._last:  # the dynamics begins
-            self._begin, self._relaxing = time.monotonic(), False
+        if step <= self._last or self._last < 0:  # the dynamics begins
+            self._relaxing = self._relaxing and self._last < 0
+            self._begin, self._first = time.monotonic(), step
         self._last = step
         if self._relaxing:
             if self._bar is not None:
                 self._bar.update(self._task, description=f"relaxing, E {row['potential_energy_eV']:.4f} eV")
         elif self._bar is not None:
-            self._bar.update(self._task, completed=step, description=state)
+            self._bar.update(self._task, completed=step, description=f"{state}{self._speed(step)}")
         elif step >= self._next_line:
-            elapsed = time.monotonic() - self._begin
-            eta = f"  ETA {_clock(elapsed * (self.steps - step) / step)}" if step else ""
-            print(f"step {step}/{self.steps}  {state}{eta}", file=sys.stderr, flush=True)
+            elapsed, done = time.monotonic() - self._begin, step - self._first
+            eta = f"  ETA {_clock(elapsed * (self.steps - step) / done)}" if done else ""
+            print(f"step {step}/{self.steps}  {state}{self._speed(step)}{eta}", file=sys.stderr, flush=True)
             self._next_line = (
                 min(step + self.steps / _LINES, self.steps) if step < self.steps else float("inf")
             )
+
+    def _speed(self, step: int) -> str:
+        elapsed = time.monotonic() - self._begin
+        if self.timestep is None or step <= self._first or elapsed <= 0.0:
+            return ""
+        return f"  {(step - self._first) * self.timestep * 1e-6 * 86400.0 / elapsed:.3g} ns/day"
 
 
 def _state(row: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnpkit.errors import InputError
 
-__all__ = ["COUPLINGS", "ENSEMBLES", "HOTTEST", "Simulation"]
+__all__ = ["COUPLINGS", "ENSEMBLES", "HOTTEST", "TRAJECTORIES", "Simulation"]
 
 ENSEMBLES = {
     "npt": "Constant pressure and temperature (NPT)",
@@ -17,6 +17,8 @@ ENSEMBLES = {
     "minimize": "Energy minimisation at constant cell",
 }
 COUPLINGS = ("iso", "aniso", "tri")
+TRAJECTORIES = ("extxyz", "dcd", "xtc")
+"""Formats of other programs in which LAMMPS writes frames too."""
 
 HOTTEST = (10.0, 1000.0)
 """A run is stopped above so many times its temperature, and above so many K."""
@@ -31,8 +33,12 @@ class Simulation:
     ensemble : {'npt', 'nvt', 'nve', 'minimize'}
     temperature : float
         K; thermostat target, and temperature of the initial velocities.
+    temperature_end : float, optional
+        K; the thermostat goes there in equal steps during the run.
     pressure : float
         bar; used with npt.
+    pressure_end : float, optional
+        bar; the barostat goes there during the run.
     timestep : float
         fs.
     steps : int
@@ -56,6 +62,10 @@ class Simulation:
     watch : (float, float), optional
         Of a committee: frames whose largest force disagreement (eV/Å) is between the two are collected, above the
         second the run ends.
+    trajectories : tuple of {'extxyz', 'dcd', 'xtc'}
+        Formats in which the frames are written as well.
+    time_limit : float, optional
+        s; the run ends there with all its files, to be continued.
 
     Raises
     ------
@@ -79,6 +89,10 @@ class Simulation:
     ranges: bool = True
     total_charge: float = 0.0
     watch: tuple[float, float] | None = None
+    temperature_end: float | None = None
+    pressure_end: float | None = None
+    trajectories: tuple[str, ...] = ()
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -91,8 +105,13 @@ class Simulation:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"{name} is {value}", where=f"--{name.replace('_', '-')}", expected="> 0")
-        if not np.isfinite(self.pressure):
-            raise InputError(f"pressure is {self.pressure}", where="--pressure", expected="a number in bar")
+        self._check_ramps()
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise InputError(f"limit {self.time_limit:g} s", where="--time-limit", expected="> 0")
+        if unknown := sorted(set(self.trajectories) - set(TRAJECTORIES)):
+            raise InputError(
+                f"unknown trajectory format {unknown[0]!r}", where="--also", expected=", ".join(TRAJECTORIES)
+            )
         if self.watch is not None and not self.committee:
             raise InputError(
                 "one potential cannot disagree with itself", where="--watch", expected="a committee",
@@ -102,6 +121,32 @@ class Simulation:
             raise InputError(
                 f"bounds {self.watch}", where="--watch", expected="two numbers, the smaller first"
             )
+
+    def _check_ramps(self) -> None:
+        for name in ("pressure", "pressure_end", "temperature_end"):
+            value = getattr(self, name)
+            if value is not None and not np.isfinite(value):
+                raise InputError(f"{name} is {value}", where=f"--{name.split('_')[0]}", expected="a number")
+        if self.temperature_end is not None and not self.temperature_end > 0:
+            raise InputError(f"a ramp to {self.temperature_end:g} K", where="--temperature", expected="> 0")
+        if self.temperature_end is not None and self.ensemble not in ("npt", "nvt"):
+            raise InputError(
+                f"there is no thermostat in {self.ensemble}", where="--temperature", expected="no ramp"
+            )
+        if self.pressure_end is not None and self.ensemble != "npt":
+            raise InputError(
+                f"there is no barostat in {self.ensemble}", where="--pressure", expected="no ramp"
+            )
+
+    @property
+    def ramp(self) -> str | None:
+        """What changes during the run, in words; None if nothing does."""
+        parts = []
+        if self.temperature_end is not None:
+            parts.append(f"temperature from {self.temperature:g} to {self.temperature_end:g} K")
+        if self.pressure_end is not None:
+            parts.append(f"pressure from {self.pressure:g} to {self.pressure_end:g} bar")
+        return ", ".join(parts) or None
 
     @property
     def dynamics(self) -> bool:
@@ -117,7 +162,7 @@ class Simulation:
     def hottest(self) -> float:
         """Temperature (K) above which the run counts as unstable, see `HOTTEST`."""
         factor, least = HOTTEST
-        return max(factor * self.temperature, least)
+        return max(factor * max(self.temperature, self.temperature_end or 0.0), least)
 
     @property
     def duration(self) -> float:

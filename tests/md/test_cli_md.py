@@ -47,7 +47,9 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_dry_run_writes_what_would_run(inputs: Path) -> None:
     result = run("small.pt", "water.xyz", "--dry-run", "-o", "out", "--ranks", 3, "--steps", 5000)
     assert result.exit_code == 0, result.stderr
-    assert {path.name for path in Path("out").iterdir()} == {"in.lammps", "structure.data", "model.pt"}
+    assert {path.name for path in Path("out").iterdir()} == {
+        "in.lammps", "structure.data", "model.pt", "md.json",
+    }  # fmt: skip
     assert Path("out/model.pt").read_bytes() == Path("small.pt").read_bytes()
     text = Path("out/in.lammps").read_text()
     assert "water.xyz#2" in text  # the last frame
