@@ -14,9 +14,12 @@ from nnpkit.active.explore_worker import read_candidates
 from nnpkit.active.status import overhead, rounds_of
 from nnpkit.active.store import Store
 from nnpkit.analysis.plots import canvas, png
+from nnpkit.analysis.predictions import predict_all
 from nnpkit.analysis.report.page import Page, image, table, text
+from nnpkit.analysis.report.view import view_beside, view_data
 from nnpkit.data.formats.extxyz import read_extxyz
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import load
 from nnpkit.errors import NnpkitError
 
 __all__ = ["write_report"]
@@ -38,6 +41,10 @@ def write_report(folder: Path, path: Path, test: Sequence[Structure] = ()) -> Pa
         ("Was the selection right?", "New labels against the committee that asked for them.", _draw_new_labels),
     ):  # fmt: skip
         page.section(title, _figure(draw, store, rounds), note=note)
+    page.section(
+        "Structures to look at", _view(store, path, rounds, test),
+        note="All labels and the last committee: parity points that lead to their structures, the worst first.",
+    )  # fmt: skip
     page.section("Rounds", _rounds_table(rounds))
     page.section("Decisions", _decisions(store))
     page.section("What failed", _failures(store))
@@ -64,6 +71,27 @@ def _figure(draw: Callable[..., bool], store: Store, rounds: Sequence[dict[str, 
         return image(png(figure)) if drawn else ""
 
 
+def _labelled_files(store: Store, rounds: Sequence[dict[str, Any]]) -> list[tuple[str, Path]]:
+    """Files with the first data and the new ones of every round, by their names."""
+    names = [(r["round"], store.folder / "rounds" / f"{r['round']:03d}" / "new-train.xyz") for r in rounds]
+    return [("first", store.folder / "data" / "train.xyz"), *((f"round {n}", path) for n, path in names)]
+
+
+def _view(store: Store, path: Path, rounds: Sequence[dict[str, Any]], test: Sequence[Structure]) -> str:
+    """Write the interactive page beside the report; the link to it, empty without a committee."""
+    rows = store.query("SELECT path FROM models ORDER BY round DESC LIMIT 1")
+    if not rows:
+        return ""
+    try:
+        model = load(store.folder / rows[0]["path"] / "committee.pt")
+        parts = {name: read_extxyz(file) for name, file in _labelled_files(store, rounds) if file.exists()}
+        parts |= {"test": list(test)} if test else {}
+        predicted = {name: predict_all(model, structures) for name, structures in parts.items() if structures}
+        return view_beside(path, f"{store.folder.name}: errors and structures", view_data(predicted))
+    except (OSError, NnpkitError):  # files of a step that is not done
+        return ""
+
+
 def _draw_errors(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) -> bool:
     known = [r for r in rounds if "model" in r]
     axes = figure.subplots(1, 2)
@@ -79,12 +107,7 @@ def _draw_errors(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) ->
 
 def _draw_energies(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) -> bool:
     ax, reference, found = figure.subplots(), None, 0
-    files = [("first", store.folder / "data" / "train.xyz")]
-    files += [
-        (f"round {r['round']}", store.folder / "rounds" / f"{r['round']:03d}" / "new-train.xyz")
-        for r in rounds
-    ]
-    for name, path in files:
+    for name, path in _labelled_files(store, rounds):
         if not path.exists():
             continue
         energies = np.array([s.energy / s.n_atoms for s in read_extxyz(path) if s.energy is not None])

@@ -101,6 +101,9 @@ def test_status_and_report(finished) -> None:
     for words in ("Errors per round", "Energies per round", "What was uncertain", "Costs", "number 1 by fps"):
         assert words in page
     assert page.count("data:image/png;base64,") == 5
+    view = (finished / "page.view.html").read_text()
+    assert '"part":"first"' in view
+    assert 'href="page.view.html"' in page
     assert not re.search(r"(src|href)=.?http", page)
 
 

@@ -67,8 +67,10 @@ def test_a_finished_run(here) -> None:
     page = here / "run" / "report.html"
     assert sections(page) == [
         "Model card", "Data card", "Training curves", "Errors", "Parity", "Directions of forces", "Outliers",
-        "Extrapolation", "Fisher information",
+        "Extrapolation", "Fisher information", "Structures to look at",
     ]  # fmt: skip
+    assert "report.view.html" in page.read_text()
+    assert (here / "run" / "report.view.html").stat().st_size > 500_000  # its viewer is inside
     data, summary = numbers(page), json.loads((here / "run" / "summary.json").read_text())
     assert data["status"]["complete"]
     assert (data["status"]["epochs_done"], data["status"]["epochs_planned"]) == (4, 4)

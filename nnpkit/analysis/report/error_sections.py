@@ -36,7 +36,7 @@ from nnpkit.measure.metrics import METRICS
 from nnpkit.training.group_errors import COLUMNS, ordered_groups
 from nnpkit.training.uncertainty import rank_correlation
 
-__all__ = ["SECTIONS"]
+__all__ = ["SECTIONS", "energy_shift"]
 
 _LARGE = 3.0
 """Errors beyond this multiple of the root mean square error are large."""
@@ -64,7 +64,7 @@ def _errors(report: Report) -> None:
         "vectors it is larger by the square root of three. Both definitions are called force RMSE in the literature.",
     )  # fmt: skip
     _groups(report)
-    shift = _reference(report)
+    shift = energy_shift(report)
     energy = {
         n: (p.energy - shift(p.structures), p.energy_label - shift(p.structures))
         for n, p in report.predictions.items()
@@ -100,7 +100,7 @@ def _groups(report: Report) -> None:
         )  # fmt: skip
 
 
-def _reference(report: Report) -> Callable[[list[Structure]], np.ndarray]:
+def energy_shift(report: Report) -> Callable[[list[Structure]], np.ndarray]:
     """Sum of the reference energies per atom of each structure."""
     assert report.run.model is not None
     metadata = (report.run.model.metadata.get("members") or [report.run.model.metadata])[0]

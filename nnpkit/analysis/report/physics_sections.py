@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nnpkit.analysis.phonons import Phonons, has_phonopy, phonons
-from nnpkit.analysis.plots import COLORS, canvas, format_error, png
+from nnpkit.analysis.crystal_figures import phonon_figure, state_figure
+from nnpkit.analysis.phonons import has_phonopy, phonons
+from nnpkit.analysis.plots import format_error
 from nnpkit.analysis.report.page import image, table, text
 from nnpkit.analysis.report.report_contents import Report, guarded, short_name
 from nnpkit.analysis.report.report_schema import Crystal, Simulation
 from nnpkit.analysis.simulation import simulate
 from nnpkit.analysis.solids import (
-    EquationOfState,
     conventional,
     crystals,
     elastic_constants,
@@ -186,50 +186,14 @@ def _crystal(report: Report, structure: Structure, calculator: NnpkitCalculator)
         words = table(["GPa", *names], matrix, [0])
         if not elastic.stable:
             words += '<p class="say">Some small strain lowers the energy: the crystal is not stable.</p>'
-    drawn = image(_state_figure(state))
+    drawn = image(state_figure(state))
     if bands is not None:
         drawn += image(
-            _phonon_figure(bands),
+            phonon_figure(bands),
             "Phonons" + ("" if bands.stable else ": imaginary frequencies, drawn below zero"),
         )
     head = f"<h3>{html.escape(symbols)}, {html.escape(short_name(structure.name))}</h3>"
     return f'{head}<div class="row">{drawn}</div><div class="row">{table(["", ""], rows, [0])}{words}</div>'
-
-
-def _state_figure(state: EquationOfState) -> bytes:
-    with canvas((5.4, 3.7)) as fig:
-        ax = fig.subplots()
-        fine = np.linspace(state.volumes[0], state.volumes[-1], 200)
-        ax.plot(fine, (state(fine) - state.energy) * 1e3, color=COLORS[0], label="Birch-Murnaghan")
-        ax.plot(
-            state.volumes,
-            (state.energies - state.energy) * 1e3,
-            "o",
-            color=COLORS[1],
-            ms=4,
-            label="potential",
-        )
-        ax.set(xlabel="Volume (Å³/atom)", ylabel="Energy above the minimum (meV/atom)")
-        ax.legend()
-        return png(fig)
-
-
-def _phonon_figure(found: Phonons) -> bytes:
-    with canvas((5.4, 3.7)) as fig:
-        left, right = fig.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-        left.plot(found.distance, found.bands, color=COLORS[0], linewidth=1.0)
-        ticks: dict[float, str] = {}
-        for x, name in found.labels:
-            name = {"G": "Γ"}.get(name, name)
-            ticks[x] = f"{ticks[x]}|{name}" if x in ticks and ticks[x] != name else name
-        left.set_xticks(list(ticks), list(ticks.values()))
-        left.set_xlim(found.distance[0], found.distance[-1])
-        left.set_ylabel("Frequency (THz)")
-        left.axhline(0.0, color=COLORS[5], linewidth=0.7)
-        right.fill_betweenx(found.frequency, found.density, color=COLORS[0], alpha=0.35, linewidth=0)
-        right.set_xlabel("Density of states")
-        right.set_xticks([])
-        return png(fig)
 
 
 SECTIONS: list[tuple[str, Callable[[Report], None]]] = [("simulations", _simulations), ("crystals", _solids)]

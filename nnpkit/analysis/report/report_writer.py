@@ -18,6 +18,7 @@ from nnpkit.analysis.predictions import predict_all
 from nnpkit.analysis.report.page import Page, cell, image, table, text
 from nnpkit.analysis.report.report_contents import Options, Report, RunContents, short_name
 from nnpkit.analysis.report.report_schema import ReportData
+from nnpkit.analysis.report.view import view_beside, view_data
 from nnpkit.files import atomic_write
 from nnpkit.models.short_range import wall_ends
 
@@ -85,6 +86,13 @@ def write_report(
     for name, section in steps:
         say(name)
         section(report)
+    if report.predictions:
+        content = view_data(report.predictions, error_sections.energy_shift(report))
+        report.page.section(
+            "Structures to look at", view_beside(path, f"{run.name}: errors and structures", content),
+            note="Parity points that lead to their structures in three dimensions, the worst first: a page of its own, "
+            "which needs no network.",
+        )  # fmt: skip
     _head(report)
     data.seconds = round(time.monotonic() - began, 2)
     report.page.write(path)
