@@ -33,6 +33,7 @@ COMMANDS = {
     "convert": "Convert data sets and potentials from one file format to another.",
     "data": "Build and check data stores: frames on disk that train without being held in memory.",
     "md": "Write, run and plot a LAMMPS simulation of a structure.",
+    "properties": "Compute properties of a material: one table, one HTML page, and all numbers as JSON.",
     "select": "Choose the frames of a trajectory that are worth a reference calculation.",
     "label": "Compute energies, forces and stresses of structures with a reference method.",
     "active": "Improve a potential by itself: explore with a committee, label where it disagrees, train again.",

@@ -23,6 +23,7 @@ CALLS: dict[str, str] = {
     "export": "export run --output out.pt",
     "data build": "data build train.extxyz out --processes 1",
     "md": "md run first.extxyz -o out --steps 100",
+    "properties": "properties run first.extxyz -o out --what elastic,phonons,surfaces,compression,expansion,diffusion",
     "select": "select committee.pt more.extxyz -o out.xyz --known train.extxyz --lower 1e-6 --upper 1e3",
     "label": "label bare.extxyz -o out.xyz --calculator emt",
     "active": "active status project",
@@ -101,6 +102,15 @@ PROBES: dict[str, dict[str, str]] = {
         "--lmp": "--lmp /bin/cat", "--dry-run": "--dry-run", "--overwrite": "-o before --overwrite | -o before",
         "--watch": "md committee.pt first.extxyz -o out: --watch 0.1 0.5",
         "--species": "md run types.data -o out: --species Cu,Au | --species Au,Cu",
+        "--also": "--also dcd", "--replicas": "--replicas 2", "--time-limit": "--time-limit 00:10:00",
+        "--slurm": "--slurm time=00:10:00",
+    },
+    "properties": {
+        "--output": "-o another", "--what": "--what eos", "--reference": "--reference emt",
+        "--pressure-max": "--pressure-max 20", "--surfaces": "--surfaces 210", "--extent": "--extent 12",
+        "--temperature": "--temperature 400", "--temperatures": "--temperatures 300", "--pressure": "--pressure 2",
+        "--steps": "--steps 300", "--timestep": "--timestep 0.3", "--atoms": "--atoms 99", "--seed": "--seed 7",
+        "--ranks": "--ranks 2",
     },
     "select": {
         "--output": "-o another.xyz", "--known": "--known more.extxyz", "--budget": "--budget 1",
@@ -148,6 +158,20 @@ REFUSED: list[tuple[str, str]] = [
     )),
     ("md run first.extxyz -o out --ensemble nve --tdamp 50", "--tdamp has no effect"),
     ("md run first.extxyz -o out --watch 0.1 0.5", "--watch"),
+    *((f"md run first.extxyz -o out --ensemble minimize {option}", option.split()[0] + " has no effect") for option in (
+        "--replicas 2", "--time-limit 00:10:00", "--slurm time=00:10:00",
+    )),
+    ("md run first.extxyz -o out --slurm time=00:10:00 --time-limit 00:10:00", "--time-limit has no effect"),
+    ("md --continue -o before --temperature 400", "--temperature has no effect"),
+    ("md --continue run first.extxyz -o before", "--continue takes model and structure from the folder"),
+    *((f"properties run first.extxyz -o out --what eos {option}", option.split()[0] + " has no effect") for option in (
+        "--pressure-max 9", "--surfaces 111", "--extent 9", "--temperatures 200,300", "--temperature 200",
+        "--pressure 2", "--steps 200", "--timestep 2", "--atoms 9", "--seed 2", "--ranks 2",
+    )),
+    ("properties run first.extxyz -o out --what diffusion --reference emt", "--reference has no effect"),
+    ("properties run first.extxyz -o out --what vacancy", "a crystal of one element"),
+    ("properties run first.extxyz -o out --what conductivity", "centroid stresses"),
+    ("properties run first.extxyz -o out --what beauty", "unknown property 'beauty'"),
     ("select committee.pt more.extxyz --lower 1 --upper 2 --seed 3", "--seed has no effect"),
     ("select run more.extxyz --lower 1", "--lower has no effect"),
     ("select run more.extxyz --upper 1", "--upper has no effect"),
@@ -183,6 +207,8 @@ EXCUSED: dict[str, str] = {
         [f"tune --{o}" for o in ("budget", "families", "output", "precision", "seed", "target", "time")],
         "a search trains for minutes: tests/workflow/test_tune.py replaces the trainings",
     ),
+    "md --continue": "goes on with a run: tests/md/test_long_runs.py::test_the_command_line",
+    "properties --overwrite": "replaces what is there: tests/analysis/test_properties_command.py",
     "new --overwrite": "replaces files that are there: tests/workflow/test_new_files.py",
 }
 """Options without a probe here, and why."""

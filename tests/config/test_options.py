@@ -22,12 +22,14 @@ from typer.testing import CliRunner
 
 import nnpkit
 from nnpkit.active import label_worker
+from nnpkit.analysis.properties.study import Options as PropertyOptions
 from nnpkit.cli.main import COMMANDS, app, load_command
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
 from nnpkit.deploy import load
 from nnpkit.install.build import BuildResult
 from nnpkit.install.diagnosis import Check
+from nnpkit.md.simulation_settings import Simulation
 
 TRAINING = """\
 seed: 5
@@ -67,7 +69,7 @@ def _hand_on(patch: pytest.MonkeyPatch, name: str, result: Any) -> None:
     """Let the function `name` do nothing but note its arguments and return `result`."""
 
     def function(*arguments: Any, **named: Any) -> Any:
-        plain = (str, int, float, list, tuple, Path, type(None))
+        plain = (str, int, float, list, tuple, Path, Simulation, PropertyOptions, type(None))
         given = [*enumerate(arguments), *sorted(named.items())]
         _HANDED_ON.append((name, [(k, value) for k, value in given if isinstance(value, plain)]))
         return result
@@ -126,6 +128,9 @@ def folder(tmp_path_factory):
         _hand_on(
             patch, "nnpkit.analysis.simulation.report", {"unstable": None, "not_settled": {}, "warnings": []}
         )
+        for name in ("static_properties", "moving_properties"):
+            _hand_on(patch, f"nnpkit.analysis.properties.study.{name}", {})
+        patch.setattr("nnpkit.analysis.properties.study.has_phonopy", lambda: True)
         _hand_on(patch, "nnpkit.install.build.build_plugin", BuildResult(Path("built"), {}, True, 1.0))
         _hand_on(patch, "nnpkit.install.build_cuda.build_cuda", BuildResult(Path("built"), {}, True, 1.0))
         _hand_on(patch, "nnpkit.install.diagnosis.diagnose", [Check("torch", "ok", "2.0")])

@@ -26,6 +26,7 @@ CONTRACT = [
     "convert",
     "data",
     "md",
+    "properties",
     "select",
     "label",
     "active",

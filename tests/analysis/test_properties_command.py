@@ -1,0 +1,160 @@
+"""`nnpkit properties` with a potential of bonds whose energies are known, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from test_properties import bonds, crystal, depth
+from typer.testing import CliRunner
+
+from nnpkit.analysis.properties.page import write_page
+from nnpkit.analysis.properties.study import Options, moving_properties, static_properties, wanted_properties
+from nnpkit.analysis.properties.thermal import expansion_of
+from nnpkit.cli.main import app
+from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
+from nnpkit.errors import InputError
+from nnpkit.md.simulation_settings import Simulation
+
+
+def nnpkit(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are the same bonds here, so both columns are; the page, the table and the JSON hold them."""
+    from small_models import small_model
+
+    from nnpkit.deploy.targets.torchscript import export_model
+
+    monkeypatch.chdir(tmp_path)
+    export_model(small_model(), "model.pt")
+    write("fcc.xyz", [crystal()])
+    monkeypatch.setattr("nnpkit.md.calculator.NnpkitCalculator", lambda model: bonds())
+    monkeypatch.setattr("nnpkit.cli.model_argument.any_calculator", lambda name: bonds())
+    call = (
+        "properties",
+        "model.pt",
+        "fcc.xyz",
+        "-o",
+        "out",
+        "--what",
+        "vacancy,surfaces,eos",
+        "--surfaces",
+        "111",
+    )
+    result = nnpkit(*call, "--reference", "bonds", "--extent", 7)
+    assert result.exit_code == 0, result.output
+    content = json.loads(Path("out/properties.json").read_text())
+    for side in ("potential", "reference"):
+        energy = content[side]["vacancy"]["vacancy 1 of Cu"]
+        assert energy == {"value": pytest.approx(6.0 * depth(), rel=1e-4), "unit": "eV"}
+        assert content[side]["crystal"]["energy"]["value"] == pytest.approx(-6.0 * depth(), rel=1e-6)
+    page = Path("out/properties.html").read_text()
+    assert "(111)" in page
+    assert page.count("data:image/png") == 2
+    assert "1.9" in result.stdout or "vacancy" in result.stdout
+    again = nnpkit(*call)
+    assert again.exit_code == 1
+    assert "properties already" in again.stderr
+    assert nnpkit(*call, "--overwrite", "--extent", 6).exit_code == 0
+    assert "reference" not in json.loads(Path("out/properties.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--what", "conductivity"), "centroid stresses"),
+        (("--what", "nothing"), "--what: unknown property 'nothing'"),
+        (("--what", ""), "--what: unknown property ''"),
+        (("--what", "surfaces", "--surfaces", "abc"), "--surfaces: surface 'abc'"),
+        (
+            ("--what", "expansion", "--temperatures", "300"),
+            "--temperatures: thermal expansion needs a ladder",
+        ),
+        (("--what", "eos", "--reference", "nobody"), "there is no calculator 'nobody'"),
+        (("--what", "expansion", "--temperatures", "hot"), "--temperatures: 'hot' is no list of numbers"),
+    ],
+)
+def test_mistakes_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple, message: str
+) -> None:
+    from small_models import small_model
+
+    from nnpkit.deploy.targets.torchscript import export_model
+
+    monkeypatch.chdir(tmp_path)
+    export_model(small_model(), "model.pt")
+    write("fcc.xyz", [crystal(symbol="H")])
+    result = nnpkit("properties", "model.pt", "fcc.xyz", "-o", "out", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert not Path("out").exists()
+
+
+def test_a_molecule_is_no_material(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 periodic directions"):
+        static_properties(
+            Structure(["H"], [[0.0] * 3], np.eye(3), False, name="m"), EMT(), ["eos"], Options()
+        )
+
+
+def test_all_static_properties_of_aluminium_make_a_page(tmp_path: Path) -> None:
+    aluminium = Structure.from_atoms(bulk("Al", "fcc", a=4.0, cubic=True), "<b>Al</b>")
+    told: list[str] = []
+    found = static_properties(
+        aluminium, EMT(), ["compression", "elastic"], Options(pressure_max=10.0), told.append
+    )
+    assert told == ["relaxing the crystal", "compression", "elastic"]
+    modulus = found["elastic"].values["bulk modulus (Voigt)"][0]
+    # to first order the volume follows the bulk modulus
+    volumes = found["compression"].curves["volumes"]
+    step = found["compression"].curves["pressures"][1]
+    assert -step * volumes[0] / (volumes[1] - volumes[0]) == pytest.approx(modulus + 2.0 * step, rel=0.1)
+    assert set(found["elastic"].values) >= {"C11", "C12", "C44"}
+    assert "C14" not in found["elastic"].values
+    write_page(tmp_path / "page.html", aluminium.name, found, {}, None)
+    text = (tmp_path / "page.html").read_text()
+    assert "<b>Al</b>" not in text
+    assert "&lt;b&gt;Al" in text
+
+
+def test_volumes_on_a_line_give_the_coefficient() -> None:
+    temperatures = np.array([200.0, 400.0, 600.0])
+    volumes = 12.0 * (1.0 + 50e-6 * (temperatures - 400.0))
+    found = expansion_of(temperatures, volumes, np.full(3, 1e-3))
+    assert found.coefficient == pytest.approx(50.0, rel=1e-9)
+    exact = 1e-3 / np.sqrt(2 * 200.0**2) / 12.0 * 1e6
+    assert found.error == pytest.approx(exact, rel=1e-6)
+    bent = expansion_of(temperatures, volumes + np.array([0.0, 0.05, 0.0]), np.full(3, 1e-3))
+    assert bent.error > 10 * found.error  # the line does not fit, and the error says so
+
+
+def test_names_are_given_once() -> None:
+    assert wanted_properties(" eos, elastic ,eos") == ["eos", "elastic"]
+
+
+def test_simulations_of_a_potential(tmp_path: Path) -> None:
+    """Diffusion, viscosity and spectrum of a short run of a real potential, each with numbers and a figure."""
+    from small_models import small_model
+    from test_cli_md import needs_plugin, water
+
+    from nnpkit.deploy.load import load
+    from nnpkit.deploy.targets.torchscript import export_model
+
+    needs_plugin()
+    export_model(small_model(), tmp_path / "model.pt")
+    settings = Simulation(temperature=5.0, timestep=0.5, steps=6000, every=10, dump_every=100)
+    found = moving_properties(
+        load(tmp_path / "model.pt"), water(3.0), ["diffusion", "viscosity", "vibrations"], Options(), tmp_path, settings
+    )  # fmt: skip
+    assert set(found["diffusion"].values) >= {"H", "O"}
+    assert found["viscosity"].errors["shear viscosity"] > 0.0
+    assert len(found["vibrations"].figures) == 1
+    assert (tmp_path / "production" / "summary.json").exists()
