@@ -197,10 +197,9 @@ def average_of_replicas(folder: Path, summaries: Sequence[Mapping[str, Any]]) ->
     The mean of a quantity is that of the runs, its error their standard deviation by the square root of their number:
     runs that begin alike but for their velocities do not know of each other.
     """
-    lines, content = (
-        [],
-        {"replicas": len(summaries), "settled": all(s.get("settled", False) for s in summaries)},
-    )
+    lines: list[str] = []
+    settled_all = all(s.get("settled", False) for s in summaries)
+    content: dict[str, Any] = {"replicas": len(summaries), "settled": settled_all}
     for name, (_, _, unit) in QUANTITIES.items():
         values = np.array([s[name] for s in summaries if s.get(name) is not None])
         if len(values) < len(summaries):

@@ -173,8 +173,8 @@ def whole_output(folder: Path, last: ThermoReader) -> ThermoReader:
     if not parts or not last.tables:
         return last
     whole = ThermoReader(halted=last.halted, ended=last.ended, outside=last.outside, stopping=last.stopping)
-    names, rows = last.tables[-1][0], []
-    offset = 0.0
+    names, offset = last.tables[-1][0], 0.0
+    rows: list[list[float]] = []
     counted = names.index("extrapolations_total") if "extrapolations_total" in names else None
     for part in [*parts, last]:
         mine = [list(row) for row in part.tables[-1][1]]

@@ -150,7 +150,7 @@ def test_simulations_of_a_potential(tmp_path: Path) -> None:
 
     needs_plugin()
     export_model(small_model(), tmp_path / "model.pt")
-    settings = Simulation(temperature=5.0, timestep=0.5, steps=6000, every=10, dump_every=100)
+    settings = Simulation(temperature=5.0, timestep=0.5, steps=4100, every=10, dump_every=100)
     found = moving_properties(
         load(tmp_path / "model.pt"), water(3.0), ["diffusion", "viscosity", "vibrations"], Options(), tmp_path, settings
     )  # fmt: skip
