@@ -140,21 +140,31 @@ def test_names_are_given_once() -> None:
     assert wanted_properties(" eos, elastic ,eos") == ["eos", "elastic"]
 
 
-def test_simulations_of_a_potential(tmp_path: Path) -> None:
-    """Diffusion, viscosity and spectrum of a short run of a real potential, each with numbers and a figure."""
-    from small_models import small_model
-    from test_cli_md import needs_plugin, water
+def test_simulations_of_a_crystal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon by Lennard and Jones in LAMMPS: atoms of a cold crystal stay, and vibrate at less than 3 THz."""
+    from types import SimpleNamespace
 
-    from nnpkit.deploy.load import load
-    from nnpkit.deploy.targets.torchscript import export_model
+    from argon import SMOOTH, needs_lammps, structure
+    from argon import crystal as argon
 
-    needs_plugin()
-    export_model(small_model(), tmp_path / "model.pt")
-    settings = Simulation(temperature=5.0, timestep=0.5, steps=4100, every=10, dump_every=100)
+    from nnpkit.analysis.simulation import report
+    from nnpkit.md.lammps import input_files
+    from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
+
+    needs_lammps()
+
+    def simulate(model, start, folder, settings, ranks, overwrite, on_row):
+        prepare_folder(folder, input_files(settings, start, SMOOTH), overwrite)
+        return report(folder, settings, start, run_lammps(folder, lammps_command(1)))
+
+    monkeypatch.setattr("nnpkit.analysis.properties.thermal.simulate", simulate)
+    settings = Simulation(temperature=10.0, timestep=4.0, steps=600, every=10, dump_every=100)
     found = moving_properties(
-        load(tmp_path / "model.pt"), water(3.0), ["diffusion", "viscosity", "vibrations"], Options(), tmp_path, settings
+        SimpleNamespace(n_members=1, metadata={}), structure(argon(2, 0.0)), ["diffusion", "viscosity", "vibrations"],
+        Options(), tmp_path, settings,
     )  # fmt: skip
-    assert set(found["diffusion"].values) >= {"H", "O"}
+    assert abs(found["diffusion"].values["Ar"][0]) < 0.5
     assert found["viscosity"].errors["shear viscosity"] > 0.0
+    assert 0.3 < found["vibrations"].values["highest peak of Ar"][0] < 3.0
     assert len(found["vibrations"].figures) == 1
     assert (tmp_path / "production" / "summary.json").exists()
