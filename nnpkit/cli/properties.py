@@ -79,7 +79,7 @@ def properties(
     """
     from rich.console import Console
 
-    from nnpkit.analysis.properties.page import write_page
+    from nnpkit.analysis.properties.properties_page import write_page
     from nnpkit.analysis.properties.study import (
         MOVING,
         STATIC,
@@ -118,10 +118,11 @@ def properties(
                     start, other, still, options, lambda text: status.update(f"reference: {text}")
                 )
         if moving:
+            system = system_of_size(start, atoms)
+            print(f"simulations of {system.n_atoms} atoms")
             found |= moving_properties(
-                potential, system_of_size(start, atoms), moving, options, output, settings, ranks, overwrite,
-                status.update,
-            )  # fmt: skip
+                potential, system, moving, options, output, settings, ranks, overwrite, status.update
+            )
     output.mkdir(parents=True, exist_ok=True)
     write_page(output / "properties.html", start.name, found, compared, reference)
     write_json(output / "properties.json", _content(start.name, found, compared))
@@ -193,7 +194,7 @@ def _content(name: str, found: Mapping[str, Result], compared: Mapping[str, Resu
 
 
 def _print(found: Mapping[str, Result], compared: Mapping[str, Result], reference: str | None) -> None:
-    from nnpkit.analysis.properties.page import rows
+    from nnpkit.analysis.properties.properties_page import rows
 
     print_table(
         ["", "", "potential", *([reference] if reference else []), "unit"],

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from test_properties import bonds, crystal, depth
 from typer.testing import CliRunner
 
-from nnpkit.analysis.properties.page import write_page
+from nnpkit.analysis.properties.properties_page import write_page
 from nnpkit.analysis.properties.study import Options, moving_properties, static_properties, wanted_properties
 from nnpkit.analysis.properties.thermal import expansion_of
 from nnpkit.cli.main import app

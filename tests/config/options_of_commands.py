@@ -108,7 +108,7 @@ PROBES: dict[str, dict[str, str]] = {
     "properties": {
         "--output": "-o another", "--what": "--what eos", "--reference": "--reference emt",
         "--pressure-max": "--pressure-max 20", "--surfaces": "--surfaces 210", "--extent": "--extent 12",
-        "--temperature": "--temperature 400", "--temperatures": "--temperatures 300", "--pressure": "--pressure 2",
+        "--temperature": "--temperature 400", "--temperatures": "--temperatures 200,300", "--pressure": "--pressure 2",
         "--steps": "--steps 300", "--timestep": "--timestep 0.3", "--atoms": "--atoms 99", "--seed": "--seed 7",
         "--ranks": "--ranks 2",
     },
