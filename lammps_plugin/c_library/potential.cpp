@@ -2,6 +2,7 @@
 
 #include "archive.h"
 #include "cell_list.h"
+#include "kernel_inputs.h"
 #include "metadata.h"
 #include "seal.h"
 
@@ -30,18 +31,11 @@ std::string read_file(const std::string &path) {
   return bytes;
 }
 
-// The floating numbers of each member under the names that the kernels know.
-std::vector<KernelInput> kernel_inputs(const Archive &archive) {
-  std::vector<KernelInput> members;
-  for (const std::string &text : member_metadata(archive.metadata)) members.push_back({text, {}});
-  for (const auto &[name, tensor] : archive.tensors) {
-    if (!tensor.floating) continue;
-    for (size_t m = 0; m < members.size(); m++) {
-      const std::string prefix = members.size() == 1 ? "model." : "member_" + std::to_string(m) + ".";
-      if (name.rfind(prefix, 0) == 0) members[m].tensors[name.substr(prefix.size())] = tensor.array;
-    }
-  }
-  return members;
+NamedArrays floating_arrays(const Archive &archive) {
+  NamedArrays arrays;
+  for (const auto &[name, tensor] : archive.tensors)
+    if (tensor.floating) arrays[name] = tensor.array;
+  return arrays;
 }
 
 StoredTest stored_test(const Archive &archive) {
@@ -87,7 +81,7 @@ Potential::Potential(const std::string &path, int threads) : n_threads(threads) 
                                             ", which the file does not hold");
     if (!description.fields.empty())
       throw Failure(NNPKIT_NOT_COVERED, path + ": the model has stages, which only TorchScript evaluates");
-    const std::vector<KernelInput> members = kernel_inputs(archive);
+    const std::vector<KernelInput> members = inputs_of_members(archive.metadata, floating_arrays(archive));
     std::string reason;
     model = FusedModel::make(members, Arithmetic::FLOAT64, -1, n_threads, reason);
     if (!model) throw Failure(NNPKIT_NOT_COVERED, path + ": " + reason);
@@ -210,7 +204,7 @@ void Potential::build_graph(const nnpkit_atoms &atoms, const nnpkit_neighbors &n
   graph.set_size(last - first, edge);
 }
 
-// Of the edge i -> j with g = dE/dr_ij, r_ij = x_j - x_i: F_i += g, F_j -= g, W -= r (x) g
+// Adds up the edges i -> j, with g = dE/dr_ij, r_ij = x_j - x_i: F_i += g, F_j -= g, W -= r (x) g
 void Potential::add_up(Sums &sums) const {
   const double *g = evaluation.gradient.data(), *r = graph.edge_vec.data();
   double virial[9] = {};

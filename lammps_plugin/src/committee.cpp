@@ -104,6 +104,10 @@ void Committee::begin(int n_members, int n_all) {
   forces.assign(static_cast<size_t>(n_all) * 3 * members, 0.0);
 }
 
+void Committee::take(const double *of_all) {
+  std::copy_n(of_all, forces.size(), forces.data());
+}
+
 void Committee::mean_force(int atom, double *f) const {
   const double *row = &forces[static_cast<size_t>(atom) * 3 * members];
   for (int k = 0; k < 3; k++) {

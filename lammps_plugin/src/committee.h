@@ -21,6 +21,9 @@ class Committee {
   int n_members() const { return members; }
   double *force(int atom) { return &forces[static_cast<size_t>(atom) * 3 * members]; }  // (3, n_members)
 
+  // The forces that somebody else has added up, laid out as here.
+  void take(const double *of_all);
+
   // The edges of one centre, whose gradients have one row per member: F_centre += g, F_neighbor -= g.
   void add(int center, int64_t n_edges, const int *neighbor, const double *gradient);
 

@@ -57,12 +57,12 @@ Gpu choose_gpu(const Placement &placement) {
   return gpu;
 }
 
-std::unique_ptr<SystemKernel> make_cuda_kernel(const std::vector<KernelInput> &members, Precision precision,
-                                               int gpu, std::string &reason) {
+std::unique_ptr<DeviceEvaluator> make_cuda_kernel(const std::vector<KernelInput> &members,
+                                                  Precision precision, int gpu, std::string &reason) {
   void *const opened = library(reason);
   auto *const make = opened ? reinterpret_cast<CudaFactory *>(dlsym(opened, CUDA_FACTORY)) : nullptr;
   if (!make) return nullptr;
-  return std::unique_ptr<SystemKernel>(make(members, precision, gpu, reason));
+  return std::unique_ptr<DeviceEvaluator>(make(members, precision, gpu, reason));
 }
 
 }  // namespace nnpkit

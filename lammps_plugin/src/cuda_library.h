@@ -4,8 +4,8 @@
 #ifndef NNPKIT_CUDA_LIBRARY_H
 #define NNPKIT_CUDA_LIBRARY_H
 
+#include "device_library.h"
 #include "model.h"
-#include "system_kernel.h"
 
 #include <memory>
 #include <string>
@@ -20,9 +20,9 @@ struct Gpu {
 };
 Gpu choose_gpu(const Placement &placement);
 
-// As make_kernel of kernel.h; null, with a line of reason, if there is none for this model.
-std::unique_ptr<SystemKernel> make_cuda_kernel(const std::vector<KernelInput> &members, Precision precision,
-                                               int gpu, std::string &reason);
+// What make_kernel of kernel.h does, on a GPU; null, with a line of reason, if none is for this model.
+std::unique_ptr<DeviceEvaluator> make_cuda_kernel(const std::vector<KernelInput> &members,
+                                                  Precision precision, int gpu, std::string &reason);
 
 }  // namespace nnpkit
 

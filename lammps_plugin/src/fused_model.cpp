@@ -115,7 +115,7 @@ void FusedModel::evaluate_parts(const Edges &edges, bool mean_only, const Result
         extrapolations[part].assign(n_counts, 0);
         own.function_extrapolations = extrapolations[part].data();
       }
-      Kernel &mine = part == 0 ? *kernel : *helpers[part - 1];
+      Evaluator &mine = part == 0 ? *kernel : *helpers[part - 1];
       mine.evaluate(
           {edges.edge_vec, edges.neighbor_type, edges.offsets + first, edges.types + first, last - first},
           mean_only, own, &timings[part]);

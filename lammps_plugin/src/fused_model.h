@@ -1,4 +1,5 @@
-// The fused kernel of a model as the pair style uses it, checked against the self-test of the file. No torch
+// The evaluators of a model as the plugin and the C library use them, one for each thread or one on a device,
+// checked against the self-test of the file. No torch
 // here.
 
 #ifndef NNPKIT_FUSED_MODEL_H
@@ -6,7 +7,6 @@
 
 #include "kernel.h"
 #include "model.h"
-#include "system_kernel.h"
 
 #include <memory>
 #include <string>
@@ -60,7 +60,8 @@ class FusedModel {
     return {allowed.energy + 10.0 * tables, allowed.gradient + 100.0 * tables};
   }
   std::string name() const { return "fused, " + place; }  // "fused, avx512" or "fused, cuda"
-  bool takes_systems() const { return whole != nullptr; }
+  // Where its gradients are; on a device it takes systems as well.
+  Memory memory() const { return kernel->memory(); }
 
   void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result);
   void evaluate(const System &system, SystemResults &results) { whole->evaluate(system, results); }
@@ -69,11 +70,11 @@ class FusedModel {
   // Every thread takes a range of the atoms, with a kernel of its own.
   void evaluate_parts(const Edges &edges, bool mean_only, const Results &results, size_t n_counts);
 
-  std::unique_ptr<Kernel> kernel;
-  std::vector<std::unique_ptr<Kernel>> helpers;      // of the other threads
+  std::unique_ptr<Evaluator> kernel;
+  std::vector<std::unique_ptr<Evaluator>> helpers;   // of the other threads
   std::vector<Timing> timings;                       // of each thread
   std::vector<std::vector<int64_t>> extrapolations;  // (n_elements, n_functions) of each
-  SystemKernel *whole = nullptr;                     // the same, if it takes all atoms of a rank at once
+  DeviceEvaluator *whole = nullptr;                  // the first, if it is on a device
   std::string place;
   int n_members = 1;
 };

@@ -11,10 +11,10 @@ namespace nnpkit {
 ModelInfo parse_metadata(const std::string &json_text);
 
 // The same text of each member of a committee; of a single potential its own.
-// Of a model with stages: what a kernel needs to know of each, none if no kernel evaluates them together.
-std::vector<std::string> stage_metadata(const std::string &json_text);
-
 std::vector<std::string> member_metadata(const std::string &json_text);
+
+// What a kernel needs to know of each stage of a model that has several; none if no kernel evaluates them.
+std::vector<std::string> stage_metadata(const std::string &json_text);
 
 }  // namespace nnpkit
 

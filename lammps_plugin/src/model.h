@@ -30,7 +30,7 @@ struct Placement {
   int rank_on_node = 0;  // chooses among the GPUs of a node
 };
 
-// Of one feature in the training data.
+// What the training data had of one feature.
 struct FeatureRange {
   double minimum, maximum;
 };
@@ -42,7 +42,7 @@ struct Field {
   int width;  // numbers per atom
 };
 
-// Of a model whose first field becomes the charges of atoms; see nnpkit/models/charged_model.py.
+// What is known of charges, where the first field of a model becomes those of atoms; see nnpkit/models/charged_model.py.
 struct ChargeInfo {
   std::string generation;                               // "third", "fourth" or "latent"; empty: no charges
   std::vector<double> widths, hardness;                 // of each element, angstrom and eV/e^2
@@ -90,7 +90,7 @@ struct Evaluation {
   double descriptor_seconds = 0, network_seconds = 0, gradient_seconds = 0;  // added to, by fused kernels
 };
 
-// Of one stage, and what the one before it has said; empty for the first. Rows are innermost.
+// What a stage gets: what the one before it has said, nothing at the first. Rows are innermost.
 struct StageInputs {
   std::vector<double> own, theirs;    // (graph atoms, width), (edges, width)
   const double *cotangent = nullptr;  // (graph atoms, width of the result); null: no gradients are wanted
@@ -121,8 +121,8 @@ class Model {
   // the features and their extrapolations go as well.
   virtual void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,
                               StageResults &results, Evaluation &evaluation) = 0;
-  // Whether it can take all atoms of a rank at once, and make the forces itself; the mean over the members.
-  virtual bool takes_systems() const = 0;
+  // Whether it takes all atoms of a rank at once and makes the forces, and all of this, itself: on a device.
+  virtual bool takes_systems(const Request &request) const = 0;
   virtual void evaluate(const System &system, SystemResults &results) = 0;
 };
 

@@ -13,7 +13,8 @@ class NeighList;
 
 namespace nnpkit {
 
-constexpr double SAME_PLACE_SQUARED = 1.0e-8;  // angstrom^2: closer atoms are one too many
+// Two atoms that are closer than its root are at the same place, angstrom^2.
+constexpr double SAME_PLACE_SQUARED = 1.0e-8;
 
 class NeighborGraph {
  public:

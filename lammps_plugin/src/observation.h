@@ -27,7 +27,7 @@ constexpr int QUANTITIES = EXTRAPOLATIONS + 1;
 extern const std::array<const char *, OBSERVABLES> OBSERVABLE_NAMES;
 using Observed = std::array<double, OBSERVABLES>;
 
-// Of one evaluation. The numbers are the same on all ranks; those of the run stay 0 here.
+// What one evaluation has shown. The numbers are the same on all ranks; those of the run stay 0 here.
 struct Observation {
   int64_t step = -1;       // none yet
   int64_t evaluation = 0;  // counted by the pair style

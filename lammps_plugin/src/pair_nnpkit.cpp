@@ -144,9 +144,8 @@ void PairNNPKit::compute(int eflag, int vflag) {
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
   begin_step();
   if (neighbor->ago == 0) lists.current = false;
-  // edge gradients are wanted only for the members of a committee and for what is added up edge by edge
-  const bool whole =
-      model->takes_systems() && !member_rows && !request.extrapolations && !request.features && !cvflag_atom;
+  // centroid virials are added up edge by edge
+  const bool whole = model->takes_systems(request) && !cvflag_atom;
   const bool staged = !model->info().fields.empty();
   problem = staged && model->stages_at_once() ? evaluate_stages_at_once()
             : staged                          ? evaluate_stages()

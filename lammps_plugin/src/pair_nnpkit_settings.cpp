@@ -31,7 +31,7 @@ static constexpr int CHUNK_KERNEL_GPU = 4096;  // and needs less memory for each
 
 static int usual_chunk(const nnpkit::Model &model, int threads) {
   const auto &info = model.info();
-  if (model.takes_systems()) return CHUNK_KERNEL_GPU;
+  if (model.takes_systems({})) return CHUNK_KERNEL_GPU;
   if (info.device != "cpu") return CHUNK_GPU;
   const bool fused = info.kernel.rfind("fused", 0) == 0;
   return fused && info.member_kind == "acsf" ? CHUNK_MEMBERS * threads : CHUNK_CPU;

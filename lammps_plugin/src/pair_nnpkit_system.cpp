@@ -2,7 +2,7 @@
 
 #include "pair_nnpkit.h"
 
-#include "system.h"
+#include "evaluator.h"
 
 #include "atom.h"
 #include "neigh_list.h"
@@ -32,6 +32,8 @@ std::string PairNNPKit::evaluate_system() {
   system.offsets = lists.offsets.data();
   system.neighbors = lists.neighbors.data();
   system.per_center = eflag_atom || vflag_atom;
+  system.members = request.members;
+  system.extrapolations = request.extrapolations;
   system.chunk = chunk;
   const double listed = platform::walltime();
   work.graph += listed - start;
@@ -59,12 +61,23 @@ std::string PairNNPKit::evaluate_system() {
     if (vflag_atom)
       for (int k = 0; k < 6; k++) vatom[i][k] += energy_unit * virial_of(row + 1, k);
   }
-  double **f = atom->f;
-  for (int i = 0; i < n_all; i++) {
-    const double *const force = results.forces + static_cast<bigint>(i) * 3;
-    if (!std::isfinite(force[0] + force[1] + force[2])) return not_finite(i);
-    for (int k = 0; k < 3; k++) f[i][k] += energy_unit * force[k];
+  if (request.extrapolations) {
+    for (int a = 0; a < system.n_centers; a++)
+      latest.extrapolations[lists.centers[a]] = static_cast<double>(results.atom_extrapolations[a]);
+    for (size_t k = 0; k < evaluation.function_extrapolations.size(); k++)
+      evaluation.function_extrapolations[k] += static_cast<int64_t>(results.function_extrapolations[k]);
   }
+  double **f = atom->f;
+  const int width = 3 * results.n_rows;
+  for (int i = 0; i < n_all; i++) {
+    const double *const force = results.forces + static_cast<bigint>(i) * width;
+    double sum = 0.0;
+    for (int k = 0; k < width; k++) sum += force[k];
+    if (!std::isfinite(sum)) return not_finite(i);
+    for (int k = 0; k < 3 && !member_rows; k++) f[i][k] += energy_unit * force[k];
+  }
+  if (member_rows) committee.take(results.forces);
+  if (request.members) totals.energies.assign(results.energies, results.energies + results.n_rows);
   work.tally += platform::walltime() - evaluated;
   if (!std::isfinite(results.energy)) return "the energy is not finite: atoms are too close or lost";
   return "";

@@ -25,17 +25,15 @@ def test_the_kernels_compile(tmp_path: Path) -> None:
         nvcc = installed.find_nvcc().path
     except InputError as problem:
         pytest.skip(str(problem))
-    sources = sorted(SOURCES.glob("*.cu"))
+    sources = sorted(SOURCES.rglob("*.cu"))
     assert len(sources) > 3
     flags = [
         "-std=c++17",
         "-arch=sm_80",
         "--expt-relaxed-constexpr",
-        "-I",
-        SOURCES,
-        "-I",
-        SOURCES.parent / "csrc",
     ]
+    for folder in (SOURCES, SOURCES.parent / "csrc"):
+        flags += [f"-I{path}" for path in (folder, *folder.iterdir()) if path.is_dir()]
     for source in sources:
         result = subprocess.run(
             [nvcc, *flags, "-ptx", source, "-o", tmp_path / "out.ptx"],

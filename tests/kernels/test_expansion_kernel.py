@@ -7,7 +7,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from suite import random_structure
 from test_cluster_expansion import LISTS, labelled, make_model
 
 from nnpkit.data.structure import Structure
@@ -17,6 +16,7 @@ from nnpkit.families.registered import family_of
 from nnpkit.kernels.native import ISAS
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
+from nnpkit.testing.trial_structures import random_structure
 
 WITHOUT, LIBRARY = "/nowhere/libnnpkit_ops.so", os.environ.get("NNPKIT_OPS_LIBRARY")
 NEP = [[1, 1], [2, 2], [3, 3], [4, 4], [2, 2, 2], [1, 1, 1, 1]]

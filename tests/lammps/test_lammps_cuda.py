@@ -21,7 +21,10 @@ from harness import (
     write_data,
 )
 from small_models import small_model
+from test_lammps_committee import OBSERVE, observed
 
+from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.models.atomic_model import AtomicModel
 
@@ -33,6 +36,15 @@ def deep_model() -> AtomicModel:
     from test_deep_kernel import make_model
 
     return make_model(wall=True)
+
+
+def committee_member(family: str, seed: int) -> AtomicModel:
+    """One of a committee, of symmetry functions with ranges or a Deep Potential."""
+    if family == "acsf":
+        return small_model(seed=seed, wall={"H-O": 1.3, "H-H": 1.4})
+    from test_deep_kernel import make_model
+
+    return make_model(wall=True, scaled=True, seed=seed)
 
 
 MODELS = {"acsf": lambda: small_model(wall={"H-O": 1.3, "H-H": 1.4}), "deep": deep_model}
@@ -135,6 +147,38 @@ def test_committee(committee_folder: Path) -> None:
     assert len(values[0]) == 4
     for name, value in values[0].items():
         assert values[1][name] == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.parametrize(
+    ("family", "drawn", "ranks", "options"),
+    [
+        ("acsf", False, 1, "chunk 7"),
+        ("acsf", True, 2, ""),
+        ("acsf", False, 4, ""),
+        ("deep", False, 2, "chunk 9"),
+    ],
+)
+def test_observed_steps(folder: Path, family: str, drawn: bool, ranks: int, options: str) -> None:
+    """Where members and extrapolations are asked for, what was added up on the device is what the processor adds up."""
+    members = [committee_member(family, seed) for seed in (3, 4, 5)]
+    metadata = [
+        {**model_metadata(m), **({"drawn": True} if drawn and k else {})} for k, m in enumerate(members)
+    ]
+    export_committee(members, metadata, folder / "committee.pt")
+    fill = (1.0, 1.0, 0.4) if ranks == 4 else (1.0, 1.0, 1.0)
+    write_data(folder / "data.lmp", random_structure(20 if ranks == 4 else 30, CELL, seed=6, fill=fill))
+    found = []
+    for device, n in (("device cpu", 1), (f"device cuda {options}", ranks)):
+        processors = setup(processors="1 1 4" if n == 4 else "")
+        result = run(folder, processors + potential(device, "committee.pt") + OBSERVE + WITHOUT_CENTROID, n)
+        found.append((observed(result), result.dump("spread"), measured(result)))
+    (expected, spread, wanted), (values, own, have) = found
+    assert expected["1"] > 0.0
+    assert family == "deep" or expected["5"] > 10.0
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(value, rel=1e-9, abs=1e-11), name
+    np.testing.assert_allclose(own, spread, rtol=1e-9, atol=1e-11)
+    check(have, wanted)
 
 
 def test_atoms_at_the_same_place(place: Path) -> None:

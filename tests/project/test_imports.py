@@ -139,6 +139,31 @@ def test_names_of_modules_are_their_own() -> None:
     assert set(shared) - set(SHARED_NAMES) == set(), shared
 
 
+def test_sources_in_cpp_have_names_of_their_own() -> None:
+    """They include each other by their names alone, from any folder."""
+    places = defaultdict(list)
+    for room in ("nnpkit/kernels", "lammps_plugin/src", "lammps_plugin/c_library"):
+        for path in (ROOT / room).rglob("*"):
+            if path.suffix in {".h", ".cpp", ".cu"}:
+                places[path.name].append(str(path.relative_to(ROOT)))
+    assert len(places) > 100
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_what_kernels_share_knows_none_of_them() -> None:
+    """A kernel registers itself: its folder is all that a new one touches."""
+    kinds = ("acsf", "deep", "cluster", "nep")
+    shared = sorted((ROOT / "nnpkit/kernels/csrc/common").iterdir())
+    offenders = [
+        f"{path.name}: {line.strip()}"
+        for path in shared
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#include") and any(f'"{kind}_' in line for kind in kinds)
+    ]
+    assert len(shared) > 10
+    assert not offenders, "\n".join(offenders)
+
+
 # Modules outside of `families/` that are of one family, with the reason.
 OF_ONE_FAMILY = {
     "nnpkit/deploy/imports/deepmd_potential.py": "the potentials of that program are Deep Potentials",

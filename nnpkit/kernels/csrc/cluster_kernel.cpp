@@ -107,6 +107,7 @@ class ClusterKernel : public Kernel {
   // Features are trained: those of the members stand side by side.
   int n_functions() const override { return ranges ? n_columns : 0; }
   int n_features() const override { return n_columns; }
+  double table_tolerance() const override { return 0.0; }
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
@@ -253,15 +254,22 @@ class ClusterKernel : public Kernel {
 
 }  // namespace cluster
 
-std::unique_ptr<Kernel> make_cluster_kernel(const std::vector<KernelInput> &members, Precision precision,
-                                            Isa isa, std::string &reason) {
-  const auto make = [&](auto kernel) -> std::unique_ptr<Kernel> {
+namespace {
+
+std::unique_ptr<Kernel> make(const std::vector<KernelInput> &members, Precision precision, Isa isa,
+                             std::string &reason) {
+  const auto prepared = [&](auto kernel) -> std::unique_ptr<Kernel> {
     if (!kernel->prepare(reason)) return nullptr;
     return kernel;
   };
   if (precision == Precision::DOUBLE)
-    return make(std::make_unique<cluster::ClusterKernel<double>>(members, isa));
-  return make(std::make_unique<cluster::ClusterKernel<float>>(members, isa));
+    return prepared(std::make_unique<cluster::ClusterKernel<double>>(members, isa));
+  return prepared(std::make_unique<cluster::ClusterKernel<float>>(members, isa));
 }
+
+const KernelOfKind cluster_expansions("cluster_expansion", make);
+const KernelOfKind neuroevolution("nep", make);
+
+}  // namespace
 
 }  // namespace nnpkit

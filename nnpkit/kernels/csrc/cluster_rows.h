@@ -24,7 +24,7 @@ struct RowsDescription {
   RowsPlan plan{};
   struct Layer {
     int n_in, n_out;
-    acsf::Activation activation;
+    Activation activation;
   };
   std::vector<std::vector<Layer>> networks;  // of each element; none: features alone
   int64_t n_parameters = 0;

@@ -9,7 +9,6 @@
 namespace nnpkit {
 namespace NNPKIT_ISA {
 
-using acsf::Activation;
 using cluster::RowsLayer;
 using cluster::SecondTerm;
 
@@ -56,56 +55,10 @@ static void activate_twice(Activation activation, double *z, double *first, doub
     return;
   }
   for (int at = 0; at < n; at++) {
-    const double v = z[at], e = __builtin_exp(-__builtin_fabs(v));
-    const double logistic = v < 0 ? e / (1 + e) : 1 / (1 + e), bent = logistic * (1 - logistic);
-    double f = v, f1 = 1, f2 = 0;
-    switch (activation) {
-      case Activation::TANH:
-      case Activation::LINEAR:
-        break;
-      case Activation::LOGISTIC:
-        f = logistic;
-        f1 = bent;
-        f2 = bent * (1 - 2 * logistic);
-        break;
-      case Activation::SOFTPLUS:
-        f = (v > 0 ? v : 0) + __builtin_log1p(e);
-        f1 = logistic;
-        f2 = bent;
-        break;
-      case Activation::GAUSSIAN:
-        f = __builtin_exp(-0.5 * v * v);
-        f1 = -v * f;
-        f2 = (v * v - 1) * f;
-        break;
-      case Activation::COSINE:
-        f = __builtin_cos(v);
-        f1 = -__builtin_sin(v);
-        f2 = -f;
-        break;
-      case Activation::RELU:
-        f = v > 0 ? v : 0;
-        f1 = v > 0 ? 1 : 0;
-        break;
-      case Activation::REVERSE_LOGISTIC:
-        f = 1 - logistic;
-        f1 = -bent;
-        f2 = -bent * (1 - 2 * logistic);
-        break;
-      case Activation::EXPONENTIAL:
-        f = __builtin_exp(-v);
-        f1 = -f;
-        f2 = f;
-        break;
-      case Activation::HARMONIC:
-        f = v * v;
-        f1 = 2 * v;
-        f2 = 2;
-        break;
-    }
-    z[at] = f;
-    first[at] = f1;
-    second[at] = f2;
+    double value;
+    activation_at(activation, z[at], value, first[at]);
+    second[at] = activation_curvature(activation, z[at], value, first[at]);
+    z[at] = value;
   }
 }
 

@@ -11,8 +11,6 @@ namespace cluster {
 namespace {
 
 constexpr const char *CUTOFFS[] = {"cosine", "poly2", "poly3"};
-constexpr const char *ACTIVATIONS[] = {"tanh", "linear", "logistic", "softplus", "gaussian",
-                                       "cosine", "relu", "reverse_logistic", "exponential", "harmonic"};
 constexpr int MOST = 1 << 12;  // anything above is a mistake
 
 [[noreturn]] void fail(const std::string &what) {
@@ -213,7 +211,7 @@ void RowsDescription::read_networks(const Json &spec) {
     for (size_t l = 0; l < activations.size(); l++) {
       if (!(sizes[l + 1] >= 1 && sizes[l + 1] < MOST)) fail("a layer of that size");
       const Layer layer{static_cast<int>(sizes[l]), static_cast<int>(sizes[l + 1]),
-                        static_cast<acsf::Activation>(position(ACTIVATIONS, activations[l]))};
+                        static_cast<Activation>(position(ACTIVATION_NAMES, activations[l]))};
       layers.push_back(layer);
       nodes += padded(layer.n_out);
       widest = std::max(widest, padded(layer.n_out));

@@ -51,7 +51,7 @@ struct RowsPlan {
 
 struct RowsLayer {
   int n_in, n_out;
-  acsf::Activation activation;
+  Activation activation;
   const double *weight, *transposed, *bias;  // (n_out, padded n_in), (n_in, padded n_out), (padded n_out)
   int64_t weight_at, bias_at;                // in a row
 };

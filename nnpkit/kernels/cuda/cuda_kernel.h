@@ -5,8 +5,8 @@
 #define NNPKIT_CUDA_KERNEL_H
 
 #include "device.h"
+#include "device_library.h"
 #include "kernel.h"
-#include "system_kernel.h"
 #include "wall.h"
 
 #include <memory>
@@ -28,7 +28,7 @@ struct DeviceEdges {
 
 // Where results are added to, on the device.
 struct DeviceResults {
-  int n_rows;                        // 1: the mean over the members
+  int n_rows;                        // 1: the mean over the members; rows are the innermost index
   double *energy;                    // (n_atoms, n_rows) eV
   double *gradient;                  // (n_slots, 3, n_rows) eV/angstrom
   unsigned long long *per_atom;      // (n_atoms) features outside of their range; or null
@@ -46,14 +46,17 @@ struct Chunk {
   const int *type_begin;  // (n_types + 1), on the host: where the atoms of an element begin in `order`
 };
 
-class CudaKernel : public SystemKernel {
+class CudaKernel : public DeviceEvaluator {
  public:
   CudaKernel(const std::vector<KernelInput> &inputs, int device);
   ~CudaKernel() override;
 
   int n_members() const override { return members; }
+  int n_features() const override { return 0; }  // they stay on the device: TorchScript shows them
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override;
   void evaluate(const System &system, SystemResults &results) override;
+  // The same with energy and virial of the first member instead of the mean, for members drawn around it.
+  void evaluate_around_the_first(const System &system, SystemResults &results);
 
  protected:
   // Adds energies and gradients of a chunk; returns before the device is done.
@@ -87,7 +90,7 @@ class CudaKernel : public SystemKernel {
   const double *wall_charge = nullptr, *wall_power = nullptr;
   Upload<double> edge_vec, positions;
   Upload<int> neighbor_type, first, types, order;
-  DeviceArray<double> energy, gradient, system_vec, forces, centers, totals;
+  DeviceArray<double> energy, gradient, system_vec, forces, centers, totals, member_energies;
   DeviceArray<int> system_type;
   DeviceArray<unsigned long long> counts;
   PinnedArray<double> results_back;
@@ -98,7 +101,8 @@ class CudaKernel : public SystemKernel {
   void evaluate_chunk(const Edges &edges, int64_t begin, int64_t end, const Results &results, int n_rows);
   void keep_types(const System &system);
   void keep_lists(const System &system);
-  void evaluate_part(const System &system, const Part &part);
+  void evaluate_system(const System &system, bool around_the_first, SystemResults &results);
+  void evaluate_part(const System &system, bool around_the_first, const Part &part);
 };
 
 // Fills order (n) with the atoms of one element after the other, and where those of an element begin. Throws
@@ -114,10 +118,13 @@ __device__ __forceinline__ Slots slots_of(const DeviceEdges &edges, int atom) {
   return {begin, edges.first[atom + 1] - edges.base - begin};
 }
 
-std::unique_ptr<SystemKernel> make_acsf(const std::vector<KernelInput> &members, Precision precision,
-                                        int device, std::string &reason);
-std::unique_ptr<SystemKernel> make_deep(const std::vector<KernelInput> &members, Precision precision,
-                                        int device, std::string &reason);
+// The kernel of a kind of models, null with a reason if an option of them is not covered. The source of a
+// kernel declares `static const CudaKernelOfKind registered("acsf", make_acsf);` and is found by it.
+using KernelOnDevice = std::unique_ptr<CudaKernel>(const std::vector<KernelInput> &members,
+                                                   Precision precision, int device, std::string &reason);
+struct CudaKernelOfKind {
+  CudaKernelOfKind(const char *kind, KernelOnDevice *make);
+};
 
 }  // namespace cuda
 }  // namespace nnpkit

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 namespace nnpkit {
 
@@ -25,47 +26,72 @@ int count_devices(std::string &reason) {
   return count;
 }
 
-class DrawnSystems : public DrawnMembers<SystemKernel> {
+// Filled by what the sources of the kernels declare, while the library is loaded.
+std::map<std::string, KernelOnDevice *> &factories() {
+  static std::map<std::string, KernelOnDevice *> by_kind;
+  return by_kind;
+}
+
+// Where members are wanted the first one still gives energy and virial, and the forces of the others are moved
+// so that their mean is its force.
+class DrawnSystems : public DrawnMembers<DeviceEvaluator> {
  public:
-  using DrawnMembers::DrawnMembers;
   using DrawnMembers::evaluate;
-  void evaluate(const System &system, SystemResults &results) override { first->evaluate(system, results); }
+  DrawnSystems(std::unique_ptr<CudaKernel> of_all, std::unique_ptr<CudaKernel> of_first)
+      : DrawnMembers(nullptr, nullptr), members(of_all.get()) {
+    all = std::move(of_all);
+    first = std::move(of_first);
+  }
+
+  void evaluate(const System &system, SystemResults &results) override {
+    if (!system.members) return first->evaluate(system, results);
+    members->evaluate_around_the_first(system, results);
+    move_around_the_first(results.forces, 3 * static_cast<int64_t>(system.n_all), results.n_rows);
+    move_around_the_first(results.energies, 1, results.n_rows);
+  }
+
+ private:
+  CudaKernel *members;
 };
 
-std::unique_ptr<SystemKernel> make(const std::vector<KernelInput> &members, Precision precision, int device,
-                                   std::string &reason) {
+std::unique_ptr<CudaKernel> make_alike(const std::vector<KernelInput> &members, Precision precision,
+                                       int device, std::string &reason) {
+  std::string kind;
+  if (!have_one_kind(members, kind, reason)) return nullptr;
+  const auto found = factories().find(kind);
+  if (found != factories().end()) return found->second(members, precision, device, reason);
+  reason = "no CUDA kernel for models of kind '" + kind + "'";
+  return nullptr;
+}
+
+std::unique_ptr<DeviceEvaluator> make(const std::vector<KernelInput> &members, Precision precision,
+                                      int device, std::string &reason) {
   if (members.empty()) throw std::runtime_error("a model without members");
   const int count = count_devices(reason);
   if (count == 0) throw std::runtime_error("no usable GPU: " + reason);
   if (device < 0 || device >= count)
     throw std::runtime_error("there is no cuda:" + std::to_string(device) + " among " +
                              std::to_string(count) + " devices");
-  if (drawn_around_the_first(members)) {
-    std::vector<KernelInput> alike = members;
-    for (KernelInput &member : alike) member.metadata = members[0].metadata;
-    auto all = make(alike, precision, device, reason);
-    auto first = all ? make({members[0]}, precision, device, reason) : nullptr;
-    if (!first) return nullptr;
-    return std::make_unique<DrawnSystems>(std::move(all), std::move(first));
-  }
-  const std::string kind = Json::parse(members[0].metadata).string("kind", "");
-  for (const KernelInput &member : members)
-    if (Json::parse(member.metadata).string("kind", "") != kind) {
-      reason = "members of different kinds";
-      return nullptr;
-    }
-  if (kind == "acsf") return make_acsf(members, precision, device, reason);
-  if (kind == "deep_potential") return make_deep(members, precision, device, reason);
-  reason = "no CUDA kernel for models of kind '" + kind + "'";
-  return nullptr;
+  if (!drawn_around_the_first(members)) return make_alike(members, precision, device, reason);
+  std::vector<KernelInput> alike = members;
+  for (KernelInput &member : alike) member.metadata = members[0].metadata;
+  auto all = make_alike(alike, precision, device, reason);
+  auto first = all ? make_alike({members[0]}, precision, device, reason) : nullptr;
+  if (!first) return nullptr;
+  return std::make_unique<DrawnSystems>(std::move(all), std::move(first));
 }
 
 }  // namespace
 
+CudaKernelOfKind::CudaKernelOfKind(const char *kind, KernelOnDevice *make) {
+  factories()[kind] = make;
+}
+
 }  // namespace cuda
 
-std::unique_ptr<Kernel> make_kernel_for(const std::vector<KernelInput> &members, Precision precision,
-                                        const std::string &place, std::string &name, std::string &reason) {
+std::unique_ptr<Evaluator> make_evaluator_for(const std::vector<KernelInput> &members, Precision precision,
+                                              const std::string &place, std::string &name,
+                                              std::string &reason) {
   name = place.empty() ? "cuda:0" : place;
   const std::string digits = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
   if (digits.empty() || digits.size() > 4 ||
@@ -89,7 +115,7 @@ __attribute__((visibility("default"))) int nnpkit_cuda_devices(char *reason, siz
   return count;
 }
 
-__attribute__((visibility("default"))) nnpkit::SystemKernel *nnpkit_cuda_kernel(
+__attribute__((visibility("default"))) nnpkit::DeviceEvaluator *nnpkit_cuda_kernel(
     const std::vector<nnpkit::KernelInput> &members, nnpkit::Precision precision, int device,
     std::string &reason) {
   return nnpkit::cuda::make(members, precision, device, reason).release();
