@@ -33,7 +33,7 @@ _FORCE_UNITS = {
     "hartree/bohr": HARTREE / BOHR, "hartree/Å": HARTREE, "rydberg/bohr": HARTREE / 2 / BOHR,
     "eV/bohr": 1 / BOHR, "kcal/mol/Å": 0.0433641153, "kJ/mol/nm": 0.00103642697,
 }  # fmt: skip
-_MIN_CORRELATION = 0.8
+_MIN_CORRELATION = 0.95
 _OFFSET_RATIO = 5.0  # mean error over its scatter from which on energies count as shifted
 _MIN_OFFSET = 0.02  # eV/atom
 
@@ -196,7 +196,7 @@ class ErrorSums:
             return None
         ratio = math.sqrt(self.force_prediction_square / self.force_label_square)
         ratio = 1.0 / ratio if of_predictions else ratio
-        near = [unit for unit, factor in _FORCE_UNITS.items() if abs(ratio / factor - 1.0) < 0.15]
+        near = [unit for unit, factor in _FORCE_UNITS.items() if abs(ratio / factor - 1.0) < 0.1]
         return near[0] if near else None
 
 
