@@ -71,7 +71,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=12, help="so many that they take longer than 20 s")
-    parser.add_argument("--warning", type=int, default=40, help="seconds before the limit of a minute")
+    parser.add_argument("--limit", type=int, default=1, help="minutes")
+    parser.add_argument(
+        "--warning", type=int, default=40, help="seconds before the limit at which SIGUSR1 comes"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,7 +85,9 @@ def main() -> None:
         }
         try:
             run(folder, job_script(folder, "whole", options.epochs, "01:00:00", 1), 600.0)
-            script = job_script(folder, "limited", options.epochs, "00:01:00", options.warning)
+            script = job_script(
+                folder, "limited", options.epochs, f"00:{options.limit:02d}:00", options.warning
+            )
             starts = run(folder, script, 1200.0)
         finally:
             subprocess.run([SLURM / "stop_slurm.sh", folder / "slurm"], check=False)
