@@ -209,9 +209,8 @@ class Config(Section):
         learnt = charges is not None and charges.generation != "latent"
         why = "charges of atoms are learnt by model.charges of the third or fourth generation only"
         refuse_unused([("charges" in self.data.labels, not learnt, "data.labels.charges", why)])
-        for given, name in ((self.committee, "committee"), (self.start, "start")):
-            if charges is not None and given is not None:
-                raise ValueError(f"{name}: a potential with charges is trained alone and from scratch")
+        if charges is not None and self.committee is not None:
+            raise ValueError("committee: a potential with charges is trained alone")
         return self
 
     @model_validator(mode="after")

@@ -59,6 +59,10 @@ class ChargedFamily(Family):
         """See `Family`."""
         return self.family.fit(model, settings, data)
 
+    def unsuitable(self, settings: Any, data: TrainingData, old: AtomicModel) -> str | None:
+        """See `Family`."""
+        return self.family.unsuitable(settings, data, old)
+
     def functions(self, spec: Mapping[str, Any]) -> dict[str, list[str]]:
         """See `Family`."""
         return self.family.functions(spec)

@@ -33,11 +33,11 @@ __all__ = ["learn_charges"]
 _HARDNESS = 5.0  # eV/e², where training begins
 
 
-def learn_charges(config: Config, model: ChargedModel, data: LoadedData) -> list[str]:
+def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_on: bool = False) -> list[str]:
     """Train the charge networks, and the hardness, of an untrained model; what became of it, in words.
 
-    Afterwards its charges are fixed, unless they are to be refined: their weights are no parameters of the training
-    that follows.
+    With `go_on` the model has charges already, from which the passes begin. Afterwards its charges are fixed, unless
+    they are to be refined: their weights are no parameters of the training that follows.
 
     Raises
     ------
@@ -46,10 +46,13 @@ def learn_charges(config: Config, model: ChargedModel, data: LoadedData) -> list
     """
     settings = config.model.charges
     assert settings is not None
-    _begin(model, settings)
+    if not go_on:
+        _begin(model, settings)
     if model.generation == "latent":
         return ["latent charges, learnt from energies and forces"]
     train, judge = (_with_charges(data.watched.get(name, [])) for name in ("train", "validation"))
+    if not train and go_on:
+        return ["no training structure has charges: they stay as they are"]
     if not train:
         raise InputError(
             f"no training structure has charges, which the {model.generation} generation learns from",

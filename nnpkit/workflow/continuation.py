@@ -22,6 +22,7 @@ from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
 from nnpkit.models.sum_model import SumModel
 from nnpkit.training.checkpoint import (
@@ -35,6 +36,7 @@ from nnpkit.training.checkpoint import (
 )
 from nnpkit.training.updates import KalmanUpdate, Update
 from nnpkit.workflow.assemble import LoadedData
+from nnpkit.workflow.charge_stage import learn_charges
 from nnpkit.workflow.new_model import (
     describe_networks,
     make_model,
@@ -147,7 +149,7 @@ def with_model_of(config: Config, checkpoint: Checkpoint) -> Config:
     if "model" in config.model_fields_set:
         return config
     model = (checkpoint.state.get("config") or {}).get("model")
-    named = {"kind": checkpoint.state["spec"]["kind"]} if model is None else model
+    named = {"kind": _kind(checkpoint.state["spec"])} if model is None else model
     if named["kind"] not in list(FAMILIES):
         return config  # `begin` says what is wrong
     found = Config.model_validate({**config.model_dump(exclude_unset=True), "model": named})
@@ -183,10 +185,11 @@ def begin(
             f"the run to begin with knows {' '.join(old.elements)}, the data have {' '.join(data.elements)}",
             where=f"start.run: {where}", expected="the same elements", hint="begin from scratch",
         )  # fmt: skip
-    if "model" not in config.model_fields_set and old.spec["kind"] != config.model.kind:
+    if "model" not in config.model_fields_set and not _is_of(config, old):
+        charged = " with charges" if isinstance(old, ChargedModel) else ""
         raise InputError(
-            f"the file to begin with is a {old.spec['kind']} model and does not say its settings",
-            where=f"start.run: {where}", expected=f"a section model of kind {old.spec['kind']}",
+            f"the file to begin with is a {_kind(old.spec)} model{charged} and does not say its settings",
+            where=f"start.run: {where}", expected=f"a section model of kind {_kind(old.spec)}{charged}",
         )  # fmt: skip
     if "model" in config.model_fields_set:
         _require_same_model(config, checkpoint, old)
@@ -199,6 +202,22 @@ def begin(
             model, report = make_model(config, data)
             return Beginning(model, [f"{reason}: trained from scratch, not from {where}", *report])
     return _carried(config, data, checkpoint, old, base)
+
+
+def _kind(spec: Mapping[str, Any]) -> str:
+    """The family of a model, or of the short-range part of one with charges."""
+    return spec["family"] if spec["kind"] == "charged" else spec["kind"]
+
+
+def _charges(model: AtomicModel) -> ChargedModel | None:
+    return model if isinstance(model, ChargedModel) else None
+
+
+def _is_of(config: Config, old: AtomicModel) -> bool:
+    """Whether a model is of the family and the generation of charges that `config` asks for."""
+    charged, wanted = _charges(old), config.model.charges
+    same = (charged and charged.generation) == (wanted and wanted.generation)
+    return same and _kind(old.spec) == config.model.kind
 
 
 def _require_same_baseline(checkpoint: Checkpoint, config: Config) -> None:
@@ -219,8 +238,11 @@ def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel
     difference: tuple[str, Any, Any] | None = None
     if before is not None:
         difference = first_difference(_comparable(before), _comparable(now), "model")
-    elif old.spec["kind"] != config.model.kind:
-        difference = ("model.kind", old.spec["kind"], config.model.kind)
+    elif _kind(old.spec) != config.model.kind:
+        difference = ("model.kind", _kind(old.spec), config.model.kind)
+    elif not _is_of(config, old):
+        then, now = (m and m.generation for m in (_charges(old), config.model.charges))
+        difference = ("model.charges", then or "none", now or "none")
     else:
         hidden = {element: old.spec["networks"][element]["hidden"] for element in old.elements}
         networks = describe_networks(config.model, hidden)
@@ -239,6 +261,8 @@ def _comparable(model: Mapping[str, Any]) -> dict[str, Any]:
     rest = {k: v for k, v in model.items() if k not in ("elements", "precondition", "scaling", "wall")}
     rest["network"] = {k: v for k, v in model["network"].items() if k != "initialisation"}
     rest["descriptor"] = {k: v for k, v in model["descriptor"].items() if k != "minimum_range"}
+    if rest.get("charges"):
+        rest["charges"] = {k: v for k, v in rest["charges"].items() if k != "passes"}
     if isinstance(functions := rest["descriptor"].get("functions"), dict):
         rest["descriptor"]["functions"] = {"file": Path(functions["file"]).name}
     return rest
@@ -255,7 +279,12 @@ def _carried(
         model = copy.deepcopy(base)
     set_reference_energies(model, dict(zip(old.elements, old.reference_energies, strict=True)))
     report, change = [f"begins with the potential of {config.start.run if config.start else ''}"], None
-    if family_of(old.spec).trained_descriptor:
+    if isinstance(old, ChargedModel) and isinstance(model, ChargedModel):
+        report.append("scaling of the features is that of that potential")
+        carried = {name: value for name, value in old.state_dict().items() if not name.startswith("wall.")}
+        model.load_state_dict({**model.state_dict(), **carried})
+        report += learn_charges(config, model, data, go_on=True)
+    elif family_of(old.spec).trained_descriptor:
         report.append("statistics of the environments are those of that potential")
         model.load_state_dict(old.state_dict())
     else:

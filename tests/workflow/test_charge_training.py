@@ -153,6 +153,48 @@ def test_charges_stay_right_where_the_descriptor_is_trained(tmp_path: Path) -> N
     assert run(made)["test"]["charge_rmse"] < 0.03
 
 
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_a_training_begins_with_another_potential(tmp_path: Path, generation: str) -> None:
+    """With one frozen pass nothing is learnt: the potential is that of the run, or of its file, on other data."""
+    from nnpkit.deploy.load import load
+
+    charges = {"generation": generation} | ({"passes": 6} if generation != "latent" else {})
+    run(config(tmp_path, ions(), charges, training={"epochs": 4}))
+    first, frame = load(tmp_path / "run"), ions(1, seed=9)[0]
+    others = [s.replace(charges=None) for s in ions(10, seed=4)]  # no labels of charges: they stay
+    for start, model in (("run", CHEBYSHEV), ("run/model.pt", CHEBYSHEV), ("run", None)):
+        changes = {
+            "start": {"run": str(tmp_path / start), "covariance": False},
+            "output": str(tmp_path / "next"),
+        }
+        training = {"epochs": 1, "optimizer": {"kind": "adam", "learning_rate": 1e-12}}
+        made = config(tmp_path, others, charges, training=training, **changes)
+        if model is None:
+            values = made.model_dump(exclude_unset=True, mode="json")
+            del values["model"]
+            made = config_from_mapping(values, tmp_path)
+        run(made, overwrite=True)
+        found, expected = load(tmp_path / "next").predict(frame), first.predict(frame)
+        np.testing.assert_allclose(found.charges, expected.charges, atol=1e-7)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=1e-6)
+        report = json.loads((tmp_path / "next" / "data.json").read_text())["descriptor"]["report"]
+        assert any("begins with the potential of" in line for line in report)
+
+
+def test_charges_go_on_learning_where_labels_are_and_other_charges_are_refused(tmp_path: Path) -> None:
+    run(config(tmp_path, ions(), {"generation": "third", "passes": 1}, training={"epochs": 1}))
+    start = {"start": {"run": str(tmp_path / "run")}, "output": str(tmp_path / "next")}
+    # another number of passes is no other model, but other charges or none are
+    made = config(tmp_path, ions(), {"generation": "third", "passes": 8}, training={"epochs": 1}, **start)
+    before = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["charge_rmse"]
+    assert run(made)["test"]["charge_rmse"] < 0.5 * before
+    with pytest.raises(InputError, match=r"model\.charges.*generation: third, not latent"):
+        run(config(tmp_path, ions(), {"generation": "latent"}, **start), overwrite=True)
+    start["start"] = {"run": str(tmp_path / "run" / "model.pt")}
+    with pytest.raises(InputError, match=r"has model\.charges: third, not latent"):
+        run(config(tmp_path, ions(), {"generation": "latent"}, **start), overwrite=True)
+
+
 def test_labels_are_refused_that_do_not_suit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no training structure has charges.*generation: latent"):
         run(config(tmp_path, ions(charges=None), {"generation": "third"}))
@@ -194,7 +236,6 @@ def test_charged_cells_are_said_to_have_a_background(tmp_path: Path) -> None:
         ({"generation": "fourth", "widths": {"Li": 0.0, "F": 1.0}}, {}, "widths of fourth must be positive"),
         ({"generation": "third", "screening": [3.0, 2.0]}, {}, "screening must begin before it ends"),
         ({"generation": "latent"}, {"committee": {"members": 2}}, "trained alone"),
-        ({"generation": "latent"}, {"start": {"run": "elsewhere"}}, "trained alone"),
         (
             {"generation": "latent"},
             {"data": {"labels": {"charges": "q"}}},
