@@ -48,12 +48,19 @@ def data_statistics(
 
 @torch.no_grad()
 def predicted_energies(model: AtomicModel, structures: Sequence[Structure]) -> np.ndarray:
-    """Energy of each structure, eV, without electrostatics."""
+    """Energy of each structure, eV."""
     energies, descriptor = [], model.descriptor.fast()
     for structure in structures:
         graph = build_graph(structure, model.elements, model.cutoff)
         edges = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
-        energy = model.energy_of_features(descriptor.of_graph(graph), graph.types).sum()
+        raw = descriptor.of_graph(graph)
+        if isinstance(model, ChargedModel):
+            (found,) = electrostatics_of(model, graph)
+            matrices = (found.bare.matrix, found.energy.matrix)
+            scaled, charge = model.scaling(raw, graph.types), float(graph.total_charge[0])
+            energy = model.outputs(scaled, graph.types, *matrices, charge).atomic_energy.sum()
+        else:
+            energy = model.energy_of_features(raw, graph.types).sum()
         energies.append(float(energy if model.wall is None else energy + model.wall(*edges).sum()))
     return np.array(energies)
 

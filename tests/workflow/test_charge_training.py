@@ -177,6 +177,7 @@ def test_a_training_begins_with_another_potential(tmp_path: Path, generation: st
         found, expected = load(tmp_path / "next").predict(frame), first.predict(frame)
         np.testing.assert_allclose(found.charges, expected.charges, atol=1e-7)
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-6)
+        assert abs(found.energy - frame.energy) < abs(expected.energy - frame.energy) + 0.5
         report = json.loads((tmp_path / "next" / "data.json").read_text())["descriptor"]["report"]
         assert any("begins with the potential of" in line for line in report)
 
