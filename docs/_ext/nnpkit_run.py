@@ -78,7 +78,7 @@ class Tutorial:
                     ["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=environment, text=True, check=False,
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_LIMIT,
                 )  # fmt: skip
-                words = _NOISE.sub("", done.stdout)
+                words = _NOISE.sub("", done.stdout).replace(f"{folder}/", "")
                 if done.returncode:
                     raise RuntimeError(
                         f"block {number} of {self.name} ends with exit code {done.returncode}: {words[-600:]}"

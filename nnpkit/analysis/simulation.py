@@ -22,7 +22,7 @@ from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.lock import FolderLock
-from nnpkit.md.continuation import (
+from nnpkit.md.restarts import (
     CONTINUED,
     continued_input,
     join_parts,

@@ -60,7 +60,7 @@ def run_new(potential: LoadedModel, start: Structure, simulation: Simulation, wa
 
 def _numbered(folder: Path) -> list[Path]:
     """Folders of replicas in `folder`, in order."""
-    from nnpkit.md.continuation import RECORD
+    from nnpkit.md.restarts import RECORD
 
     found = [path.parent for path in folder.glob(f"*/{RECORD}") if path.parent.name.isdigit()]
     return sorted(found, key=lambda path: int(path.name))
@@ -82,7 +82,7 @@ def continue_runs(way: Way, steps: int | None, ranks: int | None, limit: int | N
     """Go on with the simulation, or the replicas, of a folder; those that are complete stay as they are."""
     from nnpkit.analysis.simulation import continue_simulation
     from nnpkit.errors import InputError
-    from nnpkit.md.continuation import RECORD, read_record
+    from nnpkit.md.restarts import RECORD, read_record
 
     folders = [way.output]
     if not (way.output / RECORD).exists():
@@ -160,7 +160,7 @@ def _write(potential: LoadedModel, start: Structure, simulations: Sequence[Simul
     """Only the folders, for runs by hand or by a queue."""
     from nnpkit.analysis.simulation import require_whole
     from nnpkit.files import atomic_write
-    from nnpkit.md.continuation import write_record
+    from nnpkit.md.restarts import write_record
     from nnpkit.md.lammps import FILES, input_files
     from nnpkit.md.lammps_run import lammps_command, prepare_folder
     from nnpkit.md.queue_script import queue_script

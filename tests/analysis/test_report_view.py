@@ -99,9 +99,9 @@ def _browser() -> str:
 
 def test_clicking_in_a_browser(tmp_path: Path) -> None:
     """The worst structure is shown first; a line, a point and a key lead to others; no request, no error."""
+    executable = _browser()
     from playwright.sync_api import sync_playwright
 
-    executable = _browser()
     found = predictions(6, 4, name="frames" + NASTY.replace("/", "|") + "{}")
     write_view(tmp_path / "view.html", "Copper oxide", view_data({"test": found}))
     problems: list[str] = []

@@ -17,7 +17,7 @@ from nnpkit.data.formats.lammps_dump import read_dump
 from nnpkit.data.formats.reading import read, write
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
-from nnpkit.md.continuation import (
+from nnpkit.md.restarts import (
     CONTINUED,
     continued_input,
     join_parts,
