@@ -22,6 +22,8 @@ from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.lock import FolderLock
+from nnpkit.md.lammps import FILES, VOLUME_FACTOR, input_files
+from nnpkit.md.lammps_run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.restarts import (
     CONTINUED,
     continued_input,
@@ -32,8 +34,6 @@ from nnpkit.md.restarts import (
     whole_output,
     write_record,
 )
-from nnpkit.md.lammps import FILES, VOLUME_FACTOR, input_files
-from nnpkit.md.lammps_run import Row, lammps_command, prepare_folder, run_lammps
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo, ThermoReader
 

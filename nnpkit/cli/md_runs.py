@@ -160,10 +160,10 @@ def _write(potential: LoadedModel, start: Structure, simulations: Sequence[Simul
     """Only the folders, for runs by hand or by a queue."""
     from nnpkit.analysis.simulation import require_whole
     from nnpkit.files import atomic_write
-    from nnpkit.md.restarts import write_record
     from nnpkit.md.lammps import FILES, input_files
     from nnpkit.md.lammps_run import lammps_command, prepare_folder
     from nnpkit.md.queue_script import queue_script
+    from nnpkit.md.restarts import write_record
 
     require_whole(potential)
     lammps_command(way.ranks, way.lmp)

@@ -17,6 +17,9 @@ from nnpkit.data.formats.lammps_dump import read_dump
 from nnpkit.data.formats.reading import read, write
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
+from nnpkit.md.lammps import input_files, input_text
+from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
+from nnpkit.md.queue_script import queue_script, seconds_of
 from nnpkit.md.restarts import (
     CONTINUED,
     continued_input,
@@ -25,9 +28,6 @@ from nnpkit.md.restarts import (
     put_log_aside,
     whole_output,
 )
-from nnpkit.md.lammps import input_files, input_text
-from nnpkit.md.lammps_run import lammps_command, prepare_folder, run_lammps
-from nnpkit.md.queue_script import queue_script, seconds_of
 from nnpkit.md.simulation_progress import SimulationProgress
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import ThermoReader
