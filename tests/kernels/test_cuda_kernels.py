@@ -23,7 +23,7 @@ from nnpkit.errors import InputError
 from nnpkit.md.calculator import NnpkitCalculator
 
 NOT_ON_A_DEVICE = {
-    "test_cluster_kernel": "GPUs evaluate cluster expansions by TorchScript",
+    "test_expansion_kernel": "this kernel is for training, which takes place on the processor",
     "test_descriptor_kernel": "these kernels are operators of torch for training, which takes place on the processor",
 }
 

@@ -32,8 +32,8 @@ std::map<std::string, KernelOnDevice *> &factories() {
   return by_kind;
 }
 
-// Where members are wanted the first one still gives energy and virial, and the forces of the others are moved
-// so that their mean is its force.
+// Where members are wanted the first one still gives energy and virial, and the forces of the others are
+// moved so that their mean is its force.
 class DrawnSystems : public DrawnMembers<DeviceEvaluator> {
  public:
   using DrawnMembers::evaluate;

@@ -159,7 +159,8 @@ void CudaKernel::evaluate_around_the_first(const System &system, SystemResults &
 void CudaKernel::evaluate_system(const System &system, bool around_the_first, SystemResults &results) {
   check(cudaSetDevice(device), "choosing the device");
   const int64_t n_all = system.n_all, n_centers = system.n_centers, n_rows = system.members ? members : 1;
-  const int64_t n_forces = 3 * n_all * n_rows, n_functions_of_all = static_cast<int64_t>(n_types) * n_functions();
+  const int64_t n_forces = 3 * n_all * n_rows,
+                n_functions_of_all = static_cast<int64_t>(n_types) * n_functions();
   const int64_t n_counts = system.extrapolations ? n_centers + n_functions_of_all : 0;
   if (system.new_lists) {
     keep_lists(system);

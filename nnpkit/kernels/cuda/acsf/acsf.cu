@@ -17,18 +17,6 @@ using acsf::Description;
 using acsf::ElementModel;
 using acsf::RadialFunctions;
 
-template <typename T, int ROWS>
-__device__ void count_outside(const AcsfTask<T> &task, const Center<T> &center, const Scratch<T, ROWS> &ws,
-                              int atom, int type, const DeviceResults &results) {
-  for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS) {
-    const int at = type * task.width + f;
-    if (ws.features[f] >= task.minimum[at] && ws.features[f] <= task.maximum[at]) continue;
-    atomicAdd(results.per_atom + atom, 1ull);  // whole numbers: the order does not matter
-    atomicAdd(results.per_function + static_cast<int64_t>(type) * task.n_functions + task.first_function + f,
-              1ull);
-  }
-}
-
 // MEAN: one row, and one gradient from the mean of dE/dG; else rows of ROWS members at a time.
 template <typename T, int ROWS, bool MEAN>
 __global__ void __launch_bounds__(ACSF_THREADS)
@@ -51,7 +39,10 @@ __global__ void __launch_bounds__(ACSF_THREADS)
   __syncthreads();
   describe_radial(task, center, ws);
   describe_angular(task, center, ws);
-  if (results.per_atom && task.minimum) count_outside(task, center, ws, atom, type, results);
+  if (results.per_atom && task.minimum)
+    count_outside(ws, task.minimum + type * task.width, task.maximum + type * task.width, center.n_features,
+                  results.per_atom + atom,
+                  results.per_function + static_cast<int64_t>(type) * task.n_functions + task.first_function);
 
   double *const energy = results.energy + static_cast<int64_t>(atom) * results.n_rows;
   const double share = MEAN ? 1.0 / task.share : 1.0;
@@ -59,7 +50,7 @@ __global__ void __launch_bounds__(ACSF_THREADS)
     const int n = task.n_members - first < ROWS ? task.n_members - first : ROWS;
     for (int m = 0; m < n; m++) {
       const DeviceElement<T> &element = task.elements[(first + m) * task.n_types + type];
-      const double value = network(element, center.n_features, ws, m);
+      const double value = network(element, center.n_features, ws, ROWS, m);
       if (threadIdx.x == 0) energy[MEAN ? 0 : task.rows[first + m]] += share * value;
       if constexpr (MEAN)
         for (int f = threadIdx.x; f < center.n_features; f += ACSF_THREADS)
@@ -114,19 +105,6 @@ Center<T> to_device(Center<T> center, DeviceStorage &storage) {
   center.radial = storage.keep(radial);
   center.groups = storage.keep(groups);
   return center;
-}
-
-template <typename T>
-Network<T> to_device(Network<T> network, DeviceStorage &storage) {
-  std::vector<Layer<T>> layers(network.layers, network.layers + network.n_layers);
-  for (Layer<T> &layer : layers) {
-    const int wide_in = padded_nodes(layer.n_in), wide_out = padded_nodes(layer.n_out);
-    layer.weight = storage.keep(layer.weight, static_cast<size_t>(layer.n_in) * wide_out);
-    layer.transposed = storage.keep(layer.transposed, static_cast<size_t>(layer.n_out) * wide_in);
-    layer.bias = storage.keep(layer.bias, wide_out);
-  }
-  network.layers = storage.keep(layers);
-  return network;
 }
 
 template <typename T>

@@ -6,29 +6,17 @@
 #ifndef NNPKIT_CUDA_ACSF_DESCRIBE_H
 #define NNPKIT_CUDA_ACSF_DESCRIBE_H
 
-#include "acsf_plan.h"
-#include "cuda_kernel.h"
+#include "atom_device.h"
 
 namespace nnpkit {
 namespace cuda {
 
 using acsf::AngularGroup;
 using acsf::Center;
-using acsf::Layer;
 using acsf::MAX_ANGULAR;
-using acsf::Network;
-using acsf::padded_nodes;
 
 constexpr int ACSF_THREADS = 64, ACSF_WARPS = ACSF_THREADS / WARP;
 constexpr int FUNCTIONS = 32;  // summed up at the same time; a group with more is gone through again
-
-// The network of one element of one member, on the device.
-template <typename T>
-struct DeviceElement {
-  Network<T> network;
-  const double *shift, *factor;  // scaled = (raw - shift) * factor + lower
-  double lower, energy_scale, reference;
-};
 
 // Members with one descriptor.
 template <typename T>
@@ -84,46 +72,6 @@ struct Scratch {
     return at;
   }
 };
-
-// Neighbours within the cutoff into slots: one warp, one element after the other, in the order of the edges.
-template <typename T, int ROWS>
-__device__ int gather(const AcsfTask<T> &task, const DeviceEdges &edges, const Slots &slots,
-                      Scratch<T, ROWS> &ws) {
-  if (threadIdx.x < WARP) {
-    const int lane = threadIdx.x;
-    const double limit = task.longest * task.longest;
-    int n = 0;
-    for (int type = 0; type < task.n_types; type++) {
-      const int begin = n;
-      for (int from = 0; from < slots.n; from += WARP) {
-        const int e = slots.begin + from + lane;
-        const bool there = from + lane < slots.n && edges.neighbor_type[e] == type;
-        double v[3] = {}, r2 = 0.0;
-        if (there) {
-          for (int c = 0; c < 3; c++) v[c] = edges.edge_vec[3 * static_cast<int64_t>(e) + c];
-          r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-        }
-        const bool inside = there && r2 < limit;
-        const unsigned bits = __ballot_sync(ALL_LANES, inside);
-        if (inside) {
-          const int at = n + __popc(bits & ((1u << lane) - 1u));
-          ws.x[at] = static_cast<T>(v[0]);
-          ws.y[at] = static_cast<T>(v[1]);
-          ws.z[at] = static_cast<T>(v[2]);
-          ws.r2[at] = static_cast<T>(r2);
-          ws.edge[at] = e;
-        }
-        n += __popc(bits);
-      }
-      if (lane == 0) {
-        ws.begin[type] = begin;
-        ws.count[type] = n - begin;
-      }
-    }
-  }
-  __syncthreads();
-  return ws.begin[task.n_types - 1] + ws.count[task.n_types - 1];
-}
 
 // Sums the columns of functions first .. last - 1 over the threads, in double precision.
 template <typename T, int ROWS>

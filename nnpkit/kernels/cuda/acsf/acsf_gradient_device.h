@@ -1,4 +1,4 @@
-// Network of one atom and the gradient of its edges, by the threads of one block. Included by acsf.cu only.
+// The gradient of the edges of one atom, by the threads of one block. Included by acsf.cu only.
 //
 // The formulae are those of csrc/acsf_gradient.h. Every thread has a neighbour j of its own and goes through
 // all others: it evaluates each triplet once more than needed but owns its sums, which need neither atomics
@@ -11,52 +11,6 @@
 
 namespace nnpkit {
 namespace cuda {
-
-// Energy of one member; dE/dG go to coefficients[f * ROWS + column].
-template <typename T, int ROWS>
-__device__ double network(const DeviceElement<T> &element, int n_features, Scratch<T, ROWS> &ws, int column) {
-  const Network<T> &net = element.network;
-  T *at = ws.nodes, *in = at;
-  for (int f = threadIdx.x; f < n_features; f += ACSF_THREADS)
-    in[f] = static_cast<T>((ws.features[f] - element.shift[f]) * element.factor[f] + element.lower);
-  at += n_features;
-  __syncthreads();
-  for (int l = 0; l < net.n_layers; l++) {
-    const Layer<T> layer = net.layers[l];
-    const int stride = padded_nodes(layer.n_out);
-    for (int o = threadIdx.x; o < layer.n_out; o += ACSF_THREADS) {
-      T sum = layer.bias[o];
-      for (int i = 0; i < layer.n_in; i++) sum += in[i] * layer.weight[i * stride + o];
-      activation_at(layer.activation, sum, at[o], at[layer.n_out + o]);
-    }
-    in = at;
-    at += 2 * layer.n_out;
-    __syncthreads();
-  }
-  const double output = static_cast<double>(in[0]);
-  for (int l = net.n_layers - 1; l >= 0; l--) {
-    const Layer<T> layer = net.layers[l];
-    T *const delta = at - layer.n_out;  // the slopes become dE/dz
-    at -= 2 * layer.n_out;
-    // dE/dy is where y was
-    for (int o = threadIdx.x; o < layer.n_out; o += ACSF_THREADS)
-      delta[o] *= l + 1 == net.n_layers ? T(1) : at[o];
-    __syncthreads();
-    const int stride = padded_nodes(layer.n_in);
-    T *const out = l > 0 ? at - 2 * layer.n_in : ws.nodes;
-    for (int i = threadIdx.x; i < layer.n_in; i += ACSF_THREADS) {
-      T sum = T(0);
-      for (int o = 0; o < layer.n_out; o++) sum += delta[o] * layer.transposed[o * stride + i];
-      out[i] = sum;
-    }
-    __syncthreads();
-  }
-  for (int f = threadIdx.x; f < n_features; f += ACSF_THREADS)
-    ws.coefficients[f * ROWS + column] =
-        static_cast<T>(static_cast<double>(ws.nodes[f]) * element.factor[f] * element.energy_scale);
-  __syncthreads();
-  return output * element.energy_scale + element.reference;
-}
 
 // The sums of csrc/acsf_gradient.h over the third atoms of a group, for the neighbour j of one thread.
 template <typename T, int ROWS>

@@ -215,8 +215,8 @@ class DeepKernel : public CudaKernel {
     for (size_t k = 0; k < model.embeddings.size(); k++) {
       std::vector<ExactLayer> layers;
       for (const DenseLayer &layer : model.embeddings[k].layers) {
-        layers.push_back({layer.n_in, layer.n_out, layer.copies, layer.activation,
-                          storage.keep(layer.weight), storage.keep(layer.bias),
+        layers.push_back({layer.n_in, layer.n_out, layer.copies, layer.activation, storage.keep(layer.weight),
+                          storage.keep(layer.bias),
                           layer.timestep.empty() ? nullptr : storage.keep(layer.timestep)});
         on_device.widest = std::max(on_device.widest, layer.n_out);
       }
