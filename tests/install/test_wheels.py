@@ -94,7 +94,11 @@ def test_who_compiles_goes_before_the_wheel(
     [
         ("2.13.0+cpu", "site/torch", ""),
         ("2.13.0+cu130", "site/torch", ""),
-        ("2.12.1+cpu", "site/torch", "the wheel was compiled for torch 2.13.0+cpu, installed is 2.12.1"),
+        (
+            "2.12.1+cpu",
+            "site/torch",
+            r"the wheel was compiled for torch 2\.13\.0\+cpu, installed is 2\.12\.1\+cpu",
+        ),
         ("2.13.0+cpu", "elsewhere/torch", "wants torch in .*site/torch, it is in .*elsewhere/torch"),
     ],
 )
