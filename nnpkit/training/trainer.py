@@ -395,7 +395,7 @@ class Trainer:
 
     def _judge_the_last(self) -> None:
         """Keep the weights of an interrupted training if they are better than those of its best epoch."""
-        alone = self.score is None and not self.n_energies < FEW_ENERGIES
+        alone = self.score is None and not 0 < self.n_energies < FEW_ENERGIES
         names = [self.judge] if alone else list(self.splits)
         errors = {name: errors_of(self.splits[name], ranks=self.ranks) for name in names}
         if self._error(errors) < self.state.best_error:
