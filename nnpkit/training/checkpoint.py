@@ -111,9 +111,8 @@ def _write_state(folder: Path, checkpoint: Checkpoint, files: Mapping[str, Any])
     }
     versions = {"nnpkit": __version__, "torch": str(torch.__version__)}
     files = {STATE: write_tensors(folder / STATE, flat), **files}
-    state = {
-        "format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, "files": files,
-        **checkpoint.state,
+    state = {  # what is said here is of this checkpoint, not of one that was read and is written again
+        **checkpoint.state, "format": _FORMAT, "format_version": _FORMAT_VERSION, "versions": versions, "files": files,
     }  # fmt: skip
     (folder / "state.json").write_bytes(json.dumps(state, indent=1).encode())
     mode = (folder / "state.json").stat().st_mode
