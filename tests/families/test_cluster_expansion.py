@@ -275,13 +275,15 @@ def test_cutoffs_hold_two_shells_of_what_the_data_are():
         return cutoffs_for(ExpansionDescriptor(**given), lattice)
 
     assert cutoffs(2.4) == (5.0, 5.0)
-    assert cutoffs(3.0) == (6.0, 6.0)
+    assert cutoffs(3.0) == (6.0, 5.4)
     assert cutoffs(5.2) == (8.0, 8.0)
-    assert cutoffs(3.0, radial_cutoff=5.5) == (5.5, 5.5)
+    assert cutoffs(3.0, radial_cutoff=5.2) == (5.2, 5.2)
     assert cutoffs(3.0, angular_cutoff=4.0) == (6.0, 4.0)
     assert cutoffs(3.0, radial_cutoff=4.0) == (4.0, 5.0)
     alone = Structure(["H"], np.zeros((1, 3)), 50.0 * np.eye(3), [True] * 3)
     assert cutoffs_for(ExpansionDescriptor(), [alone]) == (5.0, 5.0)
+    hydroxyl = Structure(["O", "H"], np.array([[0.0, 0, 0], [1.0, 0, 0]]), 2.8 * np.eye(3), [True] * 3)
+    assert cutoffs_for(ExpansionDescriptor(), [hydroxyl]) == (5.6, 5.04)
 
 
 def test_sizes_follow_labels_and_elements():
@@ -301,7 +303,7 @@ def test_trainings_end_when_it_has_learnt() -> None:
         found = Config.model_validate({"data": {"train": "x.xyz"}, "training": given}).training
         return found.epochs, found.min_updates
 
-    assert training() == (12, 2000)
+    assert training() == (16, 2000)
     assert training(epochs=7) == (7, 0)
     assert training(min_updates=50) == (30, 50)
     assert training(time="1min") == (30, 0)

@@ -22,21 +22,33 @@ def cutoffs_for(settings: ExpansionDescriptor, structures: Sequence[Structure]) 
     """Radial and angular cutoff, Å: those of the settings where given, else what nearest neighbours ask for.
 
     Twice the distance of nearest neighbours holds the second shell of every common lattice (1.15 times the first
-    distance in bcc, 1.41 in fcc, 1.63 in diamond) where functions are not yet near zero. The default of 5 Å is enough
-    up to 2.5 Å: with 6 Å instead, silicon had larger errors on validation structures.
+    distance in bcc, 1.41 in fcc, 1.63 in diamond) where functions are not yet near zero; for angles, which cost most,
+    1.8 times. The default of 5 Å is enough up to 2.5 Å: with 6 Å instead, silicon had larger errors on validation
+    structures. Hydrogen is part of what it is bound to: molecules of water are as far apart as their oxygen.
     """
-    given, found = settings.model_fields_set, nearest_distance(structures)
-    wide = 0.0 if found is None else round(min(_LARGEST, 2.0 * found), 2)
-    radial = settings.radial_cutoff if "radial_cutoff" in given else max(settings.radial_cutoff, wide)
-    angular = settings.angular_cutoff
-    return radial, angular if "angular_cutoff" in given else max(angular, min(wide, radial))
+    given, found = settings.model_fields_set, nearest_distance(structures) or 0.0
+    radial, angular = settings.radial_cutoff, settings.angular_cutoff
+    if "radial_cutoff" not in given:
+        radial = max(radial, round(min(_LARGEST, 2.0 * found), 2))
+    if "angular_cutoff" not in given:
+        angular = max(angular, round(min(radial, 1.8 * found), 2))
+    return radial, angular
 
 
 def nearest_distance(structures: Sequence[Structure]) -> float | None:
-    """Median over structures of the mean distance of an atom to its nearest neighbour, Å; None without neighbours."""
+    """Median over structures of the mean distance of an atom to its nearest neighbour, Å; None without neighbours.
+
+    Hydrogen is left out where there is anything else.
+    """
+    heavy = any(set(structure.symbols) != {"H"} for structure in structures)
     means = []
     for structure in structures[:: max(1, len(structures) // _STRUCTURES)]:
+        counted = np.array([not heavy or symbol != "H" for symbol in structure.symbols])
         pairs = close_pairs(structure, _LARGEST)
+        both = counted[pairs.first] & counted[pairs.second]
+        pairs = pairs._replace(
+            first=pairs.first[both], second=pairs.second[both], distance=pairs.distance[both]
+        )
         nearest = np.full(structure.n_atoms, np.inf)
         np.minimum.at(nearest, pairs.first, pairs.distance)
         np.minimum.at(nearest, pairs.second, pairs.distance)
