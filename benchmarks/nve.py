@@ -48,7 +48,9 @@ def run(folder: Path, text: str) -> np.ndarray:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(lammps_command(1), cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     log = (folder / "log.lammps").read_text(encoding="utf-8").split("TotEng")[1].split("Loop time")[0]
-    return np.array([[float(word) for word in line.split()] for line in log.splitlines()[1:] if line.split()])
+    # the rest are remarks
+    rows = [line.split() for line in log.splitlines()[1:] if line.strip()[:1].isdigit()]
+    return np.array([[float(word) for word in row] for row in rows])
 
 
 def main() -> None:
