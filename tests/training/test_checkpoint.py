@@ -139,7 +139,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no checkpoint; expected a folder such as"):
         read_checkpoint(tmp_path)
     damage(path, format_version=7)
-    with pytest.raises(InputError, match="format version 7; expected version 1"):
+    with pytest.raises(InputError, match="format version 7; expected version 2"):
         read_checkpoint(path)
     damage(path, format="other")
     with pytest.raises(InputError, match=r"damaged \(state.json is not of a checkpoint\)"):
