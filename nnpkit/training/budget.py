@@ -16,12 +16,22 @@ if TYPE_CHECKING:
     from nnpkit.measure.label_choice import Labels
     from nnpkit.training.schedules.random_order import Schedule
 
-__all__ = ["EVALUATED_ATOMS", "EVERY_EPOCH", "PARTS", "Budget", "part_seconds", "some_structures"]
+__all__ = [
+    "EVALUATED_ATOMS",
+    "EVERY_EPOCH",
+    "JUDGED_ATOMS",
+    "PARTS",
+    "Budget",
+    "part_seconds",
+    "some_structures",
+]
 
 PARTS = 50
 _FEWEST_PARTS = 5
 EVALUATED_ATOMS = 10_000
 """Atoms of a set that are evaluated after a part; everything is at the end."""
+JUDGED_ATOMS = 40_000
+"""The same of the validation set, which chooses the best epoch: half of that of Li-Si-C chose badly."""
 EVERY_EPOCH = 200_000
 """Atoms of a set that are evaluated after an epoch of a training without a budget; everything is at the end."""
 _EVALUATING = 0.1  # of a part

@@ -19,7 +19,7 @@ from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.progress import Progress, StopRequest, stop_on_signals
-from nnpkit.training.budget import EVALUATED_ATOMS, EVERY_EPOCH, Budget, some_structures
+from nnpkit.training.budget import EVALUATED_ATOMS, EVERY_EPOCH, JUDGED_ATOMS, Budget, some_structures
 from nnpkit.training.checkpoint import (
     Checkpoint,
     checkpoint_of_epoch,
@@ -120,13 +120,15 @@ class Trainer:
         self.identity, self.console = identity, console
         self.publish, self.clock, self.published = publish, clock or self._time, False
         self.budget = None if settings.time is None else Budget(settings.time, self.clock)
-        most = EVERY_EPOCH if self.budget is None else EVALUATED_ATOMS
-        self.evaluated = {name: _evaluated(split, most) for name, split in splits.items()}
+        self.judge = "validation" if "validation" in splits else "train"
+        most = dict.fromkeys(splits, EVERY_EPOCH)
+        if self.budget is not None:
+            most = dict.fromkeys(splits, EVALUATED_ATOMS) | {"validation": JUDGED_ATOMS}
+        self.evaluated = {name: _evaluated(split, most[name]) for name, split in splits.items()}
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
         self.silenced = False  # whether `best` are networks that say zero, see `_prefer_nothing`
-        self.judge = "validation" if "validation" in splits else "train"
         self.deciding = deciding(splits[self.judge].structures)
         self.n_energies = count_energies(splits[self.judge].structures, self.evaluated[self.judge])
         nothing = {n: errors_of_nothing(model, splits[n].structures) for n in {"train", self.judge}}

@@ -140,6 +140,15 @@ def test_large_sets_are_evaluated_in_part_and_at_the_end_whole(
     assert [line["validation"]["n_structures"] for line in lines] == [3, 3, 3]
 
 
+def test_more_of_what_chooses_the_best_epoch_is_evaluated_within_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "EVALUATED_ATOMS", 8)
+    train("training={time: 1s, threads: 1}")
+    line = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
+    assert (line["train"]["n_structures"], line["validation"]["n_structures"]) == (2, 3)
+
+
 def test_samples_are_seeded_and_stated_in_size() -> None:
     some = frame_facts.sample_of(1000, 50)
     assert len(set(some.tolist())) == 50
