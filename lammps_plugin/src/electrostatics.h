@@ -104,7 +104,7 @@ class Electrostatics {
   std::vector<double> gather(const std::vector<double> &values) const;  // of all atoms of a cluster
 
   double volume = 0.0;
-  std::unique_ptr<LatticeWaves> waves;  // null for a cluster
+  std::unique_ptr<LatticeWaves> waves;        // null for a cluster
   std::vector<double> of_charges, of_others;  // what they have made of vectors
 
   void add_pair(int first, int second, int species_first, int species_second, double x, double y, double z);

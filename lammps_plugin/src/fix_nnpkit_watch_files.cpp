@@ -207,6 +207,5 @@ void FixNNPKitWatch::write_end() {
         fmt::format("Pair style nnpkit: the restart file {} is not whole. Is the disk full?", restart));
   utils::logmesg(lmp, "nnpkit: the run was ended at step {}: {}\n", ended_step, reason);
   if (!restart.empty()) utils::logmesg(lmp, "nnpkit: this step is kept in the restart file {}\n", restart);
-  if (watch.n_frames() + n_context > 0)
-    utils::logmesg(lmp, "nnpkit: to label its frames: {}\n", selection());
+  if (watch.n_frames() + n_context > 0) utils::logmesg(lmp, "nnpkit: to label its frames: {}\n", selection());
 }

@@ -14,8 +14,8 @@ class Fourier {
  public:
   static constexpr int LANES = 8;
 
-  explicit Fourier(int n);                // a product of 2, 3 and 5
-  static int size_from(int at_least);     // the smallest length that is even and such a product
+  explicit Fourier(int n);             // a product of 2, 3 and 5
+  static int size_from(int at_least);  // the smallest length that is even and such a product
 
   // real, imaginary: (n, 8); of e^(-i ...), with the two exchanged of e^(+i ...); nothing is normalised
   void transform(std::vector<double> &real, std::vector<double> &imaginary);
@@ -23,8 +23,8 @@ class Fourier {
  private:
   struct Pass {
     int radix;
-    size_t rest, stride;          // rows that are combined are rest * stride apart
-    std::vector<double> turns;    // cosine and sine for each of the rest, (radix - 1) times
+    size_t rest, stride;        // rows that are combined are rest * stride apart
+    std::vector<double> turns;  // cosine and sine for each of the rest, (radix - 1) times
   };
   size_t n;
   std::vector<Pass> passes;

@@ -1,7 +1,7 @@
 // Waves on a mesh: B-splines spread charges and read their potential back, so that
-// forces and stresses are the derivatives of the energy that the mesh gives. U. Essmann et al., J. Chem. Phys.
-// 103, 8577 (1995); what is put on the waves is what makes the error of the energy least, R. W. Hockney and
-// J. W. Eastwood, Computer Simulation Using Particles (1988), with the waves beyond the mesh left out.
+// forces and stresses are the derivatives of the energy that the mesh gives. U. Essmann et al., J. Chem.
+// Phys. 103, 8577 (1995); what is put on the waves is what makes the error of the energy least, R. W. Hockney
+// and J. W. Eastwood, Computer Simulation Using Particles (1988), with the waves beyond the mesh left out.
 
 #include "lattice_waves.h"
 
@@ -34,8 +34,8 @@ void spline(int order, double t, double *values) {
   }
 }
 
-// What the points of a row from `place` on get of a charge at place + t. That the whole mesh is moved by half a
-// spline does not matter.
+// What the points of a row from `place` on get of a charge at place + t. That the whole mesh is moved by half
+// a spline does not matter.
 void splines_at(double t, double *values, double *slopes) {
   double lower[ORDER], upper[ORDER];
   spline(ORDER - 1, t, lower);
@@ -257,8 +257,7 @@ void MeshWaves::field(const std::vector<double> &charges, bool stretches, std::v
     }
     double *const to = made.data() + s * mesh.size();
     fourier->backward(changed, to);
-    for (size_t r = 0; r < n_rows; r++)
-      std::copy_n(to + r * mesh.row, ORDER, to + r * mesh.row + mesh.n[2]);
+    for (size_t r = 0; r < n_rows; r++) std::copy_n(to + r * mesh.row, ORDER, to + r * mesh.row + mesh.n[2]);
   }
 }
 

@@ -101,8 +101,9 @@ class DeployedModel : public Model {
     const StoredTest test = script.stored_test();
     const auto n_elements = static_cast<int64_t>(description.elements.size());
     const auto try_on = [&](int place) {
-      try_kernel(inputs_of_members, place, reason,
-                 [&] { return fused->deviation(test, n_elements); }, "the self-test");
+      try_kernel(
+          inputs_of_members, place, reason, [&] { return fused->deviation(test, n_elements); },
+          "the self-test");
     };
     if (placement.fused && gpu.number >= 0) try_on(gpu.number);
     if (fused)

@@ -42,7 +42,8 @@ struct Field {
   int width;  // numbers per atom
 };
 
-// What is known of charges, where the first field of a model becomes those of atoms; see nnpkit/models/charged_model.py.
+// What is known of charges, where the first field of a model becomes those of atoms; see
+// nnpkit/models/charged_model.py.
 struct ChargeInfo {
   std::string generation;                               // "third", "fourth" or "latent"; empty: no charges
   std::vector<double> widths, hardness;                 // of each element, angstrom and eV/e^2

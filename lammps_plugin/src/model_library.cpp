@@ -24,11 +24,19 @@ std::string own_folder() {
 #ifdef NNPKIT_TORCH_BESIDE
 // A wheel: torch is installed beside nnpkit, wherever that is. The same release for CUDA, "2.13.0+cu130" for
 // "2.13.0+cpu", has the same interface, and models test themselves.
-std::string torch_folder() { return own_folder() + NNPKIT_TORCH_BESIDE; }
-std::string compared(const std::string &version) { return version.substr(0, version.find('+')); }
+std::string torch_folder() {
+  return own_folder() + NNPKIT_TORCH_BESIDE;
+}
+std::string compared(const std::string &version) {
+  return version.substr(0, version.find('+'));
+}
 #else
-std::string torch_folder() { return NNPKIT_TORCH_DIR; }
-std::string compared(const std::string &version) { return version; }
+std::string torch_folder() {
+  return NNPKIT_TORCH_DIR;
+}
+std::string compared(const std::string &version) {
+  return version;
+}
 #endif
 
 // __version__ = '2.13.0+cpu' from torch/version.py; empty if there is no such file or line
@@ -52,7 +60,8 @@ void check_torch() {
   const std::string now = installed_torch();
   if (now.empty())
     throw std::runtime_error("the plugin was compiled against torch " NNPKIT_TORCH_VERSION
-                             " which is not in " + torch_folder() + REBUILD);
+                             " which is not in " +
+                             torch_folder() + REBUILD);
   if (compared(now) != compared(NNPKIT_TORCH_VERSION))
     throw std::runtime_error("the plugin was compiled against torch " NNPKIT_TORCH_VERSION " but torch " +
                              now + " is installed now" + REBUILD);

@@ -206,7 +206,9 @@ struct TorchScript::Script {
 };
 
 TorchScript::TorchScript(const std::string &bytes, const Placement &placement, const Gpu &gpu) {
-  in_one_line("", [&] { module.reset(new Script{placement.threads, choose_device(placement, gpu), at::kDouble, {}}); });
+  in_one_line("", [&] {
+    module.reset(new Script{placement.threads, choose_device(placement, gpu), at::kDouble, {}});
+  });
   keep_freed_memory();
   in_torch("no readable TorchScript file", module->threads, [&] {
     torch::jit::ExtraFilesMap extra{{"metadata.json", ""}};
@@ -303,8 +305,8 @@ void TorchScript::evaluate_stage(int number, const NeighborGraph &graph, const S
     const bool last = number == static_cast<int>(description.fields.size()), slopes = stage.cotangent;
     const int64_t n_atoms = inputs.types.size(0), n_columns = last ? 1 : description.fields[number].width;
     const at::AutoGradMode record(slopes);
-    const std::vector<at::Tensor> leaves = module->stage_arguments(
-        inputs, stage, number > 0 ? description.fields[number - 1].width : 0, slopes);
+    const std::vector<at::Tensor> leaves =
+        module->stage_arguments(inputs, stage, number > 0 ? description.fields[number - 1].width : 0, slopes);
     const at::Tensor values =
         module->script
             .run_method("stage", number, leaves[1], leaves[2], leaves[0],

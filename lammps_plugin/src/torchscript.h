@@ -23,13 +23,14 @@ class TorchScript {
   TorchScript(const std::string &bytes, const Placement &placement, const Gpu &gpu);
   ~TorchScript();
 
-  const std::string &metadata() const { return text; }      // the text of metadata.json
-  const ModelInfo &info() const { return description; }     // what it says
-  std::string device() const;                               // "cpu" or "cuda:1"
+  const std::string &metadata() const { return text; }   // the text of metadata.json
+  const ModelInfo &info() const { return description; }  // what it says
+  std::string device() const;                            // "cpu" or "cuda:1"
   bool on_cpu() const;
   NamedArrays arrays() const;
 
-  // The frame stored in the file and what the model that was exported made of it, and how far this one is off.
+  // The frame stored in the file and what the model that was exported made of it, and how far this one is
+  // off.
   StoredTest stored_test();
   Deviation deviation();
   void use_single_precision();
@@ -37,8 +38,8 @@ class TorchScript {
   // One row, or one for each member of a committee, as Evaluation.
   void evaluate(const NeighborGraph &graph, bool members, Evaluation &result);
   // A stage as Model evaluates it, without features.
-  void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs, StageResults &results,
-                      Evaluation &evaluation);
+  void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,
+                      StageResults &results, Evaluation &evaluation);
   // Raw features (graph atoms, columns), of the last stage if there are several.
   std::vector<double> features(const NeighborGraph &graph);
   std::vector<double> features(const NeighborGraph &graph, const StageInputs &inputs);

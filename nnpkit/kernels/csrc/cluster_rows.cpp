@@ -41,17 +41,33 @@ ExpansionTraining::ExpansionTraining(const Json &spec, Isa isa)
   };
   const int64_t nodes = site.all_nodes;
   const Part parts[] = {
-      {&site.radial_moments, t * radial_k}, {&site.moments, t * rows * k}, {&site.sums, radial_wide},
-      {&site.coefficients, (plan.n_harmonics + 1) * wide}, {&site.invariants, plan.invariants.n * wide},
-      {&site.derivatives, derivatives * wide}, {&site.curvatures, plan.n_curvatures * wide},
-      {&site.slope, rows * wide}, {&site.inputs, site.width}, {&site.features, site.width},
-      {&site.feature_slope, site.width + wide}, {&site.node, nodes}, {&site.first, nodes},
-      {&site.second, nodes}, {&site.adjoint, nodes}, {&site.change, BATCH * rows * wide},
-      {&site.change_radial, BATCH * radial_wide}, {&site.tangents, BATCH * site.width + wide},
-      {&site.back, BATCH * site.width + wide}, {&site.node_change, 2 * BATCH * nodes},
-      {&site.node_back, BATCH * site.widest}, {&site.through, BATCH * rows * wide},
-      {&site.by_radial, BATCH * t * radial_wide * radial_k}, {&site.by_angular, BATCH * t * wide * k},
-      {&site.strained, rows * k}, {&site.strained_radial, radial_k}, {&site.values, BATCH},
+      {&site.radial_moments, t * radial_k},
+      {&site.moments, t * rows * k},
+      {&site.sums, radial_wide},
+      {&site.coefficients, (plan.n_harmonics + 1) * wide},
+      {&site.invariants, plan.invariants.n * wide},
+      {&site.derivatives, derivatives * wide},
+      {&site.curvatures, plan.n_curvatures * wide},
+      {&site.slope, rows * wide},
+      {&site.inputs, site.width},
+      {&site.features, site.width},
+      {&site.feature_slope, site.width + wide},
+      {&site.node, nodes},
+      {&site.first, nodes},
+      {&site.second, nodes},
+      {&site.adjoint, nodes},
+      {&site.change, BATCH * rows * wide},
+      {&site.change_radial, BATCH * radial_wide},
+      {&site.tangents, BATCH * site.width + wide},
+      {&site.back, BATCH * site.width + wide},
+      {&site.node_change, 2 * BATCH * nodes},
+      {&site.node_back, BATCH * site.widest},
+      {&site.through, BATCH * rows * wide},
+      {&site.by_radial, BATCH * t * radial_wide * radial_k},
+      {&site.by_angular, BATCH * t * wide * k},
+      {&site.strained, rows * k},
+      {&site.strained_radial, radial_k},
+      {&site.values, BATCH},
   };
   int64_t total = 0;
   for (const Part &part : parts) total += (part.size + EIGHT - 1) / EIGHT * EIGHT;
@@ -81,21 +97,22 @@ void ExpansionTraining::set(const nnpkit_expansion_weights &given) {
   layers.clear();
   centers.assign(n_types, {});
   const double *at = given.parameters;
-  const auto mixing = [&](const Radial &radial) {  // (types, channels, functions) -> (types, functions, padded)
-    const size_t first = weights.size(), n = radial.basis.n, wide = radial.by_channel();
-    weights.resize(first + n_types * n * wide, 0.0);
-    for (int t = 0; t < n_types; t++)
-      for (int c = 0; c < radial.n_channels; c++)
-        for (size_t q = 0; q < n; q++) weights[first + (t * n + q) * wide + c] = *at++;
-    return first;
-  };
+  const auto mixing =
+      [&](const Radial &radial) {  // (types, channels, functions) -> (types, functions, padded)
+        const size_t first = weights.size(), n = radial.basis.n, wide = radial.by_channel();
+        weights.resize(first + n_types * n * wide, 0.0);
+        for (int t = 0; t < n_types; t++)
+          for (int c = 0; c < radial.n_channels; c++)
+            for (size_t q = 0; q < n; q++) weights[first + (t * n + q) * wide + c] = *at++;
+        return first;
+      };
   for (Where &own : where) own.radial = mixing(plan.radial);
   for (Where &own : where) own.angular = mixing(plan.angular);
   int64_t row = at - given.parameters;
   for (size_t t = 0; t < description.networks.size(); t++)
     for (const RowsDescription::Layer &layer : description.networks[t]) {
-      const size_t first = weights.size(), n_in = layer.n_in, n_out = layer.n_out, wide_in = padded(layer.n_in),
-                   wide_out = padded(layer.n_out);
+      const size_t first = weights.size(), n_in = layer.n_in, n_out = layer.n_out,
+                   wide_in = padded(layer.n_in), wide_out = padded(layer.n_out);
       weights.resize(first + n_out * wide_in + (n_in + 1) * wide_out, 0.0);
       double *const weight = weights.data() + first, *const transposed = weight + n_out * wide_in,
                     *const bias = transposed + n_in * wide_out;
@@ -114,9 +131,15 @@ void ExpansionTraining::set(const nnpkit_expansion_weights &given) {
   for (int t = 0; t < n_types; t++) {
     RowsCenter &center = centers[t];
     const double *const shift = scaling.data() + static_cast<int64_t>(t) * plan.n_features;
-    center = {weights.data() + where[t].radial, weights.data() + where[t].angular, shift,
-              shift + static_cast<int64_t>(n_types) * plan.n_features, given.lower, given.energy_scale,
-              static_cast<int>(where[t].layers.size()), layers.data() + next, t * by_radial,
+    center = {weights.data() + where[t].radial,
+              weights.data() + where[t].angular,
+              shift,
+              shift + static_cast<int64_t>(n_types) * plan.n_features,
+              given.lower,
+              given.energy_scale,
+              static_cast<int>(where[t].layers.size()),
+              layers.data() + next,
+              t * by_radial,
               n_types * by_radial + t * by_angular};
     for (const size_t first : where[t].layers) {
       RowsLayer &layer = layers[next++];
@@ -137,7 +160,8 @@ void ExpansionTraining::check(const nnpkit_edges &edges) const {
     if (offsets[i + 1] - offsets[i] > INT_MAX / 64) fail("an atom with too many neighbours");
   }
   for (int64_t e = 0; e < edges.n_edges; e++)
-    if (edges.neighbor_type[e] < 0 || edges.neighbor_type[e] >= plan.n_types) fail("a neighbour of unknown type");
+    if (edges.neighbor_type[e] < 0 || edges.neighbor_type[e] >= plan.n_types)
+      fail("a neighbour of unknown type");
 }
 
 void ExpansionTraining::make_room(int n_edges) {
@@ -149,13 +173,26 @@ void ExpansionTraining::make_room(int n_edges) {
     int64_t each;
   };
   const Part parts[] = {
-      {&site.x, 1}, {&site.y, 1}, {&site.z, 1}, {&site.unit, 3}, {&site.inverse, 1}, {&site.radial, radial_k},
-      {&site.radial_slope, radial_k}, {&site.angular, k}, {&site.angular_slope, k},
-      {&site.radial_mixed, plan.radial.by_channel()}, {&site.mixed, plan.angular.by_channel()},
-      {&site.mixed_slope, plan.angular.by_channel()}, {&site.harmonics, rows}, {&site.turns, 3 * rows},
-      {&site.stretched, rows}, {&site.turned, rows}, {&site.gradient, 3},
+      {&site.x, 1},
+      {&site.y, 1},
+      {&site.z, 1},
+      {&site.unit, 3},
+      {&site.inverse, 1},
+      {&site.radial, radial_k},
+      {&site.radial_slope, radial_k},
+      {&site.angular, k},
+      {&site.angular_slope, k},
+      {&site.radial_mixed, plan.radial.by_channel()},
+      {&site.mixed, plan.angular.by_channel()},
+      {&site.mixed_slope, plan.angular.by_channel()},
+      {&site.harmonics, rows},
+      {&site.turns, 3 * rows},
+      {&site.stretched, rows},
+      {&site.turned, rows},
+      {&site.gradient, 3},
   };
-  // of a vector of edges the functions, their slopes and combinations, or harmonics and derivatives; or one of each
+  // of a vector of edges the functions, their slopes and combinations, or harmonics and derivatives; or one
+  // of each
   const int64_t lanes = std::max<int64_t>(n, EIGHT * std::max({4 * rows, 4 * k, 4 * radial_k}));
   int64_t total = lanes;
   for (const Part &part : parts) total += part.each * n;
@@ -175,7 +212,8 @@ void ExpansionTraining::gather(const nnpkit_edges &edges, int64_t atom) {
   const double *const vec = edges.edge_vec + 3 * begin;
   const int64_t *const type = edges.neighbor_type + begin;
   const double inner = plan.angular.basis.cutoff * plan.angular.basis.cutoff;
-  const double cutoff = std::max(plan.angular.basis.cutoff, plan.radial.basis.cutoff), outer = cutoff * cutoff;
+  const double cutoff = std::max(plan.angular.basis.cutoff, plan.radial.basis.cutoff),
+               outer = cutoff * cutoff;
   std::fill(counts.begin(), counts.end(), 0);
   int *const first = counts.data(), *const all = first + plan.n_types, *const near = all + plan.n_types;
   const auto square = [&](int64_t e) {
@@ -255,8 +293,8 @@ void ExpansionTraining::move(const RowsCenter &center, const nnpkit_edges &edges
       for (const int64_t move : moves_of[other]) {
         std::fill_n(changes.begin(), 3 * near_edges.size(), 0.0);
         for (size_t k = 0; k < near_edges.size(); k++) changes[3 * k + wanted.axes[move]] = -1.0;
-        stages.move_some(plan, center, site, n_waiting, t, near_edges.data(), static_cast<int>(near_edges.size()),
-                         changes.data());
+        stages.move_some(plan, center, site, n_waiting, t, near_edges.data(),
+                         static_cast<int>(near_edges.size()), changes.data());
         push(center, row(move), wanted.values + move);
       }
     }
@@ -281,7 +319,8 @@ void ExpansionTraining::move(const RowsCenter &center, const nnpkit_edges &edges
   flush(center);
 }
 
-void ExpansionTraining::add_gradient(const int64_t *neighbor, int64_t atom, const nnpkit_expansion_rows &wanted) {
+void ExpansionTraining::add_gradient(const int64_t *neighbor, int64_t atom,
+                                     const nnpkit_expansion_rows &wanted) {
   for (int e = 0; e < site.n_edges; e++) {
     const double *const gradient = site.gradient + 3 * e, vec[3] = {site.x[e], site.y[e], site.z[e]};
     double *const own = wanted.forces + 3 * atom, *const other = wanted.forces + 3 * neighbor[order[e]];

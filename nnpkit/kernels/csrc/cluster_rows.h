@@ -43,7 +43,8 @@ struct Term {
   double coefficient;
   std::vector<int> factors;
 };
-void plan_derivatives(const std::vector<Term> &terms, int n_invariants, RowsPlan &plan, acsf::Storage &storage);
+void plan_derivatives(const std::vector<Term> &terms, int n_invariants, RowsPlan &plan,
+                      acsf::Storage &storage);
 
 class ExpansionTraining {
  public:
@@ -63,10 +64,11 @@ class ExpansionTraining {
   const RowsPlan &plan;
   std::vector<double> weights, scaling;  // of all centres, padded; shifts, then factors
   std::vector<RowsLayer> layers;
-  std::vector<RowsCenter> centers;    // per type
+  std::vector<RowsCenter> centers;  // per type
   Site site{};
   acsf::Buffer<double> center_memory, edge_memory;
-  std::vector<int> counts, order;     // of edges: per type; the edge of the structure, from the first of the centre
+  std::vector<int> counts,
+      order;  // of edges: per type; the edge of the structure, from the first of the centre
   std::vector<double> changes;
   std::vector<std::vector<int64_t>> moves_of;  // rows that move an atom
   std::vector<int> near_edges;

@@ -22,11 +22,16 @@ int guarded(char *message, size_t message_size, const Work &work) {
 
 }  // namespace
 
-void *nnpkit_expansion_new(const char *spec, const char *isa, int *status, char *message, size_t message_size) {
+void *nnpkit_expansion_new(const char *spec, const char *isa, int *status, char *message,
+                           size_t message_size) {
   ExpansionTraining *made = nullptr;
-  *status = guarded(message, message_size, [&] {
-    made = new ExpansionTraining(nnpkit::Json::parse(spec), nnpkit::isa_called(isa ? isa : ""));
-  }) ? 2 : 0;
+  *status =
+      guarded(message, message_size,
+              [&] {
+                made = new ExpansionTraining(nnpkit::Json::parse(spec), nnpkit::isa_called(isa ? isa : ""));
+              })
+          ? 2
+          : 0;
   return made;
 }
 

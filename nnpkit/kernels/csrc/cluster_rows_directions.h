@@ -1,5 +1,5 @@
-// Directions that touch a centre: how its coefficients change along them, and what of that the weights change.
-// Included by cluster_rows_isa.cpp only.
+// Directions that touch a centre: how its coefficients change along them, and what of that the weights
+// change. Included by cluster_rows_isa.cpp only.
 
 #ifndef NNPKIT_CLUSTER_ROWS_DIRECTIONS_H
 #define NNPKIT_CLUSTER_ROWS_DIRECTIONS_H
@@ -135,8 +135,7 @@ static void change_features(const RowsPlan &plan, const RowsCenter &center, Site
   const int wide = plan.angular.by_channel(), n = plan.n_features;
   double *const tangent = site.tangents + slot * site.width;
   const double *const change = site.change + slot * size.change;
-  for (int c = 0; c < plan.radial.n_channels; c++)
-    tangent[c] = site.change_radial[slot * size.radial + c];
+  for (int c = 0; c < plan.radial.n_channels; c++) tangent[c] = site.change_radial[slot * size.radial + c];
   const double *derivative = site.derivatives;
   double *to = tangent + plan.radial.n_channels;
   for (int p = 0; p < plan.invariants.n; p++, to += plan.angular.n_channels) {
@@ -144,8 +143,8 @@ static void change_features(const RowsPlan &plan, const RowsCenter &center, Site
     for (int column = 0; column < wide; column += EIGHT) {
       Octet sum = {};
       for (int row = 0; row < invariant.n_rows; row++)
-        sum += load_eight(derivative + row * wide + column) *
-               load_eight(change + invariant.rows[row] + column);
+        sum +=
+            load_eight(derivative + row * wide + column) * load_eight(change + invariant.rows[row] + column);
       store(to + column, sum);  // what is behind the channels is written again
     }
     derivative += invariant.n_rows * wide;
@@ -160,8 +159,8 @@ static void change_features(const RowsPlan &plan, const RowsCenter &center, Site
 }
 
 // weight (n_out, n_in) += q y^T + p dy^T
-static void add_layer(int n_out, int n_in, const double *q, const double *y, const double *p, const double *dy,
-                      double *weight) {
+static void add_layer(int n_out, int n_in, const double *q, const double *y, const double *p,
+                      const double *dy, double *weight) {
   for (int o = 0; o < n_out; o++, weight += n_in) {
     int i = 0;
     for (; i + EIGHT <= n_in; i += EIGHT)
@@ -184,8 +183,8 @@ NNPKIT_INLINE void direction_tile(const double *in, int by_in, int n_in, const d
   for (int row = 0; row < N; row++) store(out + row * by_out, sum[row]);
 }
 
-// out (n, wide) = in (n, n_in) times matrix (n_in, wide). What stands in the place of more directions, up to the next
-// multiple of four, is treated as if it were one.
+// out (n, wide) = in (n, n_in) times matrix (n_in, wide). What stands in the place of more directions, up to
+// the next multiple of four, is treated as if it were one.
 static void directions_times(const double *in, int by_in, int n_in, const double *matrix, int wide, int n,
                              double *out, int by_out) {
   for (int column = 0; column < wide; column += EIGHT) {
@@ -193,7 +192,8 @@ static void directions_times(const double *in, int by_in, int n_in, const double
       direction_tile<8>(in, by_in, n_in, matrix + column, wide, out + column, by_out);
     else
       for (int b = 0; b < n; b += 4)
-        direction_tile<4>(in + b * by_in, by_in, n_in, matrix + column, wide, out + b * by_out + column, by_out);
+        direction_tile<4>(in + b * by_in, by_in, n_in, matrix + column, wide, out + b * by_out + column,
+                          by_out);
   }
 }
 
@@ -203,7 +203,8 @@ static void change_networks(const RowsPlan &plan, const RowsCenter &center, Site
   const int by_node = site.all_nodes, by_back = site.widest;
   const double *in = site.tangents, *first = site.first;
   int by_in = site.width, at = 0;
-  for (int l = 0; l < center.n_layers; l++) {  // changes of z, and behind those of all layers the changes of nodes
+  for (int l = 0; l < center.n_layers;
+       l++) {  // changes of z, and behind those of all layers the changes of nodes
     const RowsLayer &layer = center.layers[l];
     const int size = padded(layer.n_out);
     directions_times(in, by_in, layer.n_in, layer.transposed, size, n, site.node_change + at, 2 * by_node);

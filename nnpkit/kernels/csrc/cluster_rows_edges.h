@@ -1,5 +1,5 @@
-// Radial functions and harmonics of all edges of a centre with their derivatives, edge by edge, and sums of outer
-// products over edges. Included by cluster_rows_isa.cpp only.
+// Radial functions and harmonics of all edges of a centre with their derivatives, edge by edge, and sums of
+// outer products over edges. Included by cluster_rows_isa.cpp only.
 
 #ifndef NNPKIT_CLUSTER_ROWS_EDGES_H
 #define NNPKIT_CLUSTER_ROWS_EDGES_H
@@ -17,7 +17,8 @@ using cluster::RowsPlan;
 using cluster::Site;
 
 typedef Eight<double> Octet;
-constexpr double ROUNDING = 1.0e-9;  // angstrom: whoever sorts the edges by their squares may see it otherwise
+constexpr double ROUNDING =
+    1.0e-9;  // angstrom: whoever sorts the edges by their squares may see it otherwise
 
 // sums (N, by_sums) += over n of y (n, by_y) times eight columns of h (n, by_h)
 template <int N>
@@ -44,7 +45,8 @@ static void outer_sums(const double *y, int by_y, int rows, const double *h, int
 }
 
 // sums (wide) += over n of weight[by_weight * n] times h (n, wide)
-static void weighted_sum(const double *weight, int by_weight, const double *h, int wide, int n, double *sums) {
+static void weighted_sum(const double *weight, int by_weight, const double *h, int wide, int n,
+                         double *sums) {
   for (int column = 0; column < wide; column += EIGHT) {
     Octet even = load_eight(sums + column), odd = {};
     int k = 0;
@@ -92,7 +94,8 @@ NNPKIT_INLINE void combine(const Radial &radial, const Vector<double> &r, int at
   }
 }
 
-// As harmonics.py: values (rows, lanes) and derivatives by the components of the unit vector (3, rows, lanes).
+// As harmonics.py: values (rows, lanes) and derivatives by the components of the unit vector (3, rows,
+// lanes).
 static void harmonics_and_derivatives(const RowsPlan &plan, const Vector<double> &x, const Vector<double> &y,
                                       const Vector<double> &z, double *values, double *derivatives) {
   typedef Vector<double> V;
@@ -212,7 +215,8 @@ NNPKIT_INLINE double sum_octet(const Octet &v) {
 }
 
 // S times the harmonics of an edge (0) and their changes with its components (1 to 3), for eight channels
-NNPKIT_INLINE void through_edge(const RowsPlan &plan, const Site &site, int edge, int column, Octet (&sum)[4]) {
+NNPKIT_INLINE void through_edge(const RowsPlan &plan, const Site &site, int edge, int column,
+                                Octet (&sum)[4]) {
   const int rows = plan.n_rows, wide = plan.angular.by_channel();
   const double *const y = site.harmonics + edge * rows, *const d = site.turns + 3 * edge * rows;
   sum[0] = sum[1] = sum[2] = sum[3] = Octet{};

@@ -46,8 +46,8 @@ Factors without(const Factors &factors, size_t position) {
   return others;
 }
 
-void plan_first(const std::vector<std::map<int, Sums>> &derivatives, const std::vector<int> &degrees, int wide,
-                RowsPlan &plan, acsf::Storage &storage) {
+void plan_first(const std::vector<std::map<int, Sums>> &derivatives, const std::vector<int> &degrees,
+                int wide, RowsPlan &plan, acsf::Storage &storage) {
   std::vector<Invariant<double>> invariants;
   std::vector<std::vector<std::pair<int, int>>> columns(plan.n_harmonics);
   int n_derivatives = 0;
@@ -143,7 +143,8 @@ std::vector<Term> read_terms(const Json &spec, int n_harmonics, int n_invariants
 
 }  // namespace
 
-void plan_derivatives(const std::vector<Term> &terms, int n_invariants, RowsPlan &plan, acsf::Storage &storage) {
+void plan_derivatives(const std::vector<Term> &terms, int n_invariants, RowsPlan &plan,
+                      acsf::Storage &storage) {
   const int wide = plan.angular.by_channel();
   std::vector<std::map<int, Sums>> first(n_invariants);
   std::vector<int> degrees(n_invariants, 0);

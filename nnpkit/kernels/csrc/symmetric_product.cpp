@@ -24,13 +24,21 @@ void multiply(const nnpkit_symmetric &given, Isa isa) {
   const auto room = [&](int64_t size) {
     return reinterpret_cast<T *>(storage.room(static_cast<size_t>(size) * sizeof(T)));  // zeroed
   };
-  T *const x = room(n * lanes), *const y = room(n * lanes), *const tile = room(SYMMETRIC_TILE * SYMMETRIC_TILE);
+  T *const x = room(n * lanes), *const y = room(n * lanes),
+           *const tile = room(SYMMETRIC_TILE * SYMMETRIC_TILE);
   const T *const rows = static_cast<const T *>(given.rows);
   for (int64_t first = 0; first < n; first += LANES)  // a few cache lines of each row at a time
     for (int64_t k = 0; k < m; k++)
-      for (int64_t i = first; i < std::min(n, first + LANES); i++) x[i * lanes + k] = rows[k * given.by_row + i];
-  const SymmetricTask<T> task{static_cast<const T *>(given.matrix), n, given.ld, given.lower != 0,
-                              static_cast<int>(lanes), x, y, tile};
+      for (int64_t i = first; i < std::min(n, first + LANES); i++)
+        x[i * lanes + k] = rows[k * given.by_row + i];
+  const SymmetricTask<T> task{static_cast<const T *>(given.matrix),
+                              n,
+                              given.ld,
+                              given.lower != 0,
+                              static_cast<int>(lanes),
+                              x,
+                              y,
+                              tile};
 #ifdef NNPKIT_ONLY_PORTABLE
   (void)isa;
   portable::symmetric_product(task);
@@ -53,7 +61,8 @@ void multiply(const nnpkit_symmetric &given, Isa isa) {
 
 }  // namespace nnpkit
 
-int nnpkit_symmetric_product(const nnpkit_symmetric *given, const char *isa, char *message, size_t message_size) {
+int nnpkit_symmetric_product(const nnpkit_symmetric *given, const char *isa, char *message,
+                             size_t message_size) {
   try {
     const nnpkit::Isa with = nnpkit::isa_called(isa ? isa : "");
     if (given->n < 0 || given->n_rows < 0 || given->n_rows > 1 << 20 || given->ld < given->n ||

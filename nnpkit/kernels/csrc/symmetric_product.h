@@ -1,5 +1,5 @@
-// Products of a symmetric matrix, of which one triangle is stored, with a few vectors. Every number of the triangle is
-// read once and used for both of its places.
+// Products of a symmetric matrix, of which one triangle is stored, with a few vectors. Every number of the
+// triangle is read once and used for both of its places.
 
 #ifndef NNPKIT_SYMMETRIC_PRODUCT_H
 #define NNPKIT_SYMMETRIC_PRODUCT_H
@@ -10,7 +10,8 @@ namespace nnpkit {
 
 constexpr int SYMMETRIC_TILE = 64;  // rows and columns that are worked on together, in the nearest cache
 
-// y (n, wide) += A x (n, wide). Element (r, c) of A is matrix[r + c * ld] where r >= c if `lower`, else r <= c.
+// y (n, wide) += A x (n, wide). Element (r, c) of A is matrix[r + c * ld] where r >= c if `lower`, else r <=
+// c.
 template <typename T>
 struct SymmetricTask {
   const T *matrix;

@@ -40,7 +40,8 @@ NNPKIT_INLINE void rows_of_tile(const T *a, int by_row, int by_k, int n_k, const
 template <typename T, int R, int V>
 static void all_rows(const T *a, int by_row, int by_k, int n_rows, int n_k, const T *x, T *y, int wide) {
   int r = 0;
-  for (; r + R <= n_rows; r += R) rows_of_tile<T, R, V>(a + r * by_row, by_row, by_k, n_k, x, y + r * wide, wide);
+  for (; r + R <= n_rows; r += R)
+    rows_of_tile<T, R, V>(a + r * by_row, by_row, by_k, n_k, x, y + r * wide, wide);
   for (; r < n_rows; r++) rows_of_tile<T, 1, V>(a + r * by_row, by_row, by_k, n_k, x, y + r * wide, wide);
 }
 
@@ -97,9 +98,11 @@ static void product(const SymmetricTask<T> &task) {
         for (int r = begin; r < stop; r++) tile[c * TILE + r] = from[r];
       }
       if (row == column) mirror(tile, n_rows, task.lower);
-      times(tile, 1, TILE, n_rows, n_columns, task.x + column * task.wide, task.y + row * task.wide, task.wide);
+      times(tile, 1, TILE, n_rows, n_columns, task.x + column * task.wide, task.y + row * task.wide,
+            task.wide);
       if (row != column)
-        times(tile, TILE, 1, n_columns, n_rows, task.x + row * task.wide, task.y + column * task.wide, task.wide);
+        times(tile, TILE, 1, n_columns, n_rows, task.x + row * task.wide, task.y + column * task.wide,
+              task.wide);
     }
   }
 }

@@ -314,7 +314,8 @@ std::unique_ptr<Kernel> make(const std::vector<KernelInput> &members, Precision 
     if (!kernel->prepare(reason)) return nullptr;
     return kernel;
   };
-  if (precision == Precision::DOUBLE) return prepared(std::make_unique<acsf::AcsfKernel<double>>(members, isa));
+  if (precision == Precision::DOUBLE)
+    return prepared(std::make_unique<acsf::AcsfKernel<double>>(members, isa));
   return prepared(std::make_unique<acsf::AcsfKernel<float>>(members, isa));
 }
 

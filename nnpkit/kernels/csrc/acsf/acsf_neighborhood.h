@@ -15,8 +15,8 @@
 namespace nnpkit {
 namespace acsf {
 
-// What is kept of the triplets of an atom: needed from its features to its gradient, or, where features come with their
-// derivatives, for the features alone. Then several neighbourhoods take turns.
+// What is kept of the triplets of an atom: needed from its features to its gradient, or, where features come
+// with their derivatives, for the features alone. Then several neighbourhoods take turns.
 template <typename T>
 struct TripletMemory {
   Buffer<int> chunks;

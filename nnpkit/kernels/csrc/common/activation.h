@@ -1,7 +1,7 @@
 // Activation functions of one number, for processors and GPUs.
 //
-// Everything here has internal linkage: sources that are compiled once for each instruction set include it, and
-// the linker must not take the one of the newest for all.
+// Everything here has internal linkage: sources that are compiled once for each instruction set include it,
+// and the linker must not take the one of the newest for all.
 
 #ifndef NNPKIT_ACTIVATION_H
 #define NNPKIT_ACTIVATION_H
@@ -27,9 +27,9 @@ enum class Activation {
 };
 
 // Their names in model files, in the same order.
-constexpr const char *ACTIVATION_NAMES[] = {
-    "tanh",   "linear", "logistic",         "softplus",    "gaussian",
-    "cosine", "relu",   "reverse_logistic", "exponential", "harmonic"};
+constexpr const char *ACTIVATION_NAMES[] = {"tanh",        "linear",  "logistic", "softplus",
+                                            "gaussian",    "cosine",  "relu",     "reverse_logistic",
+                                            "exponential", "harmonic"};
 
 template <typename T>
 static NNPKIT_ANYWHERE T logistic(T x) {

@@ -76,8 +76,9 @@ NNPKIT_API int nnpkit_descriptor_jvp(void *descriptor, const struct nnpkit_edges
                                      size_t message_size);
 
 // Training of cluster expansions; libnnpkit_cuda.so has none. `spec` is JSON: n_types, l_max, n_invariants,
-// cutoff_kind, terms [[invariant, coefficient, factors ...], ...], radial and angular {cutoff, channels, basis,
-// combinations (basis * basis)}, networks [{sizes, activations}, ...] or none, for features alone. status, isa and message as above.
+// cutoff_kind, terms [[invariant, coefficient, factors ...], ...], radial and angular {cutoff, channels,
+// basis, combinations (basis * basis)}, networks [{sizes, activations}, ...] or none, for features alone.
+// status, isa and message as above.
 NNPKIT_API void *nnpkit_expansion_new(const char *spec, const char *isa, int *status, char *message,
                                       size_t message_size);
 NNPKIT_API void nnpkit_expansion_delete(void *expansion);
@@ -85,7 +86,7 @@ NNPKIT_API const char *nnpkit_expansion_isa(const void *expansion);
 NNPKIT_API int64_t nnpkit_expansion_parameters(const void *expansion);
 
 struct nnpkit_expansion_weights {
-  const double *parameters;      // all of them: radial, angular (types, types, channels, basis), then networks
+  const double *parameters;  // all of them: radial, angular (types, types, channels, basis), then networks
   const double *shift, *factor;  // (types, features) of the scaling
   double lower, energy_scale;
 };
@@ -96,28 +97,29 @@ NNPKIT_API int nnpkit_expansion_set(void *expansion, const struct nnpkit_expansi
 NNPKIT_API int nnpkit_expansion_features(void *expansion, const struct nnpkit_edges *edges, double *features,
                                          char *message, size_t message_size);
 
-// What is wanted of a structure with these weights. Rows are derivatives by all parameters of, in this order, the
-// energy if with_energy, the forces on `atoms` along `axes` (n_moves), sums of all forces times one of `fields`
-// (n_fields, n_atoms, 3), and the virial along `strains` if with_virial.
+// What is wanted of a structure with these weights. Rows are derivatives by all parameters of, in this order,
+// the energy if with_energy, the forces on `atoms` along `axes` (n_moves), sums of all forces times one of
+// `fields` (n_fields, n_atoms, 3), and the virial along `strains` if with_virial.
 struct nnpkit_expansion_rows {
   int with_energy, with_virial;
   int64_t n_moves, n_fields;
   const int64_t *atoms, *axes;
   const double *fields;
-  const int *strains;   // (6, 2) components of the virial
-  double *energy;       // (1) eV without reference energies
-  double *values;       // (n_moves + n_fields + 6 if with_virial), or null: then no rows either
-  double *rows;         // (with_energy + values, parameters), added to; may be null
-  double *forces;       // (n_atoms, 3) eV/angstrom; may be null
-  double *virial;       // (3, 3) eV, where there are forces
+  const int *strains;  // (6, 2) components of the virial
+  double *energy;      // (1) eV without reference energies
+  double *values;      // (n_moves + n_fields + 6 if with_virial), or null: then no rows either
+  double *rows;        // (with_energy + values, parameters), added to; may be null
+  double *forces;      // (n_atoms, 3) eV/angstrom; may be null
+  double *virial;      // (3, 3) eV, where there are forces
 };
 // neighbor (n_edges): the atom at the end of each edge
 NNPKIT_API int nnpkit_expansion_measure(void *expansion, const struct nnpkit_edges *edges,
                                         const int64_t *neighbor, const struct nnpkit_expansion_rows *wanted,
                                         char *message, size_t message_size);
 
-// out (n_rows, n) = factor * rows A of a symmetric matrix A of which one triangle is stored: its element (r, c) is
-// matrix[r + c * ld], where r >= c if `lower`, else r <= c. All arrays in double precision, or in single.
+// out (n_rows, n) = factor * rows A of a symmetric matrix A of which one triangle is stored: its element (r,
+// c) is matrix[r + c * ld], where r >= c if `lower`, else r <= c. All arrays in double precision, or in
+// single.
 struct nnpkit_symmetric {
   const void *matrix;
   int64_t n, ld;

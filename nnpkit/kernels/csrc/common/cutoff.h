@@ -17,8 +17,8 @@ namespace nnpkit {
 enum class CutoffKind { HARD, COSINE, TANH3, TANH3_NORMALIZED, EXPONENTIAL, POLY1, POLY2, POLY3, POLY4 };
 
 // Their names in model files, in the same order.
-constexpr const char *CUTOFF_NAMES[] = {"hard",  "cosine", "tanh3", "tanh3_normalized", "exponential",
-                                        "poly1", "poly2",  "poly3", "poly4"};
+constexpr const char *CUTOFF_NAMES[] = {
+    "hard", "cosine", "tanh3", "tanh3_normalized", "exponential", "poly1", "poly2", "poly3", "poly4"};
 
 // 1 / tanh(1)^3
 constexpr double TANH3_NORM = 2.2637537952253513;

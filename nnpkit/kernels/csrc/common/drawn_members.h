@@ -2,8 +2,8 @@
 //
 // Committees whose members were drawn around the first one ("drawn" in the metadata of the others).
 //
-// The first member alone drives: it is their mean. Rows of the others are moved so that this holds exactly, by
-// what the mean of their deviations is; only deviations mean something. So a step on which nobody asks for
+// The first member alone drives: it is their mean. Rows of the others are moved so that this holds exactly,
+// by what the mean of their deviations is; only deviations mean something. So a step on which nobody asks for
 // members costs what one potential costs, and its forces are those of the steps on which somebody asks.
 
 #ifndef NNPKIT_DRAWN_MEMBERS_H

@@ -39,7 +39,8 @@ struct Timing {
   double descriptor = 0.0, network = 0.0, gradient = 0.0;
 };
 
-// All atoms of an MPI rank: 0 .. n_all - 1 are local, then ghosts. Neighbours are those of a list with a skin.
+// All atoms of an MPI rank: 0 .. n_all - 1 are local, then ghosts. Neighbours are those of a list with a
+// skin.
 struct System {
   int n_all;
   const double *positions;  // (n_all, 3) angstrom
@@ -58,12 +59,12 @@ struct System {
 // eV, angstrom. The pointers hold until the next call. Energy and virial are means over the members.
 struct SystemResults {
   double energy = 0.0;
-  double virial[9] = {};                // xx yy zz xy xz yz yx zx zy of W = - sum r (x) dE/dr
-  double closest_squared = 0.0;         // angstrom^2: of all pairs in the lists, infinity if there is none
-  int n_rows = 1;                       // innermost index of what follows
-  double *forces = nullptr;             // (n_all, 3, n_rows), of ghosts too
-  double *energies = nullptr;           // (n_rows)
-  const double *centers = nullptr;      // (n_centers, 11): energy, virial as above, closest_squared; if wanted
+  double virial[9] = {};            // xx yy zz xy xz yz yx zx zy of W = - sum r (x) dE/dr
+  double closest_squared = 0.0;     // angstrom^2: of all pairs in the lists, infinity if there is none
+  int n_rows = 1;                   // innermost index of what follows
+  double *forces = nullptr;         // (n_all, 3, n_rows), of ghosts too
+  double *energies = nullptr;       // (n_rows)
+  const double *centers = nullptr;  // (n_centers, 11): energy, virial as above, closest_squared; if wanted
   // if wanted, as of Results: (n_centers) and (n_elements, n_functions)
   const unsigned long long *atom_extrapolations = nullptr, *function_extrapolations = nullptr;
 };

@@ -1,5 +1,5 @@
-// Fused evaluation of a model on the processor: neighbours -> descriptor -> networks -> gradient, one call for
-// a block of atoms.
+// Fused evaluation of a model on the processor: neighbours -> descriptor -> networks -> gradient, one call
+// for a block of atoms.
 
 #ifndef NNPKIT_KERNEL_H
 #define NNPKIT_KERNEL_H

@@ -32,8 +32,8 @@ static NNPKIT_ANYWHERE double zbl_repulsion(double charges, double powers, doubl
 
 // The same with a screening and a range of the pair's own, as neuroevolution potentials have it
 // (nnpkit.models.tabulated_zbl); row: inner and outer distance, then amplitude and exponent of each term.
-static NNPKIT_ANYWHERE double tabulated_repulsion(const double *row, double charges, double powers,
-                                                  double r, double &slope) {
+static NNPKIT_ANYWHERE double tabulated_repulsion(const double *row, double charges, double powers, double r,
+                                                  double &slope) {
   constexpr double COULOMB = 14.399645, SCALE = 2.134563, PI = 3.14159265358979323846;
   const double scale = SCALE * powers, x = r * scale;
   double screening = 0.0, d_screening = 0.0;
