@@ -146,6 +146,7 @@ class PairNNPKit : public Pair {
   static constexpr double USUAL_ACCURACY = 1.0e-5;
   double ewald_accuracy, total_charge;  // of the input
   std::string mesh;                     // likewise: auto, yes or no
+  bool charge_words = false;            // any of these was given
   std::unique_ptr<nnpkit::Electrostatics> electrostatics;
   double reach;                              // of pairs in Ewald's sum, angstrom; 0: a cluster, or no charges
   nnpkit::NeighborGraph near;                // those pairs

@@ -33,7 +33,7 @@ void PairNNPKit::init_charges() {
   reach = 0.0;
   const auto &info = model->info();
   if (info.charges.generation.empty()) {
-    if (total_charge != 0.0 || ewald_accuracy != USUAL_ACCURACY || mesh != "auto")
+    if (charge_words)
       error->all(FLERR, "Pair style nnpkit: keyword ewald, mesh or charge, but the model has no charges");
     return;
   }

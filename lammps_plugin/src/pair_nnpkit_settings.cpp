@@ -60,8 +60,7 @@ struct PairKeywords {
         {"percentile", percentile},
         {"ewald", ewald},
         {"mesh", mesh},
-        {"charge",
-         [](Words &w, PairNNPKit &p) { p.total_charge = w.number(-1.0e6, "a number of charges e"); }},
+        {"charge", charge},
     };
     return keywords;
   }
@@ -94,12 +93,18 @@ struct PairKeywords {
     if (value != "fused" && value != "torchscript") words.refuse(value, "fused or torchscript");
     pair.placement.fused = (value == "fused");
   }
+  static void charge(Words &words, PairNNPKit &pair) {
+    pair.charge_words = true;
+    pair.total_charge = words.number(-1.0e6, "a number of charges e");
+  }
   static void ewald(Words &words, PairNNPKit &pair) {
     const std::string expected = "a relative accuracy from 1e-14 to 1e-2";
+    pair.charge_words = true;
     pair.ewald_accuracy = words.number(1.0e-14, expected);
     if (pair.ewald_accuracy > 1.0e-2) words.refuse(fmt::format("{}", pair.ewald_accuracy), expected);
   }
   static void mesh(Words &words, PairNNPKit &pair) {
+    pair.charge_words = true;
     pair.mesh = words.value();
     if (pair.mesh != "auto" && pair.mesh != "yes" && pair.mesh != "no")
       words.refuse(pair.mesh, "auto, yes or no");
@@ -151,6 +156,7 @@ void PairNNPKit::settings(int narg, char **arg) {
   percent = 95.0;
   ewald_accuracy = USUAL_ACCURACY;
   mesh = "auto";
+  charge_words = false;
   total_charge = 0.0;
   watch_words.clear();
   drop_watch();

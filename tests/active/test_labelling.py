@@ -167,11 +167,11 @@ def test_a_hanging_calculation_is_ended(tmp_path) -> None:
     first = float(structures[0].positions[0, 0])
     hang = f"if x[0][0] == {first!r}: time.sleep(600)"
     reference = {"kind": "command", "command": program(tmp_path, before=hang)}
-    files, settings, keys = prepare(tmp_path, structures, reference, beat=1.0)
+    files, settings, keys = prepare(tmp_path, structures, reference, beat=5.0)
     run_task(tmp_path / "task")
     failure = files.failure(settings, keys[0])
     assert failure is not None
-    assert failure["reason"] == "not finished after 1 s"
+    assert failure["reason"] == "not finished after 5 s"
     assert files.has(settings, keys[1])
 
 

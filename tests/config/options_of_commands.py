@@ -207,6 +207,7 @@ EXCUSED: dict[str, str] = {
         [f"tune --{o}" for o in ("budget", "families", "output", "precision", "seed", "target", "time")],
         "a search trains for minutes: tests/workflow/test_tune.py replaces the trainings",
     ),
+    "build --for-wheel": "the wheel that holds the result: tests/install/test_wheels.py",
     "md --continue": "goes on with a run: tests/md/test_long_runs.py::test_the_command_line",
     "properties --overwrite": "replaces what is there: tests/analysis/test_properties_command.py",
     "new --overwrite": "replaces files that are there: tests/workflow/test_new_files.py",

@@ -102,6 +102,10 @@ def _ewald(place: Path) -> None:
     assert "the model has no charges" in lmp(place, script("ewald 1e-5")).output
 
 
+def _mesh(place: Path) -> None:
+    assert "the model has no charges" in lmp(place, script("mesh auto")).output
+
+
 def _charge(place: Path) -> None:
     assert "the model has no charges" in lmp(place, script("charge 1.0")).output
 
@@ -183,7 +187,7 @@ def _context(place: Path, run: Run) -> None:
 
 STYLE = {
     "device": _device, "precision": _precision, "kernel": _kernel, "chunk": _chunk, "omp": _omp, "every": _every,
-    "percentile": _percentile, "ewald": _ewald, "charge": _charge,
+    "percentile": _percentile, "ewald": _ewald, "mesh": _mesh, "charge": _charge,
 }  # fmt: skip
 WATCH = {
     "watch": _watch, "min_distance": _min_distance, "max_force": _max_force, "frames": _frames, "restart": _restart,
