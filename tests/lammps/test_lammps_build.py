@@ -99,7 +99,7 @@ def pair_style_error(folder: Path) -> str:
 
 def test_another_torch(folder: Path, copied_plugin: Path) -> None:
     version = installed.find_torch().version
-    other = str((int(version[0]) + 1) % 10) + version[1:]  # another build of one release does
+    other = version[:-1] + ("x" if version[-1] != "x" else "y")
     replace_in(copied_plugin / PLUGIN, version, other)
     assert f"compiled against torch {other} but torch {version} is installed now" in pair_style_error(folder)
 
