@@ -128,8 +128,8 @@ def drawn_expansion(name: str, path: Path, atoms: Atoms) -> list[str]:
         d = settings.descriptor
         sizes = {"radial_channels": 8, "radial_basis": d.radial_basis, "angular_basis": d.angular_basis}
         cutoffs = {
-            "radial_cutoff": d.radial_cutoff,
-            "angular_cutoff": d.angular_cutoff,
+            "radial_cutoff": d.radial_cutoff or 5.0,
+            "angular_cutoff": d.angular_cutoff or 5.0,
             "cutoff_kind": "cosine",
         }
         spec = {"descriptor": {**sizes, **cutoffs, "angular_channels": 8, "invariants": d.invariants}}

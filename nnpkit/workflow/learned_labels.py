@@ -14,6 +14,7 @@ from nnpkit.measure.structure_memory import derivative_bytes
 from nnpkit.training.ridge import automatic_strength
 
 __all__ = [
+    "CHOSEN_CUTOFF",
     "contradictory_stresses",
     "count_labels",
     "force_components",
@@ -22,6 +23,8 @@ __all__ = [
     "ridge_strength",
 ]
 
+CHOSEN_CUTOFF = 5.0
+"""Å, the least that data choose for a cluster expansion."""
 _FEW_FORCES, _MANY_FORCES = 30, 100
 _LARGE_DATA, _FEATURES = 4e9, 32  # bytes of the derivatives of so many features
 
@@ -52,10 +55,10 @@ def learns_virials(config: Config, structures: Sequence[Structure]) -> bool:
 
 
 def largest_cutoff(config: Config) -> float:
-    """Radius, Å, beyond which an atom sees nothing."""
+    """Radius, Å, beyond which an atom sees nothing; 5 Å where the data will choose one, which is no less."""
     names = ("cutoff", "radial_cutoff", "angular_cutoff")
     settings = getattr(config.model, "descriptor", config.model)
-    return max(getattr(settings, name, None) or 0.0 for name in names)
+    return max(getattr(settings, name, None) or 0.0 for name in names) or CHOSEN_CUTOFF
 
 
 def force_components(config: Config, structures: Sequence[Structure]) -> int | None:

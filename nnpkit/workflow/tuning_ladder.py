@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from nnpkit.errors import InputError
+from nnpkit.workflow.learned_labels import CHOSEN_CUTOFF
 
 __all__ = ["LADDERS", "Candidate", "candidates"]
 
@@ -86,5 +87,7 @@ def _cutoffs(kind: str, factor: float) -> Mapping[str, float]:
     if factor == 1.0:
         return {}
     defaults = FAMILIES.get(kind).settings().descriptor
-    names = [name for name in ("cutoff", "radial_cutoff", "angular_cutoff") if getattr(defaults, name, None)]
-    return {name: round(factor * getattr(defaults, name), 3) for name in names}
+    names = [n for n in ("cutoff", "radial_cutoff", "angular_cutoff") if n in type(defaults).model_fields]
+    if names == ["radial_cutoff", "angular_cutoff"]:  # where the data choose, it is the least that they would
+        return {name: round(factor * (getattr(defaults, name) or CHOSEN_CUTOFF), 3) for name in names}
+    return {name: round(factor * getattr(defaults, name), 3) for name in names if getattr(defaults, name)}

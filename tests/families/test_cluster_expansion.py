@@ -274,6 +274,8 @@ def test_cutoffs_hold_two_shells_of_what_the_data_are():
         lattice = [Structure(["Cs"], np.zeros((1, 3)), scale * cell, [True] * 3) for scale in (0.9, 1.0, 1.1)]
         return cutoffs_for(ExpansionDescriptor(**given), lattice)
 
+    written = ExpansionDescriptor().model_dump()
+    assert cutoffs(3.0, **written) == cutoffs(3.0)  # the configuration of a run trains the same again
     assert cutoffs(2.4) == (5.0, 5.0)
     assert cutoffs(3.0) == (6.0, 5.4)
     assert cutoffs(5.2) == (8.0, 8.0)

@@ -23,6 +23,7 @@ from nnpkit.md.lammps import pair_commands
 from nnpkit.md.lammps_run import SimulationError
 from nnpkit.md.step_cost import step_cost, system_of_size
 from nnpkit.workflow import tuning
+from nnpkit.workflow.learned_labels import CHOSEN_CUTOFF
 from nnpkit.workflow.tuning import Goal, tune
 from nnpkit.workflow.tuning_ladder import LADDERS, candidates
 
@@ -144,7 +145,7 @@ def test_every_rung_is_a_model_that_can_be_trained(kind: str) -> None:
     for candidate in own:
         config = config_from_mapping({"data": {"train": "a.extxyz"}, "model": candidate.model})
         descriptor = config.model.descriptor
-        cutoffs.add(getattr(descriptor, "cutoff", None) or descriptor.radial_cutoff)
+        cutoffs.add(getattr(descriptor, "cutoff", None) or descriptor.radial_cutoff or CHOSEN_CUTOFF)
     assert len(cutoffs) == 2
     assert min(cutoffs) == pytest.approx(0.8 * max(cutoffs))
 

@@ -13,7 +13,7 @@ from nnpkit.families.cluster_expansion.settings import ExpansionDescriptor
 
 __all__ = ["cutoffs_for", "nearest_distance"]
 
-_LARGEST = 8.0
+_LEAST, _LARGEST = 5.0, 8.0
 _STRUCTURES = 50
 """So many, evenly taken, are enough for a median."""
 
@@ -26,13 +26,10 @@ def cutoffs_for(settings: ExpansionDescriptor, structures: Sequence[Structure]) 
     1.8 times. The default of 5 Å is enough up to 2.5 Å: with 6 Å instead, silicon had larger errors on validation
     structures. Hydrogen is part of what it is bound to: molecules of water are as far apart as their oxygen.
     """
-    given, found = settings.model_fields_set, nearest_distance(structures) or 0.0
     radial, angular = settings.radial_cutoff, settings.angular_cutoff
-    if "radial_cutoff" not in given:
-        radial = max(radial, round(min(_LARGEST, 2.0 * found), 2))
-    if "angular_cutoff" not in given:
-        angular = max(angular, round(min(radial, 1.8 * found), 2))
-    return radial, angular
+    found = nearest_distance(structures) or 0.0 if None in (radial, angular) else 0.0
+    radial = radial or max(_LEAST, round(min(_LARGEST, 2.0 * found), 2))
+    return radial, angular or max(_LEAST, round(min(radial, 1.8 * found), 2))
 
 
 def nearest_distance(structures: Sequence[Structure]) -> float | None:

@@ -37,14 +37,14 @@ _STANDARDISED = Scaling(kind="sigma", lower=0.0, upper=1.0)
 class ExpansionDescriptor(Section):
     """Expansion of the neighbours in radial functions, which are trained, times spherical harmonics."""
 
-    radial_cutoff: Positive = Field(
-        5.0,
-        description="Radius of the neighbourhood for distances, Å; if it is not given and nearest neighbours of the "
-        "data are farther apart than 2.5 Å, twice their distance, at most 8 Å.",
+    radial_cutoff: Positive | None = Field(
+        None,
+        description="Radius of the neighbourhood for distances, Å; by default 5 Å or, if that is more, twice the "
+        "distance of nearest neighbours in the data, at most 8 Å.",
     )
-    angular_cutoff: Positive = Field(
-        5.0,
-        description="Radius of the neighbourhood for angles, Å; if it is not given and that is more, 1.8 times the "
+    angular_cutoff: Positive | None = Field(
+        None,
+        description="Radius of the neighbourhood for angles, Å; by default 5 Å or, if that is more, 1.8 times the "
         "distance of nearest neighbours, at most the radius for distances.",
     )
     cutoff_function: Literal["cosine", "poly2", "poly3"] = Field(
