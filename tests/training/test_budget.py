@@ -18,7 +18,7 @@ from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available
 from nnpkit.section import seconds
-from nnpkit.training.budget import Budget, part_seconds, some_structures
+from nnpkit.training.budget import EVALUATED_ATOMS, JUDGED_ATOMS, Budget, part_seconds, some_structures
 from nnpkit.training.checkpoint import latest_checkpoint
 from nnpkit.training.schedules.random_order import EpochSchedule
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
@@ -197,7 +197,8 @@ def test_large_sets_are_evaluated_in_part_and_as_a_whole_at_the_end(config, monk
     summary = train(config, "training.time=30s")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert {line["train"]["n_structures"] for line in lines} == {1}
-    assert counts == [(8, 10_000), (3, 10_000)]
+    assert counts == [(8, EVALUATED_ATOMS), (3, JUDGED_ATOMS)]
+    assert EVALUATED_ATOMS < JUDGED_ATOMS
     assert summary["train"]["n_structures"] == 8
     assert summary["validation"]["n_structures"] == 3
 
