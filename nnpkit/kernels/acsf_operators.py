@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Edges(ctypes.Structure):
-    """``struct nnpkit_edges`` of ``csrc/c_api.h``."""
+    """``struct nnpkit_edges`` of ``csrc/common/c_api.h``."""
 
     _fields_ = [
         ("edge_vec", ctypes.c_void_p),

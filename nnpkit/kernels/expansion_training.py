@@ -50,7 +50,7 @@ class ExpansionRows(NamedTuple):
 
 
 class _Weights(ctypes.Structure):
-    """``struct nnpkit_expansion_weights`` of ``csrc/c_api.h``."""
+    """``struct nnpkit_expansion_weights`` of ``csrc/common/c_api.h``."""
 
     _fields_ = [
         ("parameters", ctypes.c_void_p),
@@ -111,7 +111,7 @@ class ExpansionKernel:
     Parameters
     ----------
     spec : str
-        JSON, see ``nnpkit_expansion_new`` in ``csrc/c_api.h``.
+        JSON, see ``nnpkit_expansion_new`` in ``csrc/common/c_api.h``.
     isa : str
         One of `nnpkit.kernels.native.ISAS`; empty for the best one of this processor, or what ``NNPKIT_ISA`` says.
 

@@ -36,7 +36,7 @@ class NoKernelError(Exception):
 
 
 class _Model(ctypes.Structure):
-    """``struct nnpkit_model`` of ``csrc/c_api.h``."""
+    """``struct nnpkit_model`` of ``csrc/common/c_api.h``."""
 
     _fields_ = [
         ("n_members", ctypes.c_int),

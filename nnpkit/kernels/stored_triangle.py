@@ -19,7 +19,7 @@ _FASTER = "avx512"
 
 
 class _Symmetric(ctypes.Structure):
-    """``struct nnpkit_symmetric`` of ``csrc/c_api.h``."""
+    """``struct nnpkit_symmetric`` of ``csrc/common/c_api.h``."""
 
     _fields_ = [
         ("matrix", ctypes.c_void_p),

@@ -162,6 +162,8 @@ def test_what_kernels_share_knows_none_of_them() -> None:
     ]
     assert len(shared) > 10
     assert not offenders, "\n".join(offenders)
+    loose = {p.name for p in (ROOT / "nnpkit/kernels/csrc").iterdir() if p.is_file()}
+    assert loose == {"CMakeLists.txt"}, "a kernel lives in a folder of its own"
 
 
 # Modules outside of `families/` that are of one family, with the reason.

@@ -1,6 +1,6 @@
 // The gradient of the edges of one atom, by the threads of one block. Included by acsf.cu only.
 //
-// The formulae are those of csrc/acsf_gradient.h. Every thread has a neighbour j of its own and goes through
+// The formulae are those of csrc/acsf/acsf_gradient.h. Every thread has a neighbour j of its own and goes through
 // all others: it evaluates each triplet once more than needed but owns its sums, which need neither atomics
 // nor memory.
 
@@ -12,7 +12,7 @@
 namespace nnpkit {
 namespace cuda {
 
-// The sums of csrc/acsf_gradient.h over the third atoms of a group, for the neighbour j of one thread.
+// The sums of csrc/acsf/acsf_gradient.h over the third atoms of a group, for the neighbour j of one thread.
 template <typename T, int ROWS>
 __device__ __forceinline__ void add_partner(const AcsfTask<T> &task, const Center<T> &center,
                                             const AngularGroup<T> &group, const Scratch<T, ROWS> &ws, int j,

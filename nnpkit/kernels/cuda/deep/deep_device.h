@@ -1,5 +1,5 @@
 // Environment rows, tables of embedding networks and the gradient of edges, one block of threads per atom.
-// Included by deep.cu only; the formulae are those of csrc/deep_embedding.h.
+// Included by deep.cu only; the formulae are those of csrc/deep/deep_embedding.h.
 
 #ifndef NNPKIT_CUDA_DEEP_DEVICE_H
 #define NNPKIT_CUDA_DEEP_DEVICE_H
