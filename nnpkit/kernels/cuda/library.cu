@@ -1,4 +1,5 @@
-// What the library exports: the C functions of csrc/common/c_api.h for Python, and a factory for the LAMMPS plugin.
+// What the library exports: the C functions of csrc/common/c_api.h for Python, and a factory for the LAMMPS
+// plugin.
 
 #include "cuda_kernel.h"
 

@@ -1,8 +1,8 @@
 // The gradient of the edges of one atom, by the threads of one block. Included by acsf.cu only.
 //
-// The formulae are those of csrc/acsf/acsf_gradient.h. Every thread has a neighbour j of its own and goes through
-// all others: it evaluates each triplet once more than needed but owns its sums, which need neither atomics
-// nor memory.
+// The formulae are those of csrc/acsf/acsf_gradient.h. Every thread has a neighbour j of its own and goes
+// through all others: it evaluates each triplet once more than needed but owns its sums, which need neither
+// atomics nor memory.
 
 #ifndef NNPKIT_CUDA_ACSF_GRADIENT_H
 #define NNPKIT_CUDA_ACSF_GRADIENT_H

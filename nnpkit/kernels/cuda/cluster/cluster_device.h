@@ -1,7 +1,8 @@
 // A cluster expansion of one atom, by the threads of one block. Included by cluster.cu only.
 //
-// The formulae are those of csrc/cluster/cluster_basis.h, cluster_moments.h and cluster_channels.h. Neighbours are
-// worked on a tile at a time, one by each thread; between tiles, threads own the sums over neighbours.
+// The formulae are those of csrc/cluster/cluster_basis.h, cluster_moments.h and cluster_channels.h.
+// Neighbours are worked on a tile at a time, one by each thread; between tiles, threads own the sums over
+// neighbours.
 
 #ifndef NNPKIT_CUDA_CLUSTER_DEVICE_H
 #define NNPKIT_CUDA_CLUSTER_DEVICE_H
