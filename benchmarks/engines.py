@@ -132,7 +132,7 @@ def in_torch_sim(model: Any, path: Path, frames: list[Structure], folder: Path) 
 
 def in_metatomic(model: Any, path: Path, frames: list[Structure], folder: Path) -> Numbers:
     """The exported file by metatomic's own ASE calculator."""
-    from metatomic.torch.ase_calculator import MetatomicCalculator
+    from metatomic_ase import MetatomicCalculator
 
     TARGETS.get("metatomic").write(model, folder / "metatomic.pt", TargetOptions())
     calculator = MetatomicCalculator(str(folder / "metatomic.pt"))
@@ -152,7 +152,7 @@ def in_gromacs(model: Any, path: Path, frames: list[Structure], folder: Path) ->
         numbers = torch.tensor([atomic_numbers[s] for s in frame.symbols], dtype=torch.int32)
         energy = module(x, numbers, torch.tensor(frame.cell / 10.0).float(), torch.tensor(frame.pbc))
         energy.backward()
-        energies.append(float(energy) / KJ_PER_MOL)
+        energies.append(float(energy.detach()) / KJ_PER_MOL)
         forces.append(-x.grad.double().numpy() / (10.0 * KJ_PER_MOL))
     return energies, forces
 

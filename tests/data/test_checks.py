@@ -125,7 +125,7 @@ def test_a_pressure_that_energies_do_not_have_is_found() -> None:
     frames = emt_copper(n=10, strain=0.02)
     (sound,) = strain_tests(frames)
     assert not sound.contradicts
-    assert abs(sound.offset) * EV_PER_A3_IN_GPA < 0.4  # of third order in the strain
+    assert abs(sound.offset) * EV_PER_A3_IN_GPA < 0.1
     offset = 2.0 / EV_PER_A3_IN_GPA * np.eye(3)
     shifted = [s.replace(stress=s.stress + offset) for s in frames]
     (test,) = strain_tests(shifted)
@@ -134,6 +134,22 @@ def test_a_pressure_that_energies_do_not_have_is_found() -> None:
     (finding,) = find_suspicious(shifted)
     assert finding.kind == "stress offset"
     assert f"{finding.value:+.2g} GPa are added" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("strain", "rattle"), [(0.03, 0.0), (0.08, 0.0), (0.02, 0.03), (0.03, 0.06), (0.08, 0.06), (0.01, 0.03)]
+)
+def test_large_strains_and_shaken_atoms_are_no_pulay_stress(strain: float, rattle: float) -> None:
+    """The trapezoidal rule's own error grows with the volume too; a pressure in the stress is told from it."""
+    frames = emt_copper(n=24, strain=strain, rattle=rattle)
+    (sound,) = strain_tests(frames)
+    assert not sound.contradicts
+    assert abs(sound.offset) < 3.0 * sound.offset_error + 0.4 / EV_PER_A3_IN_GPA
+    added = 3.0 / EV_PER_A3_IN_GPA
+    (test,) = strain_tests([s.replace(stress=s.stress + added * np.eye(3)) for s in frames])
+    assert abs(test.offset + added) < 3.0 * test.offset_error + 0.4 / EV_PER_A3_IN_GPA
+    if rattle == 0.0 and strain < 0.05:
+        assert test.contradicts
 
 
 def test_whole_lattice_vectors_do_not_matter_to_the_strain_test() -> None:
@@ -226,7 +242,7 @@ def test_stresses_of_a_small_basis(name: str) -> None:
     """Energies of a potential trained without these stresses give pressures that are 2 to 3 GPa higher."""
     (finding,) = find_suspicious(read(real_data(f"{name}.xyz.xz")))
     assert finding.kind == "stress offset"
-    assert finding.value == pytest.approx(-2.1, abs=0.3)
+    assert finding.value == pytest.approx(-2.7, abs=0.6)
 
 
 def test_noisy_real_data() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -498,3 +499,32 @@ def test_the_example_says_what_is_wrong(program: Path, files: dict[str, Path], t
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "element Ar is not known\n")
     assert "Ar" not in ELEMENTS
+
+
+def test_a_processor_without_avx2_gets_the_same_numbers(
+    program: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """An emulated one, which would stop at the first instruction that it does not have."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None:
+        pytest.skip("qemu-x86_64 is not installed (Debian: apt install qemu-user)")
+    atoms = cluster().to_atoms()
+    atoms.cell, atoms.pbc = np.eye(3) * 5.2, True
+    atoms.info = {}
+    write(str(tmp_path / "start.xyz"), [Structure.from_atoms(atoms, name="start")])
+    old = [emulator, "-cpu", "Nehalem"]
+    for kind in KINDS[:2]:
+        words = [program, files[kind], tmp_path / "start.xyz", "5.2", "10", "0.1"]
+        asked = {**os.environ, "NNPKIT_ISA": "portable"}
+        said = [
+            subprocess.run([*before, *words], capture_output=True, text=True, env=environment, timeout=120)
+            for before, environment in (([], asked), (old, None))
+        ]
+        assert said[1].returncode == 0, said[1].stderr
+        here, there = (np.array(re.findall(r"total (\S+) eV", one.stdout), float) for one in said)
+        np.testing.assert_allclose(there, here, rtol=1e-13)
+    refused = subprocess.run(
+        [*old, *words], capture_output=True, text=True, env={**os.environ, "NNPKIT_ISA": "avx2"}, timeout=120
+    )
+    assert refused.returncode == 1
+    assert "NNPKIT_ISA=avx2: this processor lacks it" in refused.stderr

@@ -90,7 +90,7 @@ def test_targets_that_share_a_suffix_are_asked_for(tmp_path: Path) -> None:
 
 def test_metatomic(tmp_path: Path) -> None:
     need("metatomic", "metatomic")
-    from metatomic.torch.ase_calculator import MetatomicCalculator
+    from metatomic_ase import MetatomicCalculator
 
     model, path = write_model(tmp_path), tmp_path / "metatomic.pt"
     assert "output energy" in TARGETS.get("metatomic").write(model, path, TargetOptions())[0]

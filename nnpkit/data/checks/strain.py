@@ -11,6 +11,11 @@ sign) with the trapezoidal rule, and holds for no other sign, unit or factor.
 Where it holds but for a pressure that is the same in all structures, the difference grows with the volume. That is the
 Pulay stress of a basis that is too small for stresses: plane waves whose number follows the volume in the energies and
 is fixed in the stress (Francis and Payne, J. Phys.: Condens. Matter 2, 4395 (1990)). No potential can have both.
+
+What the trapezoidal rule leaves out, ``-D³E/12`` along the way, grows with the volume too: crystals stiffen under
+compression, and shaken atoms push. But it is larger by the square of strain and displacement, so that with the change
+``v`` of the volume the difference is fitted by ``v (a + b |e|² + c |u|²)``, and only ``a`` is the pressure. Structures
+that are all shaken alike do not tell ``a`` from ``c``, and say so by the error of ``a``.
 """
 
 from __future__ import annotations
@@ -33,6 +38,9 @@ _MIN_PAIRS = 3
 _MANY_PAIRS = 10  # from which on an offset is believed
 _SOUND = (0.5, 2.0)  # slopes that are neither another sign nor another unit
 _LARGE_OFFSET = 0.5 / EV_PER_A3_IN_GPA  # eV/Å³: half a gigapascal
+_SURE = 3.0  # standard errors
+_BOND = 2.5  # Å, over which a displacement counts as a strain
+_NEGLIGIBLE = 0.005  # strain below which labels' own noise is most of what is left
 
 
 class StrainTest(NamedTuple):
@@ -49,12 +57,9 @@ class StrainTest(NamedTuple):
 
     @property
     def contradicts(self) -> bool:
-        """Whether a constant pressure, that energies know nothing of, is most of what is wrong with these stresses."""
+        """Whether these stresses lack a constant pressure that the energies have: a large one, well above its error."""
         sound = self.conclusive and self.n_pairs >= _MANY_PAIRS and _SOUND[0] < self.slope < _SOUND[1]
-        explains = (
-            self.offset**2 > 3.0 * (self.n_pairs - 1) * self.offset_error**2
-        )  # three quarters of the variance
-        return sound and explains and abs(self.offset) > _LARGE_OFFSET
+        return sound and abs(self.offset) - _SURE * self.offset_error > _LARGE_OFFSET
 
     @property
     def conclusive(self) -> bool:
@@ -81,26 +86,38 @@ def _test(group: Sequence[Structure]) -> StrainTest | None:
     pairs = _similar_pairs(group)
     if not pairs:
         return None
-    work, difference, dilation = np.array([_terms(first, second) for first, second in pairs]).T
+    terms = [_terms(first, second) for first, second in pairs]
+    work, difference = np.array([(one.work, one.difference) for one in terms]).T
     squares, product = float(work @ work), float(work @ difference)
     if squares <= 0.0 or not difference.any():
         return None
     first, second = pairs[int(np.abs(work).argmax())]
     correlation = product / np.sqrt(squares * float(difference @ difference))
     names = (first.name, second.name)
-    return StrainTest(
-        product / squares, float(correlation), len(pairs), names, *_offset(difference - work, dilation)
-    )
+    n_structures = len({id(structure) for pair in pairs for structure in pair})
+    offset = _offset(terms, n_structures)
+    return StrainTest(product / squares, float(correlation), len(pairs), names, *offset)
 
 
-def _offset(rest: np.ndarray, dilation: np.ndarray) -> tuple[float, float]:
-    """Least squares factor of the `dilation` (n,) in the `rest` (n,) of the energy differences; its standard error."""
-    squares = float(dilation @ dilation)
-    if squares <= 0.0 or len(rest) < _MIN_PAIRS:
+def _offset(terms: Sequence[_Terms], n_structures: int) -> tuple[float, float]:
+    """Pressure that the work lacks and its standard error, eV/Å³, of pairs among so many structures.
+
+    Many pairs of few structures repeat themselves: the error is that of as many pairs as there are structures.
+    """
+    work, difference, dilation, strain, displacement = np.array(terms).T
+    rest = difference - work
+    moving = displacement.max() > 1e-6 * _MAX_DISPLACEMENT**2
+    growth = [strain / strain.max()] + ([displacement / displacement.max()] if moving else [])
+    columns = np.stack([dilation, *(dilation * factor for factor in growth)], axis=1)
+    # what neither term explains grows with the third power of the distance between two structures
+    weight = (strain + displacement / _BOND**2 + _NEGLIGIBLE**2) ** -1.5
+    columns, rest = columns * weight[:, None], rest * weight
+    if min(len(rest), n_structures) <= columns.shape[1] or np.linalg.matrix_rank(columns) < columns.shape[1]:
         return 0.0, 0.0
-    factor = float(rest @ dilation) / squares
-    scatter = rest - factor * dilation
-    return factor, float(np.sqrt(scatter @ scatter / (len(rest) - 1) / squares))
+    fitted = np.linalg.lstsq(columns, rest, rcond=None)[0]
+    scatter = rest - columns @ fitted
+    variance = float(scatter @ scatter) / (len(rest) - columns.shape[1]) * max(1.0, len(rest) / n_structures)
+    return float(fitted[0]), float(np.sqrt(variance * np.linalg.inv(columns.T @ columns)[0, 0]))
 
 
 def _similar_pairs(group: Sequence[Structure]) -> list[tuple[Structure, Structure]]:
@@ -130,20 +147,31 @@ def _strained(cell: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (size > _STRAIN[0]) & (size < _STRAIN[1]) & (rotation < _STRAIN[1])
 
 
-def _terms(first: Structure, second: Structure) -> tuple[float, float, float]:
-    """Work of the stress, energy difference less work of the forces, eV, and change of the volume, Å³."""
+class _Terms(NamedTuple):
+    """What two structures differ by."""
+
+    work: float  # of the stress, eV
+    difference: float  # of the energies less the work of the forces, eV
+    dilation: float  # change of the volume, Å³
+    strain: float  # sum of the squares of its components
+    displacement: float  # mean over atoms of its square, Å²
+
+
+def _terms(first: Structure, second: Structure) -> _Terms:
     assert first.virial is not None
     assert second.virial is not None
     change = second.cell - first.cell
     strain, back = np.linalg.solve(first.cell, change), np.linalg.solve(second.cell, change)
     work = -float(np.vdot(first.virial, strain) + np.vdot(second.virial, back)) / 2
     difference = (second.energy or 0.0) - (first.energy or 0.0)
+    fractional = _fractional(second) - _fractional(first)
+    displacement = (fractional - np.round(fractional)) @ (first.cell + second.cell) / 2
     if first.forces is not None and second.forces is not None:
-        fractional = _fractional(second) - _fractional(first)
-        displacement = (fractional - np.round(fractional)) @ (first.cell + second.cell) / 2
         difference += float(np.vdot(first.forces + second.forces, displacement) / 2)
     dilation = (first.volume * float(np.trace(strain)) + second.volume * float(np.trace(back))) / 2
-    return work, difference, dilation
+    symmetric = (strain + strain.T) / 2
+    moved = float(np.vdot(displacement, displacement)) / first.n_atoms
+    return _Terms(work, difference, dilation, float(np.vdot(symmetric, symmetric)), moved)
 
 
 def _fractional(structure: Structure) -> np.ndarray:
