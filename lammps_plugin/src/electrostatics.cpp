@@ -11,8 +11,10 @@ namespace nnpkit {
 namespace {
 
 constexpr int MOST_ITERATIONS = 1000;
+constexpr int MOST_ROUGHLY = 40;       // likewise, of those that prepare one
+constexpr double ROUGHLY = 1.0e-2;     // how far these reduce the residual
 constexpr double CONVERGED = 1.0e-12;  // of the residual, relative to the right side
-constexpr double ENOUGH = 1.0e-3;      // of the accuracy of the sums
+constexpr double ENOUGH = 1.0e-2;      // of the accuracy of the sums
 
 }  // namespace
 
@@ -93,7 +95,9 @@ void Electrostatics::add_pair(int first, int second, int species_first, int spec
     value -= smooth;
     slope -= smooth_slope;
   }
-  pairs.push_back({first, second, x, y, z, COULOMB * value, COULOMB * slope});
+  pairs.push_back({first, second, x, y, z, COULOMB * slope});
+  bare.push_back(COULOMB * value);
+  partners.push_back(second);
 }
 
 void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
@@ -103,13 +107,19 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
   MPI_Allreduce(MPI_IN_PLACE, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);
   pairs.clear();
   screened_pairs.clear();
+  rows.clear();
+  bare.clear();
+  partners.clear();
+  if (!info.hardness.empty()) set_diagonal();
   if (eta > 0.0) {
     pairs.reserve(near.n_edges());
-    for (int64_t a = 0; a < near.n_atoms(); a++)
+    for (int64_t a = 0; a < near.n_atoms(); a++) {
       for (int64_t e = near.offsets[a]; e < near.offsets[a + 1]; e++)
         add_pair(near.center[a], near.neighbor[e], static_cast<int>(near.types[a]),
                  static_cast<int>(near.neighbor_type[e]), near.edge_vec[3 * e], near.edge_vec[3 * e + 1],
                  near.edge_vec[3 * e + 2]);
+      rows.push_back({near.center[a], pairs.size()});
+    }
     volume = Lattice(atoms.cell).volume;
     waves->set(atoms);
     return;
@@ -132,13 +142,15 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
   }
   for (const int i : centers) kinds[i] = species[i];
   kinds = gather(kinds);
-  for (int a = 0; a < own; a++)
+  for (int a = 0; a < own; a++) {
     for (int b = 0; b < static_cast<int>(kinds.size()); b++) {
       const int at = own_start + a;
       if (b == at) continue;
       add_pair(centers[a], b, species[centers[a]], static_cast<int>(kinds[b]), axis[0][b] - axis[0][at],
                axis[1][b] - axis[1][at], axis[2][b] - axis[2][at]);
     }
+    rows.push_back({centers[a], pairs.size()});
+  }
 }
 
 std::vector<double> Electrostatics::gather(const std::vector<double> &values) const {
@@ -177,7 +189,12 @@ void Electrostatics::add_pairs(const std::vector<double> &charges, bool screened
                                std::vector<double> &result) const {
   const std::vector<double> everywhere = eta > 0.0 ? std::vector<double>() : gather(charges);
   const std::vector<double> &others = eta > 0.0 ? charges : everywhere;
-  for (const Pair &pair : pairs) result[pair.first] += pair.bare * others[pair.second];
+  size_t p = 0;
+  for (const Row &row : rows) {
+    double sum = 0.0;
+    for (; p < row.end; p++) sum += bare[p] * others[partners[p]];
+    result[row.atom] += sum;
+  }
   if (!screened) return;
   for (const Screened &one : screened_pairs) {
     const Pair &pair = pairs[one.pair];
@@ -237,7 +254,7 @@ void Electrostatics::add_forces_of_pairs(const std::vector<double> &u, const std
       if (sums.atom_virials) sums.atom_virials[6 * static_cast<size_t>(pair.first) + k] += w;
     }
   };
-  for (const Pair &pair : pairs) add(pair, pair.bare_slope);
+  for (const Pair &pair : pairs) add(pair, pair.slope);
   if (screened)
     for (const Screened &one : screened_pairs) add(pairs[one.pair], -one.away_slope);
 }
@@ -267,69 +284,100 @@ void Electrostatics::add_forces_of_waves(const std::vector<double> &u, const std
   }
 }
 
-std::vector<double> Solutions::guess(bool same_atoms, size_t size) const {
-  if (!same_atoms || last.size() != size) return {};
-  std::vector<double> found = last;
-  for (size_t i = 0; i < before.size(); i++) found[i] += last[i] - before[i];
-  return found;
-}
+/* ---- charges in equilibrium --------------------------------------------------------------------------- */
 
-void Solutions::note(const std::vector<double> &solution, bool same_atoms) {
-  if (same_atoms && last.size() == solution.size())
-    before.swap(last);
-  else
-    before.clear();
-  last = solution;
-}
-
-// Conjugate gradients among the vectors of sum zero, with the diagonal as what prepares them.
-std::vector<double> Electrostatics::solve(const std::vector<double> &right, double total,
-                                          const std::vector<double> &start, const ToGhosts &to_ghosts) {
-  const auto &centers = *atoms.centers;
-  std::vector<double> diagonal(atoms.n_all, 1.0), x(atoms.n_all, 0.0), residual(atoms.n_all, 0.0);
-  for (const int i : centers) {
+void Electrostatics::set_diagonal() {
+  diagonal.assign(atoms.n_all, 1.0);
+  for (const int i : *atoms.centers) {
     const int t = (*atoms.species)[i];
     diagonal[i] = COULOMB / (info.widths[t] * std::sqrt(PI)) + info.hardness[t];
-    x[i] = start.empty() ? 0.0 : start[i];
   }
+  if (eta == 0.0) return;
+  if (!coarse) coarse = std::make_unique<CoarseWaves>(eta, world);
+  coarse->set(atoms);
+}
+
+double Electrostatics::product(const std::vector<double> &a, const std::vector<double> &b) const {
+  double total = 0.0;
+  for (const int i : *atoms.centers) total += a[i] * b[i];
+  MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_DOUBLE, MPI_SUM, world);
+  return total;
+}
+
+// About what has to be added for the residual to go: with waves from a coarse mesh, conjugate gradients that
+// the diagonal prepares. Where waves cost nothing, as there are none, one step of them.
+void Electrostatics::prepare(const std::vector<double> &residual, double enough, const ToGhosts &to_ghosts,
+                             std::vector<double> &result) {
+  const auto &centers = *atoms.centers;
+  std::vector<double> left = residual, direction(atoms.n_all, 0.0), prepared(atoms.n_all, 0.0), made;
+  result.assign(atoms.n_all, 0.0);
+  const double small = enough * enough * product(residual, residual);
+  double before = 0.0;
+  for (int n = 0; n < MOST_ROUGHLY; n++) {
+    for (const int i : centers) prepared[i] = left[i] / diagonal[i];
+    remove_mean(prepared, 0.0);
+    if (!coarse) return result.swap(prepared);
+    const double now = product(left, prepared);
+    for (const int i : centers) direction[i] = prepared[i] + (n > 0 ? now / before : 0.0) * direction[i];
+    to_ghosts(direction);
+    made.assign(atoms.n_all, 0.0);
+    add_pairs(direction, false, made);
+    coarse->add(direction, made);
+    for (const int i : centers) made[i] += (diagonal[i] - self()) * direction[i];
+    remove_mean(made, 0.0);
+    const double bend = product(direction, made);
+    if (!(bend > 0.0)) return n > 0 ? void() : result.swap(prepared);
+    for (const int i : centers) {
+      result[i] += now / bend * direction[i];
+      left[i] -= now / bend * made[i];
+    }
+    before = now;
+    if (!(product(left, left) > small)) return;
+  }
+}
+
+// Conjugate gradients among the vectors of sum zero. What prepares them is never the same, so that a
+// direction is made conjugate by how the residual has changed.
+std::vector<double> Electrostatics::solve(const std::vector<double> &right, double total,
+                                          const std::vector<double> &start, const ToGhosts &to_ghosts,
+                                          int64_t &products) {
+  const auto &centers = *atoms.centers;
+  std::vector<double> x(atoms.n_all, 0.0), residual(atoms.n_all, 0.0), made;
+  for (const int i : centers) x[i] = start.empty() ? 0.0 : start[i];
   remove_mean(x, total);
-  std::vector<double> made;
   const auto apply = [&](std::vector<double> &values) {
     to_ghosts(values);
     potential(values, false, made);
     for (const int i : centers) made[i] += diagonal[i] * values[i];
     remove_mean(made, 0.0);
-  };
-  const auto product = [&](const std::vector<double> &a, const std::vector<double> &b) {
-    std::vector<double> both(atoms.n_all, 0.0);
-    for (const int i : centers) both[i] = a[i] * b[i];
-    return sum(both);
+    products++;
   };
   std::vector<double> wanted = right;
   remove_mean(wanted, 0.0);
   apply(x);
   for (const int i : centers) residual[i] = wanted[i] - made[i];
-  std::vector<double> direction(atoms.n_all, 0.0), prepared(atoms.n_all, 0.0);
+  std::vector<double> direction(atoms.n_all, 0.0), prepared, change(atoms.n_all, 0.0);
   double before = 0.0;
   // charges that only the total charge decides are as accurate
   for (const int i : centers) direction[i] = diagonal[i] * total / n_atoms;
   const double enough = std::max(CONVERGED, ENOUGH * accuracy);
   const double small = enough * enough * std::max(product(wanted, wanted), product(direction, direction));
   for (int n = 0; n < MOST_ITERATIONS; n++) {
-    if (!(product(residual, residual) > small)) {
+    const double size = product(residual, residual);
+    if (!(size > small)) {
       to_ghosts(x);
       return x;
     }
-    for (const int i : centers) prepared[i] = residual[i] / diagonal[i];
-    remove_mean(prepared, 0.0);
-    const double now = product(residual, prepared);
-    for (const int i : centers) direction[i] = prepared[i] + (n > 0 ? now / before : 0.0) * direction[i];
+    prepare(residual, std::max(ROUGHLY, 0.5 * std::sqrt(small / size)), to_ghosts, prepared);
+    const double now = product(residual, prepared), anew = n > 0 ? product(change, prepared) : 0.0;
+    for (const int i : centers) direction[i] = prepared[i] + (n > 0 ? anew / before : 0.0) * direction[i];
     apply(direction);
-    const double bend = product(direction, made);
+    const double bend = product(direction, made), along = product(direction, residual);
     if (!(bend > 0.0)) throw std::runtime_error("the charges have no equilibrium: atoms are too close");
     for (const int i : centers) {
-      x[i] += now / bend * direction[i];
-      residual[i] -= now / bend * made[i];
+      x[i] += along / bend * direction[i];
+      change[i] = -along / bend * made[i];
+      residual[i] += change[i];
     }
     before = now;
   }

@@ -4,6 +4,7 @@
 #ifndef NNPKIT_ELECTROSTATICS_H
 #define NNPKIT_ELECTROSTATICS_H
 
+#include "coarse_waves.h"
 #include "lattice_waves.h"
 #include "model.h"
 
@@ -37,18 +38,6 @@ class ChargeCloud {
   std::vector<std::array<double, 3>> nodes;  // value, first and second derivative
 };
 
-// Solutions of one linear system after the other, from which the next one is guessed.
-class Solutions {
- public:
-  // Empty where there is none for the same atoms.
-  std::vector<double> guess(bool same_atoms, size_t size) const;
-  void note(const std::vector<double> &solution, bool same_atoms);
-  void clear() { last.clear(), before.clear(); }
-
- private:
-  std::vector<double> last, before;
-};
-
 class Electrostatics {
  public:
   using ToGhosts = std::function<void(std::vector<double> &)>;  // rows of one number from owners to ghosts
@@ -72,9 +61,9 @@ class Electrostatics {
   // Adds d/dx of u^T A q without screening; the charges are those of the last call of add_forces.
   void add_response(const std::vector<double> &u, const std::vector<double> &charges, const ChargeSums &sums);
   // Fourth generation: vectors of the given sum that make J v = right, up to a constant, found from `start`
-  // on, which may be empty. Throws std::runtime_error if there is none.
+  // on, which may be empty. Throws std::runtime_error if there is none. Adds how often J was multiplied.
   std::vector<double> solve(const std::vector<double> &right, double total, const std::vector<double> &start,
-                            const ToGhosts &to_ghosts);
+                            const ToGhosts &to_ghosts, int64_t &products);
 
   double sum(const std::vector<double> &values) const;  // over the atoms of the model on all ranks
   double count() const { return n_atoms; }
@@ -90,7 +79,7 @@ class Electrostatics {
   // pairs: rows of atoms, vectors from the first to the second, what unit charges have, and its slope over r
   struct Pair {
     int first, second;
-    double x, y, z, bare, bare_slope;
+    double x, y, z, slope;
   };
   struct Screened {  // what screening takes from one of the pairs
     size_t pair;
@@ -99,7 +88,17 @@ class Electrostatics {
   std::vector<ChargeCloud> clouds;  // of each pair of elements, and that of the sum at the end
   std::vector<Screened> screened_pairs;
   std::vector<Pair> pairs;
-  std::vector<int> counts, starts;  // of a cluster: atoms of each rank, and where they begin among all
+  // what is needed of them to multiply with a vector, row by row
+  struct Row {
+    int atom;
+    size_t end;
+  };
+  std::vector<Row> rows;
+  std::vector<double> bare;
+  std::vector<int> partners;
+  std::vector<double> diagonal;         // (n_all) of what is minimised, where charges are in equilibrium
+  std::unique_ptr<CoarseWaves> coarse;  // null for a cluster
+  std::vector<int> counts, starts;      // of a cluster: atoms of each rank, and where they begin among all
   int own_start = 0;
   std::vector<double> gather(const std::vector<double> &values) const;  // of all atoms of a cluster
 
@@ -107,6 +106,10 @@ class Electrostatics {
   std::unique_ptr<LatticeWaves> waves;        // null for a cluster
   std::vector<double> of_charges, of_others;  // what they have made of vectors
 
+  void set_diagonal();
+  void prepare(const std::vector<double> &residual, double enough, const ToGhosts &to_ghosts,
+               std::vector<double> &result);
+  double product(const std::vector<double> &a, const std::vector<double> &b) const;
   void add_pair(int first, int second, int species_first, int species_second, double x, double y, double z);
   void add_forces_of_pairs(const std::vector<double> &u, const std::vector<double> &v, double factor,
                            bool screened, const ChargeSums &sums) const;

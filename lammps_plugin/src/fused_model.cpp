@@ -72,7 +72,8 @@ Deviation FusedModel::deviation(const StoredTest &test, int64_t n_elements) {
   return worst;
 }
 
-void FusedModel::evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result) {
+void FusedModel::evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result,
+                          const double *charges) {
   const bool members = request.members && n_members > 1;
   result.n_rows = members ? n_members : 1;
   const size_t rows = static_cast<size_t>(result.n_rows), n_atoms = static_cast<size_t>(graph.n_atoms());
@@ -88,8 +89,13 @@ void FusedModel::evaluate(const NeighborGraph &graph, const Request &request, Ev
     result.features.resize(n_atoms * static_cast<size_t>(kernel->n_features()));
     if (kernel->n_features() > 0) results.features = result.features.data();
   }
-  const Edges edges{graph.edge_vec.data(), graph.neighbor_type.data(), graph.offsets.data(),
-                    graph.types.data(), graph.n_atoms()};
+  if (charges) {
+    result.charge_gradient.resize(rows * n_atoms);
+    results.input_gradient = result.charge_gradient.data();
+  }
+  const Edges edges{graph.edge_vec.data(), graph.neighbor_type.data(),
+                    graph.offsets.data(),  graph.types.data(),
+                    graph.n_atoms(),       charges};
   evaluate_parts(edges, !members, results, result.function_extrapolations.size());
   for (const Timing &timing : timings) {  // of threads that run side by side
     result.descriptor_seconds += timing.descriptor / n_threads();
@@ -111,14 +117,15 @@ void FusedModel::evaluate_parts(const Edges &edges, bool mean_only, const Result
       Results own{results.atomic_energy + n_rows * first, results.gradient + 3 * n_rows * edge};
       if (results.atom_extrapolations) own.atom_extrapolations = results.atom_extrapolations + first;
       if (results.features) own.features = results.features + kernel->n_features() * first;
+      if (results.input_gradient) own.input_gradient = results.input_gradient + n_rows * first;
       if (results.function_extrapolations) {
         extrapolations[part].assign(n_counts, 0);
         own.function_extrapolations = extrapolations[part].data();
       }
       Evaluator &mine = part == 0 ? *kernel : *helpers[part - 1];
-      mine.evaluate(
-          {edges.edge_vec, edges.neighbor_type, edges.offsets + first, edges.types + first, last - first},
-          mean_only, own, &timings[part]);
+      mine.evaluate({edges.edge_vec, edges.neighbor_type, edges.offsets + first, edges.types + first,
+                     last - first, edges.inputs ? edges.inputs + first : nullptr},
+                    mean_only, own, &timings[part]);
     } catch (...) {
       failures[part] = std::current_exception();
     }

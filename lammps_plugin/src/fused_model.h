@@ -63,7 +63,9 @@ class FusedModel {
   // Where its gradients are; on a device it takes systems as well.
   Memory memory() const { return kernel->memory(); }
 
-  void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result);
+  // `charges` (graph atoms), e, of a model whose networks see them.
+  void evaluate(const NeighborGraph &graph, const Request &request, Evaluation &result,
+                const double *charges = nullptr);
   void evaluate(const System &system, SystemResults &results) { whole->evaluate(system, results); }
 
  private:

@@ -7,6 +7,7 @@
 
 #include "eights.h"
 #include "fourier.h"
+#include "splines.h"
 
 #include <algorithm>
 #include <cmath>
@@ -21,18 +22,6 @@ constexpr int DOUBLES = 6 * ORDER;  // for an atom: splines along the axes, and 
 constexpr double MORE = 1.1;        // than the spacing that was asked for, before another mesh is taken
 constexpr double MOST_POINTS = 2.0e8;
 static_assert(ORDER == 2 * EIGHT, "rows of splines are added as eights");
-
-// M_order(t + j) for j = 0 ... order - 1, of B-splines that begin at 0.
-void spline(int order, double t, double *values) {
-  values[0] = 1.0;
-  for (int n = 2; n <= order; n++) {
-    values[n - 1] = 0.0;
-    for (int j = n - 1; j >= 0; j--) {
-      const double x = t + j, before = j > 0 ? values[j - 1] : 0.0;
-      values[j] = (x * values[j] + (n - x) * before) / (n - 1);
-    }
-  }
-}
 
 // What the points of a row from `place` on get of a charge at place + t. That the whole mesh is moved by half
 // a spline does not matter.
@@ -196,18 +185,8 @@ void MeshWaves::set_weights(bool stretches) {
   const size_t waves = fourier->waves();
   for (int s = 0; s < (stretches ? 7 : 1); s++)
     weights[s].assign(static_cast<size_t>(n[0]) * n[1] * waves, 0.0);
-  // of each axis: U^2 / (sum of U^2 over all waves that the mesh cannot tell apart)^2
   std::vector<double> of_axis[3];
-  double twice[2 * ORDER];
-  spline(2 * ORDER, 0.0, twice);
-  for (int a = 0; a < 3; a++)
-    for (int m = 0; m < n[a]; m++) {
-      const double angle = 2.0 * PI * std::min(m, n[a] - m) / n[a];
-      double sum = twice[ORDER];
-      for (int j = 1; j < ORDER; j++) sum += 2.0 * twice[ORDER + j] * std::cos(j * angle);
-      const double single = m == 0 ? 1.0 : std::sin(0.5 * angle) / (0.5 * angle);
-      of_axis[a].push_back(std::pow(single, 2 * ORDER) / (sum * sum));
-    }
+  for (int a = 0; a < 3; a++) of_axis[a] = influence_of_splines(ORDER, n[a]);
   const double scale = COULOMB * 4.0 * PI / Lattice(cell).volume;
   for (int i = 0; i < n[0]; i++)
     for (int j = 0; j < n[1]; j++)

@@ -49,6 +49,7 @@ void read_charges(const json &charges, ModelInfo &info) {
     found.screening_inner = charges.at("screening").at(0).get<double>();
     found.screening_outer = charges.at("screening").at(1).get<double>();
   }
+  found.seen = charges.value("seen", false);
   const bool fourth = found.generation == "fourth";
   if (found.generation != "third" && found.generation != "latent" && !fourth)
     throw std::runtime_error("metadata: charges of an unknown generation '" + found.generation + "'");

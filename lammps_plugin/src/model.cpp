@@ -65,7 +65,19 @@ class DeployedModel : public Model {
     });
   }
 
-  bool stages_at_once() const override { return fused && !description.fields.empty(); }
+  bool stages_at_once() const override { return fused && !fused_field && !description.fields.empty(); }
+
+  bool stages_by_kernels() const override { return fused_field != nullptr; }
+
+  void evaluate_kernel(int number, const NeighborGraph &graph, const double *charges, const Request &request,
+                       Evaluation &result) override {
+    in_one_line("evaluating the model", [&] {
+      if (number == 0)
+        fused_field->evaluate(graph, Request(), result);
+      else
+        fused->evaluate(graph, request, result, charges);
+    });
+  }
 
   void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &stage, StageResults &results,
                       Evaluation &evaluation) override {
@@ -91,7 +103,8 @@ class DeployedModel : public Model {
   Gpu gpu;  // of the CUDA kernels
   TorchScript script;
   ModelInfo description;
-  std::unique_ptr<FusedModel> fused;  // null: TorchScript is evaluated
+  std::unique_ptr<FusedModel> fused;        // null: TorchScript is evaluated
+  std::unique_ptr<FusedModel> fused_field;  // of the first stage, where the energies see the charges
 
   // Whether the kernel counts all features that have ranges.
   bool counts_all() const { return fused->n_functions() == description.n_functions; }
@@ -141,7 +154,14 @@ class DeployedModel : public Model {
         return;
       }
       const auto make = [&](Arithmetic precision, const Tolerance &tolerance, const char *how) {
-        fused = FusedModel::make(inputs, precision, place, placement.threads, reason);
+        const size_t n = description.charges.seen ? 1 : inputs.size();
+        const std::vector<KernelInput> energies(inputs.begin(), inputs.begin() + n),
+            rest(inputs.begin() + n, inputs.end());
+        fused_field =
+            rest.empty() ? nullptr : FusedModel::make(rest, precision, place, placement.threads, reason);
+        fused = fused_field || rest.empty()
+                    ? FusedModel::make(energies, precision, place, placement.threads, reason)
+                    : nullptr;
         if (fused && !accept(compare(), fused->with_tables(tolerance)))
           throw std::runtime_error(std::string("the kernel does not reproduce ") + what + how);
       };
@@ -150,6 +170,7 @@ class DeployedModel : public Model {
         make(placement.precision, SELF_TEST_SINGLE, " in single precision");
     } catch (const std::exception &failure) {  // the TorchScript of the file decides what it is worth
       fused.reset();
+      fused_field.reset();
       reason = failure.what();
     }
   }
@@ -166,12 +187,17 @@ class DeployedModel : public Model {
     graph.set_size(static_cast<int64_t>(n_atoms), static_cast<int64_t>(n_edges));
     Request request;
     request.members = true;
-    Evaluation found;
-    fused->evaluate(graph, request, found);
+    Evaluation found, of_field;
+    std::vector<double> charges(n_atoms);
+    for (size_t a = 0; a < n_atoms; a++) charges[a] = 0.3 * std::sin(1.0 + static_cast<double>(a));
+    fused->evaluate(graph, request, found, fused_field ? charges.data() : nullptr);
+    if (fused_field) fused_field->evaluate(graph, request, of_field);
     Deviation worst;
     double largest = 0.0;
     for (size_t row = 0; row < rows; row++) {
       const bool energies = row == 0;
+      const Evaluation &given = energies || !fused_field ? found : of_field;
+      const size_t columns = fused_field ? 1 : rows, column = fused_field ? 0 : row;
       StageInputs inputs;
       StageResults expected;
       Evaluation slopes;
@@ -179,19 +205,24 @@ class DeployedModel : public Model {
       for (size_t a = 0; a < n_atoms && !energies; a++) cotangent[a * width + row - 1] = 1.0;
       if (energies) {
         inputs.own.assign(n_atoms * width, 0.0);
+        if (fused_field) inputs.own = charges;
         inputs.theirs.assign(n_edges * width, 0.0);
       }
       inputs.cotangent = cotangent.data();
       script.evaluate_stage(energies ? 1 : 0, graph, inputs, expected, slopes);
       for (size_t a = 0; a < n_atoms; a++) {
         const double value = energies ? expected.values[a] : expected.values[a * width + row - 1];
-        worst.energy = at_least(worst.energy, std::abs(found.atomic_energy[a * rows + row] - value) /
+        worst.energy = at_least(worst.energy, std::abs(given.atomic_energy[a * columns + column] - value) /
                                                   std::max(1.0, std::abs(value)));
+        if (!energies || !fused_field) continue;
+        largest = std::max(largest, std::abs(expected.own_gradient[a]));
+        worst.gradient =
+            at_least(worst.gradient, std::abs(found.charge_gradient[a] - expected.own_gradient[a]));
       }
       for (size_t k = 0; k < 3 * n_edges; k++) {
         largest = std::max(largest, std::abs(slopes.gradient[k]));
         worst.gradient =
-            at_least(worst.gradient, std::abs(found.gradient[k * rows + row] - slopes.gradient[k]));
+            at_least(worst.gradient, std::abs(given.gradient[k * columns + column] - slopes.gradient[k]));
       }
     }
     worst.gradient /= scale_of_gradients(largest);

@@ -48,6 +48,7 @@ struct ChargeInfo {
   std::string generation;                               // "third", "fourth" or "latent"; empty: no charges
   std::vector<double> widths, hardness;                 // of each element, angstrom and eV/e^2
   double screening_inner = 0.0, screening_outer = 0.0;  // angstrom; 0: none
+  bool seen = false;                                    // by the networks of the energies
 };
 
 // What the file says about itself, and what was made of it.
@@ -85,6 +86,7 @@ struct Evaluation {
   int n_rows = 1;
   std::vector<double> atomic_energy;             // (graph atoms, n_rows)
   AlignedVector<double> gradient;                // (edges, 3, n_rows): dE/d edge_vec
+  std::vector<double> charge_gradient;           // (graph atoms, n_rows) V, where charges are given
   std::vector<int64_t> atom_extrapolations;      // (graph atoms), written where requested
   std::vector<int64_t> function_extrapolations;  // (elements, n_functions), added to: the caller clears it
   std::vector<double> features;                  // (graph atoms, n_features), written where requested
@@ -118,6 +120,11 @@ class Model {
   // Whether `evaluate` gives all stages at once, as members: the atomic energies, and each number of the one
   // field. Then the energies do not depend on the field.
   virtual bool stages_at_once() const = 0;
+  // Whether kernels evaluate one stage after the other, the energies with charges: by `evaluate_kernel` of
+  // stage 0, whose energies are the field, and of stage 1 with `charges` (graph atoms).
+  virtual bool stages_by_kernels() const = 0;
+  virtual void evaluate_kernel(int number, const NeighborGraph &graph, const double *charges,
+                               const Request &request, Evaluation &result) = 0;
   // The same of one stage of a model that has fields. By the edge vectors: into evaluation.gradient, where
   // the features and their extrapolations go as well.
   virtual void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,

@@ -148,6 +148,7 @@ void PairNNPKit::compute(int eflag, int vflag) {
   const bool whole = model->takes_systems(request) && !cvflag_atom;
   const bool staged = !model->info().fields.empty();
   problem = staged && model->stages_at_once() ? evaluate_stages_at_once()
+            : model->stages_by_kernels()      ? evaluate_with_charges()
             : staged                          ? evaluate_stages()
             : whole                           ? evaluate_system()
                                               : evaluate_all();

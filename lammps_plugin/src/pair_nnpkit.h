@@ -8,6 +8,7 @@
 #include "committee.h"
 #include "electrostatics.h"
 #include "exclusions.h"
+#include "history.h"
 #include "model.h"
 #include "neighbor_graph.h"
 #include "observation.h"
@@ -138,7 +139,10 @@ class PairNNPKit : public Pair {
   int travelling_width;
   std::string evaluate_stages();
   std::vector<double> kept_energies, kept_gradients;  // of all stages at once, until the charges are known
+  std::vector<double> kept_slopes;                    // of the field, where the energies see charges
   std::string evaluate_stages_at_once();
+  std::string evaluate_with_charges();
+  std::string over_chunks(bool again, const std::function<std::string()> &one);
   std::string run_stage(int number, int first, int last, bool backward);
   void exchange(std::vector<double> &rows, int width, bool backward);
 
@@ -152,7 +156,11 @@ class PairNNPKit : public Pair {
   nnpkit::NeighborGraph near;                // those pairs
   std::vector<int> charged, species;         // local atoms of the model; element of all atoms
   std::vector<std::vector<double>> charges;  // of each channel: (local and ghosts), e
-  nnpkit::Solutions solutions, answers;      // charges; how energies change with electronegativities
+  // charges of the steps before, and how energies changed with electronegativities; null: no equilibrium
+  std::unique_ptr<nnpkit::History> solutions, answers;
+  std::vector<int64_t> tags;  // of the local atoms of the model
+  std::vector<double> predicted(const nnpkit::History &history, bool charges) const;
+  void note(nnpkit::History &history, const std::vector<double> &values) const;
   std::array<double, 9> cell() const;
   void init_charges();
   std::string make_charges();
@@ -173,9 +181,9 @@ class PairNNPKit : public Pair {
 
   // seconds of this rank in this run, and what was done in them
   struct Work {
-    double graph = 0.0, model = 0.0, tally = 0.0, observe = 0.0;
-    double atoms = 0.0;  // atom-steps
-    int64_t steps = 0;
+    double graph = 0.0, model = 0.0, charges = 0.0, tally = 0.0, observe = 0.0;
+    double atoms = 0.0;               // atom-steps
+    int64_t steps = 0, products = 0;  // of the interactions of charges with vectors
   } work;
   int64_t commands;
   bool post_no;          // of the run command

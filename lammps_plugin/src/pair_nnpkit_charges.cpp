@@ -30,6 +30,8 @@ static constexpr double OF_WAVE = 0.6, OF_POINT = 25.0, OF_ATOM = 2000.0;
 
 void PairNNPKit::init_charges() {
   electrostatics.reset();
+  solutions.reset();
+  answers.reset();
   reach = 0.0;
   const auto &info = model->info();
   if (info.charges.generation.empty()) {
@@ -74,8 +76,10 @@ void PairNNPKit::init_charges() {
   }
   electrostatics =
       std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, on_mesh, world);
-  solutions.clear();
-  answers.clear();
+  if (info.charges.generation == "fourth") {
+    solutions = std::make_unique<nnpkit::History>(world);
+    answers = std::make_unique<nnpkit::History>(world);
+  }
   if (comm->me == 0 && directions == 3)
     utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum {}: pairs up to {:.4g} A, accuracy {:.1g}\n",
                    info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", reach, ewald_accuracy);
@@ -111,18 +115,22 @@ std::string PairNNPKit::make_charges() {
   electrostatics->set(atoms, near);
   charges.assign(n_channels, std::vector<double>(n_all, 0.0));
   const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
-  const bool same = neighbor->ago > 0;  // nobody has moved to another rank
   std::string problem;
+  if (solutions) {
+    tags.clear();
+    for (const int i : charged) tags.push_back(atom->tag[i]);
+    solutions->follow(tags);
+    answers->follow(tags);
+  }
   for (int c = 0; c < n_channels; c++) {
     const double total = c == 0 ? total_charge : 0.0;
     const bool fourth = model->info().charges.generation == "fourth";
     for (const int i : charged) charges[c][i] = (fourth ? -1.0 : 1.0) * field[0][i * n_channels + c];
     try {
       if (fourth) {
-        std::vector<double> start = solutions.guess(same, n_all);
-        if (start.empty() && atom->q_flag) start.assign(atom->q, atom->q + n_all);
-        charges[c] = electrostatics->solve(charges[c], total, start, to_ghosts);
-        solutions.note(charges[c], same);
+        charges[c] =
+            electrostatics->solve(charges[c], total, predicted(*solutions, true), to_ghosts, work.products);
+        note(*solutions, charges[c]);
       }
     } catch (const std::exception &failure) {  // on all ranks
       problem = failure.what();
@@ -134,8 +142,32 @@ std::string PairNNPKit::make_charges() {
   if (atom->q_flag && n_channels == 1)
     for (int i = 0; i < n_all; i++)
       if (species[i] >= 0) atom->q[i] = charges[0][i];
-  work.model += platform::walltime() - start;
+  work.charges += platform::walltime() - start;
   return problem;
+}
+
+/* ----------------------------------------------------------------------
+   of local atoms and ghosts, where only local ones count: what the steps before lead to expect
+------------------------------------------------------------------------- */
+
+std::vector<double> PairNNPKit::predicted(const nnpkit::History &history, bool charges) const {
+  std::vector<double> all;
+  if (!history.empty()) {
+    all.assign(static_cast<size_t>(atom->nlocal) + atom->nghost, 0.0);
+    const std::vector<double> own = history.predict();
+    for (size_t a = 0; a < own.size(); a++) all[charged[a]] = own[a];
+  } else if (charges && atom->q_flag) {
+    all.assign(atom->q, atom->q + atom->nlocal + atom->nghost);
+  }
+  return all;
+}
+
+/* ---------------------------------------------------------------------- */
+
+void PairNNPKit::note(nnpkit::History &history, const std::vector<double> &values) const {
+  std::vector<double> own;
+  for (const int i : charged) own.push_back(values[i]);
+  history.note(own);
 }
 
 /* ----------------------------------------------------------------------
@@ -155,7 +187,6 @@ std::string PairNNPKit::use_charges() {
   sums.virial = vflag_either ? total_virial : nullptr;
   sums.atom_virials = vflag_atom ? virials.data() : nullptr;
   const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
-  const bool same = neighbor->ago > 0;
   std::string problem;
   for (int c = 0; c < n_channels; c++) {
     const std::vector<double> &q = charges[c];
@@ -170,8 +201,8 @@ std::string PairNNPKit::use_charges() {
     if (fourth) {
       try {
         const std::vector<double> answer =
-            electrostatics->solve(slope, 0.0, answers.guess(same, n_all), to_ghosts);
-        answers.note(answer, same);
+            electrostatics->solve(slope, 0.0, predicted(*answers, false), to_ghosts, work.products);
+        note(*answers, answer);
         electrostatics->add_response(answer, q, sums);
         for (const int i : charged) slope[i] = -answer[i];
       } catch (const std::exception &failure) {  // on all ranks
@@ -196,6 +227,6 @@ std::string PairNNPKit::use_charges() {
   }
   if (vflag_global)
     for (int k = 0; k < 6; k++) virial[k] += energy_unit * total_virial[k];
-  work.model += platform::walltime() - start;
+  work.charges += platform::walltime() - start;
   return problem;
 }

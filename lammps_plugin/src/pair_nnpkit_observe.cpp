@@ -189,7 +189,8 @@ void PairNNPKit::log_memory() {
   double neighbors = 0.0;
   for (int ii = 0; ii < list->inum; ii++) neighbors += list->numneigh[list->ilist[ii]];
   const double at_once = (chunk > 0 && chunk < list->inum) ? neighbors * chunk / list->inum : neighbors;
-  const bool kept = model->stages_at_once();  // gradients of all atoms, until the charges are known
+  // gradients of all atoms, until the charges are known
+  const bool kept = model->stages_at_once() || model->stages_by_kernels();
   const int members = kept ? 1 + info.fields[0].width : info.n_members;
   const double all = atom->nlocal + atom->nghost;
   double megabytes[3] = {neighbors * sizeof(int),
@@ -218,25 +219,29 @@ void PairNNPKit::log_timing() {
                    evaluation.network_seconds,
                    evaluation.gradient_seconds,
                    work.model - parts,
+                   work.charges,
                    work.tally,
                    work.observe,
                    work.atoms};
   const char *const names[] = {
       "Neighbors", "Descriptor", "Network", "Gradient", parts > 0.0 ? "Model rest" : "Model",
-      "Tally",     "Observe"};
-  MPI_Allreduce(MPI_IN_PLACE, sums, 8, MPI_DOUBLE, MPI_SUM, world);
-  if (comm->me != 0 || !(sums[7] > 0.0)) return;
+      "Charges",   "Tally",      "Observe"};
+  MPI_Allreduce(MPI_IN_PLACE, sums, 9, MPI_DOUBLE, MPI_SUM, world);
+  if (comm->me != 0 || !(sums[8] > 0.0)) return;
   double total = 0.0;
-  for (int k = 0; k < 7; k++) total += sums[k];
+  for (int k = 0; k < 8; k++) total += sums[k];
   std::string text =
       "\nnnpkit timing breakdown:\nSection    |  avg time  | us/atom/step | %total\n"
       "---------------------------------------------------\n";
-  for (int k = 0; k < 7; k++)
+  for (int k = 0; k < 8; k++)
     if (sums[k] > 0.0)
       text += fmt::format("{:<11}| {:<10.5g} | {:12.4g} |{:6.2f}\n", names[k], sums[k] / comm->nprocs,
-                          1e6 * sums[k] / sums[7], 100.0 * sums[k] / total);
-  text +=
-      fmt::format("{:<11}| {:<10.5g} | {:12.4g} |\n\n", "Sum", total / comm->nprocs, 1e6 * total / sums[7]);
+                          1e6 * sums[k] / sums[8], 100.0 * sums[k] / total);
+  text += fmt::format("{:<11}| {:<10.5g} | {:12.4g} |\n", "Sum", total / comm->nprocs, 1e6 * total / sums[8]);
+  if (work.products > 0)
+    text += fmt::format("Interactions of charges times a vector, per step: {:.3g}\n",
+                        static_cast<double>(work.products) / static_cast<double>(work.steps));
+  text += "\n";
   utils::logmesg(lmp, text);
 }
 

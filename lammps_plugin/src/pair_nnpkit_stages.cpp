@@ -180,6 +180,93 @@ std::string PairNNPKit::evaluate_stages_at_once() {
 }
 
 /* ----------------------------------------------------------------------
+   a graph of some of the atoms at a time, and what is to be done with it; again: those before were of this
+step
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::over_chunks(bool again, const std::function<std::string()> &one) {
+  const int inum = list->inum, step = (chunk > 0) ? chunk : std::max(inum, 1);
+  for (int first = 0; first < inum; first += step) {
+    const double start = platform::walltime();
+    if (!again || step < inum)
+      graph.build(*list, atom->x, types, element, model->info().cutoff, first, std::min(first + step, inum));
+    work.graph += platform::walltime() - start;
+    if (graph.n_atoms() == 0) continue;
+    if (graph.closest_squared < nnpkit::SAME_PLACE_SQUARED) return same_place();
+    try {
+      const std::string problem = one();
+      if (!problem.empty()) return problem;
+    } catch (const std::exception &failure) {
+      return failure.what();
+    }
+  }
+  return "";
+}
+
+/* ----------------------------------------------------------------------
+   energies that see the charges: the field with its gradient, charges, energies with theirs; once dE by the
+   field is known, the sum of the gradients is that of the energy
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_with_charges() {
+  const size_t n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  field.assign(1, std::vector<double>(n_all, 0.0));
+  field_gradient.assign(1, std::vector<double>(n_all, 0.0));
+  kept_energies.clear();
+  kept_gradients.clear();
+  kept_slopes.clear();
+  const auto keep = [](const nnpkit::AlignedVector<double> &from, int64_t n, std::vector<double> &to) {
+    to.insert(to.end(), from.begin(), from.begin() + n);
+  };
+  std::string problem = over_chunks(false, [&]() -> std::string {
+    const double start = platform::walltime();
+    model->evaluate_kernel(0, graph, nullptr, request, evaluation);
+    for (int64_t a = 0; a < graph.n_atoms(); a++) field[0][graph.center[a]] = evaluation.atomic_energy[a];
+    keep(evaluation.gradient, 3 * graph.n_edges(), kept_slopes);
+    work.model += platform::walltime() - start;
+    return "";
+  });
+  const std::string made = make_charges();  // all ranks come here
+  if (problem.empty()) problem = made;
+  if (problem.empty())
+    problem = over_chunks(true, [&]() -> std::string {
+      const double start = platform::walltime();
+      cotangent.resize(graph.n_atoms());
+      for (int64_t a = 0; a < graph.n_atoms(); a++) cotangent[a] = field[0][graph.center[a]];
+      model->evaluate_kernel(1, graph, cotangent.data(), request, evaluation);
+      note_features();
+      for (int64_t a = 0; a < graph.n_atoms(); a++) {
+        kept_energies.push_back(evaluation.atomic_energy[a]);
+        field_gradient[0][graph.center[a]] = evaluation.charge_gradient[a];
+      }
+      keep(evaluation.gradient, 3 * graph.n_edges(), kept_gradients);
+      work.model += platform::walltime() - start;
+      return "";
+    });
+  const std::string used = use_charges();  // and here
+  if (problem.empty()) problem = used;
+  const double *energy = kept_energies.data(), *of_energy = kept_gradients.data(),
+               *of_field = kept_slopes.data();
+  if (problem.empty())
+    problem = over_chunks(true, [&]() -> std::string {
+      const double start = platform::walltime();
+      evaluation.atomic_energy.assign(energy, energy + graph.n_atoms());
+      evaluation.gradient.resize(3 * static_cast<size_t>(graph.n_edges()));
+      energy += graph.n_atoms();
+      double *to = evaluation.gradient.data();
+      for (int64_t a = 0; a < graph.n_atoms(); a++) {
+        const double slope = field_gradient[0][graph.center[a]];
+        for (int64_t n = 3 * (graph.offsets[a + 1] - graph.offsets[a]); n > 0; n--)
+          *to++ = *of_energy++ + slope * *of_field++;
+      }
+      const std::string told = member_rows ? tally_members() : tally_chunk();
+      work.tally += platform::walltime() - start;
+      return told;
+    });
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
    owners to ghosts; backward: what ghosts have gathered is added to their owners
 ------------------------------------------------------------------------- */
 

@@ -87,6 +87,47 @@ def test_a_kernel_gives_both_stages_at_once(
     assert np.abs(mixed.forces - exact.forces).max() > 0.0
 
 
+@pytest.mark.parametrize("family", ["acsf", "cluster_expansion"])
+def test_kernels_give_energies_that_see_charges(lammps: None, tmp_path: Path, family: str) -> None:
+    """The fourth generation by kernels, in pieces and whole and in single precision; and by TorchScript."""
+    atoms = random_structure(24, CELL, seed=2, closest=1.3)
+    model = model_file(tmp_path, "fourth", family)
+    for ranks, options, kernel in (
+        (2, "chunk 5", "fused"),
+        (1, "", "fused"),
+        (1, "kernel torchscript", "torchscript (as asked for)"),
+    ):
+        result = run(tmp_path, atoms, ranks, options)
+        assert f"float64, {kernel}" in result.output
+        compare(result, model, atoms)
+    exact = measured(result)
+    mixed = measured(run(tmp_path, atoms, 1, "precision mixed"))
+    assert mixed.forces == pytest.approx(exact.forces, abs=1e-4 * np.abs(exact.forces).max())
+    assert np.abs(mixed.forces - exact.forces).max() > 0.0
+
+
+def test_charges_are_predicted_from_the_steps_before(lammps: None, tmp_path: Path) -> None:
+    """Products with the interactions: fewer than at the first steps, while atoms change their ranks and their order."""
+    atoms = random_structure(90, (1.6 * np.array(CELL)).tolist(), seed=2, closest=1.3)
+    model_file(tmp_path, "fourth")
+    text = (
+        "velocity all create 600 7\nfix n all nve\ntimestep 0.0002\nthermo_style custom step etotal\n"
+        "neighbor 0.3 bin\nneigh_modify every 3 delay 0 check no\nrun 2\nprint '@first $(etotal:%.17g)'\nrun 30\n"
+        "print '@last $(etotal:%.17g)'\nprint '@kinetic $(ke:%.17g)'\n"
+    )
+    ends, after = [], []
+    for ranks in (1, 2):
+        result = run(tmp_path, atoms, ranks, "ewald 1e-5 mesh yes", text=text)
+        values = result.values()
+        assert values["last"] == pytest.approx(values["first"], abs=2e-3 * values["kinetic"]), result.output
+        cold, warm = (float(found) for found in re.findall(r"times a vector, per step: (\S+)", result.output))
+        assert warm < 0.75 * cold
+        ends.append(values["last"])
+        after.append(warm)
+    assert ends[1] == pytest.approx(ends[0], abs=1e-4)
+    assert after[1] == pytest.approx(after[0], rel=0.1)
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
     atoms = random_structure(13, [9.0, 9.0, 9.0], seed=3, pbc=False, closest=1.3)

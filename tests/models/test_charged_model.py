@@ -28,6 +28,10 @@ FAMILIES = {
                                  "cutoff_kind": "cosine", "weights": {"H": -1.0, "O": 1.0}}},
     "deep_potential": {"descriptor": {"cutoff": 4.0, "smooth_from": 1.0, "cutoff_kind": "poly3", "embedding": [4],
                                       "axis_neurons": 2, "activation": "tanh", "timestep": False, "one_side": True}},
+    "cluster_expansion": {"descriptor": {
+        "radial_cutoff": 4.0, "angular_cutoff": 3.1, "cutoff_kind": "poly3", "radial_channels": 3, "radial_basis": 5,
+        "angular_channels": 2, "angular_basis": 4, "invariants": [[1, 1], [2, 2], [1, 1, 2]],
+    }},
 }  # fmt: skip
 
 

@@ -79,8 +79,8 @@ def _for_lammps(model: AtomicModel, description: Mapping[str, Any]) -> dict[str,
     """What the plugin has to know of the charges to make them of the first stage.
 
     ``kernel_members`` describes the short-range part and each network of charges as potentials with the same features,
-    which one fused kernel evaluates together; None of a sum, where energies depend on the charges, or where their
-    networks are of another kind.
+    which fused kernels evaluate, together where energies do not depend on the charges; None of a sum, or where the
+    networks are of another kind. ``seen`` says that the networks of the energies have the charge as an input.
     """
     charged = charged_part(model)
     assert charged is not None
@@ -93,6 +93,7 @@ def _for_lammps(model: AtomicModel, description: Mapping[str, Any]) -> dict[str,
             "widths": charged.widths[types].tolist(),
             "hardness": charged.hardness[types].tolist() if charged.generation == "fourth" else None,
             "screening": charged.screening,
+            "seen": charged.charge_input,
         },
     }
 
@@ -105,10 +106,10 @@ def _as_members(model: ChargedModel, description: Mapping[str, Any]) -> list[dic
     own = {"networks": charges["networks"], "energy_scale": model.charge_scale, "wall": {}}
     own["reference_energies"] = dict.fromkeys(model.elements, 0.0)
     specs = [spec, *([{**spec, **own}] * len(model.charge_networks))]
-    if model.charge_input or not all(
-        isinstance(network, AtomicNetwork) for network in model.networks.networks
-    ):
+    if not all(isinstance(network, AtomicNetwork) for network in model.networks.networks):
         return None
+    if model.charge_input:
+        specs[0] = {**spec, "charge_input": True}
     return [{**description, "kind": spec["kind"], "spec": member} for member in specs]
 
 

@@ -105,3 +105,10 @@ class CompiledExpansion(Descriptor):
         weights = ExpansionWeights(parameters, nothing, nothing, 0.0, 1.0)
         edges = NeighborEdges(edge_vec, neighbor_type, offsets, types, neighbor_type)
         return expansion_kernel(self._spec, self.isa).features(weights, edges)
+
+    def vjp(
+        self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> Tensor:
+        """Derivative (E, 3) by the edge vectors; see `Descriptor`. The kernel has features alone: PyTorch does it."""
+        vjp: Tensor = self._of[0].vjp(cotangent, edge_vec, neighbor_type, offsets, types)
+        return vjp

@@ -58,6 +58,7 @@ class AcsfKernel : public Kernel {
         part->description = description;
       }
       ranges = ranges && !elements[0].minimum.empty();
+      sees_charges = sees_charges || elements[0].sees_charge();
       part->members.push_back(static_cast<int>(m));
       part->elements.push_back(std::move(elements));
       walls.push_back(inputs[m].metadata);
@@ -80,6 +81,8 @@ class AcsfKernel : public Kernel {
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
+    if (sees_charges && !edges.inputs) throw std::runtime_error("networks that see charges were given none");
+    if (results.input_gradient) std::fill_n(results.input_gradient, n_rows * edges.n_atoms, 0.0);
     if (n_rows == 1)  // parts add to it; rows of members are written, see Neighborhood::gather
       std::fill(results.gradient, results.gradient + 3 * edges.n_edges(), 0.0);
     std::fill(results.atomic_energy, results.atomic_energy + n_rows * edges.n_atoms, 0.0);
@@ -99,6 +102,7 @@ class AcsfKernel : public Kernel {
   std::vector<Part<T>> parts;
   Walls walls;
   int n_columns = 0, n_shown = 0;
+  bool sees_charges = false;
 
   Stopwatch watch;
   TripletMemory<T> triplets;
@@ -160,11 +164,14 @@ class AcsfKernel : public Kernel {
       watch.lap(&Timing::descriptor);
       count(part, type, site, results);
       show(part, center, site, results);
+      if (edges.inputs) ws.features[center.n_features] = edges.inputs[i];
       mean_coefficients.assign(center.n_features, 0.0);
       for (int first = 0; first < part.n_members(); first += MEMBERS) {
         const int n = std::min(MEMBERS, part.n_members() - first);
         networks(part, first, n, type, 1);
         for (int m = 0; m < n; m++) results.atomic_energy[i] += share * energies[m];
+        for (int m = 0; m < n && results.input_gradient; m++)
+          results.input_gradient[i] += share * by_charge(part, first + m, type, ws, m);
         for (int f = 0; f < center.n_features; f++)
           for (int m = 0; m < n; m++)
             mean_coefficients[f] += share * static_cast<double>(ws.coefficients[f * MEMBERS + m]);
@@ -200,6 +207,7 @@ class AcsfKernel : public Kernel {
       stages.describe_members(center, site.ws);
       count(part, type, site, results);
       show(part, center, site, results);
+      if (edges.inputs) site.ws.features[center.n_features] = edges.inputs[atoms[a]];
     }
     watch.lap(&Timing::descriptor);
     for (int first = 0; first < part.n_members(); first += MEMBERS) {
@@ -208,11 +216,21 @@ class AcsfKernel : public Kernel {
       for (int a = 0; a < n_atoms; a++) {
         double *const row = results.atomic_energy + atoms[a] * n_members();
         for (int m = 0; m < n; m++) row[part.members[first + m]] = energies[a * MEMBERS + m];
+        for (int m = 0; m < n && results.input_gradient; m++)
+          results.input_gradient[atoms[a] * n_members() + part.members[first + m]] =
+              by_charge(part, first + m, type, sites[a].ws, m);
         spread_gradients(part, center, first, n, sites[a].ws,
                          results.gradient - 3 * n_members() * edges.offsets[0]);
       }
     }
     watch.lap(&Timing::network);
+  }
+
+  // dE of a member by the charge of an atom, which is behind dE/dG in this column of the coefficients.
+  static double by_charge(const Part<T> &part, int member, int64_t type, const Workspace<T> &ws, int column) {
+    const ElementModel &model = part.elements[member][type];
+    return model.sees_charge() ? static_cast<double>(ws.coefficients[model.n_features * MEMBERS + column])
+                               : 0.0;
   }
 
   // The members of a part get nothing from edges beyond its functions.
@@ -233,7 +251,6 @@ class AcsfKernel : public Kernel {
   // Of the atoms at the first sites: `energies` of n members from `first` of a part, (atoms, MEMBERS), and
   // their dE/dG as coefficients of the sites.
   void networks(const Part<T> &part, int first, int n, int64_t type, int n_atoms) {
-    const int n_in = part.centers[type].n_features;
     const MemberNetworks<T> &together = part.together[first / MEMBERS][type];
     if (together.network.n_layers > 0) {
       const double *features[ATOMS];
@@ -245,19 +262,22 @@ class AcsfKernel : public Kernel {
       T *const memory = nodes.room(static_cast<int64_t>(part.nodes_needed[type]) * MEMBERS * ATOMS);
       return stages.member_networks(together, n_atoms, features, energies, coefficients, memory);
     }
-    T *const input = nodes.room(part.nodes_needed[type]), *const gradient = input + padded_nodes(n_in);
-    T *const inner = gradient + padded_nodes(n_in);
+    T *const input = nodes.room(part.nodes_needed[type]);
     for (int a = 0; a < n_atoms; a++) {
       const Workspace<T> &ws = sites[a].ws;
       for (int m = 0; m < n; m++) {
         const ElementModel &model = part.elements[first + m][type];
-        for (int f = 0; f < n_in; f++)
+        T *const gradient = input + padded_nodes(model.n_in()), *const inner =
+                                                                    gradient + padded_nodes(model.n_in());
+        for (int f = 0; f < model.n_features; f++)
           input[f] = static_cast<T>((ws.features[f] - model.shift[f]) * model.factor[f] + model.lower);
+        if (model.sees_charge()) input[model.n_features] = static_cast<T>(ws.features[model.n_features]);
         const double output = stages.network(part.networks[first + m][type], input, gradient, inner);
         energies[a * MEMBERS + m] = output * model.energy_scale + model.reference;
-        for (int f = 0; f < n_in; f++)
+        for (int f = 0; f < model.n_in(); f++)
           ws.coefficients[f * MEMBERS + m] =
-              static_cast<T>(static_cast<double>(gradient[f]) * model.factor[f] * model.energy_scale);
+              static_cast<T>(static_cast<double>(gradient[f]) *
+                             (f < model.n_features ? model.factor[f] : 1.0) * model.energy_scale);
       }
     }
   }

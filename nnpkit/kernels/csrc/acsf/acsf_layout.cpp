@@ -263,8 +263,9 @@ MemberNetworks<T> plan_member_networks(const std::vector<const ElementModel *> &
     scale[m] = member.energy_scale;
     reference[m] = member.reference;
     for (size_t f = 0; f < n_in; f++) {
-      shift[f * MEMBERS + m] = member.shift[f];
-      factor[f * MEMBERS + m] = member.factor[f];
+      const bool scaled = f < static_cast<size_t>(member.n_features);
+      shift[f * MEMBERS + m] = scaled ? member.shift[f] : member.lower;
+      factor[f * MEMBERS + m] = scaled ? member.factor[f] : 1.0;
     }
   }
   return {plan_network<T>(members, storage), storage.keep<double>(shift), storage.keep<double>(factor),

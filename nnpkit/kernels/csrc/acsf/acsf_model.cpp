@@ -136,7 +136,9 @@ bool read_elements(const KernelInput &input, const Json &metadata, const std::ve
     const int n = n_features[t];
     if (n == 0) fail("element " + names[t] + " has no features");
     ElementModel element{};
-    if (!read_layers(input, spec.at("networks").at(names[t]), t, n, element.layers, reason)) return false;
+    element.n_features = n;
+    const int n_in = spec.find("charge_input") ? n + 1 : n;
+    if (!read_layers(input, spec.at("networks").at(names[t]), t, n_in, element.layers, reason)) return false;
     element.shift = shift + t * width;
     element.factor = factor + t * width;
     element.lower = lower;

@@ -43,9 +43,13 @@ struct Dense {
 };
 struct ElementModel {
   std::vector<Dense> layers;
-  const double *shift, *factor;  // scaled = (raw - shift) * factor + lower
+  int n_features;                // the first inputs; a charge may come behind them
+  const double *shift, *factor;  // scaled = (raw - shift) * factor + lower; a charge is not scaled
   double lower, energy_scale, reference;
   std::vector<double> minimum, maximum;  // of the features in the training data; empty if not known
+
+  int n_in() const { return layers.front().n_in; }
+  bool sees_charge() const { return n_in() > n_features; }
 };
 
 // The descriptor of a "spec". False with a reason if it uses something that the kernel has not; throws if it

@@ -111,6 +111,8 @@ class ClusterKernel : public Kernel {
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     const int n_rows = mean_only ? 1 : n_members();
+    if (sees_charges && !edges.inputs) throw std::runtime_error("networks that see charges were given none");
+    if (results.input_gradient) std::fill_n(results.input_gradient, edges.n_atoms * n_rows, 0.0);
     std::fill_n(results.atomic_energy, edges.n_atoms * n_rows, 0.0);
     if (results.atom_extrapolations) std::fill_n(results.atom_extrapolations, edges.n_atoms, 0);
     watch.reset(timing != nullptr);
@@ -132,7 +134,7 @@ class ClusterKernel : public Kernel {
   std::deque<Part<T>> parts;
   Walls walls;
   int n_columns = 0;
-  bool ranges = true;
+  bool ranges = true, sees_charges = false;
 
   Stopwatch watch;
   std::vector<std::vector<int64_t>> atoms_of;  // per type
@@ -153,7 +155,8 @@ class ClusterKernel : public Kernel {
       member.high.push_back(inside(member.elements[type].maximum, -INFINITE));
     }
     n_columns += member.n_features;
-    feature_width = std::max(feature_width, acsf::padded_nodes(member.n_features));
+    sees_charges = sees_charges || member.elements[0].sees_charge();
+    feature_width = std::max(feature_width, acsf::padded_nodes(member.elements[0].n_in()));
     part.members.push_back(std::move(member));
   }
 
@@ -193,7 +196,7 @@ class ClusterKernel : public Kernel {
         show(member, atoms[a], row, results);
       }
       watch.lap(&Timing::descriptor);
-      network(member, type, atoms, n_atoms, n_rows, results);
+      network(member, type, atoms, n_atoms, n_rows, edges.inputs, results);
       watch.lap(&Timing::network);
       stages.feature_gradient(expansion, center, part.direct, sites, n_atoms, rows, feature_width);
       for (int a = 0; a < n_atoms && n_rows > 1; a++)
@@ -223,16 +226,25 @@ class ClusterKernel : public Kernel {
 
   // Energies of a member, and their derivatives by the features in place of these.
   void network(const Member<T> &member, int type, const int64_t *atoms, int n_atoms, int n_rows,
-               const Results &results) {
+               const double *charges, const Results &results) {
     const acsf::ElementModel &model = member.elements[type];
     const double share = n_rows == 1 ? 1.0 / n_members() : 1.0;
     const int row = n_rows == 1 ? 0 : member.row;
     double outputs[ATOMS];
+    T *const behind = features.room(0) + member.n_features;
+    for (int a = 0; a < n_atoms && model.sees_charge(); a++)
+      behind[static_cast<int64_t>(a) * feature_width] = static_cast<T>(charges[atoms[a]]);
     stages.networks(member.networks[type], static_cast<T>(model.energy_scale * share), features.room(0),
                     feature_width, outputs, nodes.room(ATOMS * nodes_needed));
     for (int a = 0; a < n_atoms; a++)
       results.atomic_energy[atoms[a] * n_rows + row] +=
           share * (outputs[a] * model.energy_scale + model.reference);
+    for (int a = 0; a < n_atoms && model.sees_charge(); a++) {
+      T &slope = behind[static_cast<int64_t>(a) * feature_width];
+      if (results.input_gradient)
+        results.input_gradient[atoms[a] * n_rows + row] += static_cast<double>(slope);
+      slope = T(0);  // what comes next reads whole vectors of features
+    }
   }
 
   void show(const Member<T> &member, int64_t atom, const T *row, const Results &results) const {

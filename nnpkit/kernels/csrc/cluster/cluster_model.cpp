@@ -215,7 +215,7 @@ acsf::Network<T> plan_network(const acsf::ElementModel &element, acsf::Storage &
   std::vector<double> weights(first.weight, first.weight + n_out * n_in),
       biases(first.bias, first.bias + n_out);
   for (size_t o = 0; o < n_out; o++)
-    for (size_t f = 0; f < n_in; f++) {
+    for (size_t f = 0; f < static_cast<size_t>(element.n_features); f++) {
       double &weight = weights[o * n_in + f];
       biases[o] += weight * (element.lower - element.shift[f] * element.factor[f]);
       weight *= element.factor[f];

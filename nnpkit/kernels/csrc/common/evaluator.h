@@ -19,6 +19,8 @@ struct Edges {
   const int64_t *offsets;        // (n_atoms + 1): edges of atom i are offsets[i] .. offsets[i + 1] - 1
   const int64_t *types;          // (n_atoms)
   int64_t n_atoms;
+  // (n_atoms): what the networks of a model with "charge_input" see behind the features, their charge in e
+  const double *inputs = nullptr;
   int64_t n_edges() const { return offsets[n_atoms] - offsets[0]; }
 };
 
@@ -32,6 +34,7 @@ struct Results {
   int64_t *function_extrapolations = nullptr;  // (n_elements, n_functions), added to
   double *features =
       nullptr;  // (n_atoms, n_features), written: raw, shorter sets padded with zeros; may be null
+  double *input_gradient = nullptr;  // (n_atoms, n_rows) eV/e, written: dE by the inputs; may be null
 };
 
 // Seconds, added up over calls.

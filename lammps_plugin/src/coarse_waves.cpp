@@ -1,0 +1,119 @@
+#include "coarse_waves.h"
+
+#include "splines.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nnpkit {
+
+namespace {
+
+constexpr double SPACING = 1.25;  // of the mesh, in widths of the Gaussians
+
+}  // namespace
+
+void CoarseWaves::set(const ChargedAtoms &given) {
+  atoms = given;
+  const Lattice lattice(atoms.cell);
+  std::array<int, 3> sizes{};
+  for (int a = 0; a < 3; a++)
+    sizes[a] = Fourier::size_from(
+        std::max(2 * ORDER, static_cast<int>(std::ceil(lattice.lengths[a] / (SPACING * eta)))));
+  if (!fourier || sizes != n) {
+    n = sizes;
+    row = static_cast<size_t>(n[2]) + ORDER;
+    fourier = std::make_unique<MeshFourier>(n, row);
+    weights.clear();
+  }
+  set_weights(lattice);
+  set_places(lattice);
+}
+
+void CoarseWaves::set_weights(const Lattice &lattice) {
+  if (cell == atoms.cell && !weights.empty()) return;
+  cell = atoms.cell;
+  std::vector<double> of_axis[3];
+  for (int a = 0; a < 3; a++) of_axis[a] = influence_of_splines(ORDER, n[a]);
+  const size_t waves = fourier->waves();
+  weights.assign(static_cast<size_t>(n[0]) * n[1] * waves, 0.0);
+  const auto &b = lattice.reciprocal;
+  for (int i = 0; i < n[0]; i++)
+    for (int j = 0; j < n[1]; j++)
+      for (int k = 0; 2 * k < n[2]; k++) {
+        if (i + j + k == 0 || 2 * i == n[0] || 2 * j == n[1]) continue;  // and none at the ends of the axes
+        const double x = 2 * i > n[0] ? i - n[0] : i, y = 2 * j > n[1] ? j - n[1] : j, z = k;
+        double square = 0.0;
+        for (int c = 0; c < 3; c++) {
+          const double component = x * b[c] + y * b[3 + c] + z * b[6 + c];
+          square += component * component;
+        }
+        weights[(static_cast<size_t>(i) * n[1] + j) * waves + k] =
+            of_axis[0][i] * of_axis[1][j] * of_axis[2][k] * COULOMB * 4.0 * PI / lattice.volume *
+            std::exp(-0.5 * eta * eta * square) / square;
+      }
+}
+
+void CoarseWaves::set_places(const Lattice &lattice) {
+  const auto &centers = *atoms.centers;
+  splines.resize(3 * ORDER * centers.size());
+  places.resize(3 * centers.size());
+  for (size_t a = 0; a < centers.size(); a++) {
+    const double *const x = atoms.positions + 3 * static_cast<size_t>(centers[a]);
+    for (int k = 0; k < 3; k++) {
+      const double *const b = lattice.reciprocal.data() + 3 * k;
+      double part = (b[0] * x[0] + b[1] * x[1] + b[2] * x[2]) / (2.0 * PI);
+      part = (part - std::floor(part)) * n[k];
+      const int place = part >= 0.0 ? std::min(static_cast<int>(part), n[k] - 1) : 0;
+      double values[ORDER];
+      spline(ORDER, part - place, values);
+      places[3 * a + k] = place;
+      std::reverse_copy(values, values + ORDER, splines.data() + ORDER * (3 * a + k));
+    }
+  }
+}
+
+size_t CoarseWaves::start_of_row(const int *place, int i, int j) const {
+  const int x = place[0] + i, y = place[1] + j;
+  return (static_cast<size_t>(x < n[0] ? x : x - n[0]) * n[1] + (y < n[1] ? y : y - n[1])) * row + place[2];
+}
+
+void CoarseWaves::add(const std::vector<double> &charges, std::vector<double> &result) {
+  const auto &centers = *atoms.centers;
+  const size_t n_rows = static_cast<size_t>(n[0]) * n[1];
+  points.assign(n_rows * row, 0.0);
+  for (size_t a = 0; a < centers.size(); a++) {
+    const double *const s = splines.data() + 3 * ORDER * a, charge = charges[centers[a]];
+    for (int i = 0; i < ORDER; i++)
+      for (int j = 0; j < ORDER; j++) {
+        double *const to = points.data() + start_of_row(places.data() + 3 * a, i, j);
+        const double factor = charge * s[i] * s[ORDER + j];
+        for (int k = 0; k < ORDER; k++) to[k] += factor * s[2 * ORDER + k];
+      }
+  }
+  for (size_t r = 0; r < n_rows; r++)
+    for (int z = 0; z < ORDER; z++) points[r * row + z] += points[r * row + n[2] + z];
+  MPI_Allreduce(MPI_IN_PLACE, points.data(), static_cast<int>(points.size()), MPI_DOUBLE, MPI_SUM, world);
+  fourier->forward(points, spectrum);
+  for (size_t w = 0; w < weights.size(); w++) {
+    spectrum.real[w] *= weights[w];
+    spectrum.imaginary[w] *= weights[w];
+  }
+  fourier->backward(spectrum, points.data());
+  for (size_t r = 0; r < n_rows; r++)
+    for (int z = 0; z < ORDER; z++) points[r * row + n[2] + z] = points[r * row + z];
+  for (size_t a = 0; a < centers.size(); a++) {
+    const double *const s = splines.data() + 3 * ORDER * a;
+    double sum = 0.0;
+    for (int i = 0; i < ORDER; i++)
+      for (int j = 0; j < ORDER; j++) {
+        const double *const from = points.data() + start_of_row(places.data() + 3 * a, i, j);
+        double line = 0.0;
+        for (int k = 0; k < ORDER; k++) line += s[2 * ORDER + k] * from[k];
+        sum += s[i] * s[ORDER + j] * line;
+      }
+    result[centers[a]] += sum;
+  }
+}
+
+}  // namespace nnpkit
