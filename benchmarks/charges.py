@@ -5,10 +5,11 @@
 The short-range part is symmetry functions as chosen for the water of the example, with first weights: speed does not
 depend on them. Charges are of the third and fourth generation and latent, with default settings. Atoms fly on with
 their velocities at 300 K in steps of 0.5 fs, whatever the forces, so that charges change about as they do in water;
-first until those of the fourth generation are predicted from the steps before. Potentials take turns; the smallest processor time of a step counts, which other
-work on the machine disturbs less than the time of a clock. ``--kernel torchscript`` compares everything by
-TorchScript. The last line is ``RESULT {json}``: costs relative to the potential without charges, microseconds per atom
-and step, and how often the interactions of charges were multiplied with a vector in each step.
+first until those of the fourth generation are predicted from the steps before. Potentials take turns; the smallest
+processor time of a step counts, which other work on the machine disturbs less than the time of a clock. ``--kernel
+torchscript`` compares everything by TorchScript. The last line is ``RESULT {json}``: costs relative to the potential
+without charges, microseconds per atom and step, and how often the interactions of charges were multiplied with a vector
+in each step.
 """
 
 from __future__ import annotations
