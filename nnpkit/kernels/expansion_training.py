@@ -35,7 +35,7 @@ class NeighborEdges(NamedTuple):
     edge_vec: Tensor  # (E, 3) Å
     neighbor_type: Tensor  # (E,)
     offsets: Tensor  # (N + 1,)
-    types: Tensor  # (N,)
+    types: Tensor  # (N,); to measure, -1 of neighbours that are no centres
     neighbor: Tensor  # (E,)
 
 

@@ -131,6 +131,10 @@ class AutogradObserver:
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
         self.n_parameters = sum(p.numel() for p in self.parameters)
 
+    def of_part(self, rank: int, size: int) -> AutogradObserver | None:
+        """See `nnpkit.measure.contract.Measures`."""
+        return None
+
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing: measurements depend on the weights alone."""
         return {}

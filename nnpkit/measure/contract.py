@@ -45,6 +45,14 @@ class Measures(Protocol):
         """Residuals, Jacobian and noise of all `labels`."""
         ...
 
+    def of_part(self, rank: int, size: int) -> Measures | None:
+        """One that measures what the atoms of process `rank` of `size` add to every label; None if it cannot.
+
+        Labels, noise and origins are those of the first process; residuals and rows of all processes add up. A store
+        has `nnpkit.measure.divided.Divided` structures then.
+        """
+        ...
+
     def loss(self, labels: Labels) -> Tensor:
         """Squared errors of `labels`, weighted (0-dim), differentiable with respect to the weights."""
         ...

@@ -96,6 +96,10 @@ class DirectionalObserver(ABC):
     def loss(self, labels: Labels) -> Tensor:
         """L2 loss (0-dim) of `labels`; its gradient with respect to the weights is exact, see `LossWeights`."""
 
+    def of_part(self, rank: int, size: int) -> DirectionalObserver | None:
+        """See `nnpkit.measure.contract.Measures`."""
+        return None
+
     def state_dict(self) -> dict[str, Tensor]:
         """What later measurements depend on beside the weights."""
         return {}

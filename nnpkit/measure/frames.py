@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
+from nnpkit.measure.divided import Divided, Part, incoming_of, silent
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
@@ -31,7 +32,7 @@ _ATOMS_PER_CHUNK = 128
 
 
 @dataclass
-class Frame:
+class Frame(Divided):
     """One structure as the observations see it. N atoms, E edges, D features; labels in eV and Å.
 
     A structure of which only the energy is wanted has no edges here.
@@ -47,14 +48,41 @@ class Frame:
     features: Tensor  # (N, D) scaled
     jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
     wall: Prediction | None  # constant part of the prediction (B = 1)
+    reference: float  # reference energies, eV
     energy: float | None
     forces: Tensor | None  # (N, 3)
     virial: Tensor | None  # (3, 3)
+    counted: slice  # atoms over which sums are taken
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.types)
+
+    @property
+    def counted_types(self) -> Tensor:
+        """Element (N,) of each atom over which sums are taken, -1 of others."""
+        if self.counted == slice(None):
+            return self.types
+        counted = torch.full_like(self.types, -1)
+        counted[self.counted] = self.types[self.counted]
+        return counted
+
+    def offsets(self) -> Tensor:
+        """See `Divided`."""
+        counts = torch.bincount(self.center, minlength=self.n_atoms)
+        return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+
+    def of_part(self, part: Part) -> Frame:
+        """See `Divided`; only small arrays are copied."""
+        neighbor = self.neighbor[part.edges]
+        incoming, offsets = incoming_of(neighbor, self.n_atoms)
+        some = replace(
+            self, center=self.center[part.edges], neighbor=neighbor, incoming=incoming, incoming_offsets=offsets,
+            edge_vec=self.edge_vec[part.edges], counted=part.atoms,
+            jacobian=None if self.jacobian is None else self.jacobian[part.edges],
+        )  # fmt: skip
+        return some if part.is_first else silent(some)
 
     @property
     def n_bytes(self) -> int:
@@ -192,8 +220,7 @@ class FrameStore:
         else:
             features, jacobian = self._features(graph, edge_vec), None
         center = edge_centers(graph.offsets)
-        incoming = torch.argsort(graph.neighbor, stable=True)
-        counts = torch.bincount(graph.neighbor, minlength=len(graph.types))
+        incoming, incoming_offsets = incoming_of(graph.neighbor, len(graph.types))
         with torch.enable_grad():
             wall = wall_prediction(self.model, graph, center, edge_vec)
         return Frame(
@@ -202,14 +229,16 @@ class FrameStore:
             center=center,
             neighbor=graph.neighbor,
             incoming=incoming,
-            incoming_offsets=torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]),
+            incoming_offsets=incoming_offsets,
             edge_vec=edge_vec,
             features=features,
             jacobian=jacobian,
             wall=wall,
+            reference=self._reference(graph.types),
             energy=structure.energy,
             forces=None if structure.forces is None else torch.as_tensor(structure.forces),
             virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+            counted=slice(None),
         )
 
     @torch.no_grad()
@@ -226,8 +255,12 @@ class FrameStore:
         return Frame(
             structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros(n_atoms + 1, dtype=torch.int64),
             none, self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), wall,
-            structure.energy, None, None,
+            self._reference(graph.types), structure.energy, None, None, slice(None),
         )  # fmt: skip
+
+    def _reference(self, types: Tensor) -> float:
+        """Reference energies of atoms, eV."""
+        return float(sum(self.model.reference_energies[t] for t in types.tolist()))
 
     def _features(self, graph: Graph, edge_vec: Tensor) -> Tensor:
         """Scaled features (N, D), a few atoms at a time."""
@@ -257,7 +290,7 @@ class FrameStore:
         """Derivatives (E, D, 3) of a frame's scaled features, kept or computed now."""
         if frame.jacobian is not None:
             return frame.jacobian
-        return self._describe(frame.types, frame.neighbor, _offsets(frame), frame.edge_vec)[1]
+        return self._describe(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec)[1]
 
     def energy_of(self, frame: Frame, features: Tensor) -> Tensor:
         """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, wall included."""
@@ -289,17 +322,11 @@ class FrameStore:
         if frame.jacobian is not None:
             return torch.einsum("ed,edx->ex", slope[frame.center], frame.jacobian)
         raw, gradients, first = slope * self.model.scaling.factor[frame.types], [slope.new_zeros(0, 3)], 0
-        for arguments in _chunks(frame.types, frame.neighbor, _offsets(frame), frame.edge_vec):
+        for arguments in _chunks(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec):
             last = first + len(arguments[3])
             gradients.append(self.descriptor.vjp(raw[first:last], *arguments))
             first = last
         return torch.cat(gradients)
-
-
-def _offsets(frame: Frame) -> Tensor:
-    """Where the edges of each centre start, (N + 1,)."""
-    counts = torch.bincount(frame.center, minlength=frame.n_atoms)
-    return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
 
 
 def _chunks(

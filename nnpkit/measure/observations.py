@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nnpkit.errors import InputError
 from nnpkit.measure.closed_form import Tape, plain
+from nnpkit.measure.divided import observer_of_part
 from nnpkit.measure.frames import Frame, FrameStore
 from nnpkit.measure.label_sums import (
     VIRIAL_COMPONENTS,
@@ -201,6 +202,10 @@ class Observer:
         self.parameters: list[Tensor] = list(self.model.networks.parameters())
         self.n_parameters = sum(p.numel() for p in self.parameters)
 
+    def of_part(self, rank: int, size: int) -> Observer | None:
+        """See `nnpkit.measure.contract.Measures`."""
+        return observer_of_part(self, rank, size)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing: measurements depend on the weights alone."""
         return {}
@@ -232,12 +237,11 @@ class Observer:
     def _energy(self, frame: Frame, index: int) -> Measurement:
         target = require_label(frame, "energy")
         value, jacobian = self._energy_rows(frame)
-        reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
         wall = 0.0 if frame.wall is None else float(frame.wall.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
-        origin = energy_origin(target - reference, frame.n_atoms, index)
+        origin = energy_origin(target - frame.reference, frame.n_atoms, index)
         return Measurement(
-            target - reference - wall - value,
+            target - frame.reference - wall - value,
             jacobian,
             torch.full((1,), variance, dtype=torch.float64),
             origin,
@@ -284,7 +288,7 @@ class Observer:
         """Sum (1,) of the outputs of the networks over the atoms, and its derivatives (1, P)."""
         value, parts = torch.zeros(1, dtype=torch.float64), []
         for t, network in enumerate(self.model.networks.networks):
-            own = frame.features[frame.types == t, : network.n_inputs]
+            own = frame.features[frame.counted_types == t, : network.n_inputs]
             tape = Tape(plain(network), own)
             value += tape.outputs.sum()
             parts += tape.gradients(torch.ones(1, len(own), 1, dtype=torch.float64))
@@ -295,9 +299,10 @@ class Observer:
     def _rows(self, frame: Frame, samples: Samples, n_rows: int) -> tuple[Tensor, Tensor]:
         """Values (M,) and Jacobian (M, P) of the sums that `samples` describe."""
         values, parts = torch.zeros(n_rows, dtype=torch.float64), []
-        types = frame.types[samples.atom]
+        counted = frame.counted_types
+        types = counted[samples.atom]
         for t, network in enumerate(self.model.networks.networks):
-            atoms = torch.nonzero(frame.types == t).squeeze(1)
+            atoms = torch.nonzero(counted == t).squeeze(1)
             number = torch.zeros(frame.n_atoms, dtype=torch.int64)
             number[atoms] = torch.arange(len(atoms))
             mine = torch.nonzero(types == t).squeeze(1)

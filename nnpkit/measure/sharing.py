@@ -1,8 +1,9 @@
 """The rows of one update, measured by several processes, each of which gets the columns that it needs.
 
-Every rank measures part of the labels. What it finds is sent where it is needed: residuals, noise and origins to all
-ranks, of the Jacobian to each rank the columns whose block of the covariance that rank keeps. One exchange, in which a
-rank sends and receives about one part in the number of ranks of the Jacobian.
+Of many structures every rank measures some. Of few ones it measures what some of their atoms add to every label, where
+labels are sums over atoms (`nnpkit.measure.divided`); where they are not, it measures some of the labels. What it finds
+is sent where it is needed: residuals, noise and origins to all ranks, of the Jacobian to each rank the columns whose
+block of the covariance that rank keeps, in one exchange.
 """
 
 from __future__ import annotations
@@ -84,8 +85,13 @@ def measure_together(
     Returns
     -------
     Measurement
-        Rows in the order of the ranks that have measured them, the same on all ranks.
+        Rows in the same order on all ranks.
     """
+    part = None
+    if labels.group is None and len(labels.structures) < 2 * ranks.size:
+        part = observer.of_part(ranks.rank, ranks.size)
+    if part is not None:
+        return _added(part.measure(labels), ranks, columns)
     mine = shares_of(labels, ranks.size)[ranks.rank]
     found = _nothing(observer.n_parameters) if mine is None else observer.measure(mine)
     counts = torch.zeros(ranks.size, dtype=torch.int64)
@@ -96,6 +102,18 @@ def measure_together(
     width = parts[ranks.rank].shape[1]
     received = torch.cat(ranks.exchange(parts, [(n, width) for n in rows]))
     return _unpacked(received, small.shape[1])
+
+
+def _added(found: Measurement, ranks: Ranks, columns: Sequence[Tensor | slice]) -> Measurement:
+    """The sum of what all ranks have found of the same labels, whose origins the first of them knows."""
+    small = _packed(found)
+    if not ranks.leads:
+        small[:, 1:] = 0.0
+    if all(isinstance(own, slice) for own in columns):  # every rank needs all columns
+        return _unpacked(ranks.add(torch.cat([small, found.jacobian], dim=1)), small.shape[1])
+    parts = [torch.cat([small, found.jacobian[:, own]], dim=1) for own in columns]
+    received = ranks.exchange(parts, [tuple(parts[ranks.rank].shape)] * ranks.size)
+    return _unpacked(torch.stack(received).sum(0), small.shape[1])
 
 
 def _nothing(n_parameters: int) -> Measurement:

@@ -87,6 +87,25 @@ class MeasurerSuite:
             for own, other in zip(fast.origin, slow.origin, strict=True):
                 assert_close(*(torch.as_tensor(value, dtype=torch.float64) for value in (own, other)))
 
+    @pytest.mark.parametrize("size", [2, 3, 11])  # more processes than atoms, too
+    @pytest.mark.parametrize("choice", ["energies", "forces", "virials", "everything"])
+    def test_what_parts_of_the_atoms_add_is_the_whole(self, observers: Any, choice: str, size: int) -> None:
+        """What several processes measure of one structure, if the family has that."""
+        observer, labels = observers[0], self.choices[choice]
+        parts = [observer.of_part(rank, size) for rank in range(size)]
+        if any(part is None for part in parts):
+            pytest.skip("a family whose structures are measured as a whole")
+        found, whole = [part.measure(labels) for part in parts], observer.measure(labels)
+        assert_close(torch.stack([part.residual for part in found]).sum(0), whole.residual)
+        assert_close(torch.stack([part.jacobian for part in found]).sum(0), whole.jacobian)
+        for own, other in zip(
+            found[0].origin, whole.origin, strict=True
+        ):  # the first one compares with labels
+            assert torch.equal(own, other)
+        assert torch.equal(found[0].noise, whole.noise)
+        busy = sum(bool(part.jacobian.any()) for part in found)
+        assert busy >= min(size, 2), "all of it by one process"
+
     @pytest.mark.parametrize("choice", ["energies", "forces", "virials", "everything"])
     def test_the_loss_and_its_gradient_are_those_of_the_potential(self, observers: Any, choice: str) -> None:
         """What a gradient optimizer gets."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nnpkit.families.cluster_expansion.expansion_frames import ExpansionFrame
 from nnpkit.families.cluster_expansion.expansion_observer import ExpansionObserver
+from nnpkit.measure.divided import observer_of_part
 from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label, signed_weights
 from nnpkit.optim.measurement import Measurement
@@ -23,6 +24,10 @@ Moves = tuple[Tensor, Tensor]  # atoms of the frame and axes
 
 class CompiledObserver(ExpansionObserver):
     """Measures the labels of an `ExpansionStore` that has a kernel; what it finds is that of `ExpansionObserver`."""
+
+    def of_part(self, rank: int, size: int) -> CompiledObserver | None:
+        """See `nnpkit.measure.contract.Measures`."""
+        return observer_of_part(self, rank, size)
 
     def measure(self, labels: Labels) -> Measurement:
         """See `DirectionalObserver`."""

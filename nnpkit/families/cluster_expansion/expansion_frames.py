@@ -10,7 +10,7 @@ belong to forces need the edges that move.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpansion
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.radial import radial_functions_and_slopes
+from nnpkit.measure.divided import Divided, Part, incoming_of, silent
 from nnpkit.measure.frames import structure_wall
 from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
 from nnpkit.models.atomic_model import AtomicModel
@@ -95,7 +96,7 @@ class Moments(NamedTuple):
 
 
 @dataclass
-class ExpansionFrame:
+class ExpansionFrame(Divided):
     """One structure as the observations see it; its N atoms are sorted by element. Labels in eV and Å."""
 
     name: str
@@ -109,11 +110,24 @@ class ExpansionFrame:
     energy: float | None
     forces: Tensor | None  # (N, 3)
     virial: Tensor | None  # (3, 3)
+    counted: slice  # atoms over which sums are taken
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.place)
+
+    def offsets(self) -> Tensor:
+        """See `Divided`."""
+        return self.first
+
+    def of_part(self, part: Part) -> ExpansionFrame:
+        """See `Divided`; for the kernels, which need no moments."""
+        some = replace(
+            self, edges=ExpansionEdges(*(values[part.edges] for values in self.edges)), moments=None,
+            first=self.first.clamp(part.edges.start, part.edges.stop) - part.edges.start, counted=part.atoms,
+        )  # fmt: skip
+        return some if part.is_first else silent(some)
 
     @property
     def n_bytes(self) -> int:
@@ -125,8 +139,13 @@ class ExpansionFrame:
 
     @cached_property
     def types(self) -> Tensor:
-        """Element (N,) of each atom."""
-        return torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
+        """Element (N,) of each atom over which sums are taken, -1 of others."""
+        types = torch.repeat_interleave(torch.arange(len(self.counts)), torch.tensor(self.counts))
+        if self.counted == slice(None):
+            return types
+        counted = torch.full_like(types, -1)
+        counted[self.counted] = types[self.counted]
+        return counted
 
     @property
     def incoming(self) -> Tensor:
@@ -192,17 +211,18 @@ def prepare_expansion_frame(
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),
+        counted=slice(None),
     )
 
 
 def _all_moments(d: ClusterExpansion, edges: ExpansionEdges, n: int, strained: bool) -> Moments:
     """Moments of `n` atoms, with their changes under strain if asked for."""
-    into = torch.bincount(edges.neighbor, minlength=n)
+    incoming, first_incoming = incoming_of(edges.neighbor, n)
     functions = edge_functions(d, edges.vectors)
     radial, angular = _moments(d, edges, functions, n)
     return Moments(
-        incoming=torch.argsort(edges.neighbor, stable=True),
-        first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
+        incoming=incoming,
+        first_incoming=first_incoming,
         radial=radial,
         angular=angular,
         strained=_strained(d, edges, functions, n) if strained else None,

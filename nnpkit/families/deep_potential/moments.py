@@ -28,6 +28,7 @@ from nnpkit.data.graph import build_graph, edge_centers, edge_vectors, type_indi
 from nnpkit.data.structure import Structure
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.measure.directions import ranges
+from nnpkit.measure.divided import Divided, Part, incoming_of, silent
 from nnpkit.measure.frames import structure_wall
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import cutoff_function
@@ -116,7 +117,7 @@ class Edges(NamedTuple):
 
 
 @dataclass
-class MomentFrame:
+class MomentFrame(Divided):
     """One structure as the observations see it; its N atoms are sorted by element. Labels in eV and Å."""
 
     name: str
@@ -138,6 +139,22 @@ class MomentFrame:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.place)
+
+    def offsets(self) -> Tensor:
+        """See `Divided`."""
+        return self.first
+
+    def of_part(self, part: Part) -> MomentFrame:
+        """See `Divided`; centres are counted from the first of these atoms on. Not for `edges_of`."""
+        edges = Edges(*(values[part.edges] for values in self.edges))
+        bounds = torch.tensor([0, *self.counts]).cumsum(0).clamp(part.atoms.start, part.atoms.stop)
+        incoming, first_incoming = incoming_of(edges.neighbor, self.n_atoms)
+        some = replace(
+            self, edges=edges._replace(center=edges.center - part.atoms.start), counts=bounds.diff().tolist(),
+            first=self.first.clamp(part.edges.start, part.edges.stop) - part.edges.start,
+            incoming=incoming, first_incoming=first_incoming, moments=self.moments[part.atoms],
+        )  # fmt: skip
+        return some if part.is_first else silent(some)
 
     def edges_of(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """Edges that begin at one of `atoms`, and other edges that end at one; both ascending."""
@@ -247,7 +264,7 @@ def prepare_frame(model: AtomicModel, basis: Chebyshev, structure: Structure) ->
     graph = build_graph(ordered, model.elements, d.cutoff)
     types, center = graph.types, edge_centers(graph.offsets)
     edges = _edges(d, types, graph.neighbor, center, edge_vectors(graph))
-    into = torch.bincount(graph.neighbor, minlength=len(types))
+    incoming, first_incoming = incoming_of(graph.neighbor, len(types))
     wall = structure_wall(model, ordered)
     return MomentFrame(
         name=structure.name,
@@ -255,8 +272,8 @@ def prepare_frame(model: AtomicModel, basis: Chebyshev, structure: Structure) ->
         counts=torch.bincount(types, minlength=d.n_types).tolist(),
         edges=edges,
         first=graph.offsets,
-        incoming=torch.argsort(graph.neighbor, stable=True),
-        first_incoming=torch.cat([into.new_zeros(1), torch.cumsum(into, 0)]),
+        incoming=incoming,
+        first_incoming=first_incoming,
         basis=basis,
         moments=_all_moments(d, basis, edges, types),
         reference=sum(model.reference_energies[t] for t in types.tolist()),

@@ -13,6 +13,7 @@ from nnpkit.families.deep_potential.moments import MomentFrame, Moments
 from nnpkit.families.deep_potential.prepared import Evaluation
 from nnpkit.measure.directional_observer import DirectionalObserver
 from nnpkit.measure.directions import strains
+from nnpkit.measure.divided import observer_of_part
 from nnpkit.measure.observables import refuse_others
 from nnpkit.measure.observations import VIRIAL_COMPONENTS, require_label
 
@@ -24,6 +25,10 @@ __all__ = ["MomentObserver"]
 
 class MomentObserver(DirectionalObserver):
     """Measures the labels of a `MomentStore` with the model as it is now."""
+
+    def of_part(self, rank: int, size: int) -> MomentObserver | None:
+        """See `nnpkit.measure.contract.Measures`."""
+        return observer_of_part(self, rank, size)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What later measurements depend on beside the weights."""

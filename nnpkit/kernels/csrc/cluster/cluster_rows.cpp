@@ -150,13 +150,13 @@ void ExpansionTraining::set(const nnpkit_expansion_weights &given) {
   }
 }
 
-void ExpansionTraining::check(const nnpkit_edges &edges) const {
+void ExpansionTraining::check(const nnpkit_edges &edges, int64_t least) const {
   const int64_t n = edges.n_atoms, *const offsets = edges.offsets;
   if (centers.empty()) fail("no weights");
   if (n < 0 || offsets[0] != 0 || offsets[n] != edges.n_edges || !std::is_sorted(offsets, offsets + n + 1))
     fail("offsets do not divide the edges");
   for (int64_t i = 0; i < n; i++) {
-    if (edges.types[i] < 0 || edges.types[i] >= plan.n_types) fail("an atom of unknown type");
+    if (edges.types[i] < least || edges.types[i] >= plan.n_types) fail("an atom of unknown type");
     if (offsets[i + 1] - offsets[i] > INT_MAX / 64) fail("an atom with too many neighbours");
   }
   for (int64_t e = 0; e < edges.n_edges; e++)
@@ -243,7 +243,7 @@ void ExpansionTraining::gather(const nnpkit_edges &edges, int64_t atom) {
 }
 
 void ExpansionTraining::features(const nnpkit_edges &edges, double *features) {
-  check(edges);
+  check(edges, 0);
   for (int64_t i = 0; i < edges.n_atoms; i++) {
     gather(edges, i);
     stages.functions(plan, site);
@@ -334,7 +334,7 @@ void ExpansionTraining::add_gradient(const int64_t *neighbor, int64_t atom,
 
 void ExpansionTraining::measure(const nnpkit_edges &edges, const int64_t *neighbor,
                                 const nnpkit_expansion_rows &wanted) {
-  check(edges);
+  check(edges, -1);
   if (description.networks.empty()) fail("no networks");
   for (int64_t e = 0; e < edges.n_edges; e++)
     if (neighbor[e] < 0 || neighbor[e] >= edges.n_atoms) fail("a neighbour that is not there");
@@ -352,6 +352,7 @@ void ExpansionTraining::measure(const nnpkit_edges &edges, const int64_t *neighb
   }
   *wanted.energy = 0.0;
   for (int64_t i = 0; i < edges.n_atoms; i++) {
+    if (edges.types[i] < 0) continue;
     const RowsCenter &center = centers[edges.types[i]];
     gather(edges, i);
     stages.functions(plan, site);

@@ -79,7 +79,7 @@ class ExpansionTraining {
   void gather(const nnpkit_edges &edges, int64_t atom);
   void add_gradient(const int64_t *neighbor, int64_t atom, const nnpkit_expansion_rows &wanted);
   void make_room(int n_edges);
-  void check(const nnpkit_edges &edges) const;
+  void check(const nnpkit_edges &edges, int64_t least) const;  // type of an atom
   // directions wait until a batch is full
   void push(const RowsCenter &center, double *row, double *value);
   void flush(const RowsCenter &center);

@@ -112,7 +112,8 @@ struct nnpkit_expansion_rows {
   double *forces;      // (n_atoms, 3) eV/angstrom; may be null
   double *virial;      // (3, 3) eV, where there are forces
 };
-// neighbor (n_edges): the atom at the end of each edge
+// neighbor (n_edges): the atom at the end of each edge. An atom of type -1 is a neighbour only: it adds
+// nothing to any sum, as another process adds it.
 NNPKIT_API int nnpkit_expansion_measure(void *expansion, const struct nnpkit_edges *edges,
                                         const int64_t *neighbor, const struct nnpkit_expansion_rows *wanted,
                                         char *message, size_t message_size);
