@@ -270,13 +270,10 @@ class KalmanOptimizer:
         score = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)[
             :, 0
         ]  # xi^T A xi = |score|^2
-        change = self.shared.spread(score @ whitened)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
-        gain_square = self.shared.add(
-            ((whitened @ whitened.T) @ inverse * inverse).sum()
-        )  # |K|^2 = |Y^T F^-1|^2
+        gain_square = ((whitened @ whitened.T) @ inverse * inverse).sum()  # |K|^2 = |Y^T F^-1|^2
         # P <- (P - K H P) / lambda + Q
-        self._subtract(whitened)
+        change, gain_square = self._conclude(whitened, score @ whitened, gain_square)
         if self.settings.forgetting < 1.0:
             self.covariance.multiply(1.0 / float(self.forgetting))
         return _Solution(change, score.square().mean(), gain_square)
@@ -296,26 +293,29 @@ class KalmanOptimizer:
         directions = vectors.T @ (predicted * root[:, None])
         score = vectors.T @ (residual * root)
         to_weights = (vectors / (g + forgetting)).T * root  # K = D^T diag(1 / (g + lambda)) V^T R^-1/2
-        change = self.shared.spread((score / (g + forgetting)) @ directions)
-        gain_square = self.shared.add(((directions @ directions.T) * (to_weights @ to_weights.T)).sum())
+        gain_square = ((directions @ directions.T) * (to_weights @ to_weights.T)).sum()
         gained = (g - (1.0 - forgetting)).clamp(min=0.0) / (g * (g + forgetting))
-        self._subtract(directions * gained.sqrt()[:, None])
+        change, gain_square = self._conclude(
+            directions * gained.sqrt()[:, None], (score / (g + forgetting)) @ directions, gain_square
+        )
         return _Solution(change, (score.square() / (g + 1.0)).mean(), gain_square)
 
-    def _subtract(self, y: Tensor) -> None:
-        """``P <- P - y^T y``; all processes fail if one does."""
-        if self.ranks.size == 1:
-            self.covariance.subtract(y)
-            return
+    def _conclude(self, y: Tensor, own: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """``P <- P - y^T y``; change (P,) of all weights and squared gain, from those of the own ones.
+
+        All processes fail if one does, and learn that together with the rest.
+        """
         failure = None
         try:
             self.covariance.subtract(y)
         except DivergedError as error:
             failure = error
-        if self.ranks.any(failure is not None):
+        change, square, failed = self.shared.conclude(own, square, failure is not None)
+        if failed:
             raise failure or _lost(
                 "a covariance of another process is not positive definite any more", self.settings
             )
+        return change, square
 
     def _noise(self, given: Tensor) -> Tensor:
         """Diagonal (M,) of R."""

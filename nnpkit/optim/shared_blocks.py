@@ -80,15 +80,39 @@ class SharedBlocks:
 
     def spread(self, own: Tensor) -> Tensor:
         """A vector of all weights (P,) from the parts that the ranks have."""
+        return own if self.ranks.size == 1 else self.ranks.add(self._widened(own))
+
+    def _widened(self, own: Tensor) -> Tensor:
+        """What this rank adds to a vector of all weights (P,)."""
         if not self.shared:
-            return (
-                own
-                if self.ranks.size == 1
-                else self.ranks.add(own if self.ranks.leads else torch.zeros_like(own))
-            )
+            return own if self.ranks.leads else torch.zeros_like(own)
         whole = own.new_zeros(self.partition.n_parameters)
         whole[self.columns[self.ranks.rank]] = own
-        return self.ranks.add(whole)
+        return whole
+
+    def conclude(self, own: Tensor, square: Tensor, failed: bool) -> tuple[Tensor, Tensor, bool]:
+        """What all ranks have to know at the end of an update, in one call.
+
+        Parameters
+        ----------
+        own : Tensor
+            Change of the weights of this rank.
+        square : Tensor
+            A sum (0-dim) over these weights.
+        failed : bool
+            Whether this rank cannot go on.
+
+        Returns
+        -------
+        tuple
+            Change of all weights (P,), the sum over all, and whether some rank cannot go on.
+        """
+        if self.ranks.size == 1:
+            return own, square, failed
+        numbers = [square if self.shared or self.ranks.leads else 0.0, failed]
+        small = torch.stack([torch.as_tensor(number).to(own) for number in numbers])
+        total = self.ranks.add(torch.cat([self._widened(own), small]))
+        return total[:-2], total[-2], bool(total[-1] > 0.0)
 
     def state_dict(self, covariance: Covariance) -> Mapping[str, Tensor]:
         """State of the covariance, without the blocks that other processes keep; all call this together."""
