@@ -20,8 +20,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnpkit.errors import InputError
+from nnpkit.node import Node
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["ALONE", "TIMEOUT", "RankLostError", "Ranks", "Together", "place_of", "start_ranks"]
@@ -30,6 +32,7 @@ TIMEOUT = 100.0
 """Seconds after which a rank that says nothing counts as gone."""
 
 _FIRST_PORT, _PORTS = 20000, 20000
+_LARGE = 4096  # numbers from which on each of more than two ranks adds up a part of them
 Value = TypeVar("Value")
 
 
@@ -85,10 +88,13 @@ ALONE = Ranks()
 
 
 class Together(Ranks):
-    """Several ranks, through the process group of torch.distributed that `start_ranks` has made."""
+    """Several ranks, through the process group of torch.distributed that `start_ranks` has made, or through memory."""
 
     def __init__(self, rank: int, size: int, store: Any) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self._node: Node | None = None
+        if Node.possible(self.collect):
+            self._node = self._call(Node, rank, size, self.collect, TIMEOUT)
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A collective call; a rank that is gone becomes one error that says what it said itself."""
@@ -118,17 +124,30 @@ class Together(Ranks):
 
     def add(self, tensor: Tensor) -> Tensor:
         """See `Ranks`."""
+        import torch
         import torch.distributed as dist
 
-        result = tensor.detach().clone().contiguous()
-        self._call(dist.all_reduce, result)
-        return result
+        if self._node is None:
+            result = tensor.detach().clone().contiguous()
+            self._call(dist.all_reduce, result)
+            return result
+        given = tensor.detach().reshape(-1)
+        if self.size == 2 or len(given) < _LARGE:
+            return _sum(self._given(self._node, [given] * self.size), given.dtype).view(tensor.shape)
+        parts = given.tensor_split(self.size)
+        own = _sum(self._given(self._node, parts), given.dtype)
+        found = [_tensor(view, given.dtype) for view in self._given(self._node, [own] * self.size)]
+        return torch.cat(found).view(tensor.shape)
 
     def exchange(self, parts: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         """See `Ranks`."""
         import torch
         import torch.distributed as dist
 
+        if self._node is not None:
+            flat = [part.detach().reshape(-1) for part in parts]
+            views = self._given(self._node, flat)
+            return [_tensor(v, flat[0].dtype).view(shape) for v, shape in zip(views, shapes, strict=True)]
         given = [part.numel() for part in parts]
         taken = [int(torch.Size(shape).numel()) for shape in shapes]
         sent = torch.cat([part.reshape(-1) for part in parts])
@@ -136,12 +155,24 @@ class Together(Ranks):
         self._call(dist.all_to_all_single, received, sent, taken, given)
         return [piece.view(shape) for piece, shape in zip(received.split(taken), shapes, strict=True)]
 
+    def _given(self, node: Node, flat: Sequence[Tensor]) -> list[memoryview]:
+        """Memory with what all ranks give this one, valid until the next but one call."""
+        views: list[memoryview] = []
+        for number, part in enumerate(flat):
+            same = number > 0 and part is flat[number - 1]
+            views.append(views[-1] if same else memoryview(_bytes(part)))
+        return list(self._call(node.give, views))
+
     def collect(self, value: Value) -> list[Value]:
         """See `Ranks`."""
         import torch
         import torch.distributed as dist
 
-        own = torch.frombuffer(bytearray(json.dumps(value).encode() or b" "), dtype=torch.uint8)
+        text = json.dumps(value).encode() or b" "
+        if self._node is not None:
+            views = self._call(self._node.give, [memoryview(text)] * self.size)
+            return [json.loads(bytes(view)) for view in views]
+        own = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         self._call(dist.all_gather, sizes, torch.tensor([len(own)]))
         longest = max(int(size) for size in sizes)
@@ -166,6 +197,39 @@ class Together(Ranks):
     def barrier(self) -> None:
         """See `Ranks`."""
         self.any(False)
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """Memory of a tensor (n,) as an array of bytes."""
+    import torch
+
+    return tensor.contiguous().view(torch.uint8).numpy()
+
+
+def _array(view: memoryview, dtype: torch.dtype) -> Any:
+    """Numbers in memory, which may change later."""
+    import numpy as np
+    import torch
+
+    return np.frombuffer(view, dtype=torch.empty(0, dtype=dtype).numpy().dtype)
+
+
+def _tensor(view: memoryview, dtype: torch.dtype) -> Tensor:
+    """A copy (n,)."""
+    import torch
+
+    return torch.from_numpy(_array(view, dtype).copy())
+
+
+def _sum(views: Sequence[memoryview], dtype: torch.dtype) -> Tensor:
+    """Sum (n,) over the ranks, in their order."""
+    import torch
+
+    first, *others = (_array(view, dtype) for view in views)
+    total = first.copy()
+    for other in others:
+        total += other
+    return torch.from_numpy(total)
 
 
 def place_of(environment: Mapping[str, str]) -> tuple[int, int, str] | None:

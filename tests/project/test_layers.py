@@ -21,6 +21,7 @@ LAYERS = [
         "progress",
         "registry",
         "section",
+        "node",
         "parallel",
     },
     {"data"},
