@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-__all__ = ["Progress", "StopRequest", "stop_on_signals"]
+__all__ = ["Progress", "StopRequest", "remember_warning", "stop_on_signals"]
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -104,6 +104,34 @@ class StopRequest:
         return None if self.signal is None else signal.Signals(self.signal).name
 
 
+class _Warned:
+    """Whether SIGUSR1 has come while nothing could be stopped yet."""
+
+    def __init__(self) -> None:
+        self.has_come = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        self.has_come = True
+
+
+@contextmanager
+def remember_warning() -> Iterator[None]:
+    """Within this context SIGUSR1 ends nothing; a `stop_on_signals` that begins later takes it as its own.
+
+    Schedulers send it some time before they end a job. Preparations cannot be continued, so that a job would prepare
+    for ever if it ended there; what comes after them can.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGUSR1, _Warned())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGUSR1 into a request to stop at the next good moment.
@@ -126,6 +154,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         previous[number] = signal.signal(number, note)
+    warned = previous[signal.SIGUSR1]
+    if isinstance(warned, _Warned) and warned.has_come:
+        note(signal.SIGUSR1, None)
     try:
         yield request
     finally:

@@ -67,9 +67,12 @@ def train(
 
     Started by `torchrun`, `srun` or `mpirun` with several processes, these train one potential together.
 
-    Ctrl-C and SIGTERM end the training after a checkpoint, with exit code 130 or 143; `--resume` continues it
-    as if it had not been interrupted.
+    Ctrl-C, SIGTERM and SIGUSR1 end the training after a checkpoint, with exit code 130, 143 or 138; `--resume`
+    continues it as if it had not been interrupted. SIGUSR1 during preparations ends it after the first update.
     """
+    from nnpkit.progress import remember_warning
+
+    context.with_resource(remember_warning())
     from nnpkit.config.config_file import load_config
     from nnpkit.parallel import start_ranks
     from nnpkit.workflow.cross_validation import run_folds

@@ -25,7 +25,9 @@ from nnpkit.config.config_file import load_config
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.measure.metrics import METRICS
+from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
+from nnpkit.workflow import training_run
 from nnpkit.workflow.training_run import run_training
 
 ADAM = "training.optimizer={kind: adam, learning_rate: 0.01}"
@@ -230,6 +232,33 @@ def test_a_signal_stops_in_the_middle_of_an_epoch(
     assert resumed | {"seconds": 0} == whole | {"seconds": 0}
     last = sorted(states("whole"))[-1]
     assert states("run")[last] == states("whole")[last]
+
+
+def test_a_warning_during_preparations_leaves_something_to_go_on_with(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every start is warned before the first update, as with a limit of time that is too short."""
+    whole = train(config, "training.epochs=1", "output=whole")
+    original, starts = training_run.prepare, 0
+
+    def prepare(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return original(*arguments)
+
+    monkeypatch.setattr(training_run, "prepare", prepare)
+    while starts < 100:
+        starts += 1
+        result = CliRunner().invoke(app, ["train", str(config), "training.epochs=1", "--resume"])
+        if result.exit_code != 128 + signal.SIGUSR1:
+            break
+        found = latest_checkpoint(Path("run"))
+        assert found is not None
+        assert read_checkpoint(found).state["progress"]["updates"] == starts
+    assert result.exit_code == 0
+    assert starts > 2
+    assert json.loads(Path("run/summary.json").read_text())["ended"] == whole["ended"]
+    assert states("run")[sorted(states("run"))[-1]] == states("whole")[sorted(states("whole"))[-1]]
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
 def test_a_finished_run_can_be_prolonged(config: Path) -> None:
