@@ -139,6 +139,7 @@ class RobustNoise:
         self.updates = 0  # those of the settling
         # Of each structure and kind: measurements, those that were outliers, and the sum of their root mean squares.
         self.record = torch.zeros(n_structures, len(KINDS), 3, dtype=torch.float64)
+        self._counts = torch.zeros(len(KINDS), 2, dtype=torch.float64)  # sums of the first two over all structures
         self.names = sorted(set(groups or ()))
         self.group_of = torch.tensor([self.names.index(name) for name in groups or ()], dtype=torch.int64)
         # Of each group and kind: m, alpha^2 and updates with such labels.
@@ -196,10 +197,10 @@ class RobustNoise:
         s, record = self.settings, self.record[structure, kind]
         trusted = self.ordinary is not None and not gross and bool(record[0] < s.trusted)
         outlying = not trusted and float(square.mean()) > 4.0 * s.group_limit**2
-        all_of_kind = self.record[:, kind].sum(0)
-        few = bool(all_of_kind[1] <= s.few_of * all_of_kind[0])
+        few = bool(self._counts[kind, 1] <= s.few_of * self._counts[kind, 0])
         wrong = gross or (few and bool(record[1] >= s.persistent))
         record += torch.tensor([1.0, outlying, float(error.square().mean().sqrt())])
+        self._counts[kind] += torch.tensor([1.0, outlying])
         if trusted:
             return torch.ones_like(square)
         half = (s.power if wrong else 1.0) / 2.0
@@ -224,7 +225,7 @@ class RobustNoise:
                     some = (*(part[here] for part in rows), Origin(*(part[here] for part in origin)))
                     own[0], own[1] = self._moved(kind, own[0], own[1], *some)
                 own[2] += 1.0
-        if bool(self.record[:, _FORCE, 0].any()):
+        if bool(self._counts[_FORCE, 0] > 0.0):
             self._keep_balance(self.scale)
         for own in self.own:
             own[:, 0] = torch.minimum(own[:, 0], self.settings.apart * self.scale)
@@ -282,6 +283,7 @@ class RobustNoise:
         self.updates = int(state["updates"])
         if state["record"].shape == self.record.shape:
             self.record.copy_(state["record"])
+            self._counts = self.record[:, :, :2].sum(0)
         self.own.zero_()
         known = {
             int(name): own for name, own in zip(state.get("names", ()), state.get("own", ()), strict=True)

@@ -73,10 +73,13 @@ def test_what_is_no_outlier_keeps_its_noise():
 def test_many_outliers_are_a_poor_model_and_go_on_to_teach():
     optimizer = filter_of(True)
     weights, truth = learn(optimizer, 100)
-    optimizer.robust.record[:, 1, 1] = 0.5 * optimizer.robust.record[:, 1, 0]
-    optimizer.robust.record[0, 1, 1] = 5.0
+    robust = optimizer.robust
+    robust.record[:, 1, 1] = 0.5 * robust.record[:, 1, 0]
+    robust.record[0, 1, 1] = 5.0
+    robust.load_state_dict(robust.state_dict())  # which counts what all structures have
     many = float(optimizer.step(wrong_by(1e3, weights, truth))[0].norm())
-    optimizer.robust.record[1:, 1, 1] = 0.0
+    robust.record[1:, 1, 1] = 0.0
+    robust.load_state_dict(robust.state_dict())
     few = float(optimizer.step(wrong_by(1e3, weights, truth, seed=5))[0].norm())
     assert many > 10.0 * few
 
