@@ -3,9 +3,9 @@
     python benchmarks/slurm_requeue.py
 
 starts a Slurm of one node by ``tests/slurm/start_slurm.sh`` (needs root), submits the job of
-``examples/slurm_training`` with two tasks and a limit of one minute, of which SIGUSR1 comes before the end, and
-compares its last checkpoint with that of the same training without a limit. The last line is
-``RESULT {"starts": ..., "same_bits": ...}``.
+``examples/slurm_training`` with two tasks and a limit of two minutes, of which SIGUSR1 comes a minute before the end (or
+up to another minute earlier, as Slurm says), and compares its last checkpoint with that of the same training without a
+limit. The last line is ``RESULT {"starts": ..., "same_bits": ...}``.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=12, help="so many that they take longer than 20 s")
-    parser.add_argument("--limit", type=int, default=1, help="minutes")
+    parser.add_argument("--epochs", type=int, default=12, help="so many that they take longer than a minute")
+    parser.add_argument("--limit", type=int, default=2, help="minutes")
     parser.add_argument(
-        "--warning", type=int, default=40, help="seconds before the limit at which SIGUSR1 comes"
+        "--warning", type=int, default=60, help="seconds before the limit at which SIGUSR1 comes"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
