@@ -81,8 +81,9 @@ lint: $(INSTALLED)  ## Check style, types and docstrings.
 	git ls-files '*.cpp' '*.h' '*.cu' | xargs -r clang-format --dry-run -Werror
 
 .PHONY: docs
-docs: $(DOCS_INSTALLED)  ## Build the documentation in docs/_build/html; a warning is an error.
+docs: $(DOCS_INSTALLED)  ## Build the documentation in docs/_build/html; a warning or a broken link is an error.
 	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	python docs/_ext/check_links.py docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 .PHONY: bench
