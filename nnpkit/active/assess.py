@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from nnpkit.data.dataset import structure_sha256
 from nnpkit.data.distances import shortest_distances
-from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import InputError
 from nnpkit.families.registered import function_names
-from nnpkit.models.stages import model_features
 
 __all__ = ["Assessment", "Extrapolation", "assess", "describe", "without_elements"]
 
@@ -80,7 +77,7 @@ def assess(
         seen = without_elements(structure, without)
         result = model.predict(seen, members=model.n_members > 1)
         spread = result.disagreement
-        features, types = _features(model, seen)
+        features, types = model.features(seen), _types(model, seen)
         shortest = shortest_distances([seen])
         yield Assessment(
             structure=structure,
@@ -120,15 +117,13 @@ def describe(model: LoadedModel, structures: Iterable[Structure]) -> np.ndarray:
     Features are taken in units of the width of their range in the training data, so that vectors of one potential
     can be compared with each other and with nothing else.
     """
-    rows = [_vector(model, *_features(model, structure)) for structure in structures]
+    rows = [_vector(model, model.features(s), _types(model, s)) for s in structures]
     return np.array(rows) if rows else np.zeros((0, 0))
 
 
-@torch.no_grad()
-def _features(model: LoadedModel, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """Raw features (N, D) and types (N,)."""
-    graph = build_graph(structure, model.elements, model.cutoff)
-    return model_features(model.module, graph).numpy(), graph.types.numpy()
+def _types(model: LoadedModel, structure: Structure) -> np.ndarray:
+    """Which of the elements of the model each atom is (N,)."""
+    return np.array([model.elements.index(symbol) for symbol in structure.symbols])
 
 
 def _ranges(model: LoadedModel, element: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nnpkit.data.graph import build_graph
@@ -27,6 +28,7 @@ from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_potential import charges_and_dipole
 from nnpkit.models.potential import Potential
+from nnpkit.models.stages import model_features
 from nnpkit.models.sum_model import SumModel, has_charges
 from nnpkit.models.sum_potential import potential_of
 from nnpkit.seal import check_seal
@@ -178,6 +180,22 @@ class LoadedModel:
         )
         result.charges, result.dipole = charges_and_dipole(prediction, structure)
         return result if self.missing_baseline is None else self._with_baseline(structure, result)
+
+    def features(self, structure: Atoms | Structure) -> np.ndarray:
+        """What the descriptor says of every atom, before any scaling: (N, D).
+
+        The meaning of a column depends on the element of the atom; a column that its element does not have is 0.
+        ``metadata["feature_ranges"]`` has the ranges in the training data, by element.
+
+        Raises
+        ------
+        InputError
+            As `predict`.
+        """
+        own = structure if isinstance(structure, Structure) else Structure.without_labels(structure)
+        with torch.no_grad():
+            values = model_features(self.module, build_graph(own, self.elements, self.cutoff))
+        return np.asarray(values.numpy())
 
     @property
     def missing_baseline(self) -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ def lammps_of(folder: Path) -> list[int]:
 
 def test_a_killed_lammps_begins_again(tmp_path, committee) -> None:
     """The frames are those of a run that nobody disturbed."""
-    condition = Condition("nvt", (30.0, 30.0), steps=100)
+    condition = Condition("nvt", (30.0, 30.0), steps=40)
     calm, wild = (
         prepared(tmp_path / name, committee, condition, Bounds(0.0, 1e9, ""), timestep=0.1)
         for name in ("calm", "wild")

@@ -38,6 +38,23 @@ def test_train_read_load_predict(run: Path) -> None:
     assert set(model.metadata["min_distance"]) == {"Cu-Cu", "Au-Cu", "Au-Au"}
 
 
+def test_features_are_what_the_descriptor_says(run: Path) -> None:
+    """Those of the training data lie within the ranges that the model file states, and touch them."""
+    model, lowest = nnpkit.load(run), {}
+    ranges = model.metadata["feature_ranges"]
+    for structure in nnpkit.read(run.parent / "train.extxyz"):
+        values = model.features(structure)
+        np.testing.assert_array_equal(model.features(structure.to_atoms()), values)
+        for element in ("Cu", "Au"):
+            mine = values[[symbol == element for symbol in structure.symbols]]
+            if len(mine):
+                lowest[element] = np.minimum(lowest.get(element, np.inf), mine.min(axis=0))
+    for element, found in lowest.items():
+        low = np.array(ranges[element]["min"])
+        assert (np.abs(found - low) < 1e-9).mean() > 0.3  # the others belong to frames of the validation set
+        assert (found <= low + 1e-9).all()
+
+
 def test_checkpoints_of_a_run_and_its_model_agree(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     final = nnpkit.load(tmp_path / "run")

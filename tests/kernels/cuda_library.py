@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nnpkit.install.build_cuda import cuda_fingerprint
 from nnpkit.install.installed import find_program
 from nnpkit.kernels import native
 from nnpkit.kernels.native import NoKernelError
@@ -28,6 +31,12 @@ def without_gpu() -> str:
     return ""
 
 
+def emulation_folder(settings: list[str]) -> Path:
+    """Where the emulation of these sources is kept: what compiled it once serves all processes and later runs."""
+    words = hashlib.sha256("\n".join([cuda_fingerprint(), platform.machine(), *settings]).encode())
+    return Path(__file__).resolve().parents[2] / "build" / "cuda-emulation" / words.hexdigest()[:16]
+
+
 @cache
 def cuda_library() -> Path:
     """The compiled library where it finds a GPU, else the same sources compiled for the processor."""
@@ -36,10 +45,27 @@ def cuda_library() -> Path:
     cmake = find_program("cmake")
     if cmake is None:
         pytest.skip("there is no cmake to compile the emulation of the CUDA kernels with")
-    folder = tempfile.mkdtemp(prefix="nnpkit-cuda-emulation-")
-    atexit.register(shutil.rmtree, folder, True)
-    settings = ["-DNNPKIT_CUDA_EMULATION=ON", f"-DCMAKE_CXX_COMPILER={os.environ.get('CXX', 'g++')}"]
-    for step in (["-S", str(SOURCES), "-B", folder, *settings], ["--build", folder, "--parallel", "2"]):
-        result = subprocess.run([cmake, *step], capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
-    return Path(folder, "libnnpkit_cuda.so")
+    settings = [
+        "-DNNPKIT_CUDA_EMULATION=ON",
+        f"-DCMAKE_CXX_COMPILER={os.environ.get('CXX', 'g++')}",
+        "-DCMAKE_CXX_FLAGS_RELEASE=-O1",  # the tests are over sooner than better code would be compiled
+    ]
+    folder = emulation_folder(settings)
+    library = folder / "libnnpkit_cuda.so"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other process compiles: no need to do it twice
+        if not library.exists():
+            for old in folder.parent.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                for step in (
+                    ["-S", str(SOURCES), "-B", scratch, *settings],
+                    ["--build", scratch, "--parallel", "2"],
+                ):
+                    result = subprocess.run([cmake, *step], capture_output=True, text=True, check=False)
+                    assert result.returncode == 0, result.stdout + result.stderr
+                folder.mkdir()
+                shutil.move(Path(scratch, library.name), library)
+    return library

@@ -58,7 +58,7 @@ def outside(folder: Path, frames: list) -> np.ndarray:
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_rerun_finds_what_the_run_found(place: Path, ranks: int) -> None:
-    """A hundred frames: counts, disagreement, atoms and collected frames, without a run before."""
+    """Many frames: counts, disagreement, atoms and collected frames, without a run before."""
     watch = "watch force_std_max 0.01 INF frames {}.extxyz interval 7"
     fields = "dump d all custom 1 {} id x y z vx vy vz f_p[1] f_p[2]\n" + FORMAT
     atoms = "fix p all pair 1 nnpkit force_std 1 extrapolations 1\n"
@@ -69,13 +69,13 @@ def test_a_rerun_finds_what_the_run_found(place: Path, ranks: int) -> None:
         + atoms
         + fields.format("ran.dump")
         + DYNAMICS
-        + "run 99\n"
+        + "run 35\n"
     )
     ran = lmp(place, text, ranks)
     again = setup() + style(watch.format("rerun")) + SEEN + atoms + fields.format("second") + "thermo 1\n"
     reran = lmp(place, again + "rerun ran.dump dump x y z vx vy vz\n", ranks)
     one, other = rows(ran), rows(reran)
-    assert len(one) == len(other) == 100
+    assert len(one) == len(other) == 36
     np.testing.assert_allclose(other[:, :6], one[:, :6], rtol=1e-9, atol=1e-11)
     np.testing.assert_array_equal(other[:, 6:8], one[:, 6:8])  # extrapolations of the step and until it
     assert (one[:, 6] > 0).all()
@@ -84,11 +84,11 @@ def test_a_rerun_finds_what_the_run_found(place: Path, ranks: int) -> None:
         one_dump, other_dump = ran.dump("ran.dump")[:, columns], reran.dump("second")[:, columns]
         np.testing.assert_allclose(other_dump, one_dump, rtol=1e-9, atol=1e-9)
     frames = [nnpkit.read(place / f"{name}.extxyz") for name in ("run", "rerun")]
-    assert [f.info["step"] for f in frames[0]] == [f.info["step"] for f in frames[1]] == list(range(0, 99, 7))
+    assert [f.info["step"] for f in frames[0]] == [f.info["step"] for f in frames[1]] == list(range(0, 36, 7))
     for a, b in zip(*frames, strict=True):
         apart = (a.positions - b.positions) @ np.linalg.inv(TRICLINIC)  # in the same image of the cell
         np.testing.assert_allclose((apart - np.round(apart)) @ TRICLINIC, 0.0, rtol=0, atol=2e-9)
-    np.testing.assert_array_equal(outside(place, frames[1]), one[0:99:7, 6])
+    np.testing.assert_array_equal(outside(place, frames[1]), one[0:36:7, 6])
 
 
 def test_every_frame_of_a_rerun_is_judged_by_itself(place: Path) -> None:

@@ -60,12 +60,15 @@ def tasks_run_in_a_job_although_sbatch_fails_at_first(tmp_path, monkeypatch) -> 
 def the_loop_runs_on_slurm(tmp_path) -> None:
     """One round: train, explore, select, label, train."""
     sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-    from active_toy import PROJECT, write_project
+    from active_toy import PROJECT, TRAINING, write_project
 
     options = "{partition: test, walltime: '00:20:00', exclusive: false}"
     execution = f"execution: {{executor: slurm, cores: 2, options: {options}}}"
     text = PROJECT.replace("execution: {cores: 2}", execution).replace("rounds: 3", "rounds: 1")
-    config = write_project(tmp_path, text)
+    text = (
+        text.replace("runs: 2", "runs: 1").replace("budget: 5", "budget: 2").replace("steps: 48", "steps: 24")
+    )
+    config = write_project(tmp_path, text, TRAINING.replace("epochs: 2", "epochs: 1"))
     done = subprocess.run(
         [sys.executable, "-m", "nnpkit", "active", "run", config], cwd=tmp_path, capture_output=True, text=True,
         check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
