@@ -23,10 +23,9 @@ import numpy as np
 import torch
 
 from nnpkit.config.config_file import config_from_mapping
-from nnpkit.families.registered import family_of
-from nnpkit.measure.charged_structures import ChargeObserver
-from nnpkit.measure.observations import LossWeights, Noise
+from nnpkit.data.graph import build_graph
 from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.workflow.assemble import load_data
 from nnpkit.workflow.new_model import make_model
 
@@ -51,10 +50,13 @@ def charge_error(folder: Path, file: Path, generation: str, passes: int, seed: i
     model, _ = make_model(config, loaded)
     assert isinstance(model, ChargedModel)
     test = loaded.splits["test"]
-    store = family_of(model.spec).preparation(model, test)(list(test), 1e9, None, [])
-    observer = ChargeObserver(store, Noise(), LossWeights())
-    errors = torch.cat([observer.errors(index) for index in range(len(test))])
-    return float(errors.square().mean().sqrt())
+    errors = []
+    for structure in test:
+        found = potential_of(model).predict(build_graph(structure, model.elements, model.cutoff)).charges
+        assert found is not None
+        assert structure.charges is not None
+        errors.append(found[0] - torch.as_tensor(structure.charges))
+    return float(torch.cat(errors).square().mean().sqrt())
 
 
 def main() -> None:

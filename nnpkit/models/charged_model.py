@@ -30,6 +30,7 @@ from nnpkit.models.electrostatics import (
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import COULOMB, ZblRepulsion
+from nnpkit.models.slab import SLABS, with_vacuum, without_images
 
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 
@@ -157,8 +158,14 @@ class ChargedModel(AtomicModel):
         widths = self.widths.index_select(0, types)
         reach = self.screening[1] if self.screening else 0.0
         widest = float(widths.max()) if len(types) else 0.0
+        slab = periodic if periodic in SLABS else None
+        if slab:
+            cell, periodic = with_vacuum(positions, cell, slab, widest, self.accuracy), (True, True, True)
         lattice = lattice_sum(positions, cell, periodic, widest, reach, self.accuracy, name=name)
         bare = coulomb_interaction(positions, cell, widths, lattice)
+        if slab:
+            alone = without_images(positions, cell, widths, slab)
+            bare = Interaction(*(a + b for a, b in zip(bare, alone, strict=True)))
         if not self.screening:
             return Electrostatics(bare, bare)
         away = screened_interaction(positions, cell, widths, lattice, *self.screening)
@@ -199,7 +206,9 @@ class ChargedModel(AtomicModel):
         """Charges (N,) that minimise ``sum_i chi_i q_i + 1/2 q^T M q`` with the given sum (Ko et al., eqs. 3 to 7)."""
         matrix = self.equilibration_matrix(types, bare)
         with torch.no_grad():
-            failed = int(torch.linalg.cholesky_ex(matrix).info) if len(types) else 0
+            # a constant decides nothing among charges of a given sum, and of a slab it may be very negative
+            anyhow = matrix + (matrix.abs().max() if len(types) else 0.0)
+            failed = int(torch.linalg.cholesky_ex(anyhow).info) if len(types) else 0
         if failed:
             raise InputError(
                 f"the charges have no equilibrium: with the charge of atom {failed - 1} their energy has no lowest "

@@ -83,7 +83,7 @@ def lattice_sum(
     positions, cell : Tensor
         (N, 3) and (3, 3), Å.
     periodic : tuple of bool
-        All directions or none.
+        All directions or none; slabs are made of crystals, see `nnpkit.models.slab`.
     widest : float
         Largest width of a charge, Å.
     reach : float
@@ -105,8 +105,8 @@ def lattice_sum(
     if any(periodic) and not all(periodic):
         raise InputError(
             f"electrostatics of a structure with pbc {' '.join('FT'[p] for p in periodic)}", where=name or None,
-            expected="periodic in all three directions or in none",
-            hint="put the slab or wire into a cell with vacuum and make it periodic in all directions",
+            expected="periodic in three directions, in two or in none",
+            hint="put the wire into a cell with vacuum and make it periodic in all directions",
         )  # fmt: skip
     if not any(periodic):
         first, second = torch.nonzero(~torch.eye(n, dtype=torch.bool), as_tuple=True)

@@ -245,9 +245,9 @@ def test_environments_alone_are_refused() -> None:
         make_model("third")(torch.zeros(0, 3), torch.zeros(0), torch.zeros(1), torch.zeros(0))
 
 
-def test_slabs_are_refused_by_name() -> None:
-    s = structure().replace(pbc=np.array([True, True, False]))
-    with pytest.raises(InputError, match="pbc T T F"):
+def test_wires_are_refused_by_name() -> None:
+    s = structure().replace(pbc=np.array([False, True, False]))
+    with pytest.raises(InputError, match="pbc F T F"):
         predict(make_model("third"), s)
 
 

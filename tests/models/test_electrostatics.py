@@ -136,7 +136,7 @@ def test_screening_takes_close_pairs_away() -> None:
     assert float(away.matrix[0, 1]) == pytest.approx(COULOMB / 2.25 * (1.0 - expected[2]))
 
 
-def test_slabs_are_refused() -> None:
+def test_wires_are_refused() -> None:
     positions, cell = random_crystal(2)
-    with pytest.raises(InputError, match=r"pbc T T F.*vacuum"):
-        lattice_sum(positions, cell, (True, True, False), name="slab")
+    with pytest.raises(InputError, match=r"pbc F F T.*vacuum"):
+        lattice_sum(positions, cell, (False, False, True), name="wire")
