@@ -16,7 +16,7 @@ from torch import Tensor
 from nnpkit.models.electrostatics import Interaction
 from nnpkit.models.short_range import COULOMB
 
-__all__ = ["SLABS", "without_images", "with_vacuum"]
+__all__ = ["SLABS", "with_vacuum", "without_images"]
 
 SLABS = ((True, True, False), (True, False, True), (False, True, True))
 """Periodic directions of slabs."""
