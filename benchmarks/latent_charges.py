@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -191,11 +192,9 @@ def dynamics(folder: Path, model: Path | None, start: Structure, picoseconds: fl
     )
     if done.returncode:
         sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+    rows = re.compile(r"^ *\d+(?: +[-+.\de]+){3} *$", re.MULTILINE)  # and no warnings between them
     tables = [
-        np.array(
-            [line.split() for line in part.split("Loop time")[0].splitlines()[1:] if line.split()],
-            dtype=float,
-        )
+        np.array([row.split() for row in rows.findall(part.split("Loop time")[0])], dtype=float)
         for part in done.stdout.split("TotEng")[1:]
     ]
     npt, nve = tables[0][len(tables[0]) // 3 :], tables[1]

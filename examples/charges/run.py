@@ -3,7 +3,8 @@
 
 Each system is labelled at GFN1-xTB level (systems.py), and learnt without charges (second generation), with charges of
 the surroundings (third), with charges that equilibrate over the whole structure (fourth), and with charges that nobody
-labelled (latent). What is there is not made again. The last line is ``RESULT {json}``.
+labelled (latent). What is there is not made again, so that a run that was ended goes on. The table and a figure
+(charges.png) are of what is complete; ``--so-far`` shows that and begins nothing. The last line is ``RESULT {json}``.
 """
 
 from __future__ import annotations
@@ -44,14 +45,48 @@ def settings(folder: Path, data: Path, generation: str, passes: int, seed: int) 
     }  # fmt: skip
 
 
-def errors(folder: Path, data: Path, generation: str, passes: int, seed: int) -> dict[str, float | None]:
-    """Errors on the test structures of a training, which is made if it is not there."""
+def errors(
+    folder: Path, data: Path, generation: str, passes: int, seed: int, so_far: bool = False
+) -> dict[str, float | None] | None:
+    """Errors on the test structures of a training, which is made if it is not there, or else None."""
     if not (folder / "summary.json").exists():
+        if so_far:
+            return None
         config = settings(folder, data, generation, passes, seed)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             nnpkit.train(config, overwrite=True)
     test = json.loads((folder / "summary.json").read_text())["test"]
     return {name: test.get(name) for name in ERRORS}
+
+
+def figure(every: dict[str, dict[str, list[dict[str, float | None]]]], path: Path) -> None:
+    """Draw the errors of all trainings (system, generation, seeds): a bar for their mean, a point for each."""
+    import matplotlib.pyplot as plt
+
+    scales = {
+        "charge_rmse": (1.0, "charges, e"),
+        "energy_rmse": (1e3, "energies, meV/atom"),
+        "force_rmse": (1.0, "forces, eV/Å"),
+    }
+    drawn, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    for axis, (name, (scale, label)) in zip(axes, scales.items(), strict=True):
+        for column, generation in enumerate(GENERATIONS):
+            for row, of_system in enumerate(every.values()):
+                found = [
+                    scale * value for one in of_system.get(generation, []) if (value := one[name]) is not None
+                ]
+                if not found or (name == "charge_rmse" and generation == "latent"):
+                    continue
+                place = row + 0.2 * (column - 1.5)
+                axis.bar(
+                    place, np.mean(found), 0.18, color=f"C{column}", label=generation if row == 0 else None
+                )
+                axis.plot([place] * len(found), found, "k.", markersize=3)
+        axis.set_yscale("log")
+        axis.set_title(label, fontsize=10)
+        axis.set_xticks(range(len(every)), [name.replace("_", " ") for name in every], fontsize=8)
+    axes[1].legend(fontsize=8)
+    drawn.savefig(path, dpi=150)
 
 
 def table(result: dict[str, dict[str, dict[str, float | None]]]) -> str:
@@ -82,21 +117,29 @@ def main() -> None:
         "--seeds", type=int, default=1, help="trainings of each, with other seeds; means are shown"
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/charges"), help="where everything goes")
+    parser.add_argument("--so-far", action="store_true", help="show what is complete, train nothing")
     options = parser.parse_args()
     n, passes = (20, 8) if options.quick else (50, 25)
     folder = options.folder / ("quick" if options.quick else "full")
     folder.mkdir(parents=True, exist_ok=True)
     result: dict[str, dict[str, dict[str, float | None]]] = {}
+    every: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for system in options.systems or list(SYSTEMS)[: 2 if options.quick else None]:
         data = folder / f"{system}.xyz"
-        if not data.exists():
+        if not data.exists() and not options.so_far:
             write(data, labelled(system, max(8, round(n * SMALL.get(system, 1.0)))))
         result[system] = {}
         for generation in GENERATIONS:
-            found = [
-                errors(folder / f"{system}-{generation}-{seed}", data, generation, passes, seed)
+            trained = (
+                errors(
+                    folder / f"{system}-{generation}-{seed}", data, generation, passes, seed, options.so_far
+                )
                 for seed in range(1, options.seeds + 1)
-            ]
+            )
+            found = [one for one in trained if one is not None]
+            if not found:
+                continue
+            every.setdefault(system, {})[generation] = found
             result[system][generation] = {
                 name: None if found[0][name] is None else float(np.mean([one[name] for one in found]))  # type: ignore[arg-type]
                 for name in ERRORS
@@ -104,6 +147,7 @@ def main() -> None:
             if generation == "latent":  # they are no charges that labels could be compared with
                 result[system][generation]["charge_rmse"] = None
             print(table({system: {generation: result[system][generation]}}).splitlines()[-1], flush=True)
+    figure(every, folder / "charges.png")
     print(table(result))
     print("RESULT " + json.dumps(result))
 

@@ -163,6 +163,7 @@ class PairNNPKit : public Pair {
   void note(nnpkit::History &history, const std::vector<double> &values) const;
   std::array<double, 9> cell() const;
   void init_charges();
+  void check_total_charge() const;
   std::string make_charges();
   std::string use_charges();
 

@@ -20,7 +20,8 @@
 
 using namespace LAMMPS_NS;
 
-static constexpr double BALANCE = 0.5;  // of work between pairs and waves, measured
+static constexpr double SAME_CHARGE = 1.0e-3;  // e: data files are rounded
+static constexpr double BALANCE = 0.5;         // of work between pairs and waves, measured
 // ns, measured: a wave and an atom, a point of the mesh, splines of an atom
 static constexpr double OF_WAVE = 0.6, OF_POINT = 25.0, OF_ATOM = 2000.0;
 
@@ -49,6 +50,7 @@ void PairNNPKit::init_charges() {
     error->all(FLERR,
                "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions "
                "or in none: put a slab or wire into a periodic box with vacuum");
+  check_total_charge();
   double splitting = 0.0;
   bool on_mesh = false;
   if (directions == 3) {
@@ -85,6 +87,26 @@ void PairNNPKit::init_charges() {
                    info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", reach, ewald_accuracy);
   else if (comm->me == 0)
     utils::logmesg(lmp, "nnpkit: {} charges, all pairs of atoms\n", info.charges.generation);
+}
+
+/* ----------------------------------------------------------------------
+   atoms that have charges, of the data or of a run before, should have those of this one
+------------------------------------------------------------------------- */
+
+void PairNNPKit::check_total_charge() const {
+  if (!atom->q_flag || model->info().fields[0].width != 1) return;
+  double sums[2] = {};
+  for (int i = 0; i < atom->nlocal; i++)
+    if (element[atom->type[i]] >= 0) {
+      sums[0] += atom->q[i];
+      sums[1] += std::abs(atom->q[i]);
+    }
+  MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, world);
+  if (sums[1] == 0.0 || std::abs(sums[0] - total_charge) < SAME_CHARGE) return;
+  error->all(FLERR,
+             fmt::format("Pair style nnpkit: the charges of the atoms add up to {:.6g} e, the model is told "
+                         "{:.6g} e: write 'charge {:.6g}' behind the pair style, or 'set group all charge 0'",
+                         sums[0], total_charge, sums[0]));
 }
 
 std::array<double, 9> PairNNPKit::cell() const {

@@ -269,6 +269,37 @@ def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:
         assert "the model has no charges" in without.output
 
 
+def test_a_total_charge_that_the_atoms_do_not_have_is_refused(lammps: None, tmp_path: Path) -> None:
+    atoms = random_structure(12, CELL, seed=2, closest=1.3)
+    model_file(tmp_path, "third")
+    for options, accepted in (("", False), ("charge 2.0", False), ("charge 3.0", True)):
+        result = run(tmp_path, atoms, 2, options, text="set atom 5 charge 3.0\nrun 0\nrun 0\n")
+        assert (result.returncode == 0) == accepted
+        assert accepted or "add up to 3 e, the model is told" in result.output
+    assert run(tmp_path, atoms, text="run 0\nset group all charge 0\nrun 0\n").returncode == 0
+
+
+def test_charges_without_equilibrium_end_the_run(
+    lammps: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnpkit.deploy.targets import charged_file
+
+    told = charged_file._for_lammps
+
+    def soft(*arguments: Any) -> dict[str, Any]:
+        found = told(*arguments)
+        found["electrostatics"]["hardness"] = [-40.0, -40.0]
+        return found
+
+    monkeypatch.setattr(charged_file, "_for_lammps", soft)
+    model_file(tmp_path, "fourth")
+    for pbc, boundary in ((True, "p p p"), (False, "f f f")):
+        atoms = random_structure(12, CELL if pbc else [9.0, 9.0, 9.0], seed=2, closest=1.3, pbc=pbc)
+        result = run(tmp_path, atoms, 2, boundary=boundary)
+        assert result.returncode != 0
+        assert "no equilibrium" in result.output
+
+
 def test_energy_is_conserved_and_the_sum_of_charges(lammps: None, tmp_path: Path) -> None:
     atoms = random_structure(12, CELL, seed=2, closest=1.4)
     model_file(tmp_path, "latent")
