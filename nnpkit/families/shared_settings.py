@@ -75,17 +75,22 @@ class ModelSettings(Section):
         network: Any = None
 
     trained_descriptor: ClassVar[bool] = False
+    fits_repulsion: ClassVar[bool] = False
+    """Whether the repulsion of pairs is fitted to forces by default."""
 
     elements: list[str] | None = Field(
         None,
         min_length=1,
         description="Chemical elements in the order of the model; by default those of the data.",
     )
-    wall: Annotated[Literal["auto", "on", "off"] | dict[str, Positive], BeforeValidator(on_off)] = Field(
-        "auto",
-        description="Short-range (ZBL) repulsion where the data end: `auto` for the element pairs whose "
-        "shortest distance in the data leaves a gap, `on` for all pairs, `off`, or a mapping of pairs to "
-        "the distance, Å, below which it acts, e.g. `{O-O: 1.9}`.",
+    wall: Annotated[Literal["auto", "fitted", "on", "off"] | dict[str, Positive], BeforeValidator(on_off)] = (
+        Field(
+            "auto",
+            description="Short-range (ZBL) repulsion: `fitted` to the forces, so that networks learn the rest; `on` "
+            "where the data end for all pairs; `off`; or a mapping of pairs to the distance, Å, below which it acts, "
+            "e.g. `{O-O: 1.9}`. `auto` is `fitted` for cluster expansions without charges if there are forces, "
+            "otherwise it acts where the data end for the element pairs whose shortest distance there leaves a gap.",
+        )
     )
 
     charges: Charges | None = Field(

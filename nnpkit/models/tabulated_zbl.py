@@ -15,17 +15,52 @@ from torch import Tensor, nn
 
 from nnpkit.data.graph import edge_centers
 
-__all__ = ["UNIVERSAL_SCREENING", "TabulatedZbl", "nep_wall"]
+__all__ = ["SCREENING_SCALE", "UNIVERSAL_SCREENING", "TabulatedZbl", "nep_wall", "screened_repulsion"]
 
 UNIVERSAL_SCREENING = (0.18175, 3.1998, 0.50986, 0.94229, 0.28022, 0.4029, 0.02817, 0.20162)
 """Amplitude and exponent of the four terms of the universal screening function."""
 _COULOMB = 14.399645  # eV Å, and
-_SCALE = 2.134563  # 1/Å, with the digits that GPUMD has
+SCREENING_SCALE = 2.134563
+"""1/Å, with the digits that GPUMD has."""
 
 
 def nep_wall(outer: Mapping[str, float]) -> dict[str, list[float]]:
     """The universal repulsion of pairs, switched off between half the `outer` distance (Å) and all of it."""
     return {pair: [0.5 * end, end, *UNIVERSAL_SCREENING] for pair, end in outer.items()}
+
+
+def screened_repulsion(
+    r: Tensor,
+    charges: Tensor,
+    powers: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    exponents: Tensor,
+    coulomb: float = _COULOMB,
+    scale: float = SCREENING_SCALE,
+) -> Tensor:
+    """Each term of the repulsion of pairs, eV for an amplitude of one; see `TabulatedZbl`.
+
+    Parameters
+    ----------
+    r : Tensor, shape (P,)
+        Distances, Å, below the outer ones.
+    charges, powers : Tensor, shape (P,)
+        ``Z_i Z_j`` and ``Z_i^0.23 + Z_j^0.23``.
+    inner, outer : Tensor, shape (P,)
+        Where the switch begins and ends, Å.
+    exponents : Tensor, shape (P, 4) or (1, 4)
+        The b_k.
+    coulomb, scale : float
+        The constants: TorchScript knows none of a module.
+
+    Returns
+    -------
+    Tensor, shape (P, 4)
+    """
+    x = scale * r * powers
+    switch = 0.5 * (1.0 + torch.cos(math.pi * ((r - inner) / (outer - inner)).clamp(min=0.0)))
+    return torch.exp(-exponents * x.unsqueeze(1)) * (coulomb * charges / r * switch).unsqueeze(1)
 
 
 class TabulatedZbl(nn.Module):
@@ -54,8 +89,6 @@ class TabulatedZbl(nn.Module):
         self.register_buffer("number", number, persistent=False)
         self.register_buffer("power", number**0.23, persistent=False)
         self.cutoff = float(table[..., 1].max())
-        self.coulomb = _COULOMB
-        self.scale = _SCALE
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Repulsion energy (n_local,) of each centre, eV."""
@@ -66,10 +99,8 @@ class TabulatedZbl(nn.Module):
         r = r.index_select(0, close)
         i, j = type_i.index_select(0, close), neighbor_type.index_select(0, close)
         row = self.table[i, j]
-        x = self.scale * r * (self.power[i] + self.power[j])
-        screening = (row[:, 2::2] * torch.exp(-row[:, 3::2] * x.unsqueeze(1))).sum(1)
-        inside = ((r - row[:, 0]) / (row[:, 1] - row[:, 0])).clamp(min=0.0)
-        switch = 0.5 * (1.0 + torch.cos(math.pi * inside))
-        energy = 0.5 * self.coulomb * self.number[i] * self.number[j] / r * screening * switch
+        charges, powers = self.number[i] * self.number[j], self.power[i] + self.power[j]
+        terms = screened_repulsion(r, charges, powers, row[:, 0], row[:, 1], row[:, 3::2])
+        energy = 0.5 * (row[:, 2::2] * terms).sum(1)
         zeros = torch.zeros(types.shape[0], dtype=edge_vec.dtype, device=edge_vec.device)
         return zeros.index_add(0, center.index_select(0, close), energy)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
@@ -28,6 +29,7 @@ __all__ = ["RETREATS", "Guard", "errors_of_nothing", "silence", "without_learnin
 RETREATS = 6
 """After so many the training ends with what it has."""
 _NO_ENERGY = 1e-6  # eV/atom
+_STRUCTURES = 100  # so many are enough for a mean energy
 _WINDOW = 24
 _EXCESS = 6.0
 _WORSE = 2.0
@@ -59,13 +61,25 @@ def without_learning(nothing: Mapping[str, Any], monitor: str, counting: set[str
     return counting, monitored(nothing, monitor, counting)
 
 
-def silence(model: AtomicModel) -> None:
-    """Let all networks of `model` say zero: its energies are those of the elements, and of the short-range wall.
+@torch.no_grad()
+def silence(model: AtomicModel, structures: Sequence[Structure]) -> None:
+    """Let all networks of `model` say nothing: its energies are those of the elements, and of the repulsion.
 
-    Those of charges too, so that a neutral structure has none.
+    Networks for energies say one constant, minus the mean energy per atom of the repulsion in these `structures`, those
+    for charges zero, so that a neutral structure has none.
     """
     charged = model.charge_networks if isinstance(model, ChargedModel) else []
-    for network in [network for networks in (model.networks, *charged) for network in networks.networks]:
+    constant = 0.0
+    if model.wall is not None:
+        some = structures[:: -(-len(structures) // _STRUCTURES) or 1]
+        graphs = [build_graph(structure, model.elements, model.wall.cutoff) for structure in some]
+        total = sum(
+            float(model.wall(edge_vectors(g), g.types[g.neighbor], g.offsets, g.types).sum()) for g in graphs
+        )
+        constant = -total / max(1, sum(len(g.types) for g in graphs)) / model.energy_scale
+    for network in model.networks.networks:
+        network.shift_and_stretch(0.0, constant, 0.0)
+    for network in [network for networks in charged for network in networks.networks]:
         network.shift_and_stretch(0.0, 0.0, 0.0)
 
 

@@ -15,7 +15,7 @@ from nnpkit.units import stress_from_virial
 
 __all__ = ["FEW_ENERGIES", "Split", "count_energies", "deciding", "errors_of", "judged", "monitored"]
 
-FEW_ENERGIES = 10
+FEW_ENERGIES = 40
 """Energies of validation structures below which those of training structures are judged by, too."""
 
 NO_FORCE = 1e-5

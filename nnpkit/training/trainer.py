@@ -307,7 +307,7 @@ class Trainer:
         if self.score is not None or self.state.updates == 0 or not error > self.nothing:
             return
         self.model.load_state_dict(self.best)
-        silence(self.model)
+        silence(self.model, self.splits["train"].structures)
         errors = {name: errors_of(split, ranks=self.ranks) for name, split in self.splits.items()}
         if self._error(errors) < error:
             self.interrupted, self.silenced = None, True

@@ -23,6 +23,7 @@ from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.fitted_repulsion import is_fitted
 from nnpkit.models.rescale import WeightChange, keep_varying, weight_change
 from nnpkit.models.sum_model import SumModel
 from nnpkit.training.checkpoint import (
@@ -272,7 +273,7 @@ def _carried(
     config: Config, data: LoadedData, checkpoint: Checkpoint, old: AtomicModel, base: AtomicModel | None
 ) -> Beginning:
     """The networks of the earlier potential with scaling, wall and reference energies of the new data."""
-    wall = wall_of(config.model, data) if base is None else base.spec["wall"]
+    wall, wall_words = _wall_of(config, data, old, base)
     if base is None:
         model, _ = scaled_model(config.model, {**old.spec, "wall": wall}, data)
     else:
@@ -294,10 +295,25 @@ def _carried(
         if change is not None:
             _change_weights(model, change)
             report.append("scaling follows the new data; first layers are changed to keep the same functions")
-    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall.items())
-    report.append(f"short-range repulsion: {ends or 'none'}")
+    report.append(wall_words)
     report += settle_energies(model, config.data.reference_energies, data.train)
     return Beginning(model, report, checkpoint, change)
+
+
+def _wall_of(
+    config: Config, data: LoadedData, old: AtomicModel, base: AtomicModel | None
+) -> tuple[dict[str, Any], str]:
+    """Repulsion of the new data, or the fitted one of the earlier potential, whose networks are the rest of it."""
+    if is_fitted(old.spec["wall"]) and not isinstance(config.model.wall, dict):
+        return old.spec["wall"], "short-range repulsion is that of that potential"
+    if base is not None:
+        return base.spec["wall"], "short-range repulsion is that of the first potential"
+    if config.model.wall == "fitted":
+        raise InputError(
+            "the potential to begin with learnt without a fitted repulsion", where="model.wall",
+            expected="auto, on, off or distances", hint="train from scratch for a potential with one",
+        )  # fmt: skip
+    return wall_of(config.model, data, fit=False)
 
 
 @torch.no_grad()

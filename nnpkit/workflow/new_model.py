@@ -17,6 +17,7 @@ from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.fitted_repulsion import fit_repulsion
 from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
 from nnpkit.models.sum_model import SumModel
@@ -56,7 +57,7 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     """Description of the model for these data, as `build_model` takes it, and what was chosen and why."""
     settings = config.model
     reference, note = _reference_energies(config, data)
-    wall = wall_of(settings, data)
+    wall, wall_words = wall_of(settings, data)
     spec = {
         "kind": settings.kind,
         "elements": data.elements,
@@ -67,8 +68,7 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     own, report = FAMILIES.get(settings.kind).describe(settings, data)
     supported, sizes = _supported(config, data, {**spec, **own})
     spec["networks"] = describe_networks(settings, supported)
-    ends = ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall_ends(wall).items())
-    report += [*sizes, f"short-range repulsion: {ends or 'none'}"] + ([note] if note else [])
+    report += [*sizes, wall_words] + ([note] if note else [])
     spec = {**spec, **own}
     if settings.charges is not None:
         cutoff = build_model(spec).descriptor.cutoff
@@ -138,9 +138,38 @@ def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, flo
     return fit_reference_energies(labelled, data.elements), note
 
 
-def wall_of(settings: ModelSettings, data: LoadedData) -> dict[str, Any]:
-    """What the model says of the repulsion of each pair of elements; see `nnpkit.models.short_range.make_wall`."""
-    return FAMILIES.get(settings.kind).describe_wall(_wall_distances(settings, data))
+def wall_of(settings: ModelSettings, data: LoadedData, fit: bool = True) -> tuple[dict[str, Any], str]:
+    """What the model says of the repulsion of pairs, see `nnpkit.models.short_range.make_wall`, and the same in words.
+
+    Parameters
+    ----------
+    fit : bool
+        Whether it may be fitted to the forces; not for networks that have learnt without.
+
+    Raises
+    ------
+    InputError
+        If it shall be fitted and there are no forces.
+    """
+    wanted = settings.wall
+    if wanted == "auto" and fit and settings.fits_repulsion and settings.charges is None:
+        wanted = "fitted"
+    if wanted == "fitted":
+        found = fit_repulsion(sampled(data.train, FITTED), data.elements, data.min_distance)
+        if found is not None:
+            left = f"fitted to the forces, of whose mean square it leaves {100.0 * found.left:.2g} %"
+            return found.rows, f"short-range repulsion, {left}: {_ends(found.rows)}"
+        if settings.wall == "fitted":
+            raise InputError(
+                "there are no forces that a repulsion could be fitted to", where="model.wall",
+                expected="training structures with forces that are not zero", hint="set it to on, off or auto",
+            )  # fmt: skip
+    wall = FAMILIES.get(settings.kind).describe_wall(_wall_distances(settings, data))
+    return wall, f"short-range repulsion: {_ends(wall) or 'none'}"
+
+
+def _ends(wall: Mapping[str, Any]) -> str:
+    return ", ".join(f"{pair} below {distance:.3f} Å" for pair, distance in wall_ends(wall).items())
 
 
 def _wall_distances(settings: ModelSettings, data: LoadedData) -> dict[str, float]:
@@ -150,4 +179,4 @@ def _wall_distances(settings: ModelSettings, data: LoadedData) -> dict[str, floa
         return {pair: d for pair, d in settings.wall.items() if set(pair.split("-")) <= known}
     if settings.wall == "on":
         return data.min_distance
-    return wall_distances(data.min_distance) if settings.wall == "auto" else {}
+    return {} if settings.wall == "off" else wall_distances(data.min_distance)

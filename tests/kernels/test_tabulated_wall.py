@@ -95,6 +95,32 @@ def test_the_kernels_compute_it(place: str) -> None:
     assert float((energy - without).max().detach()) > 0.1
 
 
+STEEP = [0.9, 1.9, *(x * (1.0 if k % 2 else 0.3) for k, x in enumerate(UNIVERSAL_SCREENING))]
+
+
+@pytest.mark.parametrize("row", [OWN, STEEP, [0.0, 1.7, *OWN[2:]], [0.8, 1.6, *UNIVERSAL_SCREENING]])
+def test_the_curves_of_the_kernels_agree_everywhere(place: str, row: list[float]) -> None:
+    """Kernels on processors have polynomials in the place of exponentials: in all their pieces, and where they meet."""
+    model = small_model(wall={"H-H": row})
+    inner, outer = row[:2]
+    ends = [0.5 * inner, 0.25 * outer, inner, outer]
+    distances = np.unique(
+        [*np.linspace(0.1, outer + 0.1, 701), *(end + d for end in ends for d in (-1e-9, 0.0, 1e-9))]
+    )
+    distances = distances[distances > 0.05]
+    n = len(distances)
+    vectors = torch.tensor(np.stack([distances, 0 * distances, 0 * distances], 1)).requires_grad_()
+    types = torch.ones(n, dtype=torch.int64)
+    wall = model.wall(vectors, types, torch.arange(n + 1), types)
+    (slope,) = torch.autograd.grad(wall.sum(), vectors)
+    arguments = vectors.detach().numpy(), types.numpy(), np.arange(n + 1), types.numpy()
+    found, bare = (kernel(m, place).evaluate(*arguments) for m in (model, small_model()))
+    np.testing.assert_allclose(
+        found.atomic_energy - bare.atomic_energy, wall.detach(), rtol=1e-11, atol=1e-12
+    )
+    np.testing.assert_allclose(found.gradient - bare.gradient, slope, rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("wall", "what"),
     [({"O-H": OWN[:9]}, "no ten numbers"), ({"O-H": OWN, "H-H": 1.0}, "some pairs are distances"),

@@ -88,6 +88,7 @@ class _ExpansionModel(NetworkModel):
     )
 
     trained_descriptor: ClassVar[bool] = True
+    fits_repulsion: ClassVar[bool] = True
 
     @classmethod
     def complete(cls, training: dict[str, Any]) -> dict[str, Any]:

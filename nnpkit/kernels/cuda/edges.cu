@@ -31,11 +31,12 @@ __global__ void wall_of_atoms(DeviceEdges edges, DeviceResults results, WallTask
     if (b < 0) continue;
     const double *const v = edges.edge_vec + 3 * static_cast<int64_t>(e);
     const double r = sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), end = task.outer[a * task.n_types + b];
-    double slope;
+    double slope, curvature;
     if (!(r < end)) continue;
     const double charges = task.charge[a] * task.charge[b], powers = task.power[a] + task.power[b];
     if (task.table)
-      sum += tabulated_repulsion(task.table + 10 * (a * task.n_types + b), charges, powers, r, slope);
+      sum +=
+          tabulated_repulsion(task.table + 10 * (a * task.n_types + b), charges, powers, r, slope, curvature);
     else
       sum += zbl_repulsion(charges, powers, end, r, slope);
     double *const to = results.gradient + 3 * static_cast<int64_t>(e) * results.n_rows + task.row;

@@ -53,6 +53,62 @@ Wall::Wall(const std::string &text) {
   }
   if (!table.empty() && n_tabulated != pairs->object().size())
     throw std::runtime_error("the walls of some pairs are distances and those of others tables");
+  if (!table.empty()) set_curves();
+}
+
+void Wall::set_curves() {
+  curve_of.assign(static_cast<size_t>(n_types) * n_types, -1);
+  for (int a = 0; a < n_types; a++)
+    for (int b = a; b < n_types; b++) {
+      const double *const row = table.data() + (a * n_types + b) * TABLE_ROW;
+      if (!(row[1] > 0.0 && row[0] < row[1])) continue;
+      curve_of[a * n_types + b] = curve_of[b * n_types + a] = static_cast<int>(curves.size());
+      curves.emplace_back(row, charge[a] * charge[b], power[a] + power[b]);
+    }
+}
+
+WallCurve::WallCurve(const double *row, double charges, double powers) : end(row[1]) {
+  begin = std::max(0.5 * row[0], 0.25 * row[1]);
+  middle = std::max(begin, row[0]);
+  if (begin < middle) inside = part(row, charges, powers, begin, middle, false);
+  switched = part(row, charges, powers, middle, end, true);
+}
+
+WallCurve::Part WallCurve::part(const double *row, double charges, double powers, double from, double to,
+                                bool switching) {
+  constexpr int STEPS = 512;  // five hundredths of a decay of the steepest terms that are there, or less
+  const double step = (to - from) / STEPS;
+  Part part{from, 1.0 / step, std::vector<double>(6 * STEPS)};
+  double left[3] = {}, right[3] = {};
+  for (int k = 0; k <= STEPS; k++) {
+    double r = k == STEPS ? to : from + k * step;
+    if (k == 0 && switching) r = std::nextafter(r, to);  // the second derivative of this side
+    std::copy(right, right + 3, left);
+    right[0] = tabulated_repulsion(row, charges, powers, r, right[1], right[2]);
+    right[1] *= step;
+    right[2] *= 0.5 * step * step;
+    if (k == 0) continue;
+    double *const c = part.coefficients.data() + 6 * static_cast<std::ptrdiff_t>(k - 1);
+    std::copy(left, left + 3, c);
+    // what is missing to value, slope and half the curvature at the other end
+    const double value = right[0] - left[0] - left[1] - left[2], slope = right[1] - left[1] - 2.0 * left[2],
+                 half = right[2] - left[2];
+    c[3] = 10.0 * value - 4.0 * slope + half;
+    c[4] = -15.0 * value + 7.0 * slope - 2.0 * half;
+    c[5] = 6.0 * value - 3.0 * slope + half;
+  }
+  return part;
+}
+
+double WallCurve::energy(double r, double &slope) const {
+  const Part &part = r < middle ? inside : switched;
+  const double at = (r - part.begin) * part.inverse_step;
+  const int last = static_cast<int>(part.coefficients.size()) / 6 - 1;
+  const int k = std::min(static_cast<int>(at), last);  // rounding may reach beyond
+  const double u = at - k, *const c = part.coefficients.data() + 6 * static_cast<std::ptrdiff_t>(k);
+  slope = (((5.0 * c[5] * u + 4.0 * c[4]) * u + 3.0 * c[3]) * u + 2.0 * c[2]) * u + c[1];
+  slope *= part.inverse_step;
+  return ((((c[5] * u + c[4]) * u + c[3]) * u + c[2]) * u + c[1]) * u + c[0];
 }
 
 void Wall::set_pair(int a, int b, const std::string &pair, const Json &value) {
@@ -74,10 +130,13 @@ void Wall::set_pair(int a, int b, const std::string &pair, const Json &value) {
 }
 
 double Wall::energy(int64_t a, int64_t b, double r, double &slope) const {
-  if (!table.empty())
-    return tabulated_repulsion(table.data() + (a * n_types + b) * TABLE_ROW, charge[a] * charge[b],
-                               power[a] + power[b], r, slope);
-  return zbl_repulsion(charge[a] * charge[b], power[a] + power[b], outer_distance(a, b), r, slope);
+  const double charges = charge[a] * charge[b], powers = power[a] + power[b];
+  if (table.empty()) return zbl_repulsion(charges, powers, outer_distance(a, b), r, slope);
+  const int curve = curve_of[a * n_types + b];
+  if (curve >= 0 && curves[curve].holds(r)) return curves[curve].energy(r, slope);
+  double curvature;
+  return tabulated_repulsion(table.data() + (a * n_types + b) * TABLE_ROW, charges, powers, r, slope,
+                             curvature);
 }
 
 void Walls::push_back(const std::string &metadata) {

@@ -12,6 +12,27 @@
 
 namespace nnpkit {
 
+// The tabulated repulsion of one pair of elements as polynomials of fifth degree, which agree with it to
+// rounding at the distances where it is evaluated often.
+class WallCurve {
+ public:
+  // row, charges and powers as of tabulated_repulsion
+  WallCurve(const double *row, double charges, double powers);
+  bool holds(double r) const { return r >= begin && r < end; }
+  double energy(double r, double &slope) const;
+
+ private:
+  // up to and from the distance where the switch begins: its second derivative jumps there
+  struct Part {
+    double begin = 0.0, inverse_step = 0.0;
+    std::vector<double> coefficients;  // (steps, 6)
+  };
+  static Part part(const double *row, double charges, double powers, double from, double to, bool switching);
+
+  double begin, middle, end;
+  Part inside, switched;
+};
+
 class Wall {
  public:
   // From the text of metadata.json; a model without a wall has one that does nothing. Throws
@@ -34,6 +55,7 @@ class Wall {
 
  private:
   void set_pair(int a, int b, const std::string &pair, const Json &value);
+  void set_curves();
 
   static constexpr int TABLE_ROW = 10;
 
@@ -43,6 +65,8 @@ class Wall {
   std::vector<double> outer;          // (n_types, n_types) angstrom, 0: no wall
   std::vector<double> table;          // (n_types, n_types, 10), or empty: the screening of all pairs
   std::vector<double> charge, power;  // Z, Z^0.23
+  std::vector<WallCurve> curves;      // of pairs with a table
+  std::vector<int> curve_of;          // (n_types, n_types) which of these, -1: none
 };
 
 // Those of all members of a committee; equal ones are evaluated once.

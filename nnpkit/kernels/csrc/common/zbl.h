@@ -31,26 +31,30 @@ static NNPKIT_ANYWHERE double zbl_repulsion(double charges, double powers, doubl
 }
 
 // The same with a screening and a range of the pair's own, as neuroevolution potentials have it
-// (nnpkit.models.tabulated_zbl); row: inner and outer distance, then amplitude and exponent of each term.
+// (nnpkit.models.tabulated_zbl), and its second derivative; row: inner and outer distance, then amplitude and
+// exponent of each term.
 static NNPKIT_ANYWHERE double tabulated_repulsion(const double *row, double charges, double powers, double r,
-                                                  double &slope) {
+                                                  double &slope, double &curvature) {
   constexpr double COULOMB = 14.399645, SCALE = 2.134563, PI = 3.14159265358979323846;
   const double scale = SCALE * powers, x = r * scale;
-  double screening = 0.0, d_screening = 0.0;
+  double s = 0.0, s1 = 0.0, s2 = 0.0;  // screening and its derivatives
   for (int k = 2; k < 10; k += 2) {
-    const double term = row[k] * exp(-row[k + 1] * x);
-    screening += term;
-    d_screening -= scale * row[k + 1] * term;
+    const double term = row[k] * exp(-row[k + 1] * x), rate = -scale * row[k + 1];
+    s += term;
+    s1 += rate * term;
+    s2 += rate * rate * term;
   }
-  double fc = 1.0, d_fc = 0.0;
+  double f = 1.0, f1 = 0.0, f2 = 0.0;  // switch
   if (r > row[0]) {
     const double rate = PI / (row[1] - row[0]), phase = rate * (r - row[0]);
-    fc = 0.5 * (1.0 + cos(phase));
-    d_fc = -0.5 * rate * sin(phase);
+    f = 0.5 * (1.0 + cos(phase));
+    f1 = -0.5 * rate * sin(phase);
+    f2 = -0.5 * rate * rate * cos(phase);
   }
-  const double coulomb = 0.5 * COULOMB * charges / r, energy = coulomb * screening * fc;
-  slope = coulomb * (d_screening * fc + screening * d_fc) - energy / r;
-  return energy;
+  const double c = 0.5 * COULOMB * charges / r, c1 = -c / r, c2 = -2.0 * c1 / r;
+  slope = c1 * s * f + c * (s1 * f + s * f1);
+  curvature = c2 * s * f + 2.0 * c1 * (s1 * f + s * f1) + c * (s2 * f + 2.0 * s1 * f1 + s * f2);
+  return c * s * f;
 }
 
 }  // namespace nnpkit
