@@ -34,6 +34,7 @@ _FORCE_UNITS = {
     "eV/bohr": 1 / BOHR, "kcal/mol/Å": 0.0433641153, "kJ/mol/nm": 0.00103642697,
 }  # fmt: skip
 _MIN_CORRELATION = 0.95
+_LEFT_OUT = 20
 _OFFSET_RATIO = 5.0  # mean error over its scatter from which on energies count as shifted
 _MIN_OFFSET = 0.02  # eV/atom
 
@@ -56,6 +57,7 @@ class ErrorSums:
         self.charges = self.dipoles = 0
         self.charge_square = self.dipole_square = 0.0
         self.energy_pairs: list[tuple[float, float]] = []  # prediction and label, eV/atom
+        self.force_squares: list[tuple[float, int]] = []  # of each structure, and its components
         self.groups: dict[str, ErrorSums] = {}
 
     def add(
@@ -100,7 +102,8 @@ class ErrorSums:
         if structure.forces is not None:
             errors = forces - structure.forces
             self.components += errors.size
-            self.force_square += float(np.sum(errors * errors))
+            self.force_squares.append((float(np.sum(errors * errors)), errors.size))
+            self.force_square += self.force_squares[-1][0]
             self.force_absolute += float(np.sum(np.abs(errors)))
             self.force_product += float(np.sum(forces * structure.forces))
             self.force_label_square += float(np.sum(structure.forces**2))
@@ -141,6 +144,7 @@ class ErrorSums:
         sums = cls()
         vars(sums).update(values)
         sums.energy_pairs = [(predicted, label) for predicted, label in values["energy_pairs"]]
+        sums.force_squares = [(square, size) for square, size in values["force_squares"]]
         sums.groups = {name: cls._from_plain(part) for name, part in values["groups"].items()}
         return sums
 
@@ -165,6 +169,22 @@ class ErrorSums:
             **({"charge_rmse": _root(self.charge_square, self.charges)} if self.charges else {}),
             **({"dipole_rmse": _root(self.dipole_square, self.dipoles)} if self.dipoles else {}),
         }
+
+    def of_most(self) -> dict[str, float]:
+        """``energy_rmse_of_most`` and ``force_rmse_of_most``: without the structures that are predicted worst.
+
+        One in twenty is left out, of energies and of forces by themselves; what there are less than twenty of, or not
+        only finite errors, is not here.
+        """
+        energies = [((predicted - label) * (predicted - label), 1) for predicted, label in self.energy_pairs]
+        found = {}
+        for name, squares in (("energy", energies), ("force", self.force_squares)):
+            left_out = len(squares) // _LEFT_OUT
+            if left_out and all(math.isfinite(square) for square, _ in squares):
+                most = sorted(squares, key=lambda part: part[0] / part[1])[:-left_out]
+                square, count = (sum(values) for values in zip(*most, strict=True))
+                found[f"{name}_rmse_of_most"] = math.sqrt(square / count)
+        return found
 
     def suspicions(self) -> list[str]:
         """What looks like a difference of units or of the zero of energy rather than an error of the model."""

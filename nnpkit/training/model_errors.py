@@ -33,7 +33,7 @@ class Split(NamedTuple):
 def errors_of(split: Split, which: Sequence[int] | None = None, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Summary (keys of `nnpkit.measure.metrics.METRICS`) of the errors of the model now, of all or `which`.
 
-    Each of the `ranks` evaluates some of them.
+    With them those of most, see `nnpkit.measure.metrics.ErrorSums.of_most`. Each of the `ranks` evaluates some of them.
     """
     sums = ErrorSums()
     indices = range(len(split.structures)) if which is None else which
@@ -46,7 +46,8 @@ def errors_of(split: Split, which: Sequence[int] | None = None, ranks: Ranks = A
         group = None if split.groups is None else split.groups[index]
         stated = charges_and_dipole(prediction, structure)
         sums.add(structure, float(prediction.energy), prediction.forces.numpy(), stress, group, *stated)
-    return sums.shared(ranks).summary()
+    sums = sums.shared(ranks)
+    return {**sums.summary(), **sums.of_most()}
 
 
 def deciding(structures: Sequence[Structure]) -> set[str]:
@@ -86,13 +87,19 @@ def count_energies(structures: Sequence[Structure], which: Sequence[int]) -> int
 def judged(errors: Mapping[str, Mapping[str, Any]], judge: str, n_energies: int) -> Mapping[str, Any]:
     """Errors that choose the best epoch: those of the `judge`, and of energies of the training set if it has few.
 
-    The error of one or two energies passes through zero by chance, in an epoch that is no better than others, and would
-    choose it. So squares of the energy errors of `n_energies` validation structures below `FEW_ENERGIES` are averaged
+    Structures that are predicted worst, one in twenty, have no say: a strained cell that is like no other is predicted
+    well in one early epoch by chance, and would choose it. The error of one or two energies passes through zero by
+    chance, too. So squares of the energy errors of `n_energies` validation structures below `FEW_ENERGIES` are averaged
     with that of the training structures, which takes the place of those that are missing.
     """
-    found = errors[judge]
+    found = _of_most(errors[judge])
     if judge == "train" or not 0 < n_energies < FEW_ENERGIES or errors["train"]["energy_rmse"] is None:
         return found
     part = n_energies / FEW_ENERGIES
-    own, learnt = float(found["energy_rmse"]), float(errors["train"]["energy_rmse"])
+    own, learnt = float(found["energy_rmse"]), float(_of_most(errors["train"])["energy_rmse"])
     return {**found, "energy_rmse": math.sqrt(part * own**2 + (1.0 - part) * learnt**2)}
+
+
+def _of_most(errors: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors without those of the structures that are predicted worst, where there are enough."""
+    return {name: errors.get(f"{name}_of_most", value) for name, value in errors.items()}

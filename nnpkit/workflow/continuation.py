@@ -41,8 +41,8 @@ from nnpkit.workflow.charge_stage import learn_charges
 from nnpkit.workflow.new_model import (
     describe_networks,
     make_model,
+    repulsion_of,
     scaled_model,
-    wall_of,
 )
 from nnpkit.workflow.reference_energies import set_reference_energies, settle_energies
 
@@ -313,7 +313,8 @@ def _wall_of(
             "the potential to begin with learnt without a fitted repulsion", where="model.wall",
             expected="auto, on, off or distances", hint="train from scratch for a potential with one",
         )  # fmt: skip
-    return wall_of(config.model, data, fit=False)
+    found = repulsion_of(config.model, data, fit=False)
+    return found.wall, found.words
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
@@ -25,14 +26,16 @@ from nnpkit.workflow.assemble import LoadedData
 from nnpkit.workflow.charge_stage import learn_charges
 
 __all__ = [
+    "Repulsion",
     "describe_model",
     "describe_networks",
     "make_model",
+    "repulsion_of",
     "scaled_model",
-    "wall_of",
 ]
 
 _PRECONDITION_STRUCTURES = 200
+_SMALLEST_SCALE = 0.1  # eV: what a fit does not explain is not known to be smaller
 
 
 def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
@@ -57,18 +60,18 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     """Description of the model for these data, as `build_model` takes it, and what was chosen and why."""
     settings = config.model
     reference, note = _reference_energies(config, data)
-    wall, wall_words = wall_of(settings, data)
+    repulsion = repulsion_of(settings, data)
     spec = {
         "kind": settings.kind,
         "elements": data.elements,
-        "energy_scale": 1.0,
+        "energy_scale": repulsion.scale,
         "reference_energies": reference,
-        "wall": wall,
+        "wall": repulsion.wall,
     }
     own, report = FAMILIES.get(settings.kind).describe(settings, data)
     supported, sizes = _supported(config, data, {**spec, **own})
     spec["networks"] = describe_networks(settings, supported)
-    report += [*sizes, wall_words] + ([note] if note else [])
+    report += [*sizes, repulsion.words] + ([note] if note else [])
     spec = {**spec, **own}
     if settings.charges is not None:
         cutoff = build_model(spec).descriptor.cutoff
@@ -138,8 +141,20 @@ def _reference_energies(config: Config, data: LoadedData) -> tuple[dict[str, flo
     return fit_reference_energies(labelled, data.elements), note
 
 
-def wall_of(settings: ModelSettings, data: LoadedData, fit: bool = True) -> tuple[dict[str, Any], str]:
-    """What the model says of the repulsion of pairs, see `nnpkit.models.short_range.make_wall`, and the same in words.
+class Repulsion(NamedTuple):
+    """What a model says of the repulsion of pairs, see `nnpkit.models.short_range.make_wall`, and the same in words."""
+
+    wall: dict[str, Any]
+    words: str
+    scale: float  # of the energies that are left for the networks, eV
+
+
+def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) -> Repulsion:
+    """The repulsion that the settings ask for.
+
+    All weights of a network begin with the same uncertainty, so its energies are expected to be of the size of
+    ``energy_scale``. If forces are smaller by what a repulsion says of them, that is smaller, too: with 1 eV, networks
+    for copper said forces of 1 eV/Å about atoms whose surroundings they had not learnt.
 
     Parameters
     ----------
@@ -158,14 +173,15 @@ def wall_of(settings: ModelSettings, data: LoadedData, fit: bool = True) -> tupl
         found = fit_repulsion(sampled(data.train, FITTED), data.elements, data.min_distance)
         if found is not None:
             left = f"fitted to the forces, of whose mean square it leaves {100.0 * found.left:.2g} %"
-            return found.rows, f"short-range repulsion, {left}: {_ends(found.rows)}"
+            words = f"short-range repulsion, {left}: {_ends(found.rows)}"
+            return Repulsion(found.rows, words, min(1.0, max(_SMALLEST_SCALE, math.sqrt(found.left))))
         if settings.wall == "fitted":
             raise InputError(
                 "there are no forces that a repulsion could be fitted to", where="model.wall",
                 expected="training structures with forces that are not zero", hint="set it to on, off or auto",
             )  # fmt: skip
     wall = FAMILIES.get(settings.kind).describe_wall(_wall_distances(settings, data))
-    return wall, f"short-range repulsion: {_ends(wall) or 'none'}"
+    return Repulsion(wall, f"short-range repulsion: {_ends(wall) or 'none'}", 1.0)
 
 
 def _ends(wall: Mapping[str, Any]) -> str:

@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
 from nnpkit.config.config_file import load_config
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import DivergedError
+from nnpkit.measure.metrics import ErrorSums
 from nnpkit.training.guard import RETREATS, Guard
 from nnpkit.training.model_errors import FEW_ENERGIES, judged, monitored
 from nnpkit.training.updates import KalmanUpdate
@@ -134,11 +136,41 @@ def test_the_error_of_one_energy_does_not_choose_the_epoch_by_chance():
     crossing = {"train": {"energy_rmse": 5e-3}, "validation": {"energy_rmse": 1e-9, "force_rmse": 0.1}}
     settled = {"train": {"energy_rmse": 1e-3}, "validation": {"energy_rmse": 2e-3, "force_rmse": 0.09}}
     one = [monitored(judged(errors, "validation", 1), "energy_force") for errors in (crossing, settled)]
-    energies = [(0.9 * 5e-3**2) ** 0.5, (0.9 * 1e-3**2 + 0.1 * 2e-3**2) ** 0.5]
+    part = 1 / FEW_ENERGIES
+    energies = [((1 - part) * 5e-3**2) ** 0.5, ((1 - part) * 1e-3**2 + part * 2e-3**2) ** 0.5]
     assert one == pytest.approx([(energies[0] * 0.1) ** 0.5, (energies[1] * 0.09) ** 0.5])
     assert one[1] < one[0]
     assert judged(crossing, "validation", FEW_ENERGIES) == crossing["validation"]
     assert judged({"train": settled["train"]}, "train", 1) == settled["train"]
+
+
+def frame(error: float) -> Structure:
+    """Of two atoms, whose energy per atom and forces are off by so much."""
+    return Structure(
+        ["Cu"] * 2, np.eye(3)[:2], np.eye(3), np.zeros(3, dtype=bool), 2 * error, np.full((2, 3), error)
+    )
+
+
+def test_the_structure_that_is_predicted_worst_does_not_choose_the_epoch():
+    early, late = ErrorSums(), ErrorSums()
+    for k in range(40):
+        early.add(frame(2.0 if k == 7 else 3.0), 0.0, np.zeros((2, 3)))
+        late.add(frame(90.0 if k in (7, 8) else 1.0), 0.0, np.zeros((2, 3)))
+    errors = [{"validation": {**sums.summary(), **sums.of_most()}} for sums in (early, late)]
+    whole = [monitored(own["validation"], "energy_force") for own in errors]
+    most = [monitored(judged(own, "validation", FEW_ENERGIES), "energy_force") for own in errors]
+    assert most == pytest.approx([(37 * 9 + 4) ** 0.5 / 38**0.5, 1.0])
+    assert whole[1] > whole[0]
+
+
+def test_less_than_twenty_structures_and_errors_without_end_leave_none_out():
+    few, endless = ErrorSums(), ErrorSums()
+    for k in range(19):
+        few.add(frame(1.0 + k), 0.0, np.zeros((2, 3)))
+    for k in range(40):
+        endless.add(frame(float("inf") if k == 3 else 1.0), 0.0, np.zeros((2, 3)))
+    assert few.of_most() == endless.of_most() == {}
+    assert judged({"validation": few.summary()}, "validation", FEW_ENERGIES) == few.summary()
 
 
 def test_few_validation_energies_do_not_choose_the_best_epoch_alone(config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,11 @@ def test_who_has_it(config: Path) -> None:
     wall, said = trained(config, "output=default")
     assert is_fitted(wall)
     assert "short-range repulsion, fitted to the forces, of whose mean square it leaves" in said
+    left = float(re.search(r"it leaves ([\d.]+) %", said).group(1)) / 100.0
+    assert 0.0 < left < 0.9
+    assert load("default/model.pt").metadata["spec"]["energy_scale"] == pytest.approx(left**0.5, rel=0.05)
     assert not is_fitted(trained(config, "output=on", "model.wall=on")[0])
+    assert load("on/model.pt").metadata["spec"]["energy_scale"] == 1.0
     assert trained(config, "output=off", "model.wall=off")[0] == {}
     given, _ = trained(config, "output=given", "model.wall={Cu-Cu: 1.5}")
     assert given == {"Cu-Cu": 1.5}
