@@ -13,6 +13,8 @@ from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
 
 __all__ = ["ElementNetwork", "ModelSettings", "Network", "NetworkModel", "Scaling", "on_off"]
 
+_LONGEST_REPULSION = 5.0
+
 
 class Scaling(Section):
     """Map of each symmetry function's values in the training data to a range that suits the networks."""
@@ -96,6 +98,10 @@ class ModelSettings(Section):
     charges: Charges | None = Field(
         None, description="Charges of the atoms and electrostatics beyond the cutoff; null for none."
     )
+
+    def longest_repulsion(self) -> float:
+        """Distance, Å, beyond which no fitted repulsion of pairs reaches."""
+        return _LONGEST_REPULSION
 
     def named_elements(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Further elements that the settings name, each with the keys of the setting."""

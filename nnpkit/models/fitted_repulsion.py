@@ -23,7 +23,6 @@ __all__ = ["FittedRepulsion", "fit_repulsion", "is_fitted"]
 
 _REACH = 2.1
 """Where the repulsion ends, in shortest distances; half of that is where its switch begins."""
-_LONGEST = 5.0  # Å, beyond which no repulsion reaches
 _ATOMS = 10_000
 """Atoms whose forces are looked at."""
 _WEAK = 0.01  # of the universal repulsion: atoms of a molecule that are bound do not repel each other
@@ -38,7 +37,7 @@ class FittedRepulsion(NamedTuple):
 
 
 def fit_repulsion(
-    structures: Sequence[Structure], elements: Sequence[str], shortest: Mapping[str, float]
+    structures: Sequence[Structure], elements: Sequence[str], shortest: Mapping[str, float], longest: float
 ) -> FittedRepulsion | None:
     """The repulsion of each pair that leaves the smallest forces; None if there are no forces to fit.
 
@@ -55,6 +54,8 @@ def fit_repulsion(
         Elements of the model.
     shortest : mapping
         Shortest distance in the data, Å, of each pair ``"A-B"``.
+    longest : float
+        No repulsion reaches beyond this distance, Å.
     """
     some = [structure for structure in structures if structure.forces is not None]
     some = some[:: -(-sum(structure.n_atoms for structure in some) // _ATOMS) or 1]
@@ -63,9 +64,7 @@ def fit_repulsion(
     )
     names = [pair_name(a, b) for i, a in enumerate(elements) for b in elements[i:]]
     outer = {
-        name: max(shortest[name], min(_REACH * shortest[name], _LONGEST))
-        for name in names
-        if name in shortest
+        name: max(shortest[name], min(_REACH * shortest[name], longest)) for name in names if name in shortest
     }
     if not outer or not np.any(forces):
         return None

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _PRECONDITION_STRUCTURES = 200
-_SMALLEST_SCALE = 0.1  # eV: what a fit does not explain is not known to be smaller
+_SMALLEST_SCALE = 0.3  # eV: with less, the first steps of a filter went too far in small sets
 
 
 def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
@@ -170,7 +170,8 @@ def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) ->
     if wanted == "auto" and fit and settings.fits_repulsion and settings.charges is None:
         wanted = "fitted"
     if wanted == "fitted":
-        found = fit_repulsion(sampled(data.train, FITTED), data.elements, data.min_distance)
+        some, longest = sampled(data.train, FITTED), settings.longest_repulsion()
+        found = fit_repulsion(some, data.elements, data.min_distance, longest)
         if found is not None:
             left = f"fitted to the forces, of whose mean square it leaves {100.0 * found.left:.2g} %"
             words = f"short-range repulsion, {left}: {_ends(found.rows)}"

@@ -51,10 +51,15 @@ def forces_of(wall: torch.nn.Module, frame: Structure) -> np.ndarray:
     return forces.numpy()
 
 
-def fitted(structures: list[Structure]):
-    return fit_repulsion(
-        structures, ELEMENTS, {p: d.distance for p, d in shortest_distances(structures).items()}
-    )
+def fitted(structures: list[Structure], longest: float = 5.0):
+    shortest = {p: d.distance for p, d in shortest_distances(structures).items()}
+    return fit_repulsion(structures, ELEMENTS, shortest, longest)
+
+
+def test_none_reaches_farther_than_it_may(structures: list[Structure]) -> None:
+    found = fitted(structures, 3.0)
+    assert found is not None
+    assert max(row[1] for row in found.rows.values()) == 3.0
 
 
 def test_the_strength_of_every_pair_is_found(structures: list[Structure]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -89,6 +90,10 @@ class _ExpansionModel(NetworkModel):
 
     trained_descriptor: ClassVar[bool] = True
     fits_repulsion: ClassVar[bool] = True
+
+    def longest_repulsion(self) -> float:
+        """See `ModelSettings`: GPUMD has none beyond the cutoff for angles."""
+        return min(super().longest_repulsion(), self.descriptor.angular_cutoff or math.inf)
 
     @classmethod
     def complete(cls, training: dict[str, Any]) -> dict[str, Any]:
