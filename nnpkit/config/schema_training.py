@@ -146,7 +146,7 @@ class Training(Section):
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
         description="Validation error that decides which epoch is the best and when to stop early; `energy_force` "
-        "is the geometric mean of energy and force error. Where fewer than ten validation structures have energies, "
+        "is the geometric mean of energy and force error. Where fewer than forty validation structures have energies, "
         "errors of training energies take the place of the missing ones.",
     )
     early_stopping: EarlyStopping | None = Field(
