@@ -3,9 +3,9 @@
     python benchmarks/slurm_requeue.py
 
 starts a Slurm of one node by ``tests/slurm/start_slurm.sh`` (needs root), submits the job of
-``examples/slurm_training`` with two tasks and a limit of two minutes, of which SIGUSR1 comes a minute before the end (or
-up to another minute earlier, as Slurm says), and compares its last checkpoint with that of the same training without a
-limit. The last line is ``RESULT {"starts": ..., "same_bits": ...}``.
+``examples/slurm_training`` with two tasks and a limit of two minutes, of which SIGUSR1 comes a minute before the end
+(or up to another minute earlier, as Slurm says), and compares its last checkpoint with that of the same training
+without a limit. The last line is ``RESULT {"starts": ..., "same_bits": ...}``.
 """
 
 from __future__ import annotations

@@ -139,9 +139,8 @@ class RobustNoise:
         self.updates = 0  # those of the settling
         # Of each structure and kind: measurements, those that were outliers, and the sum of their root mean squares.
         self.record = torch.zeros(n_structures, len(KINDS), 3, dtype=torch.float64)
-        self._counts = torch.zeros(
-            len(KINDS), 2, dtype=torch.float64
-        )  # sums of the first two over all structures
+        # The sums of the first two over all structures.
+        self._counts = torch.zeros(len(KINDS), 2, dtype=torch.float64)
         self.names = sorted(set(groups or ()))
         self.group_of = torch.tensor([self.names.index(name) for name in groups or ()], dtype=torch.int64)
         # Of each group and kind: m, alpha^2 and updates with such labels.
