@@ -9,6 +9,8 @@ force components. Each number of processes makes the same updates; the first thr
 largest difference of a weight over the largest weight, bytes of the covariance of the largest share over all of it.
 ``machine`` is what the machine allows: by how much so many processes that have nothing to do with one another make more
 updates in a second than one. Run it on a quiet machine: processes that wait for one another are as slow as the slowest.
+``processor_speedup`` compares the processor time of an update, of the rank that needs most of it, and depends less on
+what else the machine does.
 """
 
 from __future__ import annotations
@@ -88,15 +90,16 @@ def updates_of(case: str, data: Path, n_updates: int) -> None:
     for number, one in enumerate(labels):
         if number == _NOT_TIMED:
             ranks.barrier()
-            began = time.monotonic()
+            began, used = time.monotonic(), time.process_time()
         update.apply(one)
-    ranks.barrier()
+    used = max(ranks.collect((time.process_time() - used) / n_updates))
     seconds = (time.monotonic() - began) / n_updates
     bytes_ = max(ranks.collect(update.optimizer.covariance.n_bytes))
     if ranks.leads:
         weights = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
         np.save(data.with_name(f"weights-{ranks.size}.npy"), weights.numpy())
-        print(json.dumps({"seconds": seconds, "bytes": bytes_, "weights": len(weights)}))
+        found = {"seconds": seconds, "processor": used, "bytes": bytes_, "weights": len(weights)}
+        print(json.dumps(found))
 
 
 def apart(size: int, case: str, data: Path, n_updates: int) -> float:
@@ -163,6 +166,7 @@ def main() -> None:
         "difference": float(np.abs(a - b).max() / np.abs(a).max()),
         "memory_ratio": round(several["bytes"] / one["bytes"], 3),
         "machine": round(options.ranks * one["seconds"] / beside, 3),
+        "processor_speedup": round(one["processor"] / several["processor"], 3),
         "seconds_per_update": [round(one["seconds"], 4), round(several["seconds"], 4)],
     }
     print("RESULT", json.dumps(result))
