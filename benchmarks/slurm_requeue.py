@@ -22,6 +22,8 @@ from pathlib import Path
 
 import yaml
 
+from nnpkit.data.dataset import load_dataset
+from nnpkit.data.formats.reading import write
 from nnpkit.training.checkpoint import latest_checkpoint, read_checkpoint
 
 HERE = Path(__file__).resolve().parents[1]
@@ -29,9 +31,9 @@ SLURM, EXAMPLE = HERE / "tests" / "slurm", HERE / "examples" / "slurm_training"
 
 
 def job_script(folder: Path, name: str, epochs: int, limit: str, warning: int) -> Path:
-    """The script of the example for two tasks, with another limit."""
+    """The script of the example for two tasks, with another limit; the frames are in the folder."""
     config = yaml.safe_load((EXAMPLE / "train.yaml").read_text())
-    config["data"]["train"] = str(EXAMPLE / config["data"]["train"])
+    config["data"]["train"] = "frames.xyz"
     config["output"] = name
     config["training"]["epochs"] = epochs
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
@@ -71,6 +73,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=12, help="so many that they take longer than a minute")
+    parser.add_argument("--frames", type=int, default=120, help="of the example's")
     parser.add_argument("--limit", type=int, default=2, help="minutes")
     parser.add_argument(
         "--warning", type=int, default=60, help="seconds before the limit at which SIGUSR1 comes"
@@ -78,6 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        source = EXAMPLE / yaml.safe_load((EXAMPLE / "train.yaml").read_text())["data"]["train"]
+        write(folder / "frames.xyz", load_dataset(str(source))[: options.frames])
         subprocess.run([SLURM / "start_slurm.sh", folder / "slurm"], check=True)
         os.environ |= {
             "SLURM_CONF": str(folder / "slurm" / "slurm.conf"),
