@@ -36,7 +36,7 @@ __all__ = ["OPTIMIZERS", "SYSTEMS", "Session", "load_system", "machine", "open_s
 
 SYSTEMS = {"cu72": "pwmlff_Cu", "water192": "water_PBE0TS_deepmd"}
 MODEL = {
-    "kind": "deep_potential", "wall": "off", "network": {"timestep": False},
+    "kind": "deep_potential", "wall": "off", "network": {"hidden": [50, 50, 50], "timestep": False},
     "descriptor": {"embedding": [25, 25, 25], "axis_neurons": 16, "cutoff": 6.0, "smooth_from": 0.5},
 }  # fmt: skip
 """The network of Hu et al., RLEKF, AAAI 2023."""
