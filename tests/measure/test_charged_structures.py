@@ -103,6 +103,11 @@ def test_fixed_charges_give_the_numbers_of_the_potential_itself(generation: str,
         np.testing.assert_allclose(a.residual, b.residual, atol=1e-9)
         np.testing.assert_allclose(a.jacobian, b.jacobian, atol=1e-8)
         assert float(fast.loss(one)) == pytest.approx(float(slow.loss(one)), rel=1e-10)
+        if one.group is None:  # as three processes measure them together
+            parts = [fast.of_part(rank, 3).measure(one) for rank in range(3)]
+            np.testing.assert_allclose(sum(part.residual for part in parts), a.residual, atol=1e-9)
+            np.testing.assert_allclose(sum(part.jacobian for part in parts), a.jacobian, atol=1e-9)
+            assert all(torch.equal(*pair) for pair in zip(parts[0].origin, a.origin, strict=True))
     for index in (0, 1):
         a, b = fast.store.predict(index), slow.store.predict(index)
         for name in ("energy", "forces", "virial", "charges"):
