@@ -108,7 +108,8 @@ class Node:
             If a process is gone.
         """
         turn, self._turn = self._turn, 1 - self._turn
-        piece, places, at = self._pieces[turn], [], 0
+        piece, at = self._pieces[turn], 0
+        places: list[tuple[int, int]] = []
         for number, part in enumerate(parts):  # what all get is there once
             same = number > 0 and part is parts[number - 1]
             places.append(places[-1] if same else (at, part.nbytes))

@@ -7,7 +7,7 @@ import json
 import mmap
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _APPENDED = "part.lammpstrj"
 _RESTARTS = ("final.restart", "restart.a", "restart.b")
 
 
-def write_record(folder: Path, simulation: Simulation, ranks: int, pbc: Sequence[bool]) -> None:
+def write_record(folder: Path, simulation: Simulation, ranks: int, pbc: Iterable[bool]) -> None:
     """Note in `folder` what is simulated there; its data file does not say which directions are periodic (`pbc`)."""
     content = {
         "simulation": dataclasses.asdict(simulation), "ranks": ranks, "periodic": [bool(p) for p in pbc],

@@ -10,10 +10,13 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # that of typing is of Python 3.11
 
 __all__ = ["Divided", "Part", "Parts", "incoming_of", "observer_of_part", "silent"]
 

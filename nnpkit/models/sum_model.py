@@ -46,7 +46,7 @@ class StagesOfSum(nn.Module):
         nn.Module.__init__(self)
         self.correction, self.baseline = correction, baseline
         self.register_buffer("types", types)
-        self._align([list(correction.fields), list(baseline.fields)])  # type: ignore[arg-type]
+        self._align([list(correction.fields), list(baseline.fields)])
 
     def _align(self, parts: Sequence[Sequence[tuple[str, int]]]) -> None:
         n = max(len(fields) for fields in parts)
@@ -119,7 +119,7 @@ class StagesOfSum(nn.Module):
         )
 
 
-class SumModel(StagesOfSum, AtomicModel):
+class SumModel(StagesOfSum, AtomicModel):  # type: ignore[misc]
     """``E_i`` of a correction plus that of its baseline: delta learning (Tokita and Behler 2023, section V B).
 
     Elements, features and their ranges are those of the correction. A sum with charges is evaluated for whole
@@ -176,7 +176,7 @@ class SumModel(StagesOfSum, AtomicModel):
     def as_stages(self) -> StagesOfSum:
         """The same without what edges alone would give, for TorchScript; charges are a field, see `ChargedStages`."""
         parts = [_as_stages(part) for part in (self.correction, self.baseline)]
-        return StagesOfSum(*parts, self.types)
+        return StagesOfSum(*parts, self.types)  # type: ignore[call-arg]
 
     @property
     def descriptor(self) -> nn.Module:  # type: ignore[override]

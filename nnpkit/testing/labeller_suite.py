@@ -43,6 +43,8 @@ class LabellerSuite:
         before = structure.positions.copy()
         label = self.label(labeller, structure, tmp_path)
         assert label.symbols == structure.symbols
+        assert label.energy is not None
+        assert label.forces is not None
         assert np.isfinite(label.energy)
         assert label.forces.shape == (structure.n_atoms, 3)
         np.testing.assert_array_equal(structure.positions, before)
@@ -54,6 +56,8 @@ class LabellerSuite:
         """Labels are kept under the hash of the structure and of the identity."""
         first, second = (self.label(labeller, structure, tmp_path) for _ in range(2))
         assert first.energy == pytest.approx(second.energy, rel=1e-9, abs=1e-9)
+        assert first.forces is not None
+        assert second.forces is not None
         np.testing.assert_allclose(first.forces, second.forces, rtol=0.0, atol=1e-6)
 
     def test_the_identity_can_be_written_and_read(self, labeller: Any) -> None:
@@ -70,6 +74,9 @@ class LabellerSuite:
         def energy(x: float) -> float:
             moved = structure.positions.copy()
             moved[0, 1] += x
-            return float(self.label(labeller, structure.replace(positions=moved), tmp_path).energy)
+            label = self.label(labeller, structure.replace(positions=moved), tmp_path)
+            assert label.energy is not None
+            return label.energy
 
+        assert forces is not None
         assert -central_difference(energy, 0.02) == pytest.approx(float(forces[0, 1]), rel=1e-3, abs=1e-3)

@@ -54,7 +54,7 @@ class AtomicModelSuite:
         forces = Potential(model)(build_graph(structure, model.elements, model.cutoff)).forces.numpy()
         rng = np.random.default_rng(0)
         for _ in range(4):
-            atom, axis = rng.integers(len(structure.symbols)), rng.integers(3)
+            atom, axis = int(rng.integers(len(structure.symbols))), int(rng.integers(3))
 
             def energy(x: float, atom: int = atom, axis: int = axis) -> float:
                 moved = structure.positions.copy()

@@ -242,8 +242,8 @@ def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel
     elif _kind(old.spec) != config.model.kind:
         difference = ("model.kind", _kind(old.spec), config.model.kind)
     elif not _is_of(config, old):
-        then, now = (m and m.generation for m in (_charges(old), config.model.charges))
-        difference = ("model.charges", then or "none", now or "none")
+        then, wanted = (m and m.generation for m in (_charges(old), config.model.charges))
+        difference = ("model.charges", then or "none", wanted or "none")
     else:
         hidden = {element: old.spec["networks"][element]["hidden"] for element in old.elements}
         networks = describe_networks(config.model, hidden)

@@ -126,7 +126,7 @@ class Elsewhere:
         if process is not None:
             for stream in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
-                    stream.close()  # type: ignore[union-attr]
+                    stream.close()
             process.kill()
             process.wait()
 

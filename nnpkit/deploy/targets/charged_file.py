@@ -59,7 +59,7 @@ def _answers(model: AtomicModel, structure: Structure) -> dict[str, Tensor]:
 
 
 def _stages_of(model: AtomicModel) -> Any:
-    return model.as_stages() if isinstance(model, SumModel) else ChargedStages(model)  # type: ignore[arg-type]
+    return model.as_stages() if isinstance(model, SumModel) else ChargedStages(model)
 
 
 def _test_of_stages(model: AtomicModel, structure: Structure) -> SelfTest:

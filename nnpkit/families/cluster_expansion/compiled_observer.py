@@ -102,7 +102,8 @@ class CompiledObserver(ExpansionObserver):
         """What one structure adds to the loss of n structures, and to its gradient (P,)."""
         found, wall = self.store.measured(frame, rows=False, forces=True), frame.wall
         divisor, value = self.weights.divisor(frame.n_atoms), 0.0
-        factors, fields, strains = [], None, ()
+        factors, fields = [], None
+        strains: tuple[tuple[int, int], ...] = ()
         if labels.energy:
             scale = weight * self.weights.energy / (n * divisor**2)
             error = found.energy + frame.reference - require_label(frame, "energy")

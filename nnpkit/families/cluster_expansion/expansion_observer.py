@@ -185,7 +185,9 @@ def _force_term(form: ExpansionForm, components: Tensor, scale: float) -> tuple[
     error = (forces - require_label(frame, "forces"))[atom, axis]
     weights = torch.zeros((frame.n_atoms, 3), dtype=torch.float64)
     weights.index_put_((atom, axis), 2.0 * scale * error, accumulate=True)
-    return scale * float(error.square().sum()), _row_along(form, weighted_displacements(frame, weights))
+    # Incoming edges are properties here, which the protocol would have to say of all others as well.
+    along = weighted_displacements(frame, weights)  # type: ignore[arg-type]
+    return scale * float(error.square().sum()), _row_along(form, along)
 
 
 def _virial_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
