@@ -30,7 +30,7 @@ from nnpkit.models.electrostatics import (
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.scaling import Scaling
 from nnpkit.models.short_range import COULOMB, ZblRepulsion
-from nnpkit.models.slab import SLABS, with_vacuum, without_images
+from nnpkit.models.slab_electrostatics import SLABS, with_vacuum, without_images
 
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 

@@ -83,7 +83,7 @@ def lattice_sum(
     positions, cell : Tensor
         (N, 3) and (3, 3), Å.
     periodic : tuple of bool
-        All directions or none; slabs are made of crystals, see `nnpkit.models.slab`.
+        All directions or none; slabs are made of crystals, see `nnpkit.models.slab_electrostatics`.
     widest : float
         Largest width of a charge, Å.
     reach : float

@@ -119,7 +119,7 @@ def test_written_configuration_is_complete_and_reads_back_the_same(folder: Path)
         ("model.descriptor.functions=[{kind: G2, center: H, neighbors: [H], eta: -1}]", "0.eta is -1"),
         ("model.elements=[H, Q]", "model.elements: 'Q' is no chemical element"),
         ("model.elements=[H, H]", "model.elements names an element twice"),
-        ("model.wall=maybe", "one of auto, on, off or a mapping of names to numbers > 0."),
+        ("model.wall=maybe", "one of auto, fitted, on, off or a mapping of names to numbers > 0."),
         ("model.wall={O-Q: 1.0}", "model.wall.O-Q: 'Q' is no chemical element"),
         ("model.wall={OH: 1.0}", "'OH' is no pair of elements; expected for example O-H"),
         ("model.scaling.lower=3", "model.scaling: lower (3) is not below upper (1)."),

@@ -14,7 +14,7 @@ from test_charged_model import make_model
 from nnpkit.data.structure import Structure
 from nnpkit.md.calculator import NnpkitCalculator
 from nnpkit.models.electrostatics import COULOMB, Interaction, coulomb_interaction, lattice_sum
-from nnpkit.models.slab import SLABS, with_vacuum, without_images
+from nnpkit.models.slab_electrostatics import SLABS, with_vacuum, without_images
 
 CELL = np.array([[4.1, 0.3, 0.0], [-0.5, 3.7, 0.2], [0.7, 0.1, 9.0]])
 
