@@ -119,12 +119,14 @@ class ClusterKernel : public Kernel {
     sort_atoms(edges);
     for (Part<T> &part : parts)
       for (int type = 0; type < part.expansion.n_types; type++)
-        for (size_t first = 0; first < atoms_of[type].size(); first += ATOMS)
-          add_block(part, type, atoms_of[type].data() + first,
-                    static_cast<int>(std::min<size_t>(ATOMS, atoms_of[type].size() - first)), edges, n_rows,
-                    results);
+        for (size_t first = 0; first < atoms_of[type].size(); first += ATOMS) {
+          const int64_t *const atoms = atoms_of[type].data() + first;
+          const int n = static_cast<int>(std::min<size_t>(ATOMS, atoms_of[type].size() - first));
+          add_block(part, type, atoms, n, edges, n_rows, results);
+          if (&part == &parts.back())  // all others have been here before
+            for (int k = 0; k < n; k++) walls.add_atom(atoms[k], edges, mean_only, results);
+        }
     if (timing) watch.add_to(*timing);
-    walls.add(edges, mean_only, results);
   }
 
  private:

@@ -76,7 +76,7 @@ WallCurve::WallCurve(const double *row, double charges, double powers) : end(row
 
 WallCurve::Part WallCurve::part(const double *row, double charges, double powers, double from, double to,
                                 bool switching) {
-  constexpr int STEPS = 512;  // five hundredths of a decay of the steepest terms that are there, or less
+  constexpr int STEPS = 256;  // a tenth of a decay of the steepest terms that are there, or less
   const double step = (to - from) / STEPS;
   Part part{from, 1.0 / step, std::vector<double>(6 * STEPS)};
   double left[3] = {}, right[3] = {};
@@ -142,7 +142,6 @@ double Wall::energy(int64_t a, int64_t b, double r, double &slope) const {
 void Walls::push_back(const std::string &metadata) {
   Wall wall(metadata);
   const int member = n_members++;
-  longest = std::max(longest, wall.cutoff());
   for (Group &group : groups)
     if (group.wall == wall) {
       group.members.push_back(member);
@@ -152,35 +151,44 @@ void Walls::push_back(const std::string &metadata) {
 }
 
 void Walls::add(const Edges &edges, bool mean_only, const Results &results) const {
-  if (groups.empty()) return;
-  const int64_t begin = edges.offsets[0];
-  for (int64_t i = 0; i < edges.n_atoms; i++)
-    for (int64_t e = edges.offsets[i]; e < edges.offsets[i + 1]; e++) {
-      const double *const v = edges.edge_vec + 3 * e;
-      const double r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-      if (r2 < longest * longest) add_pair(edges, i, e - begin, v, std::sqrt(r2), mean_only, results);
-    }
+  for (int64_t i = 0; i < edges.n_atoms; i++) add_atom(i, edges, mean_only, results);
 }
 
-void Walls::add_pair(const Edges &edges, int64_t i, int64_t e, const double *v, double r, bool mean_only,
-                     const Results &results) const {
-  const int64_t a = edges.types[i], b = edges.neighbor_type[edges.offsets[0] + e];
+void Walls::add_atom(int64_t i, const Edges &edges, bool mean_only, const Results &results) const {
+  for (const Group &group : groups) add_group(group, i, edges, mean_only, results);
+}
+
+void Walls::add_group(const Group &group, int64_t i, const Edges &edges, bool mean_only,
+                      const Results &results) const {
+  static const std::vector<int> FIRST(1, 0);
+  static thread_local std::vector<int64_t> close;
+  const Wall &wall = group.wall;
   const int n_rows = mean_only ? 1 : n_members;
-  const auto add_row = [&](int row, double energy, double slope) {
-    results.atomic_energy[i * n_rows + row] += energy;
-    for (int c = 0; c < 3; c++) results.gradient[(3 * e + c) * n_rows + row] += slope / r * v[c];
-  };
-  for (const Group &group : groups) {
-    if (!(r < group.wall.outer_distance(a, b))) continue;
-    double slope;
-    const double energy = group.wall.energy(a, b, r, slope);
-    if (mean_only) {
-      const double share = static_cast<double>(group.members.size()) / n_members;
-      add_row(0, share * energy, share * slope);
-    } else {
-      for (const int member : group.members) add_row(member, energy, slope);
-    }
+  const double share = mean_only ? static_cast<double>(group.members.size()) / n_members : 1.0;
+  const std::vector<int> &rows = mean_only ? FIRST : group.members;
+  const int64_t a = edges.types[i], first = edges.offsets[i], last = edges.offsets[i + 1];
+  if (a < 0) return;
+  if (static_cast<int64_t>(close.size()) < last - first) close.resize(last - first);
+  int64_t n = 0;  // found without branches: which pairs are close cannot be foretold
+  for (int64_t e = first; e < last; e++) {
+    const double *const v = edges.edge_vec + 3 * e;
+    const double r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+    close[n] = e;
+    n += r2 < wall.outer_square(a, edges.neighbor_type[e]);
   }
+  double sum = 0.0;
+  for (int64_t k = 0; k < n; k++) {
+    const int64_t e = close[k];
+    const double *const v = edges.edge_vec + 3 * e;
+    const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    double slope;
+    sum += wall.energy(a, edges.neighbor_type[e], r, slope);
+    const double along = share * slope / r;
+    double *const to = results.gradient + 3 * (e - edges.offsets[0]) * n_rows;
+    for (const int row : rows)
+      for (int c = 0; c < 3; c++) to[c * n_rows + row] += along * v[c];
+  }
+  for (const int row : rows) results.atomic_energy[i * n_rows + row] += share * sum;
 }
 
 }  // namespace nnpkit

@@ -47,6 +47,7 @@ class Wall {
   const std::vector<double> &charge_powers() const { return power; }
 
   double outer_distance(int64_t a, int64_t b) const { return outer[a * n_types + b]; }
+  double outer_square(int64_t a, int64_t b) const { return outer_distance(a, b) * outer_distance(a, b); }
   // The repulsion of a pair of these types at a distance below the outer one, and its derivative.
   double energy(int64_t a, int64_t b, double r, double &slope) const;
   bool operator==(const Wall &other) const {
@@ -75,6 +76,8 @@ class Walls {
   void push_back(const std::string &metadata);
   // Adds energies and gradients to the row of each member, or to the one row of their mean.
   void add(const Edges &edges, bool mean_only, const Results &results) const;
+  // Those of one atom, best while its edges are at hand.
+  void add_atom(int64_t i, const Edges &edges, bool mean_only, const Results &results) const;
 
  private:
   struct Group {
@@ -82,12 +85,11 @@ class Walls {
     std::vector<int> members;
   };
 
-  void add_pair(const Edges &edges, int64_t i, int64_t e, const double *v, double r, bool mean_only,
-                const Results &results) const;
+  void add_group(const Group &group, int64_t i, const Edges &edges, bool mean_only,
+                 const Results &results) const;
 
   std::vector<Group> groups;
   int n_members = 0;
-  double longest = 0.0;
 };
 
 }  // namespace nnpkit
