@@ -57,7 +57,6 @@ class ErrorSums:
         self.charges = self.dipoles = 0
         self.charge_square = self.dipole_square = 0.0
         self.energy_pairs: list[tuple[float, float]] = []  # prediction and label, eV/atom
-        self.force_squares: list[tuple[float, int]] = []  # of each structure, and its components
         self.groups: dict[str, ErrorSums] = {}
 
     def add(
@@ -102,8 +101,7 @@ class ErrorSums:
         if structure.forces is not None:
             errors = forces - structure.forces
             self.components += errors.size
-            self.force_squares.append((float(np.sum(errors * errors)), errors.size))
-            self.force_square += self.force_squares[-1][0]
+            self.force_square += float(np.sum(errors * errors))
             self.force_absolute += float(np.sum(np.abs(errors)))
             self.force_product += float(np.sum(forces * structure.forces))
             self.force_label_square += float(np.sum(structure.forces**2))
@@ -144,7 +142,6 @@ class ErrorSums:
         sums = cls()
         vars(sums).update(values)
         sums.energy_pairs = [(predicted, label) for predicted, label in values["energy_pairs"]]
-        sums.force_squares = [(square, size) for square, size in values["force_squares"]]
         sums.groups = {name: cls._from_plain(part) for name, part in values["groups"].items()}
         return sums
 
@@ -171,20 +168,15 @@ class ErrorSums:
         }
 
     def of_most(self) -> dict[str, float]:
-        """``energy_rmse_of_most`` and ``force_rmse_of_most``: without the structures that are predicted worst.
+        """``energy_rmse_of_most``: without the structures, one in twenty, whose energies are predicted worst.
 
-        One in twenty is left out, of energies and of forces by themselves; what there are less than twenty of, or not
-        only finite errors, is not here.
+        It is not here if there are less than twenty, or errors that are not finite.
         """
-        energies = [((predicted - label) * (predicted - label), 1) for predicted, label in self.energy_pairs]
-        found = {}
-        for name, squares in (("energy", energies), ("force", self.force_squares)):
-            left_out = len(squares) // _LEFT_OUT
-            if left_out and all(math.isfinite(square) for square, _ in squares):
-                most = sorted(squares, key=lambda part: part[0] / part[1])[:-left_out]
-                square, count = (sum(values) for values in zip(*most, strict=True))
-                found[f"{name}_rmse_of_most"] = math.sqrt(square / count)
-        return found
+        squares = sorted((predicted - label) * (predicted - label) for predicted, label in self.energy_pairs)
+        left_out = len(squares) // _LEFT_OUT
+        if not left_out or not all(map(math.isfinite, squares)):
+            return {}
+        return {"energy_rmse_of_most": math.sqrt(math.fsum(squares[:-left_out]) / (len(squares) - left_out))}
 
     def suspicions(self) -> list[str]:
         """What looks like a difference of units or of the zero of energy rather than an error of the model."""

@@ -33,7 +33,8 @@ class Split(NamedTuple):
 def errors_of(split: Split, which: Sequence[int] | None = None, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Summary (keys of `nnpkit.measure.metrics.METRICS`) of the errors of the model now, of all or `which`.
 
-    With them those of most, see `nnpkit.measure.metrics.ErrorSums.of_most`. Each of the `ranks` evaluates some of them.
+    With them that of most energies, see `nnpkit.measure.metrics.ErrorSums.of_most`. Each of the `ranks` evaluates some
+    of them.
     """
     sums = ErrorSums()
     indices = range(len(split.structures)) if which is None else which
@@ -87,8 +88,9 @@ def count_energies(structures: Sequence[Structure], which: Sequence[int]) -> int
 def judged(errors: Mapping[str, Mapping[str, Any]], judge: str, n_energies: int) -> Mapping[str, Any]:
     """Errors that choose the best epoch: those of the `judge`, and of energies of the training set if it has few.
 
-    Structures that are predicted worst, one in twenty, have no say: a strained cell that is like no other is predicted
-    well in one early epoch by chance, and would choose it. The error of one or two energies passes through zero by
+    Structures whose energies are predicted worst, one in twenty, have no say: a strained cell that is like no other is
+    predicted well in one early epoch by chance, and would choose it. Forces all count: those of few atoms that are far
+    off are what a best epoch must not have. The error of one or two energies passes through zero by
     chance, too. So squares of the energy errors of `n_energies` validation structures below `FEW_ENERGIES` are averaged
     with that of the training structures, which takes the place of those that are missing.
     """
@@ -101,5 +103,5 @@ def judged(errors: Mapping[str, Mapping[str, Any]], judge: str, n_energies: int)
 
 
 def _of_most(errors: Mapping[str, Any]) -> dict[str, Any]:
-    """The errors without those of the structures that are predicted worst, where there are enough."""
+    """The errors, that of energies without the structures that are predicted worst, where there are enough."""
     return {name: errors.get(f"{name}_of_most", value) for name, value in errors.items()}

@@ -159,8 +159,10 @@ def test_the_structure_that_is_predicted_worst_does_not_choose_the_epoch():
     errors = [{"validation": {**sums.summary(), **sums.of_most()}} for sums in (early, late)]
     whole = [monitored(own["validation"], "energy_force") for own in errors]
     most = [monitored(judged(own, "validation", FEW_ENERGIES), "energy_force") for own in errors]
-    assert most == pytest.approx([(37 * 9 + 4) ** 0.5 / 38**0.5, 1.0])
-    assert whole[1] > whole[0]
+    energies = [((37 * 9 + 4) / 38) ** 0.5, 1.0]
+    forces = [own["validation"]["force_rmse"] for own in errors]
+    assert most == pytest.approx([(e * f) ** 0.5 for e, f in zip(energies, forces, strict=True)])
+    assert whole[1] / whole[0] > 2.0 * most[1] / most[0]
 
 
 def test_less_than_twenty_structures_and_errors_without_end_leave_none_out():
