@@ -79,8 +79,9 @@ def silence(model: AtomicModel, structures: Sequence[Structure]) -> None:
         constant = -total / max(1, sum(len(g.types) for g in graphs)) / model.energy_scale
     for network in model.networks.networks:
         network.shift_and_stretch(0.0, constant, 0.0)
-    for network in [network for networks in charged for network in networks.networks]:
-        network.shift_and_stretch(0.0, 0.0, 0.0)
+    for networks in charged:
+        for network in networks.networks:
+            network.shift_and_stretch(0.0, 0.0, 0.0)
 
 
 class Guard:

@@ -304,7 +304,12 @@ def _wall_of(
     config: Config, data: LoadedData, old: AtomicModel, base: AtomicModel | None
 ) -> tuple[dict[str, Any], str]:
     """Repulsion of the new data, or the fitted one of the earlier potential, whose networks are the rest of it."""
-    if is_fitted(old.spec["wall"]) and not isinstance(config.model.wall, dict):
+    if is_fitted(old.spec["wall"]):
+        if config.model.wall not in ("auto", "fitted"):
+            raise InputError(
+                "the networks of the potential to begin with are the difference to a fitted repulsion, which has to "
+                "stay", where="model.wall", expected="auto or fitted", hint="train from scratch for another repulsion",
+            )  # fmt: skip
         return old.spec["wall"], "short-range repulsion is that of that potential"
     if base is not None:
         return base.spec["wall"], "short-range repulsion is that of the first potential"

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _PRECONDITION_STRUCTURES = 200
+_REPULSION_STRUCTURES = 1000  # of a set on disk; their atoms are more than a fit looks at
 _SMALLEST_SCALE = 0.3  # eV: with less, the first steps of a filter went too far in small sets
 
 
@@ -170,7 +171,7 @@ def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) ->
     if wanted == "auto" and fit and settings.fits_repulsion and settings.charges is None:
         wanted = "fitted"
     if wanted == "fitted":
-        some, longest = sampled(data.train, FITTED), settings.longest_repulsion()
+        some, longest = sampled(data.train, _REPULSION_STRUCTURES), settings.longest_repulsion()
         found = fit_repulsion(some, data.elements, data.min_distance, longest)
         if found is not None:
             left = f"fitted to the forces, of whose mean square it leaves {100.0 * found.left:.2g} %"

@@ -70,6 +70,9 @@ def test_a_training_that_goes_on_keeps_it(config: Path) -> None:
     again, said = trained(config, "output=again", "data.train=other.extxyz", "start={run: first}")
     assert again == first != fresh
     assert "short-range repulsion is that of that potential" in said
+    for other in ("off", "on", "{Cu-Cu: 1.5}"):
+        with pytest.raises(InputError, match="difference to a fitted repulsion"):
+            trained(config, "output=none", "start={run: first}", f"model.wall={other}")
     trained(config, "output=without", "model.wall=on")
     kept, _ = trained(config, "output=kept", "start={run: without}")
     assert not is_fitted(kept)

@@ -87,23 +87,12 @@ class SymmetryFunctions {
   }
 };
 
-template <typename Work>
-int guarded(char *message, size_t message_size, const Work &work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception &error) {
-    say(error.what(), message, message_size);
-    return 1;
-  }
-}
-
 }  // namespace
 
 }  // namespace acsf
 }  // namespace nnpkit
 
-using nnpkit::acsf::guarded;
+using nnpkit::guarded;
 using nnpkit::acsf::SymmetryFunctions;
 
 void *nnpkit_descriptor_new(const char *spec, const char *isa, int *status, char *message,

@@ -3,22 +3,10 @@
 #include "c_message.h"
 #include "cluster_rows.h"
 
-#include <stdexcept>
-
 namespace {
 
+using nnpkit::guarded;
 using nnpkit::cluster::ExpansionTraining;
-
-template <typename Work>
-int guarded(char *message, size_t message_size, const Work &work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception &error) {
-    nnpkit::say(error.what(), message, message_size);
-    return 1;
-  }
-}
 
 }  // namespace
 

@@ -76,7 +76,7 @@ WallCurve::WallCurve(const double *row, double charges, double powers) : end(row
 
 WallCurve::Part WallCurve::part(const double *row, double charges, double powers, double from, double to,
                                 bool switching) {
-  constexpr int STEPS = 256;  // a tenth of a decay of the steepest terms that are there, or less
+  constexpr int STEPS = 256;  // errors of fifth degree are below 1e-11 then
   const double step = (to - from) / STEPS;
   Part part{from, 1.0 / step, std::vector<double>(6 * STEPS)};
   double left[3] = {}, right[3] = {};
