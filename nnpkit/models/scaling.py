@@ -10,6 +10,8 @@ from torch import Tensor, nn
 __all__ = ["SCALING_KINDS", "FeatureStatistics", "Scaling", "feature_statistics"]
 
 SCALING_KINDS = ("none", "minmax", "center", "minmax_center", "sigma")
+_OF_ITSELF, _OF_LARGEST = 1e-8, 1e-10
+"""Variation, relative to the size of a feature and to the largest one of the element, that rounding may be all of."""
 
 
 class FeatureStatistics(NamedTuple):
@@ -55,8 +57,15 @@ class Scaling(nn.Module):
         return (features - shift) * factor + self.lower
 
     @torch.jit.unused
-    def set(self, statistics: FeatureStatistics, kind: str, lower: float, upper: float) -> None:
-        """Define the map from the statistics of the training data; a constant feature maps to `lower`."""
+    def set(
+        self, statistics: FeatureStatistics, kind: str, lower: float, upper: float, exact: bool = False
+    ) -> None:
+        """Define the map from the statistics of the training data; a constant feature maps to `lower`.
+
+        Constant are, too, those that vary by rounding alone, as many invariants do in crystals whose symmetry makes
+        them zero: divided by that, two ways of adding up the same neighbours would give different energies. With
+        ``exact`` only what does not vary at all is constant, for the statistics of another program.
+        """
         zero = torch.zeros_like(statistics.mean)
         width = statistics.maximum - statistics.minimum
         shift, divisor = {
@@ -67,7 +76,8 @@ class Scaling(nn.Module):
             "sigma": (statistics.mean, statistics.sigma / (upper - lower)),
         }[kind]
         self.shift.copy_(shift)
-        self.factor.copy_(torch.where(divisor > 0.0, 1.0 / divisor, zero))
+        least = zero if exact or kind in ("none", "center") else _rounding(statistics, divisor)
+        self.factor.copy_(torch.where(divisor > least, 1.0 / divisor, zero))
         self.lower.fill_(0.0 if kind in ("none", "center") else lower)
         self.observe(statistics)
 
@@ -76,3 +86,9 @@ class Scaling(nn.Module):
         """Keep the ranges of the features and leave the map as it is: those of a trained descriptor have changed."""
         self.minimum.copy_(statistics.minimum)
         self.maximum.copy_(statistics.maximum)
+
+
+def _rounding(statistics: FeatureStatistics, divisor: Tensor) -> Tensor:
+    """What `divisor` (n_types, D) has to exceed."""
+    size = torch.maximum(statistics.minimum.abs(), statistics.maximum.abs())
+    return torch.maximum(_OF_ITSELF * size, _OF_LARGEST * divisor.amax(1, keepdim=True))

@@ -252,6 +252,23 @@ def test_features_of_many_bodies_begin_with_less_weight():
     assert torch.allclose(factors(0.3) / factors(1.0), expected)
 
 
+def test_what_symmetry_makes_zero_is_not_scaled_by_its_rounding():
+    model = make_model(["Si"])
+    cells = [
+        Structure(["Si"], np.full((1, 3), 0.1), d * np.eye(3), np.ones(3, dtype=bool))
+        for d in np.linspace(2.0, 3.4, 12)
+    ]
+    graphs = [build_graph(cell, ["Si"], model.cutoff) for cell in cells]
+    features = torch.cat([model.features(*model_inputs(graph)).detach() for graph in graphs])
+    statistics = feature_statistics(features, torch.zeros(len(cells), dtype=torch.long), 1)
+    model.scaling.set(statistics, "sigma", 0.0, 1.0)
+    kept = [degrees for k, degrees in enumerate(LISTS) if model.scaling.factor[0, 3 + 2 * k]]
+    assert kept == []  # a cubic surrounding has moments from the fourth on only
+    assert (model.scaling.factor[0, :3] > 0.0).all()
+    model.scaling.set(statistics, "sigma", 0.0, 1.0, exact=True)
+    assert model.scaling.factor[0, 3:].max() > 1e20
+
+
 def test_atoms_without_neighbours_are_measured():
     """One atom alone, two beyond the angular cutoff, and a crystal of one atom that sees its images alone."""
     model = make_model()

@@ -171,4 +171,4 @@ def _set_scaling(model: AtomicModel, settings: RunnerSettings, path: Path) -> No
             for column, word in enumerate(row[2:6]):
                 table[column, t, k] = parse_number(word, str(path))
     lower, upper = settings.number("scale_min_short", 0.0), settings.number("scale_max_short", 1.0)
-    model.scaling.set(FeatureStatistics(*table), kind, lower, upper)
+    model.scaling.set(FeatureStatistics(*table), kind, lower, upper, exact=True)
