@@ -108,6 +108,10 @@ void Committee::take(const double *of_all) {
   std::copy_n(of_all, forces.size(), forces.data());
 }
 
+void Committee::take(int member, const Committee &one) {
+  for (size_t k = 0; k < one.forces.size(); k++) forces[k * members + member] = one.forces[k];
+}
+
 void Committee::mean_force(int atom, double *f) const {
   const double *row = &forces[static_cast<size_t>(atom) * 3 * members];
   for (int k = 0; k < 3; k++) {
@@ -163,12 +167,16 @@ double Committee::percentile(double percent, const std::vector<int> &centers, co
   return nth_smallest(std::move(values), std::max<int64_t>(rank, 1), n_atoms, world);
 }
 
-double Committee::energy_std(const Totals &totals) {
-  const auto n_members = static_cast<double>(totals.energies.size());
+double deviation(const double *values, int n) {
   double mean = 0.0, variance = 0.0;
-  for (const double energy : totals.energies) mean += energy / n_members;
-  for (const double energy : totals.energies) variance += (energy - mean) * (energy - mean) / n_members;
-  return totals.atoms > 0.0 ? std::sqrt(variance) / totals.atoms : 0.0;
+  for (int m = 0; m < n; m++) mean += values[m] / n;
+  for (int m = 0; m < n; m++) variance += (values[m] - mean) * (values[m] - mean) / n;
+  return std::sqrt(variance);
+}
+
+double Committee::energy_std(const Totals &totals) {
+  const int n = static_cast<int>(totals.energies.size());
+  return totals.atoms > 0.0 ? deviation(totals.energies.data(), n) / totals.atoms : 0.0;
 }
 
 double Committee::memory_usage() const {

@@ -23,6 +23,8 @@ class Committee {
 
   // The forces that somebody else has added up, laid out as here.
   void take(const double *of_all);
+  // Those of a committee of one as the row of one member.
+  void take(int member, const Committee &one);
 
   // The edges of one centre, whose gradients have one row per member: F_centre += g, F_neighbor -= g.
   void add(int center, int64_t n_edges, const int *neighbor, const double *gradient);
@@ -51,6 +53,9 @@ class Committee {
   AlignedVector<double> forces;  // (n_all, 3, n_members)
   std::vector<double> spreads;
 };
+
+// Standard deviation of `n` numbers.
+double deviation(const double *values, int n);
 
 // Sum over edges of r (x) g, g the mean over `n_rows` rows: xx yy zz xy xz yz yx zx zy.
 void sum_outer_products(int64_t n_edges, const double *r, const double *gradient, int n_rows, double *w);

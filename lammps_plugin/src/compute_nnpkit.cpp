@@ -22,6 +22,7 @@ static const nnpkit::Observable GLOBAL[] = {
     nnpkit::FORCE_STD_MAX,  nnpkit::FORCE_STD_MEAN, nnpkit::FORCE_STD_PERCENTILE, nnpkit::ENERGY_STD,
     nnpkit::EXTRAPOLATIONS, nnpkit::CLOSEST,        nnpkit::LARGEST_FORCE};
 static const char SPREAD_OF_ATOM[] = "force_std/atom", EXTRAPOLATIONS_OF_ATOM[] = "extrapolations/atom";
+static const char CHARGES_OF_ATOM[] = "charge_std/atom";
 static const char MEMBER_ENERGIES[] = "member_energy", FEATURES_OF_ATOM[] = "features/atom";
 
 /* ----------------------------------------------------------------------
@@ -36,8 +37,8 @@ ComputeNNPKit::ComputeNNPKit(LAMMPS *lmp, int narg, char **arg)
         FLERR,
         fmt::format("{}: the group is {}, expected all: the numbers are those of all atoms of the model",
                     command, arg[1]));
-  std::string known = fmt::format("{}, {}, {}, {}", SPREAD_OF_ATOM, EXTRAPOLATIONS_OF_ATOM, FEATURES_OF_ATOM,
-                                  MEMBER_ENERGIES);
+  std::string known = fmt::format("{}, {}, {}, {}, {}", SPREAD_OF_ATOM, CHARGES_OF_ATOM,
+                                  EXTRAPOLATIONS_OF_ATOM, FEATURES_OF_ATOM, MEMBER_ENERGIES);
   for (const auto quantity : GLOBAL) known += fmt::format(", {}", nnpkit::OBSERVABLE_NAMES[quantity]);
   Words words(lmp, command, {arg + 3, arg + narg});
   while (words.more()) {
@@ -51,6 +52,8 @@ ComputeNNPKit::ComputeNNPKit(LAMMPS *lmp, int narg, char **arg)
       quantities.push_back(nnpkit::OBSERVABLES);
     else if (key == SPREAD_OF_ATOM)
       columns.push_back(SPREAD);
+    else if (key == CHARGES_OF_ATOM)
+      columns.push_back(CHARGES);
     else if (key == EXTRAPOLATIONS_OF_ATOM)
       columns.push_back(OUTSIDE);
     else if (key == FEATURES_OF_ATOM)
@@ -119,18 +122,22 @@ void ComputeNNPKit::init() {
                fmt::format("Compute nnpkit: the model was changed, and it has other members or features: "
                            "'uncompute {}' and define it again",
                            id));
-  bool spread = false, ranges = false;
+  bool spread = false, ranges = false, charges = false;
   for (const auto quantity : quantities) {
     if (quantity <= nnpkit::ENERGY_STD) spread = true;
     if (quantity == nnpkit::EXTRAPOLATIONS) ranges = true;
     if (quantity == nnpkit::LARGEST_FORCE) pair->ask_for_forces();
   }
   for (const auto column : columns) {
-    spread = spread || column == SPREAD;
+    spread = spread || column == SPREAD || column == CHARGES;
+    charges = charges || column == CHARGES;
     ranges = ranges || column == OUTSIDE;
   }
   if (spread && pair->info().n_members < 2)
     error->all(FLERR, "Compute nnpkit: one potential cannot disagree with itself; give a committee.pt");
+  const auto &fields = pair->info().fields;
+  if (charges && (pair->info().charges.generation.empty() || fields[0].width != 1))
+    error->all(FLERR, "Compute nnpkit: the members have no charges, or several of each atom");
   if (ranges && pair->info().n_functions == 0)
     error->all(FLERR,
                "Compute nnpkit: this model has no ranges of its training data, so that extrapolation cannot "
@@ -184,9 +191,10 @@ void ComputeNNPKit::compute_peratom() {
   };
   int column = 0;
   for (const auto what : columns)
-    column = what == FEATURES ? write(column, found.features, n_features)
-             : what == SPREAD ? write(column, found.force_std, 1)
-                              : write(column, found.extrapolations, 1);
+    column = what == FEATURES  ? write(column, found.features, n_features)
+             : what == SPREAD  ? write(column, found.force_std, 1)
+             : what == CHARGES ? write(column, found.charge_std, 1)
+                               : write(column, found.extrapolations, 1);
 }
 
 /* ---------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ class ComputeNNPKit : public Compute {
   double memory_usage() override;
 
  private:
-  enum PerAtom { SPREAD, OUTSIDE, FEATURES };
+  enum PerAtom { SPREAD, CHARGES, OUTSIDE, FEATURES };
 
   std::vector<nnpkit::Observable> quantities;  // of the vector; OBSERVABLES: the energies of all members
   std::vector<PerAtom> columns;                // per atom; FEATURES: as many as the model has

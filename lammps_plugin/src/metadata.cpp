@@ -80,8 +80,12 @@ ModelInfo read(const json &metadata) {
   if (metadata.contains("n_parameters")) info.n_parameters = metadata.at("n_parameters").get<long long>();
   if (metadata.contains("members")) info.n_members = static_cast<int>(metadata.at("members").size());
   if (info.n_members < 1) throw std::runtime_error("metadata: a committee without members");
-  if (metadata.contains("members"))
-    info.member_kind = metadata.at("members").at(0).value("kind", std::string());
+  if (metadata.contains("members")) {
+    const json &first = metadata.at("members").at(0);
+    info.member_kind = first.value("kind", std::string());
+    info.apart = first.contains("electrostatics") && first.at("electrostatics").is_object();
+  }
+  info.describes = metadata.value("describes", true);
   info.spread_factor = metadata.value("spread_factor", 1.0);
   if (!(info.spread_factor > 0.0)) throw std::runtime_error("metadata: the spread factor is not positive");
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
@@ -107,6 +111,21 @@ std::vector<std::string> member_metadata(const std::string &json_text) {
   std::vector<std::string> members;
   for (const json &member : metadata.at("members")) members.push_back(member.dump());
   return members;
+}
+
+ModelInfo parse_member(const ModelInfo &committee, const std::string &json_text) {
+  ModelInfo info = parse_metadata(json_text);
+  info.kind = committee.kind;
+  info.member_kind = committee.member_kind;
+  info.cutoff = committee.cutoff;
+  info.n_parameters = committee.n_parameters;
+  info.n_members = committee.n_members;
+  info.spread_factor = committee.spread_factor;
+  info.missing_baseline = committee.missing_baseline;
+  info.apart = true;
+  if (info.elements != committee.elements || info.charges.generation.empty())
+    throw std::runtime_error("metadata: a member of other elements, or without charges");
+  return info;
 }
 
 std::vector<std::string> stage_metadata(const std::string &json_text) {

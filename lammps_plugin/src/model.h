@@ -28,6 +28,7 @@ struct Placement {
   bool fused = true;     // use the fused kernel where there is one for this model, else TorchScript
   int threads = 1;       // of this rank
   int rank_on_node = 0;  // chooses among the GPUs of a node
+  int member = 0;        // of a committee whose members are evaluated one by one
 };
 
 // What the training data had of one feature.
@@ -58,7 +59,9 @@ struct ModelInfo {
   std::vector<std::string> elements;  // a type index of the graph is a position in this list
   double cutoff = 0.0;                // angstrom
   long long n_parameters = 0;
-  int n_members = 1;                         // of a committee
+  int n_members = 1;      // of a committee
+  bool apart = false;     // this is one of these members, which have charges and are evaluated one by one
+  bool describes = true;  // its features are among those of the committee
   double spread_factor = 1.0;                // by which deviations of members become expected errors
   int n_functions = 0;                       // columns of Evaluation::function_extrapolations; 0: no ranges
   std::vector<FeatureRange> feature_ranges;  // (elements, n_functions)

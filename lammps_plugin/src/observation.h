@@ -34,7 +34,9 @@ struct Observation {
   bool members = false, extrapolation = false;
   Observed values{};
   std::vector<double> force_std, extrapolations;  // per local atom, LAMMPS' units
+  std::vector<double> charge_std;                 // likewise, e; of a committee with charges
   std::vector<int64_t> by_function;               // extrapolations of this rank, (elements, n_functions)
+  std::vector<double> member_charges;             // (local atoms, members) e, of a committee with charges
   std::vector<double> member_energies;            // of a committee, LAMMPS' units, the same on all ranks
   std::vector<double> features;                   // (local atoms, n_features) where a compute asked for them
 };

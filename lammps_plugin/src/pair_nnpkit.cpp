@@ -31,8 +31,13 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
       chunk_set(false),
       every(1),
       percent(95.0),
+      model(nullptr),
+      member(0),
+      all_features(0),
+      first_feature(0),
       initialised(false),
       energy_unit(1.0),
+      unit(1.0),
       exclusions(lmp),
       types(nullptr),
       observing(false),
@@ -41,7 +46,6 @@ PairNNPKit::PairNNPKit(LAMMPS *lmp)
       travelling_width(0),
       ewald_accuracy(USUAL_ACCURACY),
       total_charge(0.0),
-      reach(0.0),
       shown{},
       evaluations(0),
       asked(false),
@@ -89,7 +93,7 @@ void PairNNPKit::init_style() {
   make_watch();
   neighbor->add_request(this, NeighConst::REQ_FULL);
   // the members' forces on ghosts travel at once; the communication asks the outermost style for the width
-  comm_reverse = 3 * model->info().n_members;
+  comm_reverse = 3 * info().n_members;
   comm_forward = 0;
   for (const auto &field : model->info().fields) {
     comm_forward = std::max(comm_forward, field.width);
@@ -129,7 +133,7 @@ double PairNNPKit::init_one(int i, int j) {
     error->all(FLERR, fmt::format("Pair style nnpkit has no element for atom types {} and {}: NULL is for "
                                   "pair_style hybrid",
                                   i, j));
-  return std::max(model->info().cutoff, reach);
+  return std::max(info().cutoff, reach());
 }
 
 /* ---------------------------------------------------------------------- */
@@ -144,14 +148,8 @@ void PairNNPKit::compute(int eflag, int vflag) {
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
   begin_step();
   if (neighbor->ago == 0) lists.current = false;
-  // centroid virials are added up edge by edge
-  const bool whole = model->takes_systems(request) && !cvflag_atom;
-  const bool staged = !model->info().fields.empty();
-  problem = staged && model->stages_at_once() ? evaluate_stages_at_once()
-            : model->stages_by_kernels()      ? evaluate_with_charges()
-            : staged                          ? evaluate_stages()
-            : whole                           ? evaluate_system()
-                                              : evaluate_all();
+  problem = members.size() > 1 ? evaluate_members() : evaluate_model();
+  if (!interactions.empty()) set_charges();
   if (member_rows) add_mean_forces();
   work.atoms += list->inum;
   work.steps++;
@@ -159,6 +157,19 @@ void PairNNPKit::compute(int eflag, int vflag) {
     observe(problem);
   else
     stop_on(problem);
+}
+
+/* ----------------------------------------------------------------------
+   one potential, or a committee whose members share their edges
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_model() {
+  // centroid virials are added up edge by edge
+  if (model->takes_systems(request) && !cvflag_atom) return evaluate_system();
+  if (model->info().fields.empty()) return evaluate_all();
+  return model->stages_at_once()      ? evaluate_stages_at_once()
+         : model->stages_by_kernels() ? evaluate_with_charges()
+                                      : evaluate_stages();
 }
 
 /* ----------------------------------------------------------------------
@@ -182,7 +193,7 @@ std::string PairNNPKit::evaluate_all() {
 /* ---------------------------------------------------------------------- */
 
 void PairNNPKit::begin_step() {
-  const auto &info = model->info();
+  const auto &info = whole;
   evaluations++;
   observing = to_be_observed();
   asked = false;
@@ -192,11 +203,15 @@ void PairNNPKit::begin_step() {
   request.extrapolations = observing && info.n_functions > 0;
   request.features =
       observing && !feature_computes.empty() && (update->setupflag || is_step_of(feature_computes));
-  latest.features.assign(request.features ? static_cast<size_t>(atom->nlocal) * model->n_features() : 0, 0.0);
+  latest.features.assign(request.features ? static_cast<size_t>(atom->nlocal) * all_features : 0, 0.0);
   member_rows = request.members || (observing && always_forces);
   if (member_rows) committee.begin(request.members ? info.n_members : 1, atom->nlocal + atom->nghost);
   totals = nnpkit::Totals();
   totals.energies.assign(request.members ? info.n_members : 0, 0.0);
+  const size_t n_all = static_cast<size_t>(atom->nlocal) + atom->nghost;
+  const bool compared = request.members && !interactions.empty() && info.fields[0].width == 1;
+  latest.member_charges.assign(compared ? n_all * info.n_members : 0, 0.0);
+  mean_charges.assign(interactions.empty() ? 0 : n_all, 0.0);
   graph.closest_squared = std::numeric_limits<double>::infinity();
   if (!request.extrapolations) return;
   evaluation.function_extrapolations.assign(info.elements.size() * info.n_functions, 0);
@@ -253,12 +268,13 @@ std::string PairNNPKit::evaluate_chunk(int first, int last) {
 void PairNNPKit::note_features() {
   if (request.extrapolations)
     for (int64_t a = 0; a < graph.n_atoms(); a++)
-      latest.extrapolations[graph.center[a]] = static_cast<double>(evaluation.atom_extrapolations[a]);
+      latest.extrapolations[graph.center[a]] += static_cast<double>(evaluation.atom_extrapolations[a]);
   if (request.features) {
     const size_t width = evaluation.features.size() / static_cast<size_t>(graph.n_atoms());
     for (int64_t a = 0; a < graph.n_atoms(); a++)
-      std::copy_n(evaluation.features.data() + a * width, width,
-                  latest.features.data() + graph.center[a] * width);
+      std::copy_n(
+          evaluation.features.data() + a * width, width,
+          latest.features.data() + static_cast<size_t>(graph.center[a]) * all_features + first_feature);
   }
 }
 
@@ -271,7 +287,7 @@ std::string PairNNPKit::tally_chunk() {
   const double *g = evaluation.gradient.data();
   for (int64_t a = 0; a < graph.n_atoms(); a++) {
     const int i = graph.center[a];
-    const double energy = energy_unit * evaluation.atomic_energy[a];
+    const double energy = unit * evaluation.atomic_energy[a];
     if (eflag_global) eng_vdwl += energy;
     if (eflag_atom) eatom[i] += energy;
     if (vflag_either) tally_virial(a, g, 1);
@@ -279,7 +295,7 @@ std::string PairNNPKit::tally_chunk() {
     for (int64_t e = graph.offsets[a]; e < graph.offsets[a + 1]; e++, g += 3) {
       double *const fj = f[graph.neighbor[e]];
       for (int k = 0; k < 3; k++) {
-        const double gk = energy_unit * g[k];
+        const double gk = unit * g[k];
         sum[k] += gk;
         fj[k] -= gk;
       }
@@ -302,10 +318,10 @@ std::string PairNNPKit::tally_members() {
     const int i = graph.center[a];
     double mean = 0.0;
     for (int m = 0; m < n_members; m++) {
-      if (request.members) totals.energies[m] += energies[m];
+      if (request.members) totals.energies[member + m] += energies[m];
       mean += energies[m];
     }
-    mean *= energy_unit / n_members;
+    mean *= unit / n_members;
     if (eflag_global) eng_vdwl += mean;
     if (eflag_atom) eatom[i] += mean;
     if (vflag_either) tally_virial(a, g, n_members);
@@ -364,12 +380,12 @@ void PairNNPKit::tally_virial(int64_t a, const double *gradient, int n_rows) {
   const double *r = graph.edge_vec.data() + 3 * first;
   double w[9];  // xx yy zz xy xz yz yx zx zy of this centre
   nnpkit::sum_outer_products(last - first, r, gradient, n_rows, w);
-  for (double &component : w) component *= -energy_unit;
+  for (double &component : w) component *= -unit;
   if (cvflag_atom)
     for (int64_t e = first; e < last; e++, r += 3, gradient += 3 * n_rows) {
       double edge[9];
       nnpkit::sum_outer_products(1, r, gradient, n_rows, edge);
-      for (int k = 0; k < 9; k++) cvatom[graph.neighbor[e]][k] -= energy_unit * edge[k];
+      for (int k = 0; k < 9; k++) cvatom[graph.neighbor[e]][k] -= unit * edge[k];
     }
   // an invariant E_i makes w symmetric up to rounding; the mean of both halves removes that as well
   for (int k = 3; k < 6; k++) w[k] = 0.5 * (w[k] + w[k + 3]);

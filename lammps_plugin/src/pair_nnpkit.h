@@ -52,11 +52,11 @@ class PairNNPKit : public Pair {
   // only one.
   static PairNNPKit *find(class LAMMPS *lmp, const std::string &command, int instance,
                           const std::string &watch = "");
-  bool loaded() const { return model != nullptr; }
-  const nnpkit::ModelInfo &info() const { return model->info(); }
+  bool loaded() const { return !members.empty(); }
+  const nnpkit::ModelInfo &info() const { return whole; }
   const std::string &file() const { return model_file; }
   int element_of_type(int type) const { return element[type]; }
-  int n_features() { return model->n_features(); }
+  int n_features() { return all_features; }
   double unit_of_energy() const { return energy_unit; }
   bool quiet() const { return post_no; }
   int64_t command() const {
@@ -89,16 +89,25 @@ class PairNNPKit : public Pair {
   friend struct PairKeywords;
   void allocate();
   void load(const std::string &file);
+  void describe_members();
+  void clear_model();
   void map_types(const std::string &file, int ntypes_given, char **names);
   void make_watch();
   void drop_watch();
   void log_model(const std::string &file);
 
   std::string model_file;
-  std::unique_ptr<nnpkit::Model> model;
+  // The model; of a committee with charges its members, which are evaluated one by one.
+  std::vector<std::unique_ptr<nnpkit::Model>> members;
+  nnpkit::Model *model;      // that is evaluated now
+  int member;                // its number
+  nnpkit::ModelInfo whole;   // of the file
+  int all_features;          // columns that members show side by side
+  int first_feature;         // of this model
   bool initialised;          // since this model was loaded
   std::vector<int> element;  // per atom type: model index, -1 for NULL
   double energy_unit;        // LAMMPS energy units per eV
+  double unit;               // the same of a model's share in the mean of all members
 
   // one step (pair_nnpkit.cpp)
   nnpkit::Exclusions exclusions;
@@ -115,6 +124,8 @@ class PairNNPKit : public Pair {
   void begin_step();
   bool to_be_observed();
   bool is_step_of(const std::set<std::string> &computes) const;
+  std::string evaluate_model();
+  std::string evaluate_members();
   std::string evaluate_all();
   std::string evaluate_chunk(int first, int last);
   void note_features();
@@ -151,18 +162,26 @@ class PairNNPKit : public Pair {
   double ewald_accuracy, total_charge;  // of the input
   std::string mesh;                     // likewise: auto, yes or no
   bool charge_words = false;            // any of these was given
-  std::unique_ptr<nnpkit::Electrostatics> electrostatics;
-  double reach;                              // of pairs in Ewald's sum, angstrom; 0: a cluster, or no charges
+  // How the charges of one model interact.
+  struct Interaction {
+    std::unique_ptr<nnpkit::Electrostatics> sum;
+    double reach = 0.0;  // of pairs in Ewald's sum, angstrom; 0: a cluster
+    // charges of the steps before, and how energies changed with electronegativities; null: no equilibrium
+    std::unique_ptr<nnpkit::History> solutions, answers;
+  };
+  std::vector<Interaction> interactions;     // of each member; none: there are no charges
   nnpkit::NeighborGraph near;                // those pairs
   std::vector<int> charged, species;         // local atoms of the model; element of all atoms
   std::vector<std::vector<double>> charges;  // of each channel: (local and ghosts), e
-  // charges of the steps before, and how energies changed with electronegativities; null: no equilibrium
-  std::unique_ptr<nnpkit::History> solutions, answers;
-  std::vector<int64_t> tags;  // of the local atoms of the model
+  std::vector<double> mean_charges;          // of the members, (local and ghosts), e
+  std::vector<int64_t> tags;                 // of the local atoms of the model
   std::vector<double> predicted(const nnpkit::History &history, bool charges) const;
   void note(nnpkit::History &history, const std::vector<double> &values) const;
   std::array<double, 9> cell() const;
   void init_charges();
+  Interaction new_interaction();
+  double reach() const;
+  void set_charges();
   void check_total_charge() const;
   std::string make_charges();
   std::string use_charges();

@@ -30,11 +30,8 @@ static constexpr double OF_WAVE = 0.6, OF_POINT = 25.0, OF_ATOM = 2000.0;
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::init_charges() {
-  electrostatics.reset();
-  solutions.reset();
-  answers.reset();
-  reach = 0.0;
-  const auto &info = model->info();
+  interactions.clear();
+  const auto &info = whole;
   if (info.charges.generation.empty()) {
     if (charge_words)
       error->all(FLERR, "Pair style nnpkit: keyword ewald, mesh or charge, but the model has no charges");
@@ -51,9 +48,24 @@ void PairNNPKit::init_charges() {
                "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions "
                "or in none: put a slab or wire into a periodic box with vacuum");
   check_total_charge();
+  for (const auto &one : members) {
+    model = one.get();
+    interactions.push_back(new_interaction());
+  }
+  model = members.front().get();
+}
+
+/* ----------------------------------------------------------------------
+   that of the charges of this model, in a box that is periodic in all directions or in none
+------------------------------------------------------------------------- */
+
+PairNNPKit::Interaction PairNNPKit::new_interaction() {
+  const auto &info = model->info();
+  Interaction made;
   double splitting = 0.0;
   bool on_mesh = false;
-  if (directions == 3) {
+  const bool periodic = domain->xperiodic != 0;
+  if (periodic) {
     const auto &widths = info.charges.widths;
     const double steps = nnpkit::Electrostatics::steps(ewald_accuracy);
     // pairs up to the cutoff are there anyway
@@ -74,19 +86,27 @@ void PairNNPKit::init_charges() {
       }
       if (on_mesh) splitting = least;
     }
-    reach = std::max(steps * splitting, info.charges.screening_outer);
+    made.reach = std::max(steps * splitting, info.charges.screening_outer);
   }
-  electrostatics =
+  made.sum =
       std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, on_mesh, world);
   if (info.charges.generation == "fourth") {
-    solutions = std::make_unique<nnpkit::History>(world);
-    answers = std::make_unique<nnpkit::History>(world);
+    made.solutions = std::make_unique<nnpkit::History>(world);
+    made.answers = std::make_unique<nnpkit::History>(world);
   }
-  if (comm->me == 0 && directions == 3)
+  if (comm->me == 0 && periodic)
     utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum {}: pairs up to {:.4g} A, accuracy {:.1g}\n",
-                   info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", reach, ewald_accuracy);
+                   info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", made.reach,
+                   ewald_accuracy);
   else if (comm->me == 0)
     utils::logmesg(lmp, "nnpkit: {} charges, all pairs of atoms\n", info.charges.generation);
+  return made;
+}
+
+double PairNNPKit::reach() const {
+  double longest = 0.0;
+  for (const auto &of : interactions) longest = std::max(longest, of.reach);
+  return longest;
 }
 
 /* ----------------------------------------------------------------------
@@ -94,7 +114,7 @@ void PairNNPKit::init_charges() {
 ------------------------------------------------------------------------- */
 
 void PairNNPKit::check_total_charge() const {
-  if (!atom->q_flag || model->info().fields[0].width != 1) return;
+  if (!atom->q_flag || whole.fields[0].width != 1) return;
   double sums[2] = {};
   for (int i = 0; i < atom->nlocal; i++)
     if (element[atom->type[i]] >= 0) {
@@ -114,18 +134,20 @@ std::array<double, 9> PairNNPKit::cell() const {
 }
 
 /* ----------------------------------------------------------------------
-   the first stage has spoken: charges of the right sum, in the field and in atom->q
+   the first stage has spoken: charges of the right sum, in the field
 ------------------------------------------------------------------------- */
 
 std::string PairNNPKit::make_charges() {
   const double start = platform::walltime();
   const int n_all = atom->nlocal + atom->nghost, n_channels = model->info().fields[0].width;
+  Interaction &of = interactions[member];
   species.resize(n_all);
   charged.clear();
   for (int i = 0; i < n_all; i++) species[i] = element[types[i]];
   for (int i = 0; i < atom->nlocal; i++)
     if (species[i] >= 0) charged.push_back(i);
-  if (reach > 0.0) near.build(*list, atom->x, types, element, reach, 0, list->inum);
+  const bool same = member > 0 && of.reach == interactions[member - 1].reach;
+  if (of.reach > 0.0 && !same) near.build(*list, atom->x, types, element, of.reach, 0, list->inum);
   nnpkit::ChargedAtoms atoms;
   atoms.n_local = atom->nlocal;
   atoms.n_all = n_all;
@@ -134,15 +156,15 @@ std::string PairNNPKit::make_charges() {
   atoms.species = &species;
   atoms.cell = cell();
   near.closest_squared = 0.0;
-  electrostatics->set(atoms, near);
+  of.sum->set(atoms, near);
   charges.assign(n_channels, std::vector<double>(n_all, 0.0));
   const auto to_ghosts = [this](std::vector<double> &values) { exchange(values, 1, false); };
   std::string problem;
-  if (solutions) {
+  if (of.solutions) {
     tags.clear();
     for (const int i : charged) tags.push_back(atom->tag[i]);
-    solutions->follow(tags);
-    answers->follow(tags);
+    of.solutions->follow(tags);
+    of.answers->follow(tags);
   }
   for (int c = 0; c < n_channels; c++) {
     const double total = c == 0 ? total_charge : 0.0;
@@ -151,21 +173,33 @@ std::string PairNNPKit::make_charges() {
     try {
       if (fourth) {
         charges[c] =
-            electrostatics->solve(charges[c], total, predicted(*solutions, true), to_ghosts, work.products);
-        note(*solutions, charges[c]);
+            of.sum->solve(charges[c], total, predicted(*of.solutions, true), to_ghosts, work.products);
+        note(*of.solutions, charges[c]);
       }
     } catch (const std::exception &failure) {  // on all ranks
       problem = failure.what();
     }
-    if (!fourth) electrostatics->remove_mean(charges[c], total);
+    if (!fourth) of.sum->remove_mean(charges[c], total);
     to_ghosts(charges[c]);
     for (const int i : charged) field[0][i * n_channels + c] = charges[c][i];
   }
-  if (atom->q_flag && n_channels == 1)
-    for (int i = 0; i < n_all; i++)
-      if (species[i] >= 0) atom->q[i] = charges[0][i];
+  for (int i = 0; i < n_all && n_channels == 1; i++)
+    mean_charges[i] += charges[0][i] / static_cast<double>(members.size());
+  const size_t n_members = members.size();
+  for (const int i : charged)
+    if (!latest.member_charges.empty()) latest.member_charges[i * n_members + member] = charges[0][i];
   work.charges += platform::walltime() - start;
   return problem;
+}
+
+/* ----------------------------------------------------------------------
+   into atom->q: of a committee the mean of its members, which has the right sum, too
+------------------------------------------------------------------------- */
+
+void PairNNPKit::set_charges() {
+  if (!atom->q_flag || whole.fields[0].width != 1) return;
+  for (int i = 0; i < atom->nlocal + atom->nghost; i++)
+    if (species[i] >= 0) atom->q[i] = mean_charges[i];
 }
 
 /* ----------------------------------------------------------------------
@@ -199,6 +233,7 @@ void PairNNPKit::note(nnpkit::History &history, const std::vector<double> &value
 
 std::string PairNNPKit::use_charges() {
   const double start = platform::walltime();
+  Interaction &of = interactions[member];
   const int n_all = atom->nlocal + atom->nghost, n_channels = static_cast<int>(charges.size());
   const bool fourth = model->info().charges.generation == "fourth";
   std::vector<double> slope(n_all), made, forces(3 * static_cast<size_t>(n_all), 0.0), virials;
@@ -212,30 +247,31 @@ std::string PairNNPKit::use_charges() {
   std::string problem;
   for (int c = 0; c < n_channels; c++) {
     const std::vector<double> &q = charges[c];
-    electrostatics->add_forces(q, sums, made);
+    of.sum->add_forces(q, sums, made);
     std::fill(slope.begin(), slope.end(), 0.0);
     for (const int i : charged) {
       const double own = 0.5 * q[i] * made[i];
       energy += own;
-      if (eflag_atom) eatom[i] += energy_unit * own;
+      if (eflag_atom) eatom[i] += unit * own;
       slope[i] = field_gradient[0][i * n_channels + c] + made[i];
     }
     if (fourth) {
       try {
         const std::vector<double> answer =
-            electrostatics->solve(slope, 0.0, predicted(*answers, false), to_ghosts, work.products);
-        note(*answers, answer);
-        electrostatics->add_response(answer, q, sums);
+            of.sum->solve(slope, 0.0, predicted(*of.answers, false), to_ghosts, work.products);
+        note(*of.answers, answer);
+        of.sum->add_response(answer, q, sums);
         for (const int i : charged) slope[i] = -answer[i];
       } catch (const std::exception &failure) {  // on all ranks
         problem = failure.what();
       }
     } else {
-      electrostatics->remove_mean(slope, 0.0);
+      of.sum->remove_mean(slope, 0.0);
     }
     for (const int i : charged) field_gradient[0][i * n_channels + c] = slope[i];
   }
-  if (eflag_global) eng_coul += energy_unit * energy;
+  if (eflag_global) eng_coul += unit * energy;
+  if (request.members) totals.energies[member] += energy;
   for (const int i : charged) {
     const double *const force = forces.data() + 3 * static_cast<size_t>(i);
     if (!std::isfinite(energy + force[0] + force[1] + force[2]) && problem.empty()) problem = not_finite(i);
@@ -243,12 +279,11 @@ std::string PairNNPKit::use_charges() {
       if (member_rows)
         committee.force(i)[k] += force[k];
       else
-        atom->f[i][k] += energy_unit * force[k];
-    for (int k = 0; k < 6 && vflag_atom; k++)
-      vatom[i][k] += energy_unit * virials[6 * static_cast<size_t>(i) + k];
+        atom->f[i][k] += unit * force[k];
+    for (int k = 0; k < 6 && vflag_atom; k++) vatom[i][k] += unit * virials[6 * static_cast<size_t>(i) + k];
   }
   if (vflag_global)
-    for (int k = 0; k < 6; k++) virial[k] += energy_unit * total_virial[k];
+    for (int k = 0; k < 6; k++) virial[k] += unit * total_virial[k];
   work.charges += platform::walltime() - start;
   return problem;
 }

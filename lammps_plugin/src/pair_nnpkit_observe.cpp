@@ -115,7 +115,7 @@ void PairNNPKit::observe(const std::string &problem) {
   Observed &values = latest.values;
   values.fill(0.0);
   if (member_rows) {
-    const double unit = energy_unit * model->info().spread_factor;
+    const double unit = energy_unit * info().spread_factor;
     values[FORCE_STD_MAX] = unit * totals.force_std_max;
     values[FORCE_STD_MEAN] = totals.atoms > 0.0 ? unit * totals.force_std / totals.atoms : 0.0;
     values[FORCE_STD_PERCENTILE] = unit * committee.percentile(percent, centers, totals, world);
@@ -124,6 +124,11 @@ void PairNNPKit::observe(const std::string &problem) {
     latest.force_std.assign(std::max(atom->nlocal, 1), 0.0);
     for (const int i : centers) latest.force_std[i] = unit * committee.spread()[i];
   }
+  const int n_members = info().n_members;
+  latest.charge_std.assign(latest.member_charges.empty() ? 0 : std::max(atom->nlocal, 1), 0.0);
+  if (!latest.charge_std.empty())
+    for (const int i : centers)
+      latest.charge_std[i] = deviation(&latest.member_charges[static_cast<size_t>(i) * n_members], n_members);
   latest.member_energies = totals.energies;
   for (double &energy : latest.member_energies) energy *= energy_unit;
   values[EXTRAPOLATIONS] = totals.extrapolations;
@@ -191,11 +196,11 @@ void PairNNPKit::log_memory() {
   const double at_once = (chunk > 0 && chunk < list->inum) ? neighbors * chunk / list->inum : neighbors;
   // gradients of all atoms, until the charges are known
   const bool kept = model->stages_at_once() || model->stages_by_kernels();
-  const int members = kept ? 1 + info.fields[0].width : info.n_members;
+  const int members = kept ? 1 + info.fields[0].width : info.apart ? 1 : info.n_members;
   const double all = atom->nlocal + atom->nghost;
   double megabytes[3] = {neighbors * sizeof(int),
                          at_once * (36.0 + 24.0 * members) + (kept ? neighbors * 24.0 * members : 0.0),
-                         (info.n_members > 1) ? all * 24.0 * members : 0.0};
+                         (info.n_members > 1) ? all * 24.0 * info.n_members : 0.0};
   for (double &size : megabytes) size /= 1048576.0;
   MPI_Allreduce(MPI_IN_PLACE, megabytes, 3, MPI_DOUBLE, MPI_MAX, world);
   if (comm->me != 0) return;
@@ -204,7 +209,8 @@ void PairNNPKit::log_memory() {
       "nnpkit: memory per rank, at most: LAMMPS' neighbor list {:.3g} MB, edges and gradients of a "
       "chunk {:.3g} MB{}\n",
       megabytes[0], megabytes[1],
-      info.n_members > 1 ? fmt::format(", forces of {} members {:.3g} MB", members, megabytes[2]) : "");
+      info.n_members > 1 ? fmt::format(", forces of {} members {:.3g} MB", info.n_members, megabytes[2])
+                         : "");
 }
 
 /* ----------------------------------------------------------------------
@@ -264,7 +270,7 @@ void *PairNNPKit::extract_peratom(const char *name, int &columns) {
   columns = 0;
   const bool spread = strcmp(name, "force_std") == 0;
   if (!spread && strcmp(name, "extrapolations") != 0) return nullptr;
-  if (model && (spread ? model->info().n_members < 2 : model->info().n_functions == 0))
+  if (loaded() && (spread ? info().n_members < 2 : info().n_functions == 0))
     error->all(FLERR, fmt::format("Pair style nnpkit: this model gives no {}: {}", name,
                                   spread ? "it is no committee" : "it has no ranges of its training data"));
   if (update->whichflag == 0) return nullptr;  // the fix is only made

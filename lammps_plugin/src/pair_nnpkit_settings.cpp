@@ -160,7 +160,7 @@ void PairNNPKit::settings(int narg, char **arg) {
   total_charge = 0.0;
   watch_words.clear();
   drop_watch();
-  model.reset();
+  clear_model();
   if (allocated)
     for (int i = 1; i <= atom->ntypes; i++)
       for (int j = i; j <= atom->ntypes; j++) setflag[i][j] = 0;
@@ -232,13 +232,17 @@ void PairNNPKit::load(const std::string &file) {
   // LAMMPS looks into the folders of LAMMPS_POTENTIALS too
   const std::string found = utils::get_potential_file_path(file);
   model_file = found.empty() ? file : found;
-  model.reset();
+  clear_model();
   initialised = memory_is_known = false;
   std::string problem;
   try {
     const std::string bytes = nnpkit::read_on_first_rank(found.empty() ? file : found, world);
     try {
-      model = nnpkit::load_model(bytes, placement);
+      do {
+        placement.member = static_cast<int>(members.size());
+        members.push_back(nnpkit::load_model(bytes, placement));
+        model = members.front().get();
+      } while (model->info().apart && static_cast<int>(members.size()) < model->info().n_members);
     } catch (const std::exception &failure) {
       problem = file + ": " + failure.what();
     }
@@ -247,17 +251,40 @@ void PairNNPKit::load(const std::string &file) {
   }
   problem = nnpkit::agree_on_error(problem, world);
   if (!problem.empty()) error->all(FLERR, fmt::format("Pair style nnpkit: {}", problem));
-
+  describe_members();
   if (!chunk_set) chunk = usual_chunk(*model, placement.threads);
   lists.current = false;
   // what flows between two atoms goes through a third: the edges do not tell
-  centroidstressflag = model->info().fields.empty() ? CENTROID_AVAIL : CENTROID_NOTAVAIL;
+  centroidstressflag = info().fields.empty() ? CENTROID_AVAIL : CENTROID_NOTAVAIL;
+}
+
+/* ----------------------------------------------------------------------
+   what is said of a file: members that are evaluated one by one show their features side by side
+------------------------------------------------------------------------- */
+
+void PairNNPKit::describe_members() {
+  whole = model->info();
+  unit = energy_unit / static_cast<double>(members.size());
+  all_features = whole.n_functions = 0;
+  for (const auto &one : members) {
+    whole.n_functions += one->info().n_functions;
+    if (one->info().describes) all_features += one->n_features();
+  }
+}
+
+/* ---------------------------------------------------------------------- */
+
+void PairNNPKit::clear_model() {
+  members.clear();
+  interactions.clear();
+  model = nullptr;
+  member = 0;
 }
 
 /* ---------------------------------------------------------------------- */
 
 void PairNNPKit::map_types(const std::string &file, int given, char **names) {
-  const auto &known = model->info().elements;
+  const auto &known = info().elements;
   const std::string listed = utils::join_words(known, " ");
   const int ntypes = atom->ntypes;
   if (given != ntypes)
@@ -291,7 +318,7 @@ void PairNNPKit::map_types(const std::string &file, int given, char **names) {
 
 void PairNNPKit::log_model(const std::string &file) {
   if (comm->me != 0) return;
-  const auto &info = model->info();
+  const auto &info = whole;
   std::string mapping;
   for (int itype = 1; itype <= atom->ntypes; itype++)
     mapping += fmt::format(" {}={}", itype, element[itype] < 0 ? "NULL" : info.elements[element[itype]]);

@@ -37,13 +37,13 @@ std::string PairNNPKit::evaluate_stages() {
     field[s].assign(n_all * fields[s].width, 0.0);
     field_gradient[s].assign(n_all * fields[s].width, 0.0);
     in_chunks(s, false);
-    if (electrostatics) note(make_charges());
+    if (!interactions.empty()) note(make_charges());
     exchange(field[s], fields[s].width, false);
   }
   for (int s = n_fields; s >= 0; s--) {
     in_chunks(s, true);
     if (s > 0) exchange(field_gradient[s - 1], fields[s - 1].width, true);
-    if (s > 0 && electrostatics) note(use_charges());
+    if (s > 0 && !interactions.empty()) note(use_charges());
   }
   return problem;
 }
@@ -263,6 +263,45 @@ std::string PairNNPKit::evaluate_with_charges() {
       work.tally += platform::walltime() - start;
       return told;
     });
+  return problem;
+}
+
+/* ----------------------------------------------------------------------
+   members with charges of their own: each as if it were alone, with its share in the mean. A rank where
+   something went wrong goes on with the next one, as the others wait for it
+------------------------------------------------------------------------- */
+
+std::string PairNNPKit::evaluate_members() {
+  const int n_members = static_cast<int>(members.size()), n_all = atom->nlocal + atom->nghost;
+  const nnpkit::Request wanted = request;
+  std::vector<int64_t> counts;
+  counts.swap(evaluation.function_extrapolations);
+  nnpkit::Committee together;
+  if (member_rows) together.begin(n_members, n_all);
+  int first_function = 0;
+  first_feature = 0;
+  std::string problem;
+  for (member = 0; member < n_members; member++) {
+    model = members[member].get();
+    const nnpkit::ModelInfo &own = model->info();
+    request.extrapolations = wanted.extrapolations && own.n_functions > 0;
+    request.features = wanted.features && own.describes;
+    evaluation.function_extrapolations.assign(own.elements.size() * own.n_functions, 0);
+    if (member_rows) committee.begin(1, n_all);
+    const std::string told = evaluate_model();
+    if (problem.empty()) problem = told;
+    if (member_rows) together.take(member, committee);
+    for (size_t e = 0; request.extrapolations && e < own.elements.size(); e++)
+      std::copy_n(evaluation.function_extrapolations.data() + e * own.n_functions, own.n_functions,
+                  counts.data() + e * whole.n_functions + first_function);
+    first_function += own.n_functions;
+    if (own.describes) first_feature += model->n_features();
+  }
+  member = first_feature = 0;
+  model = members.front().get();
+  request = wanted;
+  evaluation.function_extrapolations.swap(counts);
+  if (member_rows) std::swap(committee, together);
   return problem;
 }
 

@@ -217,6 +217,12 @@ TorchScript::TorchScript(const std::string &bytes, const Placement &placement, c
     text = extra["metadata.json"];
   });
   description = in_one_line("", [&] { return parse_metadata(text); });
+  if (description.apart)
+    in_torch("no readable member of a committee", module->threads, [&] {
+      text = member_metadata(text).at(placement.member);
+      description = parse_member(description, text);
+      module->script = module->script.attr("member_" + std::to_string(placement.member)).toModule();
+    });
   in_torch("preparing the model", module->threads, [&] {
     module->script.eval();
     for (auto parameter : module->script.parameters()) parameter.requires_grad_(false);

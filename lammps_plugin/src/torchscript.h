@@ -23,7 +23,8 @@ class TorchScript {
   TorchScript(const std::string &bytes, const Placement &placement, const Gpu &gpu);
   ~TorchScript();
 
-  const std::string &metadata() const { return text; }   // the text of metadata.json
+  // The text of metadata.json; of a committee whose members are evaluated one by one that of the member.
+  const std::string &metadata() const { return text; }
   const ModelInfo &info() const { return description; }  // what it says
   std::string device() const;                            // "cpu" or "cuda:1"
   bool on_cpu() const;

@@ -20,13 +20,14 @@ from nnpkit.deploy.imports.outside import read_outside
 from nnpkit.deploy.metadata import check_metadata, model_metadata
 from nnpkit.deploy.outside_baselines import outside_baseline
 from nnpkit.deploy.targets.charged_file import check_charged
-from nnpkit.deploy.targets.committee_file import Disagreement, disagreement
+from nnpkit.deploy.targets.committee_file import Disagreement, apart, disagreement
 from nnpkit.deploy.targets.torchscript import export_model, unoptimized
 from nnpkit.errors import InputError
 from nnpkit.families.factory import build_model
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_potential import charges_and_dipole
+from nnpkit.models.committee_potential import ChargedCommittee, CommitteePotential, mean_prediction
 from nnpkit.models.potential import Potential
 from nnpkit.models.stages import model_features
 from nnpkit.models.sum_model import SumModel, has_charges
@@ -56,7 +57,7 @@ class Result:
     virial: np.ndarray  # (3, 3) eV, -dE/dstrain
     stress: np.ndarray | None  # (3, 3) eV/Å³ in ASE's sign; None unless periodic in three dimensions
     disagreement: Disagreement | None = None  # of a committee, if asked for
-    charges: np.ndarray | None = None  # (N,) e, of a potential with one charge for each atom
+    charges: np.ndarray | None = None  # (N,) e, where each atom has one; of a committee the mean
     dipole: np.ndarray | None = None  # (3,) e Å, about the origin, of these charges; None if periodic
 
 
@@ -70,7 +71,8 @@ class LoadedModel:
     Parameters
     ----------
     module : nn.Module
-        With the arguments of `AtomicModel.forward`: the scripted module of a model.pt or an `AtomicModel`.
+        With the arguments of `AtomicModel.forward`: the scripted module of a model.pt or an `AtomicModel`; or the
+        members of a committee with charges.
     metadata : dict
         As described in `nnpkit.deploy.metadata`.
     where : str
@@ -89,7 +91,7 @@ class LoadedModel:
     def __getstate__(self) -> dict[str, Any]:
         """The model without its scripted module, which the bytes of its file stand for."""
         state = {**self.__dict__, "_baseline": None}
-        if self.content is not None and not isinstance(self.module, AtomicModel):
+        if self.content is not None and isinstance(self.module, torch.jit.ScriptModule):
             state["module"] = None
         return state
 
@@ -164,11 +166,14 @@ class LoadedModel:
         with torch_threads(1 if potential is not None else None), unoptimized():
             graph = build_graph(structure, self.elements, self.cutoff)
             potential = potential or potential_of(self.module)
-            prediction = potential.predict(graph, atoms_per_chunk)
-            spread = None
-            if members and self.n_members > 1:
-                factor = self.metadata.get("spread_factor", 1.0)
-                spread = disagreement(potential, self.n_members, graph, atoms_per_chunk, factor)
+            spread, factor = None, self.metadata.get("spread_factor", 1.0)
+            if isinstance(potential, CommitteePotential):
+                each = potential.each(graph, atoms_per_chunk)
+                prediction, spread = mean_prediction(each), apart(each, factor) if members else None
+            else:
+                prediction = potential.predict(graph, atoms_per_chunk)
+                if members and self.n_members > 1:
+                    spread = disagreement(potential, self.n_members, graph, atoms_per_chunk, factor)
         virial = prediction.virial[0].numpy()
         result = Result(
             energy=float(prediction.energy[0]),
@@ -320,14 +325,26 @@ def _load_archive(path: Path) -> LoadedModel:
     metadata = check_metadata(read_metadata(content, str(path)), str(path))
     module = scripted_module(content, str(path))
     if has_charges(metadata["spec"]):
-        state = dict(module.state_dict())
-        model = _model_of_state(metadata["spec"], _of_model(state), str(path))
-        check_charged(model, state, str(path))
-        return LoadedModel(
-            model.requires_grad_(False), metadata, str(path), _notes_of(metadata), content=content
-        )
+        charged = _charged(metadata, dict(module.state_dict()), str(path)).requires_grad_(False)
+        return LoadedModel(charged, metadata, str(path), _notes_of(metadata), content=content)
     check_numbers(module, str(path))
     return LoadedModel(module, metadata, str(path), _notes_of(metadata), content=content)
+
+
+def _charged(metadata: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> nn.Module:
+    """What has charges, a potential or the members of a committee, whose self-tests are passed."""
+    if "members" not in metadata:
+        model = _model_of_state(metadata["spec"], _of_model(state), where)
+        check_charged(model, state, where)
+        return model
+    members = []
+    for m, described in enumerate(metadata["members"]):
+        prefix = f"member_{m}."
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        members.append(_charged(described, own, f"{where}, member {m + 1}"))
+    return ChargedCommittee(
+        members, [m for m, own in enumerate(metadata["members"]) if own.get("describes", True)]
+    )  # type: ignore[arg-type]
 
 
 def _notes_of(metadata: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "METADATA_FILE",
     "check_metadata",
     "committee_metadata",
+    "common_ranges",
     "model_metadata",
 ]
 
@@ -70,17 +71,18 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
     }
 
 
-def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[int]]:
+def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[list[int]]]:
     """JSON-able description of a committee, with that of each member under ``members``.
 
     Members with the same features count once: their common range is what all of them have seen. Different
-    features stand side by side, in the order of the members in the second value. A member without ranges leaves
+    features stand side by side, in the order of the groups in the second value. A member without ranges leaves
     the committee without.
 
     Returns
     -------
     tuple
-        The metadata, and the members whose features side by side are those of the committee.
+        The metadata, and groups of members with the same features: the first members of each, side by side, give
+        those of the committee.
     """
     groups: list[list[int]] = []
     for index, member in enumerate(members):
@@ -105,11 +107,11 @@ def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
         "data_sha256": first["data_sha256"] if _agree(members, "data_sha256") else None,
         "min_distance": first["min_distance"] if _agree(members, "min_distance") else None,
         "baseline": _common_baseline(members),
-        "feature_ranges": _common_ranges([[members[i] for i in group] for group in groups]),
+        "feature_ranges": common_ranges([[members[i] for i in group] for group in groups]),
         "spec": {"kind": "committee"},
         "members": [dict(member) for member in members],
     }
-    return together, [group[0] for group in groups]
+    return together, groups
 
 
 def _agree(members: Sequence[Mapping[str, Any]], key: str) -> bool:
@@ -138,8 +140,11 @@ def _features(member: Mapping[str, Any]) -> Any:
     return id(member) if features is None else features
 
 
-def _common_ranges(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
-    """Ranges of the features of each group side by side, padded with [0, 0] as the features are with zeros."""
+def common_ranges(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Ranges of the features of each group of members (their metadata) side by side; None if one has none.
+
+    They are padded with [0, 0] as the features are with zeros.
+    """
     if any(member["feature_ranges"] is None for group in groups for member in group):
         return None
     elements = groups[0][0]["elements"]

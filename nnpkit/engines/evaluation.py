@@ -14,7 +14,9 @@ from nnpkit.deploy.load import LoadedModel
 from nnpkit.deploy.targets.torchscript import unoptimized
 from nnpkit.errors import InputError
 from nnpkit.md.calculator import evaluator
-from nnpkit.models.potential import Potential, Prediction, forces_from_edges, virial_from_edges
+from nnpkit.models.committee_potential import CommitteePotential
+from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.threads import torch_threads
 
 __all__ = ["BatchEvaluator", "MemberPrediction"]
@@ -66,7 +68,7 @@ class BatchEvaluator:
                 expected="fused or torchscript; float64, mixed or float32",
             )
         self.model, self.atoms_per_chunk = model, atoms_per_chunk
-        self._potential = (evaluator(model, precision, "cpu") if kernel == "fused" else None) or Potential(
+        self._potential = (evaluator(model, precision, "cpu") if kernel == "fused" else None) or potential_of(
             model.module
         )
 
@@ -88,6 +90,12 @@ class BatchEvaluator:
             return None
         with torch_threads(1), unoptimized():
             graph = build_graph(structure, self.model.elements, self.model.cutoff)
+            if isinstance(self._potential, CommitteePotential):
+                each = self._potential.each(graph, self.atoms_per_chunk)
+                return MemberPrediction(
+                    torch.cat([one.energy for one in each]), torch.stack([one.forces for one in each]),
+                    torch.cat([one.virial for one in each]),
+                )  # fmt: skip
             edge_vec, center = edge_vectors(graph), edge_centers(graph.offsets)
             energies, gradients = self._potential.member_energies_and_gradients(
                 edge_vec, graph.types[graph.neighbor], graph.offsets, graph.types

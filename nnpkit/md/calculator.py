@@ -30,8 +30,8 @@ class NnpkitCalculator(Calculator):
     A potential with charges also gives ``charges`` (e) and, of structures that are not periodic, ``dipole`` (e Å, about
     the origin) for the total charge in ``atoms.info["total_charge"]`` or the sum of the initial charges.
 
-    Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom) and ``forces_std``
-    ((N,) eV/Å), defined in ``docs/uncertainty.md``.
+    Of a committee they are the means, and ``results`` also holds ``energy_std`` (eV per atom), ``forces_std``
+    ((N,) eV/Å) and, of one with charges, ``charges_std`` ((N,) e), defined in ``docs/uncertainty.md``.
 
     Copies and pickles, as ``copy.deepcopy``, ``multiprocessing`` and job queues make them, hold the bytes of the
     model and make its kernel anew where they arrive.
@@ -127,6 +127,8 @@ class NnpkitCalculator(Calculator):
         if result.disagreement is not None:
             self.results["energy_std"] = result.disagreement.energy_std
             self.results["forces_std"] = result.disagreement.forces_std
+            if result.disagreement.charges_std is not None:
+                self.results["charges_std"] = result.disagreement.charges_std
         if result.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
         elif "stress" in properties:

@@ -1,4 +1,4 @@
-"""What evaluates any model on graphs: from edges, for whole structures where there are charges, or the sum of both."""
+"""What evaluates any model on graphs: from edges, for whole structures where there are charges, sums, committees."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from nnpkit.data.graph import Graph
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.charged_potential import ChargedPotential
+from nnpkit.models.committee_potential import ChargedCommittee, CommitteePotential
 from nnpkit.models.potential import Potential, Prediction
 from nnpkit.models.sum_model import SumModel, has_charges
 
@@ -17,6 +18,8 @@ def potential_of(model: nn.Module) -> Potential:
     """What evaluates `model` on graphs."""
     if isinstance(model, SumModel) and has_charges(model.spec):
         return SumPotential(model)
+    if isinstance(model, ChargedCommittee):
+        return CommitteePotential(model, [potential_of(member) for member in model.members])
     return ChargedPotential(model) if isinstance(model, ChargedModel) else Potential(model)
 
 

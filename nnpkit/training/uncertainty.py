@@ -14,6 +14,7 @@ from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_potential import charges_and_dipole
+from nnpkit.models.potential import Prediction
 from nnpkit.models.sum_potential import potential_of
 from nnpkit.units import stress_from_virial
 
@@ -99,16 +100,29 @@ def _members(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray | None, np.ndarray | None]]:
     """Energies (M,) eV, forces (M, N, 3) and the mean virial (3, 3) of all members on one structure.
 
-    Last its charges and dipole, of a single potential with charges.
+    Last the mean charges and dipole, of potentials with charges.
     """
-    energies, forces, virials = [], [], []
+    energies, forces, virials, predictions = [], [], [], []
     for model in models:
         if isinstance(store, FrameStore):
             prediction = store.view(model).predict(index)
         else:
             prediction = potential_of(model).predict(build_graph(structure, model.elements, model.cutoff))
+        predictions.append(prediction)
         energies.append(float(prediction.energy))
         forces.append(prediction.forces.detach().numpy())
         virials.append(prediction.virial[0].detach().numpy())
-    stated = charges_and_dipole(prediction, structure) if len(models) == 1 else (None, None)
-    return np.array(energies), np.array(forces), np.mean(virials, axis=0), stated
+    return np.array(energies), np.array(forces), np.mean(virials, axis=0), _stated(predictions, structure)
+
+
+def _stated(
+    predictions: Sequence[Prediction], structure: Structure
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Mean charges (N,) and dipole (3,) of the members; see `nnpkit.models.charged_potential.charges_and_dipole`."""
+    each = zip(*(charges_and_dipole(one, structure) for one in predictions), strict=True)
+    charges, dipoles = ([value for value in values if value is not None] for values in each)
+    n = len(predictions)
+    return (
+        np.mean(charges, axis=0) if len(charges) == n else None,
+        np.mean(dipoles, axis=0) if len(dipoles) == n else None,
+    )

@@ -26,10 +26,9 @@ from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
-from nnpkit.families.factory import initialise
-from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.sum_model import has_charges
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.training.checkpoint import latest_checkpoint, model_from, read_checkpoint
 from nnpkit.training.frozen import count_free, freeze
@@ -53,7 +52,7 @@ from nnpkit.workflow.duration import planned
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
 from nnpkit.workflow.interim_model import write_interim_model
 from nnpkit.workflow.member_processes import processes_at_once, train_members
-from nnpkit.workflow.new_model import make_model
+from nnpkit.workflow.new_model import begin_weights, scaled_new_model
 from nnpkit.workflow.own_uncertainty import calibration_structures, draw_members
 from nnpkit.workflow.ranks_of_training import require_one_folder, require_same
 
@@ -110,7 +109,7 @@ def run_committee(
     steps.announce_memory(
         console, model, [f"{settings.members} members ({settings.resample})", *report, *advice], memory
     )
-    if family_of(model.spec).trained_descriptor:  # there is nothing to share
+    if not _shares(model):
         shared = {name: Split(part, _NOTHING, data.names(part)) for name, part in data.watched.items()}
     else:
         shared = steps.prepare(model, data, memory["budget"], console)
@@ -152,6 +151,11 @@ def _member_config(config: Config, name: str, member: int) -> Config:
     )
 
 
+def _shares(model: AtomicModel) -> bool:
+    """Whether members share prepared structures: features that are not trained, and no charges of their own."""
+    return not family_of(model.spec).trained_descriptor and not has_charges(model.spec)
+
+
 def _resampled(data: LoadedData, config: Config, member: int) -> tuple[LoadedData, list[int]]:
     """Data of a member, and which of the training structures, and the additional ones behind them, these are."""
     assert config.committee is not None
@@ -177,7 +181,7 @@ def _base_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str
     if config.start is not None:
         beginning = begin(config, data, earlier_checkpoint(config.start, 0))
         return beginning.model, beginning.report, beginning.warm
-    return *make_model(config, data), False
+    return *scaled_new_model(config, data), False
 
 
 class _Member:
@@ -210,28 +214,21 @@ class _Member:
         if start is not None and self.warm:
             return begin(self.config, self.data, earlier_checkpoint(start, self.number), base)
         model = copy.deepcopy(base)
-        initialise(model, self.config.model.network.initialisation, self.config.seed)
-        labelled = [s for s in self.data.train if s.energy is not None]
-        sample = labelled[:: max(1, len(labelled) // 200)]
-        if sample and getattr(self.config.model, "precondition", True):
-            energies = [float(s.energy) for s in sample if s.energy is not None]
-            precondition(model, sample, energies, stretch=not family_of(model.spec).trained_descriptor)
-        return Beginning(model, [])
+        return Beginning(model, begin_weights(self.config, model, self.data))
 
     def splits(self, model: AtomicModel, shared: Mapping[str, Split], budget: int) -> dict[str, Split]:
         """Prepared structures with the weights of this member: views of the shared ones where that is possible."""
-        family = family_of(model.spec)
-        if family.trained_descriptor:
+        if not _shares(model):
             return make_splits(
                 model, self.data.watched, budget, None, self.data.additional, self.data.grouping
             )
         views = {}
         for name, split in shared.items():
             if name == "train":
-                store = family.view(split.store, model, self.indices)
+                store = family_of(model.spec).view(split.store, model, self.indices)
                 views[name] = Split(self.data.train, store, self.data.names(self.data.train))
             else:
-                views[name] = split._replace(store=family.view(split.store, model))
+                views[name] = split._replace(store=family_of(model.spec).view(split.store, model))
         return views
 
     def train(self, base: AtomicModel, shared: Mapping[str, Split], budget: int) -> None:

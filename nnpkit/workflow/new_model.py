@@ -27,11 +27,13 @@ from nnpkit.workflow.charge_stage import learn_charges
 
 __all__ = [
     "Repulsion",
+    "begin_weights",
     "describe_model",
     "describe_networks",
     "make_model",
     "repulsion_of",
     "scaled_model",
+    "scaled_new_model",
 ]
 
 _PRECONDITION_STRUCTURES = 200
@@ -41,20 +43,30 @@ _SMALLEST_SCALE = 0.3  # eV: with less, the first steps of a filter went too far
 
 def make_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
     """Untrained model with its scaling and first weights, and a report of what was chosen and why."""
-    settings = config.model
+    model, report = scaled_new_model(config, data)
+    return model, begin_weights(config, model, data) + report
+
+
+def scaled_new_model(config: Config, data: LoadedData) -> tuple[AtomicModel, list[str]]:
+    """The same without weights: what the members of a committee share."""
     spec, report = describe_model(config, data)
     if isinstance(data.baseline, ModelBaseline):  # what has no sum is refused before it is trained
         SumModel(build_model(spec), data.baseline.model.atomic_model())
-    model, more = scaled_model(settings, spec, data)
+    model, more = scaled_model(config.model, spec, data)
+    return model, more + report
+
+
+def begin_weights(config: Config, model: AtomicModel, data: LoadedData) -> list[str]:
+    """Draw the first weights of `model`, learn its charges, fit its energies to the data; what became of it."""
+    settings = config.model
     initialise(model, settings.network.initialisation, config.seed)
-    if isinstance(model, ChargedModel):
-        more += learn_charges(config, model, data)
+    report = learn_charges(config, model, data) if isinstance(model, ChargedModel) else []
     labelled = [s for s in sampled(data.train, FITTED) if s.energy is not None]
     sample = labelled[:: max(1, len(labelled) // _PRECONDITION_STRUCTURES)]
     energies = [float(s.energy) for s in sample if s.energy is not None]
     if sample and getattr(settings, "precondition", True):
-        precondition(model, sample, energies, stretch=not family_of(spec).trained_descriptor)
-    return model, more + report
+        precondition(model, sample, energies, stretch=not family_of(model.spec).trained_descriptor)
+    return report
 
 
 def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], list[str]]:

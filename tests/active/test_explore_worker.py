@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_models import small_model
+from test_charged_model import make_model
 
 from nnpkit.active.explore_worker import main, read_candidates
 from nnpkit.active.explorers.runs import Condition, Exploration, prepare_run
 from nnpkit.active.selection import Bounds, Selection, select
 from nnpkit.active.task import outcome, start_watcher
 from nnpkit.data.structure import Structure
+from nnpkit.deploy.load import load
 from nnpkit.deploy.metadata import model_metadata
 from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.errors import InputError
@@ -132,3 +134,21 @@ def test_an_input_whose_output_says_nothing_is_refused(tmp_path, committee) -> N
     folder = prepared(tmp_path / "old", committee, condition, bounds, input=own.replace("COMPUTE", old))
     with pytest.raises(InputError, match=r"no column c_watched\[1\] .*needs: compute watched all nnpkit"):
         main(folder)
+
+
+def test_members_with_charges_of_their_own_are_explored(tmp_path, committee) -> None:
+    members = [make_model("latent", seed=seed) for seed in (4, 5)]
+    for member in members:
+        member.scaling.minimum.fill_(0.0)
+        member.scaling.maximum.fill_(5.0)
+    charged = tmp_path / "charged.pt"
+    export_committee(members, [model_metadata(m) for m in members], charged)
+    condition = Condition("nvt", (30.0, 30.0), steps=6)
+    folder = prepared(tmp_path, charged, condition, Bounds(0.0, 1e9, ""), timestep=0.05)
+    main(folder)
+    assert report(folder)["ended"] == "all steps done"
+    found, model = read_candidates(folder), load(charged)
+    assert found
+    for candidate in found:
+        spread = model.predict(candidate.structure).disagreement.forces_std
+        assert candidate.disagreement == pytest.approx(spread.max(), rel=1e-3)

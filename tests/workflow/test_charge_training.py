@@ -236,7 +236,11 @@ def test_charged_cells_are_said_to_have_a_background(tmp_path: Path) -> None:
         ({"generation": "latent", "passes": 5}, {}, "passes has no effect"),
         ({"generation": "fourth", "widths": {"Li": 0.0, "F": 1.0}}, {}, "widths of fourth must be positive"),
         ({"generation": "third", "screening": [3.0, 2.0]}, {}, "screening must begin before it ends"),
-        ({"generation": "latent"}, {"committee": {"members": 2}}, "trained alone"),
+        (
+            {"generation": "latent"},
+            {"committee": {"members": 4, "resample": "posterior"}},
+            "without charges only",
+        ),
         (
             {"generation": "latent"},
             {"data": {"labels": {"charges": "q"}}},
@@ -279,3 +283,47 @@ def test_screening_widths_and_channels_are_used(tmp_path: Path) -> None:
     assert model(widths=0.5).widths.tolist() == [0.5, 0.5]
     assert len(model(channels=3).charge_networks) == 3
     assert len(model(network={"hidden": [5, 2]}).charge_networks[0].networks[0].layers) == 3
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_members_of_a_committee_learn_their_own_charges(tmp_path: Path, generation: str) -> None:
+    """From different first weights and different structures; the mean is evaluated, charges of members differ."""
+    from nnpkit.deploy.load import load
+
+    charges = {"generation": generation, **({} if generation == "latent" else {"passes": 5})}
+    made = config(
+        tmp_path, ions(), charges, committee={"members": 2, "resample": "bootstrap", "processes": 1}
+    )
+    summary = run(made)
+    committee = load(tmp_path / "run" / "committee.pt")
+    each = [load(tmp_path / "run" / f"member-{m:02d}") for m in range(2)]
+    s = ions(1, seed=9)[0]
+    found, alone = committee.predict(s), [member.predict(s) for member in each]
+    assert found.charges == pytest.approx(np.mean([one.charges for one in alone], axis=0), abs=1e-12)
+    assert found.forces == pytest.approx(np.mean([one.forces for one in alone], axis=0), abs=1e-12)
+    assert found.disagreement.charges_std.max() > 1e-4
+    assert summary["test"]["force_rmse"] > 0.0
+    if generation != "latent":  # each member's report says what became of its charges
+        logs = [(tmp_path / "run" / f"member-{m:02d}" / "train.log").read_text() for m in range(2)]
+        assert all("charges: RMSE" in log for log in logs)
+        assert logs[0].split("charges: RMSE")[1].split()[0] != logs[1].split("charges: RMSE")[1].split()[0]
+        assert summary["test"]["charge_rmse"] < 0.15
+
+
+def test_a_committee_goes_on_with_the_charges_of_its_members(tmp_path: Path) -> None:
+    from nnpkit.deploy.load import load
+
+    committee = {"members": 2, "processes": 1}
+    charges = {"generation": "third", "passes": 5}
+    run(config(tmp_path, ions(), charges, committee=committee))
+    unlabelled = [frame.replace(charges=None, dipole=None) for frame in ions(seed=3)]
+    again = config(
+        tmp_path, unlabelled, charges, committee=committee, output=str(tmp_path / "again"),
+        start={"run": str(tmp_path / "run")},
+    )  # fmt: skip
+    run(again)
+    s = ions(1, seed=9)[0]
+    for m in range(2):
+        before, after = (load(tmp_path / name / f"member-{m:02d}").predict(s) for name in ("run", "again"))
+        assert after.charges == pytest.approx(before.charges, abs=1e-12)
+        assert abs(after.energy - before.energy) > 1e-6

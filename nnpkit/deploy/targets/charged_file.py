@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,17 @@ from nnpkit.models.sum_model import SumModel, charged_part
 from nnpkit.models.sum_potential import potential_of
 from nnpkit.seal import seal
 
-__all__ = ["check_charged", "export_charged"]
+__all__ = [
+    "OF_CHARGES",
+    "ChargedExport",
+    "charged_export",
+    "check_charged",
+    "export_charged",
+    "write_scripted",
+]
 
+OF_CHARGES = ("kernel_members", "fields", "electrostatics")
+"""Metadata that LAMMPS makes the charges by."""
 _TOLERANCE = 1e-9  # relative to max(1, |value|): eV, eV/Å, e
 
 
@@ -113,6 +122,39 @@ def _as_members(model: ChargedModel, description: Mapping[str, Any]) -> list[dic
     return [{**description, "kind": spec["kind"], "spec": member} for member in specs]
 
 
+class ChargedExport(NamedTuple):
+    """What is written of a potential with charges."""
+
+    module: ExportedStages  # to be scripted
+    description: dict[str, Any]  # its metadata
+
+
+def charged_export(
+    model: AtomicModel, description: Mapping[str, Any], frame: Structure | None, where: str
+) -> ChargedExport:
+    """What is written of `model`, which `description` describes, with a self-test on `frame` or a random cluster.
+
+    Raises
+    ------
+    InputError
+        If the model's numbers on the self-test are not finite.
+    """
+    if frame is None or not set(model.elements) <= set(frame.symbols):
+        frame = random_cluster(model.elements, model.cutoff)
+    answers = _answers(model, frame)
+    if not all(bool(torch.isfinite(value).all()) for value in answers.values()):
+        raise InputError("the model gives NaN or infinite energies", where=where, hint="look at its training")
+    module = ExportedStages(_stages_of(model), _test_of_stages(model, frame))
+    given = {
+        "positions": torch.tensor(frame.positions), "cell": torch.tensor(frame.cell),
+        "periodic": torch.tensor(frame.pbc.tolist()), "total_charge": torch.tensor(frame.total_charge or 0.0),
+        "types": torch.tensor([model.elements.index(symbol) for symbol in frame.symbols]),
+    }  # fmt: skip
+    for name, value in (given | answers).items():
+        _put(module, f"test.{name}", value)
+    return ChargedExport(module, {**description, **_for_lammps(model, description)})
+
+
 def export_charged(
     model: AtomicModel,
     path: str | Path,
@@ -124,25 +166,14 @@ def export_charged(
     Raises
     ------
     InputError
-        If the model's numbers on the self-test are not finite.
+        As `charged_export`.
     """
-    if frame is None or not set(model.elements) <= set(frame.symbols):
-        frame = random_cluster(model.elements, model.cutoff)
-    answers = _answers(model, frame)
-    if not all(bool(torch.isfinite(value).all()) for value in answers.values()):
-        raise InputError(
-            "the model gives NaN or infinite energies", where=str(path), hint="look at its training"
-        )
-    module = ExportedStages(_stages_of(model), _test_of_stages(model, frame))
-    given = {
-        "positions": torch.tensor(frame.positions), "cell": torch.tensor(frame.cell),
-        "periodic": torch.tensor(frame.pbc.tolist()), "total_charge": torch.tensor(frame.total_charge or 0.0),
-        "types": torch.tensor([model.elements.index(symbol) for symbol in frame.symbols]),
-    }  # fmt: skip
-    for name, value in (given | answers).items():
-        _put(module, f"test.{name}", value)
-    description = model_metadata(model, extra)
-    description |= _for_lammps(model, description)
+    module, description = charged_export(model, model_metadata(model, extra), frame, str(path))
+    write_scripted(module, description, path)
+
+
+def write_scripted(module: nn.Module, description: Mapping[str, Any], path: str | Path) -> None:
+    """Write a module and its metadata as a sealed TorchScript archive, atomically."""
     metadata = json.dumps(description, indent=1, allow_nan=False)
     with quiet_torchscript():
         buffer = io.BytesIO()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nnpkit.data.graph import Graph, edge_centers, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import METADATA_FILE, committee_metadata
+from nnpkit.deploy.targets.charged_committee import export_charged_committee
 from nnpkit.deploy.targets.torchscript import (
     SelfTest,
     make_self_test,
@@ -29,11 +30,11 @@ from nnpkit.deploy.targets.torchscript import (
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.potential import Potential, forces_from_edges
+from nnpkit.models.potential import Potential, Prediction, forces_from_edges
 from nnpkit.models.sum_model import has_charges
 from nnpkit.seal import seal
 
-__all__ = ["Disagreement", "disagreement", "export_committee"]
+__all__ = ["Disagreement", "apart", "disagreement", "export_committee"]
 
 _ARGUMENTS = "edge_vec, neighbor_type, offsets, types"
 _SIGNATURE = "self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor"
@@ -46,6 +47,7 @@ class Disagreement:
     member_energy: np.ndarray  # (M,) eV
     member_forces: np.ndarray  # (M, N, 3) eV/Å
     factor: float = 1.0  # by which deviations become expected errors, see `nnpkit.workflow.own_uncertainty`
+    member_charges: np.ndarray | None = None  # (M, N) e, of members with one charge for each atom
 
     @property
     def energy_std(self) -> float:
@@ -57,6 +59,11 @@ class Disagreement:
         """(N,) eV/Å: ``sqrt(mean_m |F_m - mean F|^2)`` of each atom, times the factor."""
         deviation = self.member_forces - self.member_forces.mean(0)
         return self.factor * np.sqrt((deviation**2).sum(2).mean(0))
+
+    @property
+    def charges_std(self) -> np.ndarray | None:
+        """(N,) e: standard deviation of the members' charges of each atom, without the factor, which is of forces."""
+        return None if self.member_charges is None else self.member_charges.std(0)
 
     def forces_std_percentile(self, percent: float = 95.0) -> float:
         """Smallest of the atoms' values that `percent` % of the atoms do not exceed, eV/Å."""
@@ -133,7 +140,7 @@ def export_committee(
     Raises
     ------
     InputError
-        If there are fewer than two members, or their elements differ.
+        If there are fewer than two members, their elements differ, or some have charges and others not.
     """
     if len(members) < 2:
         raise InputError(f"a committee of {len(members)}", where=str(path), expected="at least two members")
@@ -145,14 +152,15 @@ def export_committee(
                 where=str(path), expected="the same elements in the same order",
                 hint="train the members with the same `elements`",
             )  # fmt: skip
-        if member.fields or has_charges(member.spec):
+        if member.fields:
             raise InputError(
-                f"member {index + 1} has {'stages' if member.fields else 'charges'}, which a committee's file cannot "
-                "express", where=str(path),
+                f"member {index + 1} has stages, which a committee's file cannot express", where=str(path),
                 expected="members whose atoms depend on their own neighbours alone",
                 hint="export each member by itself",
             )  # fmt: skip
-    description, described_by = committee_metadata(metadata)
+    if any(has_charges(member.spec) for member in members):
+        return export_charged_committee(members, metadata, path, frame, extra_metadata)
+    description, groups = committee_metadata(metadata)
     description |= extra_metadata or {}
     largest = max(members, key=lambda member: member.cutoff)  # its environments hold those of the others
     drawn = "drawn" in metadata[1]
@@ -160,7 +168,7 @@ def export_committee(
     Committee = type("Committee", (_Members,), {})  # TorchScript adds methods to a class once
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.script(Committee(members, test))
-        scripted.define(_source(len(members), described_by, drawn))
+        scripted.define(_source(len(members), [group[0] for group in groups], drawn))
         buffer = io.BytesIO()
         text = json.dumps(description, indent=1, allow_nan=False)
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: text})
@@ -183,6 +191,15 @@ def _test_of_mean(members: Sequence[AtomicModel], test: SelfTest) -> SelfTest:
     if not (bool(torch.isfinite(energy).all()) and bool(torch.isfinite(gradient).all())):
         raise InputError("a member gives NaN or infinite energies", hint="look at its training")
     return test._replace(atomic_energy=energy.detach(), edge_gradient=gradient)
+
+
+def apart(each: Sequence[Prediction], factor: float = 1.0) -> Disagreement:
+    """What members with charges, evaluated one by one, said of one structure; `factor` as of `disagreement`."""
+    charges = [one.charges for one in each if one.charges is not None and len(one.charges) == 1]
+    return Disagreement(
+        torch.cat([one.energy for one in each]).numpy(), torch.stack([one.forces for one in each]).numpy(), factor,
+        torch.cat(charges).numpy() if len(charges) == len(each) else None,
+    )  # fmt: skip
 
 
 @torch.no_grad()
