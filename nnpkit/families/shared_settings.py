@@ -90,8 +90,8 @@ class ModelSettings(Section):
             "auto",
             description="Short-range (ZBL) repulsion: `fitted` to the forces, so that networks learn the rest; `on` "
             "where the data end for all pairs; `off`; or a mapping of pairs to the distance, Å, below which it acts, "
-            "e.g. `{O-O: 1.9}`. `auto` is `fitted` for cluster expansions without charges if there are forces, "
-            "otherwise it acts where the data end for the element pairs whose shortest distance there leaves a gap.",
+            "e.g. `{O-O: 1.9}`. `auto` is `fitted` for cluster expansions if there are forces, otherwise it "
+            "acts where the data end for the element pairs whose shortest distance there leaves a gap.",
         )
     )
 

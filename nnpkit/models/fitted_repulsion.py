@@ -8,7 +8,8 @@ screened nuclear repulsion of the right strength leaves 9, 7 and 42 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +18,11 @@ from ase.data import atomic_numbers
 
 from nnpkit.data.distances import close_pairs, pair_name
 from nnpkit.data.structure import Structure
+from nnpkit.models.electrostatics import Interaction
+from nnpkit.models.fitted_charges import fit_charges, labelled_forces, product_forces, usual_charges
 from nnpkit.models.tabulated_zbl import UNIVERSAL_SCREENING, nep_wall, screened_repulsion
 
-__all__ = ["FittedRepulsion", "fit_repulsion", "is_fitted"]
+__all__ = ["Beside", "FittedRepulsion", "fit_repulsion", "is_fitted"]
 
 _REACH = 2.1
 """Where the repulsion ends, in shortest distances; half of that is where its switch begins."""
@@ -34,10 +37,24 @@ class FittedRepulsion(NamedTuple):
 
     rows: dict[str, list[float]]
     left: float
+    charges: dict[str, float] | None = None  # e, of each element, where these were fitted with it
+
+
+class Beside(NamedTuple):
+    """The charges beside which a repulsion is fitted."""
+
+    interactions: Callable[[Structure], Interaction]  # that make the energy
+    labelled: (
+        bool  # the charges are those of the structures; otherwise each element has one that is fitted, too
+    )
 
 
 def fit_repulsion(
-    structures: Sequence[Structure], elements: Sequence[str], shortest: Mapping[str, float], longest: float
+    structures: Sequence[Structure],
+    elements: Sequence[str],
+    shortest: Mapping[str, float],
+    longest: float,
+    beside: Beside | None = None,
 ) -> FittedRepulsion | None:
     """The repulsion of each pair that leaves the smallest forces; None if there are no forces to fit.
 
@@ -56,6 +73,8 @@ def fit_repulsion(
         Shortest distance in the data, Å, of each pair ``"A-B"``.
     longest : float
         No repulsion reaches beyond this distance, Å.
+    beside : Beside, optional
+        Charges whose forces are there, too.
     """
     some = [structure for structure in structures if structure.forces is not None]
     some = some[:: -(-sum(structure.n_atoms for structure in some) // _ATOMS) or 1]
@@ -68,8 +87,12 @@ def fit_repulsion(
     }
     if not outer or not np.any(forces):
         return None
-    columns = _columns(some, outer)
-    factors, left = _factors(columns, forces)
+    columns, known, products = _columns(some, outer), np.zeros_like(forces), None
+    if beside is not None and beside.labelled:
+        known = labelled_forces(some, beside.interactions)
+    elif beside is not None:
+        products = product_forces(some, elements, beside.interactions).reshape(len(forces), -1)
+    factors, charges, left = _factors(columns, forces - known, products)
     rows: dict[str, list[float]] = {}
     for (name, end), factor in zip(outer.items(), factors.tolist(), strict=True):
         if factor < _WEAK:
@@ -77,7 +100,11 @@ def fit_repulsion(
             continue
         scaled = [number * (1.0 if k % 2 else factor) for k, number in enumerate(UNIVERSAL_SCREENING)]
         rows[name] = [0.5 * end, end, *scaled]
-    return FittedRepulsion(rows, left / float(np.square(forces).mean()))
+    of_elements = None
+    if charges is not None and np.any(charges):
+        symbols = [symbol for structure in some for symbol in structure.symbols]
+        of_elements = usual_charges(elements, charges, symbols)
+    return FittedRepulsion(rows, left / float(np.square(forces).mean()), of_elements)
 
 
 def _columns(structures: Sequence[Structure], outer: Mapping[str, float]) -> np.ndarray:
@@ -115,22 +142,30 @@ def _universal_forces(distances: np.ndarray, a: str, b: str, end: float) -> np.n
     return -slope.numpy()
 
 
-def _factors(columns: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Factors that are not negative and leave the smallest squares of what is no outlier, and their mean."""
-    from scipy.optimize import nnls
-
+def _factors(
+    columns: np.ndarray, target: np.ndarray, products: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Factors that are not negative and leave the smallest squares of what is no outlier; charges; their mean."""
     scale = np.sqrt(np.square(columns).sum(0))
     scale[scale == 0.0] = 1.0
-    columns, weights, found = columns / scale, np.ones(len(target)), np.zeros(columns.shape[1])
+    n, weights = columns.shape[1], np.ones(len(target))
+    every = np.concatenate(
+        [columns / scale, np.zeros((len(target), 0)) if products is None else products], axis=1
+    )
     for _ in range(_ROUNDS):
-        gram = (columns * weights[:, None]).T @ columns
-        gram[np.diag_indices(len(gram))] += 1e-6  # of 1: pairs that are never close have no column
-        factor = np.linalg.cholesky(gram)
-        found, _ = nnls(factor.T, np.linalg.solve(factor, columns.T @ (weights * target)))
-        rest = np.abs(target - columns @ found)
+        gram = (every * weights[:, None]).T @ every
+        gram[np.arange(n), np.arange(n)] += 1e-6  # of 1: pairs that are never close have no column
+        weighted = weights * target
+        found = fit_charges(
+            gram, every.T @ weighted, float(weighted @ target), math.isqrt(every.shape[1] - n)
+        )
+        both = np.concatenate([found.factors, np.outer(found.charges, found.charges).reshape(-1)])
+        residual = target - every @ both
+        rest = np.abs(residual)
         limit = _OUTLYING * float(np.quantile(rest, 0.9))
         weights = np.minimum(1.0, limit / np.maximum(rest, limit)) if limit > 0.0 else weights
-    return found / scale, float((weights * np.square(target - columns @ found)).mean())
+    charges = None if products is None else found.charges
+    return found.factors / scale, charges, float((weights * np.square(residual)).mean())
 
 
 def is_fitted(wall: Mapping[str, Any] | None) -> bool:

@@ -49,7 +49,11 @@ def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_o
     if not go_on:
         _begin(model, settings)
     if model.generation == "latent":
-        return ["latent charges, learnt from energies and forces"]
+        begun = model.spec["charges"].get("begin")
+        where = (
+            "" if begun is None else ", beginning at " + ", ".join(f"{e} {q:.2f} e" for e, q in begun.items())
+        )
+        return [f"latent charges, learnt from energies and forces{where}"]
     train, judge = (_with_charges(data.watched.get(name, [])) for name in ("train", "validation"))
     if not train and go_on:
         return ["no training structure has charges: they stay as they are"]
@@ -83,11 +87,13 @@ def _root(model: ChargedModel) -> Tensor | None:
 
 
 def _begin(model: ChargedModel, settings: Charges) -> None:
-    """Hardness as the settings say; charges that begin at zero."""
+    """Hardness as the settings say; charges that begin at zero, or the first ones where forces say."""
+    begun = model.spec["charges"].get("begin") or {}
     with torch.no_grad():
-        for networks in model.charge_networks:
-            for network in networks.networks:
-                network.shift_and_stretch(0.0, 0.0, 0.1)
+        for channel, networks in enumerate(model.charge_networks):
+            for element, network in zip(model.elements, networks.networks, strict=True):
+                first = begun.get(element, 0.0) / model.charge_scale if channel == 0 else 0.0
+                network.shift_and_stretch(0.0, first, 0.1)
         if model.generation == "fourth":
             given = settings.hardness or dict.fromkeys(model.elements, _HARDNESS)
             for t, element in enumerate(model.elements):

@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from nnpkit.config.schema import Config
 from nnpkit.data.dataset import fit_reference_energies, reference_energy_note
+from nnpkit.data.graph import type_indices
 from nnpkit.data.store.frame_sample import FITTED, sampled
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.baseline import ModelBaseline
 from nnpkit.errors import InputError
 from nnpkit.families.charge_settings import describe_charges
@@ -18,7 +22,8 @@ from nnpkit.families.registered import FAMILIES, family_of
 from nnpkit.families.shared_settings import ModelSettings
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
-from nnpkit.models.fitted_repulsion import fit_repulsion
+from nnpkit.models.electrostatics import Interaction
+from nnpkit.models.fitted_repulsion import Beside, fit_repulsion
 from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
 from nnpkit.models.sum_model import SumModel
@@ -73,25 +78,44 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     """Description of the model for these data, as `build_model` takes it, and what was chosen and why."""
     settings = config.model
     reference, note = _reference_energies(config, data)
-    repulsion = repulsion_of(settings, data)
-    spec = {
+    spec: dict[str, Any] = {
         "kind": settings.kind,
         "elements": data.elements,
-        "energy_scale": repulsion.scale,
+        "energy_scale": 1.0,
         "reference_energies": reference,
-        "wall": repulsion.wall,
+        "wall": {},
     }
     own, report = FAMILIES.get(settings.kind).describe(settings, data)
     supported, sizes = _supported(config, data, {**spec, **own})
     spec["networks"] = describe_networks(settings, supported)
-    report += [*sizes, repulsion.words] + ([note] if note else [])
-    spec = {**spec, **own}
+    spec, beside = {**spec, **own}, None
     if settings.charges is not None:
         cutoff = build_model(spec).descriptor.cutoff
+        # The networks may have the charge as one more input, which is why this comes behind them.
         spec = describe_charges(settings.charges, spec, data.elements, cutoff, settings.trained_descriptor)
-        # The networks may have the charge as one more input, which is why this comes last.
+        beside = _beside(spec)
+    repulsion = repulsion_of(settings, data, beside)
+    spec |= {"wall": repulsion.wall, "energy_scale": repulsion.scale}
+    report += [*sizes, repulsion.words] + ([note] if note else [])
+    if settings.charges is not None:
+        if repulsion.charges:
+            spec["charges"] = {**spec["charges"], "begin": repulsion.charges}
         report.append(f"charges of the {settings.charges.generation} generation, screening {_words(spec)}")
     return spec, report
+
+
+def _beside(spec: Mapping[str, Any]) -> Beside:
+    """The charges of the model that `spec` describes, as a repulsion is fitted beside them."""
+    model = build_model(spec)
+    assert isinstance(model, ChargedModel)
+
+    def interactions(structure: Structure) -> Interaction:
+        types = torch.as_tensor(type_indices(structure.symbols, model.elements, structure.name))
+        where, cell = torch.as_tensor(structure.positions), torch.as_tensor(structure.cell)
+        periodic = tuple(bool(p) for p in structure.pbc)
+        return model.electrostatics(where, cell, periodic, types, structure.name).energy  # type: ignore[arg-type]
+
+    return Beside(interactions, model.generation != "latent")
 
 
 def _words(spec: Mapping[str, Any]) -> str:
@@ -160,9 +184,12 @@ class Repulsion(NamedTuple):
     wall: dict[str, Any]
     words: str
     scale: float  # of the energies that are left for the networks, eV
+    charges: dict[str, float] | None = None  # e, of each element: where latent charges begin
 
 
-def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) -> Repulsion:
+def repulsion_of(
+    settings: ModelSettings, data: LoadedData, beside: Beside | None = None, fit: bool = True
+) -> Repulsion:
     """The repulsion that the settings ask for.
 
     All weights of a network begin with the same uncertainty, so its energies are expected to be of the size of
@@ -171,6 +198,9 @@ def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) ->
 
     Parameters
     ----------
+    beside : Beside, optional
+        Charges of the model. Latent ones begin at those of elements that are fitted to the forces together with the
+        repulsion, also where the repulsion itself is not wanted.
     fit : bool
         Whether it may be fitted to the forces; not for networks that have learnt without.
 
@@ -179,23 +209,32 @@ def repulsion_of(settings: ModelSettings, data: LoadedData, fit: bool = True) ->
     InputError
         If it shall be fitted and there are no forces.
     """
-    wanted = settings.wall
-    if wanted == "auto" and fit and settings.fits_repulsion and settings.charges is None:
+    wanted, charges = settings.wall, None
+    if wanted == "auto" and fit and settings.fits_repulsion:
         wanted = "fitted"
-    if wanted == "fitted":
+    if wanted == "fitted" or (fit and beside is not None and not beside.labelled):
         some, longest = sampled(data.train, _REPULSION_STRUCTURES), settings.longest_repulsion()
-        found = fit_repulsion(some, data.elements, data.min_distance, longest)
-        if found is not None:
+        found = fit_repulsion(some, data.elements, data.min_distance, longest, beside)
+        charges = None if found is None else found.charges
+        if found is not None and wanted == "fitted":
             left = f"fitted to the forces, of whose mean square it leaves {100.0 * found.left:.2g} %"
+            if beside is not None:
+                of = "labelled charges" if charges is None else f"charges of {_charges(charges)}"
+                left = f"fitted to the forces beside {of}, of whose mean square both leave {100.0 * found.left:.2g} %"
             words = f"short-range repulsion, {left}: {_ends(found.rows)}"
-            return Repulsion(found.rows, words, min(1.0, max(_SMALLEST_SCALE, math.sqrt(found.left))))
+            scale = min(1.0, max(_SMALLEST_SCALE, math.sqrt(found.left)))
+            return Repulsion(found.rows, words, scale, charges)
         if settings.wall == "fitted":
             raise InputError(
                 "there are no forces that a repulsion could be fitted to", where="model.wall",
                 expected="training structures with forces that are not zero", hint="set it to on, off or auto",
             )  # fmt: skip
     wall = FAMILIES.get(settings.kind).describe_wall(_wall_distances(settings, data))
-    return Repulsion(wall, f"short-range repulsion: {_ends(wall) or 'none'}", 1.0)
+    return Repulsion(wall, f"short-range repulsion: {_ends(wall) or 'none'}", 1.0, charges)
+
+
+def _charges(charges: Mapping[str, float]) -> str:
+    return ", ".join(f"{element} {charge:.2f} e" for element, charge in charges.items())
 
 
 def _ends(wall: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from alloy import make_training
 from rich.console import Console
+from test_charge_training import config as config_of_ions
+from test_charge_training import ions
 
 from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.reading import read, write
@@ -25,6 +28,14 @@ SMALL = (
     "model={kind: cluster_expansion, descriptor: {radial_channels: 2, radial_basis: 4, angular_channels: 2, "
     "angular_basis: 3, invariants: [[1, 1]]}, network: {hidden: [3]}}"
 )
+
+
+EXPANSION = {
+    "kind": "cluster_expansion", "network": {"hidden": [3]},
+    "descriptor": {
+        "radial_channels": 2, "radial_basis": 4, "angular_channels": 2, "angular_basis": 3, "invariants": [[1, 1]],
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -98,3 +109,39 @@ def test_networks_that_say_nothing_leave_the_energies_of_the_elements(config: Pa
     energies = [float(f.energy or 0.0) / f.n_atoms for f in frames]
     found = predicted_energies(model, frames) / [f.n_atoms for f in frames]
     assert np.mean(found) == pytest.approx(np.mean(energies), abs=0.05)
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_beside_charges_it_is_what_they_leave(tmp_path: Path, generation: str) -> None:
+    """Ions: latent charges begin where forces say; labelled ones are taken from the forces before the fit."""
+    charges = {"generation": generation, "screening": "off"}
+    charges |= {"third": {"passes": 3}, "fourth": {"passes": 3, "widths": 0.3}, "latent": {}}[generation]
+    made = config_of_ions(tmp_path, ions(20), charges, model=EXPANSION, training={"epochs": 1})
+    run_training(made, console=Console(quiet=True))
+    report = json.loads((tmp_path / "run" / "data.json").read_text())["descriptor"]["report"]
+    model, said = load(tmp_path / "run"), "\n".join(report)
+    spec = model.metadata["spec"]
+    assert is_fitted(spec["wall"])
+    left = float(re.search(r"of whose mean square both leave ([\d.]+) %", said).group(1)) / 100.0
+    assert left < 0.2
+    assert spec["energy_scale"] == pytest.approx(max(0.3, left**0.5), rel=0.05)
+    begun = spec["charges"].get("begin")
+    if generation != "latent":
+        assert "beside labelled charges" in said
+        assert begun is None
+        return
+    assert begun["Li"] == pytest.approx(0.8, abs=0.25)
+    assert begun["F"] == pytest.approx(-begun["Li"])
+    assert begun["Li"] > 0.0
+    assert f"beginning at Li {begun['Li']:.2f} e, F {begun['F']:.2f} e" in said
+    found = model.predict(ions(1, seed=9)[0]).charges
+    assert found == pytest.approx([begun["Li"], begun["F"]] * 2, abs=0.3)
+
+
+def test_latent_charges_begin_where_forces_say_whatever_the_repulsion(tmp_path: Path) -> None:
+    made = config_of_ions(tmp_path, ions(20), {"generation": "latent"}, training={"epochs": 1})
+    assert made.model.wall == "off"
+    run_training(made, console=Console(quiet=True))
+    spec = load(tmp_path / "run").metadata["spec"]
+    assert spec["wall"] == {}
+    assert abs(spec["charges"]["begin"]["Li"]) == pytest.approx(0.8, abs=0.25)
