@@ -81,6 +81,9 @@ Potential::Potential(const std::string &path, int threads) : n_threads(threads) 
                                             ", which the file does not hold");
     if (!description.fields.empty())
       throw Failure(NNPKIT_NOT_COVERED, path + ": the model has stages, which only TorchScript evaluates");
+    if (description.terms || description.different_terms)
+      throw Failure(NNPKIT_NOT_COVERED,
+                    path + ": the model has terms beside its networks, which only TorchScript evaluates");
     const std::vector<KernelInput> members = inputs_of_members(archive.metadata, floating_arrays(archive));
     std::string reason;
     model = FusedModel::make(members, Arithmetic::FLOAT64, -1, n_threads, reason);

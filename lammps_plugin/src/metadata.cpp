@@ -59,6 +59,23 @@ void read_charges(const json &charges, ModelInfo &info) {
   if (info.fields.size() != 1) throw std::runtime_error("metadata: charges without their field");
 }
 
+json terms_of(const json &metadata) {
+  const json spec = metadata.value("spec", json::object());
+  const json terms = spec.is_object() ? spec.value("terms", json()) : json();
+  return terms.is_object() ? terms : json::object();
+}
+
+void read_terms(const json &metadata, ModelInfo &info) {
+  if (!metadata.contains("members")) {
+    info.terms = !terms_of(metadata).empty();
+    return;
+  }
+  const json &members = metadata.at("members"), first = terms_of(members.at(0));
+  for (const json &member : members)
+    if (terms_of(member) != first) info.different_terms = true;
+  info.terms = !first.empty() && !info.different_terms;
+}
+
 ModelInfo read(const json &metadata) {
   expect("format", metadata.at("format").get<std::string>(), "nnpkit-model");
   const int version = metadata.at("format_version").get<int>();
@@ -90,6 +107,7 @@ ModelInfo read(const json &metadata) {
   if (!(info.spread_factor > 0.0)) throw std::runtime_error("metadata: the spread factor is not positive");
   if (metadata.contains("feature_ranges") && metadata.at("feature_ranges").is_object())
     read_ranges(metadata.at("feature_ranges"), info);
+  read_terms(metadata, info);
   if (metadata.contains("fields")) read_fields(metadata.at("fields"), info);
   if (metadata.contains("electrostatics") && metadata.at("electrostatics").is_object())
     read_charges(metadata.at("electrostatics"), info);

@@ -56,6 +56,7 @@ class DeployedModel : public Model {
       Request left = request;  // what the kernel does not say
       if (fused) {
         in_one_line("evaluating the model", [&] { fused->evaluate(graph, request, result); });
+        if (description.terms) script.add_terms(graph, result);
         left.extrapolations = request.extrapolations && !counts_all();
         left.features = request.features && fused->n_features() == 0;
       } else {
@@ -90,7 +91,7 @@ class DeployedModel : public Model {
   }
 
   bool takes_systems(const Request &request) const override {
-    return fused && fused->memory() == Memory::DEVICE && !request.features &&
+    return fused && fused->memory() == Memory::DEVICE && !description.terms && !request.features &&
            (!request.extrapolations || counts_all());
   }
 
@@ -111,7 +112,12 @@ class DeployedModel : public Model {
 
   // A kernel that reproduces the self-test, on a GPU or on the processor; none and the reason.
   void choose_kernel(std::string &reason) {
-    const StoredTest test = script.stored_test();
+    if (description.different_terms) {
+      reason = "the members have different terms beside their networks";
+      return;
+    }
+    StoredTest test = script.stored_test();
+    if (description.terms) script.take_terms(test);
     const auto n_elements = static_cast<int64_t>(description.elements.size());
     const auto try_on = [&](int place) {
       try_kernel(
@@ -133,6 +139,10 @@ class DeployedModel : public Model {
     if (placement.device == Device::CUDA && script.on_cpu())
       throw std::runtime_error("device cuda: torch sees no usable GPU, and the model has stages");
     if (!placement.fused || !script.on_cpu()) return;
+    if (description.terms) {
+      reason = "the model has stages and terms beside its networks";
+      return;
+    }
     const StoredTest test = script.stored_test();
     try_kernel(
         inputs_of_stages, -1, reason,

@@ -66,6 +66,9 @@ struct ModelInfo {
   int n_functions = 0;                       // columns of Evaluation::function_extrapolations; 0: no ranges
   std::vector<FeatureRange> feature_ranges;  // (elements, n_functions)
   ChargeInfo charges;
+  // Energies beside the networks that no kernel knows: the method "terms" of the file. The members of a
+  // committee share them, or they are part of what the file says as a whole.
+  bool terms = false, different_terms = false;
   std::vector<Field> fields;                  // of each stage but the last; none: the edges decide alone
   std::string nnpkit_version, torch_version;  // that wrote the file
   std::string missing_baseline;               // what this is a correction to, if the file does not hold it

@@ -146,6 +146,23 @@ struct TorchScript::Script {
     return {plain(energy), plain(gradient)};
   }
 
+  // The same of the terms that kernels do not know, always in double precision.
+  Outputs run_terms(const Inputs &inputs) {
+    const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
+    const at::Tensor edge_vec = inputs.edge_vec.to(device).detach().requires_grad_(true);
+    const at::Tensor energy = script
+                                  .run_method("terms", edge_vec, inputs.neighbor_type.to(device),
+                                              inputs.offsets.to(device), inputs.types.to(device))
+                                  .toTensor();
+    if (energy.dim() != 1 || energy.size(0) != inputs.types.size(0))
+      throw std::runtime_error("the terms of the model have no energy per atom");
+    at::Tensor gradient;
+    if (energy.requires_grad())
+      gradient = torch::autograd::grad({energy.sum()}, {edge_vec}, {}, false, false, true)[0];
+    if (!gradient.defined()) gradient = at::zeros_like(edge_vec);
+    return {plain(energy), plain(gradient)};
+  }
+
   // The same of every member of a committee, as the innermost index.
   Outputs run_members(const Inputs &inputs, int n_members) {
     const torch::jit::GraphOptimizerEnabledGuard plain_interpreter(false);
@@ -300,6 +317,41 @@ void TorchScript::evaluate(const NeighborGraph &graph, bool members, Evaluation 
     result.n_rows = members ? description.n_members : 1;
     copy(outputs.atomic_energy, result.atomic_energy);
     copy(outputs.gradient, result.gradient);
+  });
+}
+
+void TorchScript::take_terms(StoredTest &test) {
+  in_torch("evaluating the terms of the model", module->threads, [&] {
+    const Outputs found = module->run_terms(module->self_test(false).inputs);
+    const auto subtract = [](const at::Tensor &values, std::vector<double> &from) {
+      if (static_cast<size_t>(values.numel()) != from.size())
+        throw std::runtime_error("the self-test of the model does not fit together");
+      for (size_t k = 0; k < from.size(); k++) from[k] -= values.data_ptr<double>()[k];
+    };
+    subtract(found.atomic_energy, test.atomic_energy);
+    subtract(found.gradient, test.gradient);
+  });
+}
+
+void TorchScript::add_terms(const NeighborGraph &graph, Evaluation &result) {
+  constexpr int64_t MOST_EDGES = 200000;  // at once, which bounds the memory
+  in_torch("evaluating the terms of the model", module->threads, [&] {
+    const Inputs all = view(graph);
+    const int64_t n_atoms = graph.n_atoms(), n_rows = result.n_rows, *const offsets = graph.offsets.data();
+    for (int64_t first = 0, last; first < n_atoms; first = last) {
+      for (last = first + 1; last < n_atoms && offsets[last + 1] - offsets[first] <= MOST_EDGES;) last++;
+      const int64_t begin = offsets[first], end = offsets[last];
+      const Outputs found = module->run_terms(
+          {all.edge_vec.slice(0, begin, end), all.neighbor_type.slice(0, begin, end),
+           all.offsets.slice(0, first, last + 1) - begin, all.types.slice(0, first, last), at::Tensor()});
+      const double *const energy = found.atomic_energy.data_ptr<double>(), *const gradient =
+                                                                               found.gradient
+                                                                                   .data_ptr<double>();
+      for (int64_t k = 0; k < (last - first) * n_rows; k++)
+        result.atomic_energy[first * n_rows + k] += energy[k / n_rows];
+      for (int64_t k = 0; k < 3 * (end - begin) * n_rows; k++)
+        result.gradient[3 * begin * n_rows + k] += gradient[k / n_rows];
+    }
   });
 }
 

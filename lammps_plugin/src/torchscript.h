@@ -38,6 +38,10 @@ class TorchScript {
 
   // One row, or one for each member of a committee, as Evaluation.
   void evaluate(const NeighborGraph &graph, bool members, Evaluation &result);
+  // Of a model with terms that kernels do not know: what it says less these terms, and these terms beside
+  // what a kernel has said.
+  void take_terms(StoredTest &test);
+  void add_terms(const NeighborGraph &graph, Evaluation &result);
   // A stage as Model evaluates it, without features.
   void evaluate_stage(int number, const NeighborGraph &graph, const StageInputs &inputs,
                       StageResults &results, Evaluation &evaluation);

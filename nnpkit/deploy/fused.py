@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def kernel_of(model: LoadedModel, precision: str = "float64", isa: str | None = 
         raise NoKernelError("the model has stages")
     if has_charges(model.metadata["spec"]):
         raise NoKernelError("the charges of a potential depend on whole structures, which kernels do not see")
+    require_shared_terms(model.metadata)
     state = model.module.state_dict()
     if "members" in model.metadata:
         parts = {f"member_{m}.": member for m, member in enumerate(model.metadata["members"])}
@@ -60,13 +61,29 @@ class FusedPotential(Potential):
         nn.Module.__init__(self)
         self.model = model.module
         self.kernel = kernel
+        self.terms = terms_beside_kernels(model)
 
     def energy_and_gradient(
         self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Atomic energies (n_local,) and their derivative by the edge vectors (E, 3), the mean of a committee."""
         found = self.kernel.evaluate(edge_vec.numpy(), neighbor_type.numpy(), offsets.numpy(), types.numpy())
-        return torch.from_numpy(found.atomic_energy), torch.from_numpy(found.gradient)
+        energy, gradient = torch.from_numpy(found.atomic_energy), torch.from_numpy(found.gradient)
+        if self.terms is None:
+            return energy, gradient
+        of_terms, along = self._of_terms(edge_vec, neighbor_type, offsets, types)
+        return energy + of_terms, gradient + along
+
+    def _of_terms(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the terms beside the kernel say: energies (n_local,) and gradient (E, 3)."""
+        assert self.terms is not None
+        vectors = edge_vec.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            energy = self.terms(vectors, neighbor_type, offsets, types)
+            (gradient,) = torch.autograd.grad(energy.sum(), vectors, materialize_grads=True)
+        return energy.detach(), gradient
 
     def member_energies_and_gradients(
         self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
@@ -75,7 +92,33 @@ class FusedPotential(Potential):
         edges = (edge_vec.numpy(), neighbor_type.numpy(), offsets.numpy(), types.numpy())
         found = self.kernel.evaluate(*edges, members=True)
         energy, gradient = (torch.from_numpy(a).movedim(-1, 0) for a in (found.atomic_energy, found.gradient))
+        if self.terms is not None:
+            of_terms, along = self._of_terms(edge_vec, neighbor_type, offsets, types)
+            energy, gradient = energy + of_terms, gradient + along
         return energy, gradient.contiguous()
+
+
+def require_shared_terms(metadata: Mapping[str, Any]) -> None:
+    """Refuse a kernel for members with different terms beside their networks.
+
+    Raises
+    ------
+    NoKernelError
+        If they have.
+    """
+    own = [member["spec"].get("terms") or {} for member in metadata.get("members", [metadata])]
+    if any(terms != own[0] for terms in own):
+        raise NoKernelError("the members have different terms beside their networks")
+
+
+def terms_beside_kernels(model: LoadedModel) -> Callable[..., Tensor] | None:
+    """What gives the energies of the terms that kernels do not know; None of a model without such."""
+    member = model.metadata.get("members", [model.metadata])[0]
+    if not member["spec"].get("terms"):
+        return None
+    module: Any = model.module
+    terms: Callable[..., Tensor] = module.terms.of_others if isinstance(module, AtomicModel) else module.terms
+    return terms
 
 
 def fused_potential(model: LoadedModel, precision: str = "float64", isa: str | None = None) -> FusedPotential:

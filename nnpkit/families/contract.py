@@ -217,4 +217,4 @@ class FixedDescriptorFamily(Family):
 
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """See `Family`."""
-        return derivative_bytes(structures, model.cutoff, max(model.descriptor.n_features))
+        return derivative_bytes(structures, model.descriptor.cutoff, max(model.descriptor.n_features))

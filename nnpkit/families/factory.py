@@ -9,10 +9,10 @@ import torch
 
 from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
+from nnpkit.families.registered_terms import make_terms
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.scaling import Scaling
-from nnpkit.models.short_range import make_wall
 from nnpkit.models.stages import StagedModel
 from nnpkit.models.sum_model import SumModel
 
@@ -26,9 +26,10 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     ----------
     spec : mapping
         ``kind``, ``elements``, ``networks`` ({element: {"hidden": [...], ...}}), ``energy_scale`` (eV),
-        ``reference_energies`` ({element: eV}), ``wall`` (see `make_wall`), and what `Family.parts` of its family
-        needs. Of kind ``charged``: ``family``, that of the short-range part, and ``charges``, see `ChargedModel`. Of
-        kind ``total``: ``parts``, the descriptions of a correction and of its baseline, and nothing else.
+        ``reference_energies`` ({element: eV}), ``wall`` (see `make_wall`), ``terms`` ({kind: description}, see
+        `make_terms`), and what `Family.parts` of its family needs. Of kind ``charged``: ``family``, that of the
+        short-range part, and ``charges``, see `ChargedModel`. Of kind ``total``: ``parts``, the descriptions of a
+        correction and of its baseline, and nothing else.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def build_model(spec: Mapping[str, Any]) -> AtomicModel:
     descriptor, networks = family.parts(spec, elements)
     parts = (
         elements, descriptor, Scaling(len(elements), max(descriptor.n_features)), networks,
-        make_wall(elements, spec.get("wall")),
+        make_terms(spec, elements),
         spec.get("energy_scale", 1.0), [spec["reference_energies"][e] for e in elements], spec,
     )  # fmt: skip
     if not charged:
@@ -63,7 +64,11 @@ def n_features(spec: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str,
     """Number of features of each element of a model without networks; `network` describes any that may stand in."""
     elements = list(spec["elements"])
     unsized = {**spec, "networks": dict.fromkeys(elements, network)}
-    return dict(zip(elements, build_model({**unsized, "wall": None}).descriptor.n_features, strict=True))
+    return dict(
+        zip(
+            elements, build_model({**unsized, "wall": None, "terms": None}).descriptor.n_features, strict=True
+        )
+    )
 
 
 def initialise(model: AtomicModel, kind: str, seed: int) -> None:

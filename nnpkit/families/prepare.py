@@ -61,7 +61,7 @@ def predicted_energies(model: AtomicModel, structures: Sequence[Structure]) -> n
             energy = model.outputs(scaled, graph.types, *matrices, charge).atomic_energy.sum()
         else:
             energy = model.energy_of_features(raw, graph.types).sum()
-        energies.append(float(energy if model.wall is None else energy + model.wall(*edges).sum()))
+        energies.append(float(energy if model.terms is None else energy + model.terms(*edges).sum()))
     return np.array(energies)
 
 
@@ -97,8 +97,8 @@ def precondition(
             output, constant = out.network, constant + float(out.electrostatic)
         else:
             output = model.networks(model.scaling(raw, graph.types), graph.types)
-        if model.wall is not None:
-            constant += float(model.wall(vectors, neighbor_type, graph.offsets, graph.types).sum())
+        if model.terms is not None:
+            constant += float(model.terms(vectors, neighbor_type, graph.offsets, graph.types).sum())
         predicted.append(float(output.mean()))
         target.append((energy - constant) / len(structure.symbols) / model.energy_scale)
     kept = inliers(np.abs(np.array(target) - np.median(target)))  # a wrong label must not stretch the network

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from nnpkit.families.charge_settings import Charges
+from nnpkit.families.registered_terms import TermSettings, term_settings
 from nnpkit.families.shared_options import Activation, on_off
 from nnpkit.section import Positive, PositiveInt, Section, refuse_unused
 
 __all__ = ["ElementNetwork", "ModelSettings", "Network", "NetworkModel", "Scaling", "on_off"]
 
 _LONGEST_REPULSION = 5.0
+
+if TYPE_CHECKING:
+    AnyTerms = TermSettings
+else:
+    AnyTerms = term_settings()
 
 
 class Scaling(Section):
@@ -95,6 +101,11 @@ class ModelSettings(Section):
         )
     )
 
+    terms: AnyTerms = Field(
+        AnyTerms(),
+        description="Energies without weights beside the networks, which learn the rest: dispersion, and what "
+        "installed packages add.",
+    )
     charges: Charges | None = Field(
         None, description="Charges of the atoms and electrostatics beyond the cutoff; null for none."
     )

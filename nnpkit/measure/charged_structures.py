@@ -131,12 +131,12 @@ class ChargedFrameStore(FrameStore):
         gradient = self.edge_gradient(frame, found.features)
         forces = found.forces + forces_from_edges(gradient, frame.center, frame.neighbor, frame.n_atoms)
         virial = found.virial + virial_from_edges(gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)
-        if frame.wall is None:
+        if frame.terms is None:
             return Prediction(found.energy, found.atomic_energy, forces, virial, found.charges)
-        wall = frame.wall
+        terms = frame.terms
         return Prediction(
-            found.energy + wall.energy, found.atomic_energy + wall.atomic_energy, forces + wall.forces,
-            virial + wall.virial, found.charges,
+            found.energy + terms.energy, found.atomic_energy + terms.atomic_energy, forces + terms.forces,
+            virial + terms.virial, found.charges,
         )  # fmt: skip
 
 

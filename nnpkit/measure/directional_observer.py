@@ -31,9 +31,9 @@ __all__ = ["DirectionalForm", "DirectionalObserver"]
 
 
 class DirectionalForm(Protocol):
-    """A model as it is now on one prepared structure, without its wall."""
+    """A model as it is now on one prepared structure, without its terms."""
 
-    frame: Any  # name, place, n_atoms, reference, wall, energy, forces, virial, and what `Linked` has
+    frame: Any  # name, place, n_atoms, reference, terms, energy, forces, virial, and what `Linked` has
     energy: float  # eV
 
     def energy_row(self) -> Tensor:
@@ -134,9 +134,9 @@ class DirectionalObserver(ABC):
 
     def _energy_of(self, frame: Any, value: float, row: Tensor, index: int) -> Measurement:
         """The energy of a structure, given what the model says and its derivatives (1, P)."""
-        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+        terms = 0.0 if frame.terms is None else float(frame.terms.energy)
         energy = require_label(frame, "energy")
-        residual = torch.tensor([energy - wall - value], dtype=torch.float64)
+        residual = torch.tensor([energy - terms - value], dtype=torch.float64)
         origin = energy_origin(energy - frame.reference, frame.n_atoms, index)
         return self._measurement(residual, row, "energy", frame, origin)
 
@@ -166,8 +166,8 @@ class DirectionalObserver(ABC):
         return self.noise.scaled(Measurement(reduced, torch.cat(rows), variance), "force", frame.n_atoms)
 
     def _force_residual(self, frame: Any, atom: Tensor, axis: Tensor, values: Tensor) -> Tensor:
-        wall = 0.0 if frame.wall is None else frame.wall.forces[atom, axis]
-        return require_label(frame, "forces")[atom, axis] - values - wall
+        terms = 0.0 if frame.terms is None else frame.terms.forces[atom, axis]
+        return require_label(frame, "forces")[atom, axis] - values - terms
 
     def _forces_of(
         self, frame: Any, atom: Tensor, axis: Tensor, values: Tensor, rows: Tensor, index: int
@@ -184,9 +184,9 @@ class DirectionalObserver(ABC):
         """The virial of a structure, given what the model says (6,) and its derivatives (6, P)."""
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         label = require_label(frame, "virial")
-        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+        terms = 0.0 if frame.terms is None else frame.terms.virial[0][index]
         origin = virial_origin(label, frame.n_atoms, structure)
-        return self._measurement(label[index] - values - wall, rows, "virial", frame, origin)
+        return self._measurement(label[index] - values - terms, rows, "virial", frame, origin)
 
     def _measurement(
         self, residual: Tensor, jacobian: Tensor, kind: str, frame: Any, origin: Origin

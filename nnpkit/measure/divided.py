@@ -83,7 +83,7 @@ def silent(frame: Any) -> Any:
     """The same with nothing to compare with: labels, reference energies and what no training changes are zero."""
     labels = {name: getattr(frame, name) for name in ("energy", "forces", "virial")}
     zeros = {name: None if label is None else 0.0 * label for name, label in labels.items()}
-    return replace(frame, wall=None, reference=0.0, **zeros)
+    return replace(frame, terms=None, reference=0.0, **zeros)
 
 
 def incoming_of(neighbor: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:

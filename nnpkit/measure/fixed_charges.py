@@ -1,6 +1,6 @@
 """Structures whose charges do not change in training: the second stage of third and fourth generation potentials.
 
-Electrostatics are then a constant part of energy, forces and virial, like the short-range wall. Where the charge is an
+Electrostatics are then a constant part of energy, forces and virial, like the short-range terms. Where the charge is an
 input of the atomic networks, its response to positions and strain is a constant too, the derivative of one more
 feature; but it depends on all atoms, not on edges. So the fast measurements of fixed descriptors serve here.
 """
@@ -63,11 +63,11 @@ class FixedChargeStore(FrameStore):
             center = torch.zeros_like(frame.center)
             virial = found.virial + virial_from_edges(gradient, frame.edge_vec, center, 1)
         energy, atomic = found.energy, torch.zeros(frame.n_atoms, dtype=torch.float64)
-        if frame.wall is not None:
+        if frame.terms is not None:
             energy, forces, virial = (
-                energy + frame.wall.energy, forces + frame.wall.forces, virial + frame.wall.virial
+                energy + frame.terms.energy, forces + frame.terms.forces, virial + frame.terms.virial
             )  # fmt: skip
-        frame.wall = Prediction(energy, atomic, forces, virial)
+        frame.terms = Prediction(energy, atomic, forces, virial)
         own = {entry.name: getattr(frame, entry.name) for entry in fields(Frame)}
         if not model.charge_input:
             return ChargedFrame(
@@ -136,8 +136,8 @@ class FixedChargeStore(FrameStore):
         energy = self.energy_of(frame, features)
         (slope,) = torch.autograd.grad(energy, features)
         forces, virial = derivatives(self, frame, slope)
-        assert frame.wall is not None
-        forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
+        assert frame.terms is not None
+        forces, virial = forces + frame.terms.forces, virial + frame.terms.virial
         return Prediction(energy.detach().reshape(1), slope.new_zeros(0), forces, virial, frame.charges)
 
 

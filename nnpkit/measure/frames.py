@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.store.stored_frames import joined_frames, select_frames
@@ -23,7 +23,7 @@ from nnpkit.measure.divided import Divided, Part, incoming_of, silent
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["EDGE_BUDGET", "Frame", "FrameStore", "structure_wall", "wall_prediction"]
+__all__ = ["EDGE_BUDGET", "Frame", "FrameStore", "structure_terms"]
 
 EDGE_BUDGET = 1_000_000_000
 """Bytes that the features and edges of the structures of one set may take."""
@@ -47,7 +47,7 @@ class Frame(Divided):
     edge_vec: Tensor  # (E, 3)
     features: Tensor  # (N, D) scaled
     jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
-    wall: Prediction | None  # constant part of the prediction (B = 1)
+    terms: Prediction | None  # constant part of the prediction (B = 1)
     reference: float  # reference energies, eV
     energy: float | None
     forces: Tensor | None  # (N, 3)
@@ -99,35 +99,28 @@ class Frame(Divided):
         return sum(part.nbytes for part in parts if part is not None)
 
 
-def wall_prediction(model: AtomicModel, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction | None:
-    """Energy, forces and virial of the short-range wall, which no training changes."""
-    if model.wall is None:
-        return None
-    vectors = edge_vec.clone().requires_grad_(True)
-    energy = model.wall(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
-    (gradient,) = torch.autograd.grad(energy.sum(), vectors)
-    return Prediction(
-        energy.detach().sum().reshape(1),
-        energy.detach(),
-        forces_from_edges(gradient, center, graph.neighbor, len(graph.types)),
-        virial_from_edges(gradient, edge_vec, torch.zeros_like(center), 1),
-    )
-
-
-def structure_wall(
-    model: AtomicModel, structure: Structure, edges: tuple[Graph, Tensor, Tensor] | None = None
+def structure_terms(
+    terms: nn.Module | None,
+    structure: Structure,
+    elements: Sequence[str],
+    edges: tuple[Graph, Tensor, Tensor] | None = None,
 ) -> Prediction | None:
-    """`wall_prediction` of a structure, from its `edges` (graph, centres, vectors), which reach as far as the wall.
+    """Energy, forces and virial of the `terms` of a model, which no training changes; None if it has none.
 
-    Without them, neighbours are looked for.
+    Parameters
+    ----------
+    elements : sequence of str
+        Elements of the model's type indices.
+    edges : tuple, optional
+        Graph, centres and vectors, if they reach as far as the terms; else neighbours are looked for.
     """
-    if model.wall is None:
+    if terms is None:
         return None
     if edges is None:
-        graph = build_graph(structure, model.elements, model.wall.cutoff)
+        graph = build_graph(structure, elements, terms.cutoff)
         edges = graph, edge_centers(graph.offsets), edge_vectors(graph)
     graph, center, vectors = edges
-    near = torch.nonzero(vectors.norm(dim=1) < model.wall.cutoff).squeeze(1)
+    near = torch.nonzero(vectors.norm(dim=1) < terms.cutoff).squeeze(1)
     n = len(graph.types)
     if len(near) == 0:
         zero = torch.zeros(n, dtype=torch.float64)
@@ -138,7 +131,19 @@ def structure_wall(
         offsets=torch.cat([own.new_zeros(1), torch.cumsum(own, 0)]),
     )  # fmt: skip
     with torch.enable_grad():
-        return wall_prediction(model, short, center[near], vectors[near])
+        return _terms_of_edges(terms, short, center[near], vectors[near])
+
+
+def _terms_of_edges(terms: nn.Module, graph: Graph, center: Tensor, edge_vec: Tensor) -> Prediction:
+    vectors = edge_vec.clone().requires_grad_(True)
+    energy = terms(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
+    (gradient,) = torch.autograd.grad(energy.sum(), vectors)
+    return Prediction(
+        energy.detach().sum().reshape(1),
+        energy.detach(),
+        forces_from_edges(gradient, center, graph.neighbor, len(graph.types)),
+        virial_from_edges(gradient, edge_vec, torch.zeros_like(center), 1),
+    )
 
 
 class FrameStore:
@@ -211,7 +216,7 @@ class FrameStore:
     @torch.no_grad()
     def _prepare(self, structure: Structure, keep: bool) -> Frame:
         """A frame; with derivatives if it is to be kept and they fit the budget."""
-        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        graph = build_graph(structure, self.model.elements, self.descriptor.cutoff)
         edge_vec = edge_vectors(graph)
         size = len(edge_vec) * max(self.descriptor.n_features) * 3 * 8
         if keep and self.kept_bytes + size <= self.memory_budget:
@@ -221,8 +226,7 @@ class FrameStore:
             features, jacobian = self._features(graph, edge_vec), None
         center = edge_centers(graph.offsets)
         incoming, incoming_offsets = incoming_of(graph.neighbor, len(graph.types))
-        with torch.enable_grad():
-            wall = wall_prediction(self.model, graph, center, edge_vec)
+        reaching = (graph, center, edge_vec) if self.model.cutoff == self.descriptor.cutoff else None
         return Frame(
             name=structure.name,
             types=graph.types,
@@ -233,7 +237,7 @@ class FrameStore:
             edge_vec=edge_vec,
             features=features,
             jacobian=jacobian,
-            wall=wall,
+            terms=structure_terms(self.model.terms, structure, self.model.elements, reaching),
             reference=self._reference(graph.types),
             energy=structure.energy,
             forces=None if structure.forces is None else torch.as_tensor(structure.forces),
@@ -244,17 +248,15 @@ class FrameStore:
     @torch.no_grad()
     def _prepare_energy(self, structure: Structure) -> Frame:
         """A frame without edges."""
-        graph = build_graph(structure, self.model.elements, self.model.cutoff)
+        graph = build_graph(structure, self.model.elements, self.descriptor.cutoff)
         edge_vec = edge_vectors(graph)
         no_edges, none = torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.float64)
-        n_atoms, wall = len(graph.types), None
-        if self.model.wall is not None:
-            energy = self.model.wall(edge_vec, graph.types[graph.neighbor], graph.offsets, graph.types)
-            zero = torch.zeros(n_atoms, 3, dtype=torch.float64)
-            wall = Prediction(energy.sum().reshape(1), energy, zero, zero.new_zeros(1, 3, 3))
+        terms = structure_terms(self.model.terms, structure, self.model.elements)
+        if terms is not None:
+            terms = terms._replace(forces=terms.forces * 0.0, virial=terms.virial * 0.0)
         return Frame(
-            structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros(n_atoms + 1, dtype=torch.int64),
-            none, self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), wall,
+            structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros_like(graph.offsets), none,
+            self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), terms,
             self._reference(graph.types), structure.energy, None, None, slice(None),
         )  # fmt: skip
 
@@ -293,10 +295,10 @@ class FrameStore:
         return self._describe(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec)[1]
 
     def energy_of(self, frame: Frame, features: Tensor) -> Tensor:
-        """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, wall included."""
+        """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, terms included."""
         output = self.model.networks(features, frame.types).sum() * self.model.energy_scale
         reference = sum(self.model.reference_energies[t] for t in frame.types.tolist())
-        return output + reference + (0.0 if frame.wall is None else float(frame.wall.energy))
+        return output + reference + (0.0 if frame.terms is None else float(frame.terms.energy))
 
     def predict(self, index: int) -> Prediction:
         """Prediction of the model, as it is now, for one structure (B = 1; atomic energies without parts).
@@ -310,8 +312,8 @@ class FrameStore:
         edge_gradient = self.edge_gradient(frame, slope)
         forces = forces_from_edges(edge_gradient, frame.center, frame.neighbor, frame.n_atoms)
         virial = virial_from_edges(edge_gradient, frame.edge_vec, torch.zeros_like(frame.center), 1)
-        if frame.wall is not None:
-            forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
+        if frame.terms is not None:
+            forces, virial = forces + frame.terms.forces, virial + frame.terms.virial
         return Prediction(energy.detach().reshape(1), slope.new_zeros(0), forces, virial)
 
     def edge_gradient(self, frame: Frame, slope: Tensor) -> Tensor:

@@ -237,11 +237,11 @@ class Observer:
     def _energy(self, frame: Frame, index: int) -> Measurement:
         target = require_label(frame, "energy")
         value, jacobian = self._energy_rows(frame)
-        wall = 0.0 if frame.wall is None else float(frame.wall.energy)
+        terms = 0.0 if frame.terms is None else float(frame.terms.energy)
         variance = self.noise.variance("energy", 1, frame.n_atoms)
         origin = energy_origin(target - frame.reference, frame.n_atoms, index)
         return Measurement(
-            target - frame.reference - wall - value,
+            target - frame.reference - terms - value,
             jacobian,
             torch.full((1,), variance, dtype=torch.float64),
             origin,
@@ -251,8 +251,8 @@ class Observer:
         target = require_label(frame, "forces").reshape(-1)[components]
         samples = self.force_terms(frame, components)
         value, jacobian = self._rows(frame, samples, len(components))
-        wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
-        residual = target - wall - value
+        terms = 0.0 if frame.terms is None else frame.terms.forces.reshape(-1)[components]
+        residual = target - terms - value
         if group is not None:
             residual, jacobian = signed_means(residual, jacobian, group)
         vectors = require_label(frame, "forces")[components // 3]
@@ -264,10 +264,10 @@ class Observer:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
         value, jacobian = self._rows(frame, self.virial_terms(frame), 6)
-        wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
+        terms = 0.0 if frame.terms is None else frame.terms.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
         origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
-        return Measurement(target - wall - value, jacobian, torch.full_like(target, variance), origin)
+        return Measurement(target - terms - value, jacobian, torch.full_like(target, variance), origin)
 
     def force_terms(self, frame: Frame, components: Tensor) -> Samples:
         """Terms of force components as directions in the spaces of features."""
@@ -363,7 +363,7 @@ class Observer:
         sizes = torch.tensor([frame.n_atoms for frame in frames])
         row = torch.repeat_interleave(torch.arange(len(frames)), sizes)
         labels = [
-            require_label(f, "energy") - (0.0 if f.wall is None else float(f.wall.energy)) for f in frames
+            require_label(f, "energy") - (0.0 if f.terms is None else float(f.terms.energy)) for f in frames
         ]
         errors = torch.zeros(len(frames), dtype=torch.float64).index_add(0, row, output + reference)
         errors = errors - torch.tensor(labels, dtype=torch.float64)
@@ -391,14 +391,14 @@ class Observer:
                 samples = self.force_terms(frame, components)
                 terms = (slope[samples.atom] * samples.direction).sum(1)
                 force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
-            wall = 0.0 if frame.wall is None else frame.wall.forces.reshape(-1)[components]
-            error = force + wall - require_label(frame, "forces").reshape(-1)[components]
+            terms = 0.0 if frame.terms is None else frame.terms.forces.reshape(-1)[components]
+            error = force + terms - require_label(frame, "forces").reshape(-1)[components]
             errors["force"].append(root * error)
         if virial:
             index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
             value = 0.5 * (whole + whole.T)[index]
-            wall = 0.0 if frame.wall is None else frame.wall.virial[0][index]
-            error = value + wall - require_label(frame, "virial")[index]
+            terms = 0.0 if frame.terms is None else frame.terms.virial[0][index]
+            error = value + terms - require_label(frame, "virial")[index]
             errors["virial"].append(root * error / self.weights.divisor(frame.n_atoms))
 
 

@@ -11,19 +11,20 @@ from torch import Tensor, nn
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
 from nnpkit.models.scaling import Scaling
+from nnpkit.models.terms import Term
 
 __all__ = ["AtomicModel"]
 
 
 class AtomicModel(nn.Module):
-    """``E_i = network_t(scaled features of i) * energy_scale + reference_energy_t + wall``.
+    """``E_i = network_t(scaled features of i) * energy_scale + reference_energy_t + terms``.
 
     Parameters
     ----------
     elements : sequence of str
         Element of each type index.
-    descriptor, scaling, networks, wall : nn.Module
-        The parts, in the order of evaluation; `wall` may be None.
+    descriptor, scaling, networks, terms : nn.Module
+        The parts, in the order of evaluation; `terms` have no trained weights and may be None.
     energy_scale : float
         eV per unit of network output.
     reference_energies : sequence of float
@@ -46,18 +47,18 @@ class AtomicModel(nn.Module):
         descriptor: Descriptor,
         scaling: Scaling,
         networks: ElementNetworks,
-        wall: nn.Module | None,
+        terms: Term | None,
         energy_scale: float,
         reference_energies: Sequence[float],
         spec: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.elements = list(elements)
-        self.cutoff = max(descriptor.cutoff, float(getattr(wall, "cutoff", 0.0)))
+        self.cutoff = max(descriptor.cutoff, 0.0 if terms is None else terms.cutoff)
         self.descriptor = descriptor
         self.scaling = scaling
         self.networks = networks
-        self.wall = wall
+        self.terms = terms
         self.energy_scale = float(energy_scale)
         self.reference_energies = [float(e) for e in reference_energies]
         self.spec = dict(spec)
@@ -78,12 +79,12 @@ class AtomicModel(nn.Module):
         """
         features = self.descriptor(edge_vec, neighbor_type, offsets, types)
         energy = self.energy_of_features(features, types)
-        if self.wall is not None:
-            energy = energy + self.wall(edge_vec, neighbor_type, offsets, types).to(torch.float64)
+        if self.terms is not None:
+            energy = energy + self.terms(edge_vec, neighbor_type, offsets, types).to(torch.float64)
         return energy
 
     def energy_of_features(self, features: Tensor, types: Tensor) -> Tensor:
-        """Atomic energies (n_local,) without the wall, from raw features (n_local, D)."""
+        """Atomic energies (n_local,) without the terms, from raw features (n_local, D)."""
         output = self.networks(self.scaling(features, types), types).to(torch.float64)
         # torch.tensor(list) rounds to single precision in TorchScript
         shape, device = (1,), types.device

@@ -29,8 +29,9 @@ from nnpkit.models.electrostatics import (
 )
 from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.scaling import Scaling
-from nnpkit.models.short_range import COULOMB, ZblRepulsion
+from nnpkit.models.short_range import COULOMB
 from nnpkit.models.slab_electrostatics import SLABS, with_vacuum, without_images
+from nnpkit.models.terms import Term
 
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 
@@ -48,7 +49,7 @@ class Electrostatics(NamedTuple):
 class Outputs(NamedTuple):
     """What a model says of one structure."""
 
-    atomic_energy: Tensor  # (N,) eV, without the wall
+    atomic_energy: Tensor  # (N,) eV, without the terms
     charges: Tensor  # (channels, N) e
     electrostatic: Tensor  # 0-dim, eV: the part of the energy that the charges have
     network: Tensor  # (N,) what the atomic networks say
@@ -79,7 +80,7 @@ class ChargedModel(AtomicModel):
         charges; ``screening`` ([inner, outer], Å) or None; ``charge_input``, whether the atomic networks have the
         charge as their last input; ``accuracy`` of Ewald sums; ``trained``, whether the charges go on learning with
         energies and forces.
-    elements, descriptor, scaling, networks, wall, energy_scale, reference_energies, spec
+    elements, descriptor, scaling, networks, terms, energy_scale, reference_energies, spec
         As of `AtomicModel`.
     """
 
@@ -90,13 +91,13 @@ class ChargedModel(AtomicModel):
         descriptor: Descriptor,
         scaling: Scaling,
         networks: ElementNetworks,
-        wall: ZblRepulsion | None,
+        terms: Term | None,
         energy_scale: float,
         reference_energies: Sequence[float],
         spec: Mapping[str, Any],
     ) -> None:
         super().__init__(
-            elements, descriptor, scaling, networks, wall, energy_scale, reference_energies, spec
+            elements, descriptor, scaling, networks, terms, energy_scale, reference_energies, spec
         )
         if charges["generation"] not in GENERATIONS:
             raise ValueError(f"unknown generation {charges['generation']!r}")

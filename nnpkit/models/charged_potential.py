@@ -145,13 +145,13 @@ class ChargedPotential(Potential):
         """Prediction of what was `found`, with the derivatives (E, 3) by the edges through the features."""
         center, n = edge_centers(graph.offsets), len(graph.types)
         energy, atomic = found.energy, found.atomic_energy
-        if self.model.wall is not None:
+        if self.model.terms is not None:
             with torch.enable_grad():
                 vectors = edge_vec.clone().requires_grad_(True)
-                wall = self.model.wall(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
-                (by_edge,) = torch.autograd.grad(wall.sum(), vectors)
-            gradient, atomic = gradient + by_edge, atomic + wall.detach()
-            energy = energy + torch.zeros_like(energy).index_add(0, graph.structure, wall.detach())
+                terms = self.model.terms(vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
+                (by_edge,) = torch.autograd.grad(terms.sum(), vectors)
+            gradient, atomic = gradient + by_edge, atomic + terms.detach()
+            energy = energy + torch.zeros_like(energy).index_add(0, graph.structure, terms.detach())
         return Prediction(
             energy,
             atomic,

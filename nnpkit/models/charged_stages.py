@@ -22,7 +22,7 @@ class ChargedStages(nn.Module):
         super().__init__()
         self.fields = [("charge", len(model.charge_networks))]
         self.descriptor, self.scaling, self.networks = model.descriptor, model.scaling, model.networks
-        self.wall, self.charge_networks = model.wall, model.charge_networks
+        self.terms, self.charge_networks = model.terms, model.charge_networks
         self.charge_scale, self.energy_scale = model.charge_scale, model.energy_scale
         self.reference_energies, self.charge_input = model.reference_energies, model.charge_input
         self.register_buffer("widths", model.widths)
@@ -56,8 +56,8 @@ class ChargedStages(nn.Module):
             [torch.full(shape, e, dtype=torch.float64, device=device) for e in self.reference_energies]
         )
         energy = output * self.energy_scale + reference.index_select(0, types)
-        if self.wall is not None:
-            energy = energy + self.wall(edge_vec, neighbor_type, offsets, types).to(torch.float64)
+        if self.terms is not None:
+            energy = energy + self.terms(edge_vec, neighbor_type, offsets, types).to(torch.float64)
         return energy
 
     def stages(

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from ase.data import atomic_numbers, covalent_radii
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnpkit.data.graph import edge_centers
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.tabulated_zbl import TabulatedZbl
+from nnpkit.models.terms import Term
 
 __all__ = ["COULOMB", "ZBL_INNER", "ZblRepulsion", "make_wall", "wall_distances", "wall_ends"]
 
@@ -50,7 +51,7 @@ def wall_ends(wall: Mapping[str, Any] | None) -> dict[str, float]:
     }
 
 
-def make_wall(elements: Sequence[str], wall: Mapping[str, Any] | None) -> nn.Module | None:
+def make_wall(elements: Sequence[str], wall: Mapping[str, Any] | None) -> Term | None:
     """The repulsion that the description of a model asks for; None if it asks for none.
 
     Parameters
@@ -74,7 +75,7 @@ def make_wall(elements: Sequence[str], wall: Mapping[str, Any] | None) -> nn.Mod
     return TabulatedZbl(elements, tabulated) if tabulated else ZblRepulsion(elements, wall)
 
 
-class ZblRepulsion(nn.Module):
+class ZblRepulsion(Term):
     """Half of the ZBL energy of each edge, switched to zero at an outer distance of the element pair.
 
     ``E_ij = COULOMB Z_i Z_j / r * phi(r / a) * S(r)`` with ``a = 0.46850 / (Z_i^0.23 + Z_j^0.23)`` Å and the
@@ -90,7 +91,7 @@ class ZblRepulsion(nn.Module):
     """
 
     def __init__(self, elements: Sequence[str], outer: Mapping[str, float]) -> None:
-        super().__init__()
+        super().__init__(max(outer.values()))
         n = len(elements)
         number = torch.tensor([float(atomic_numbers[e]) for e in elements], dtype=torch.float64)
         distances = torch.zeros((n, n), dtype=torch.float64)
@@ -100,7 +101,6 @@ class ZblRepulsion(nn.Module):
         self.register_buffer("outer", distances, persistent=False)
         self.register_buffer("number", number, persistent=False)
         self.register_buffer("power", number**0.23, persistent=False)
-        self.cutoff = float(distances.max())
         self.inner = ZBL_INNER
         self.coulomb = COULOMB
 

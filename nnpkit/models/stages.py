@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnpkit.data.graph import Graph, edge_vectors
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.descriptor import Descriptor
 from nnpkit.models.networks import ElementNetworks
 from nnpkit.models.scaling import Scaling
+from nnpkit.models.terms import Term
 
 __all__ = ["StagedDescriptor", "StagedModel", "evaluate_stages", "model_features"]
 
@@ -62,13 +63,13 @@ class StagedModel(AtomicModel):
         descriptor: StagedDescriptor,
         scaling: Scaling,
         networks: ElementNetworks,
-        wall: nn.Module | None,
+        terms: Term | None,
         energy_scale: float,
         reference_energies: Sequence[float],
         spec: Mapping[str, Any],
     ) -> None:
         super().__init__(
-            elements, descriptor, scaling, networks, wall, energy_scale, reference_energies, spec
+            elements, descriptor, scaling, networks, terms, energy_scale, reference_energies, spec
         )
         self.fields = list(descriptor.fields)
 
@@ -100,8 +101,8 @@ class StagedModel(AtomicModel):
         if number < len(self.fields):
             return values
         energy = self.energy_of_features(values, types)
-        if self.wall is not None:
-            energy = energy + self.wall(edge_vec, neighbor_type, offsets, types).to(torch.float64)
+        if self.terms is not None:
+            energy = energy + self.terms(edge_vec, neighbor_type, offsets, types).to(torch.float64)
         return energy
 
     def stages(

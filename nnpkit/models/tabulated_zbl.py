@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from ase.data import atomic_numbers
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnpkit.data.graph import edge_centers
+from nnpkit.models.terms import Term
 
 __all__ = ["SCREENING_SCALE", "UNIVERSAL_SCREENING", "TabulatedZbl", "nep_wall", "screened_repulsion"]
 
@@ -63,7 +64,7 @@ def screened_repulsion(
     return torch.exp(-exponents * x.unsqueeze(1)) * (coulomb * charges / r * switch).unsqueeze(1)
 
 
-class TabulatedZbl(nn.Module):
+class TabulatedZbl(Term):
     """Half of the repulsion of each edge.
 
     ``E_ij = 14.399645 Z_i Z_j / r * phi(x) * S(r)`` in eV with ``x = 2.134563 (Z_i^0.23 + Z_j^0.23) r``,
@@ -78,7 +79,7 @@ class TabulatedZbl(nn.Module):
     """
 
     def __init__(self, elements: Sequence[str], pairs: Mapping[str, Sequence[float]]) -> None:
-        super().__init__()
+        super().__init__(max(row[1] for row in pairs.values()))
         n = len(elements)
         number = torch.tensor([float(atomic_numbers[e]) for e in elements], dtype=torch.float64)
         table = torch.zeros((n, n, 10), dtype=torch.float64)
@@ -88,7 +89,6 @@ class TabulatedZbl(nn.Module):
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("number", number, persistent=False)
         self.register_buffer("power", number**0.23, persistent=False)
-        self.cutoff = float(table[..., 1].max())
 
     def forward(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Repulsion energy (n_local,) of each centre, eV."""

@@ -70,11 +70,11 @@ def silence(model: AtomicModel, structures: Sequence[Structure]) -> None:
     """
     charged = model.charge_networks if isinstance(model, ChargedModel) else []
     constant = 0.0
-    if model.wall is not None:
+    if model.terms is not None:
         some = structures[:: -(-len(structures) // _STRUCTURES) or 1]
-        graphs = [build_graph(structure, model.elements, model.wall.cutoff) for structure in some]
+        graphs = [build_graph(structure, model.elements, model.terms.cutoff) for structure in some]
         total = sum(
-            float(model.wall(edge_vectors(g), g.types[g.neighbor], g.offsets, g.types).sum()) for g in graphs
+            float(model.terms(edge_vectors(g), g.types[g.neighbor], g.offsets, g.types).sum()) for g in graphs
         )
         constant = -total / max(1, sum(len(g.types) for g in graphs)) / model.energy_scale
     for network in model.networks.networks:

@@ -21,6 +21,7 @@ from nnpkit.config.schema_committee import Start
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.families.registered import FAMILIES, family_of
+from nnpkit.families.registered_terms import describe_terms
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.fitted_repulsion import is_fitted
@@ -193,7 +194,7 @@ def begin(
             where=f"start.run: {where}", expected=f"a section model of kind {_kind(old.spec)}{charged}",
         )  # fmt: skip
     if "model" in config.model_fields_set:
-        _require_same_model(config, checkpoint, old)
+        _require_same_model(config, checkpoint, old, describe_terms(config.model.terms, data))
         if base is None and (reason := family_of(old.spec).unsuitable(config.model, data, old)):
             if config.start.freeze:
                 raise InputError(
@@ -232,7 +233,9 @@ def _require_same_baseline(checkpoint: Checkpoint, config: Config) -> None:
         )  # fmt: skip
 
 
-def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel) -> None:
+def _require_same_model(
+    config: Config, checkpoint: Checkpoint, old: AtomicModel, terms: Mapping[str, Any]
+) -> None:
     """Refuse settings of another model than that of the earlier run."""
     before = (checkpoint.state.get("config") or {}).get("model")
     now = config.model.model_dump(mode="json")
@@ -244,6 +247,8 @@ def _require_same_model(config: Config, checkpoint: Checkpoint, old: AtomicModel
     elif not _is_of(config, old):
         then, wanted = (m and m.generation for m in (_charges(old), config.model.charges))
         difference = ("model.charges", then or "none", wanted or "none")
+    elif terms != old.spec.get("terms", {}):
+        difference = ("model.terms", old.spec.get("terms") or "none", terms or "none")
     else:
         hidden = {element: old.spec["networks"][element]["hidden"] for element in old.elements}
         networks = describe_networks(config.model, hidden)
@@ -262,6 +267,8 @@ def _comparable(model: Mapping[str, Any]) -> dict[str, Any]:
     rest = {k: v for k, v in model.items() if k not in ("elements", "precondition", "scaling", "wall")}
     rest["network"] = {k: v for k, v in model["network"].items() if k != "initialisation"}
     rest["descriptor"] = {k: v for k, v in model["descriptor"].items() if k != "minimum_range"}
+    if not any((rest.get("terms") or {}).values()):  # earlier runs do not name them
+        rest.pop("terms", None)
     if rest.get("charges"):
         rest["charges"] = {k: v for k, v in rest["charges"].items() if k != "passes"}
     if isinstance(functions := rest["descriptor"].get("functions"), dict):
@@ -282,7 +289,7 @@ def _carried(
     report, change = [f"begins with the potential of {config.start.run if config.start else ''}"], None
     if isinstance(old, ChargedModel) and isinstance(model, ChargedModel):
         report.append("scaling of the features is that of that potential")
-        carried = {name: value for name, value in old.state_dict().items() if not name.startswith("wall.")}
+        carried = {name: value for name, value in old.state_dict().items() if not name.startswith("terms.")}
         model.load_state_dict({**model.state_dict(), **carried})
         report += learn_charges(config, model, data, go_on=True)
     elif family_of(old.spec).trained_descriptor:

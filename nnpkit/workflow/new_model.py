@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from nnpkit.families.charge_settings import describe_charges
 from nnpkit.families.factory import build_model, initialise, n_features
 from nnpkit.families.prepare import precondition
 from nnpkit.families.registered import FAMILIES, family_of
+from nnpkit.families.registered_terms import describe_terms, make_terms
 from nnpkit.families.shared_settings import ModelSettings
+from nnpkit.measure.frames import structure_terms
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.charged_model import ChargedModel
 from nnpkit.models.electrostatics import Interaction
@@ -27,6 +30,7 @@ from nnpkit.models.fitted_repulsion import Beside, fit_repulsion
 from nnpkit.models.short_range import wall_distances, wall_ends
 from nnpkit.models.sizes import count_labels
 from nnpkit.models.sum_model import SumModel
+from nnpkit.models.terms import Term
 from nnpkit.workflow.assemble import LoadedData
 from nnpkit.workflow.charge_stage import learn_charges
 
@@ -78,12 +82,14 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
     """Description of the model for these data, as `build_model` takes it, and what was chosen and why."""
     settings = config.model
     reference, note = _reference_energies(config, data)
+    terms = describe_terms(settings.terms, data)
     spec: dict[str, Any] = {
         "kind": settings.kind,
         "elements": data.elements,
         "energy_scale": 1.0,
         "reference_energies": reference,
         "wall": {},
+        **({"terms": terms} if terms else {}),
     }
     own, report = FAMILIES.get(settings.kind).describe(settings, data)
     supported, sizes = _supported(config, data, {**spec, **own})
@@ -94,9 +100,10 @@ def describe_model(config: Config, data: LoadedData) -> tuple[dict[str, Any], li
         # The networks may have the charge as one more input, which is why this comes behind them.
         spec = describe_charges(settings.charges, spec, data.elements, cutoff, settings.trained_descriptor)
         beside = _beside(spec)
-    repulsion = repulsion_of(settings, data, beside)
+    repulsion = repulsion_of(settings, data, beside, terms=terms)
     spec |= {"wall": repulsion.wall, "energy_scale": repulsion.scale}
     report += [*sizes, repulsion.words] + ([note] if note else [])
+    report += [f"energies that are not learnt: {', '.join(terms)}"] if terms else []
     if settings.charges is not None:
         if repulsion.charges:
             spec["charges"] = {**spec["charges"], "begin": repulsion.charges}
@@ -188,7 +195,11 @@ class Repulsion(NamedTuple):
 
 
 def repulsion_of(
-    settings: ModelSettings, data: LoadedData, beside: Beside | None = None, fit: bool = True
+    settings: ModelSettings,
+    data: LoadedData,
+    beside: Beside | None = None,
+    fit: bool = True,
+    terms: Mapping[str, Any] | None = None,
 ) -> Repulsion:
     """The repulsion that the settings ask for.
 
@@ -203,6 +214,8 @@ def repulsion_of(
         repulsion, also where the repulsion itself is not wanted.
     fit : bool
         Whether it may be fitted to the forces; not for networks that have learnt without.
+    terms : mapping, optional
+        What else the model adds to its networks, see `describe_terms`: it is fitted to what these leave.
 
     Raises
     ------
@@ -214,6 +227,8 @@ def repulsion_of(
         wanted = "fitted"
     if wanted == "fitted" or (fit and beside is not None and not beside.labelled):
         some, longest = sampled(data.train, _REPULSION_STRUCTURES), settings.longest_repulsion()
+        if terms:
+            some = _without(make_terms({"terms": terms}, data.elements), some, data.elements)
         found = fit_repulsion(some, data.elements, data.min_distance, longest, beside)
         charges = None if found is None else found.charges
         if found is not None and wanted == "fitted":
@@ -235,6 +250,16 @@ def repulsion_of(
 
 def _charges(charges: Mapping[str, float]) -> str:
     return ", ".join(f"{element} {charge:.2f} e" for element, charge in charges.items())
+
+
+def _without(terms: Term | None, structures: Sequence[Structure], elements: Sequence[str]) -> list[Structure]:
+    """The structures that have forces, with what the terms leave of these."""
+    left = []
+    for structure in structures:
+        found = None if structure.forces is None else structure_terms(terms, structure, elements)
+        if found is not None:
+            left.append(dataclasses.replace(structure, forces=structure.forces - found.forces.numpy()))
+    return left
 
 
 def _ends(wall: Mapping[str, Any]) -> str:

@@ -54,6 +54,7 @@ BASES: dict[str, list[str]] = {
     "latent": ["model=" + _CHEBYSHEV, "model.charges={generation: latent}"],
     "cluster": ["model=" + _CLUSTER],
     "nep": ["model=" + _NEP],
+    "dispersion": ["model.terms={dispersion: {parameters: {Au: [250.0, 1.7]}}}"],
     "deep": ["model=" + _DEEP],
     "deep residual": ["model=" + _DEEP, "model.descriptor.embedding=[4, 4]"],
     "rate": ["training.optimizer.learning_rate=100.0", "training.schedule.virial=true"],
@@ -172,6 +173,9 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
     }),
     "fourth": _of("model[chebyshev].charges", {"hardness": "{Cu: 4.0, Au: 6.0}", "trained_hardness": "false"}),
     "latent": {"model[chebyshev].charges.channels": "2"},
+    "dispersion": _of("model[acsf].terms.dispersion", {
+        "scale": "0.5", "cutoff": "8.0", "parameters": "{Au: [100.0, 1.7]}",
+    }),
     "cluster": _of("model[cluster_expansion]", {
         **_NETWORKS, "elements": "[Au, Cu]", "scaling.kind": "minmax", "scaling.lower": "-0.5", "scaling.upper": "0.5",
         "network.initialisation": "nguyen_widrow", "precondition": "false", "wall": "off", "many_body_weight": "0.7",

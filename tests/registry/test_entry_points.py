@@ -24,7 +24,7 @@ def package(folder: Path, page: str) -> Path:
     return install(folder, {group: f"{name} = {value}"}, module)
 
 
-@pytest.mark.parametrize("page", ["family", "format", "labeller"])
+@pytest.mark.parametrize("page", ["family", "format", "labeller", "term"])
 def test_what_the_pages_show_passes_the_suites(tmp_path: Path, page: str) -> None:
     """With the tests that they show."""
     packages = package(tmp_path / "packages", page)

@@ -82,8 +82,10 @@ class _Members(nn.Module):
                 self.register_buffer("test_" + name, value.detach().clone())
 
 
-def _source(n_members: int, described_by: Sequence[int], drawn: bool) -> str:
+def _source(n_members: int, described_by: Sequence[int], drawn: bool, terms: bool) -> str:
     """TorchScript of the methods: it has no loop over submodules of different types.
+
+    With `terms` there is a method for what kernels do not know and what is the same of all members.
 
     Of members drawn around the first, that one is the mean, exactly: the others are moved by what is left.
     """
@@ -92,6 +94,10 @@ def _source(n_members: int, described_by: Sequence[int], drawn: bool) -> str:
     energies = ", ".join(f"self.member_{m}.forward({_ARGUMENTS})" for m in range(n_members))
     features = ", ".join(f"self.member_{m}.features({_ARGUMENTS})" for m in described_by)
     test = ", ".join("self.test_" + name for name in SelfTest._fields if name != "neighbor")
+    beside = f"""
+def terms({_SIGNATURE}) -> Tensor:
+    return self.member_0.terms.of_others({_ARGUMENTS})
+"""
     return f"""
 def members({_SIGNATURE}) -> Tensor:
     all = torch.stack([{energies}])
@@ -105,7 +111,7 @@ def features({_SIGNATURE}) -> Tensor:
 
 def self_test(self) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return ({test})
-"""
+{beside if terms else ""}"""
 
 
 def export_committee(
@@ -168,7 +174,8 @@ def export_committee(
     Committee = type("Committee", (_Members,), {})  # TorchScript adds methods to a class once
     with quiet_torchscript(), torch.no_grad():
         scripted = torch.jit.script(Committee(members, test))
-        scripted.define(_source(len(members), [group[0] for group in groups], drawn))
+        shared = _share_terms(members)
+        scripted.define(_source(len(members), [group[0] for group in groups], drawn, shared))
         buffer = io.BytesIO()
         text = json.dumps(description, indent=1, allow_nan=False)
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: text})
@@ -179,6 +186,12 @@ def export_committee(
     with atomic_write(path, "wb") as stream:
         stream.write(seal(buffer.getvalue()))
     return description
+
+
+def _share_terms(members: Sequence[AtomicModel]) -> bool:
+    """Whether all members have the same terms that kernels do not know, and at least one."""
+    own: list[Any] = [member.spec.get("terms") for member in members]
+    return bool(own[0]) and all(terms == own[0] for terms in own)
 
 
 def _test_of_mean(members: Sequence[AtomicModel], test: SelfTest) -> SelfTest:

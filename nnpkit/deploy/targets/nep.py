@@ -22,6 +22,7 @@ from nnpkit.families.registered import family_of
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.short_range import wall_ends
+from nnpkit.models.terms import require_no_terms
 
 __all__ = ["NEP_FILE"]
 
@@ -142,6 +143,7 @@ def _require_expressible(model: AtomicModel, where: str, without_wall: bool) -> 
                 f"a nep.txt cannot express the network of {element} (hidden layers {network['hidden']}, "
                 f"{' '.join(network['activations'])})", where=where, expected="one hidden layer with tanh",
             )  # fmt: skip
+    require_no_terms(model.spec, "a nep.txt", where)
     wall = model.spec.get("wall") or {}
     if not without_wall and any(isinstance(row, int | float) for row in wall.values()):
         ends = ", ".join(f"{pair} below {distance:.2f} Å" for pair, distance in wall_ends(wall).items())

@@ -28,6 +28,7 @@ from nnpkit.models.cutoff import CUTOFF_KINDS
 from nnpkit.models.networks import ACTIVATIONS
 from nnpkit.models.short_range import wall_ends
 from nnpkit.models.sum_model import SumModel
+from nnpkit.models.terms import require_no_terms
 from nnpkit.units import UnitSystem
 
 __all__ = ["write_runner_potential"]
@@ -78,7 +79,8 @@ def write_runner_potential(
             f"RuNNer's format cannot express a potential of kind {model.spec['kind']}", where=str(folder),
             expected="one with symmetry functions",
         )  # fmt: skip
-    if model.wall is not None and not without_wall:
+    require_no_terms(model.spec, "RuNNer's format", str(folder))
+    if model.terms is not None and not without_wall:
         walls = ", ".join(
             f"{pair} below {distance:.2f} Å" for pair, distance in wall_ends(model.spec["wall"]).items()
         )

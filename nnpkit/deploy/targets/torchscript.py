@@ -32,6 +32,7 @@ from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.sum_model import SumModel, has_charges
+from nnpkit.models.terms import SumOfTerms
 from nnpkit.seal import seal
 
 __all__ = [
@@ -79,6 +80,15 @@ class ExportedModel(nn.Module):
         )  # fmt: skip
 
 
+class ExportedWithTerms(ExportedModel):
+    """The same of a model with terms that kernels do not know, which are evaluated beside these."""
+
+    @torch.jit.export
+    def terms(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
+        """Their energies (n_local,), eV; see `nnpkit.models.terms.SumOfTerms.of_others`."""
+        return self.model.terms.of_others(edge_vec, neighbor_type, offsets, types)
+
+
 def export_model(
     model: AtomicModel,
     path: str | Path,
@@ -116,9 +126,9 @@ def export_model(
     with quiet_torchscript():
         buffer = io.BytesIO()
         staged = model.as_stages() if isinstance(model, SumModel) else model
-        scripted = torch.jit.script(
-            ExportedStages(staged, test) if model.fields else ExportedModel(model, test)
-        )
+        with_terms = isinstance(getattr(model, "terms", None), SumOfTerms)
+        exported = ExportedWithTerms(model, test) if with_terms else ExportedModel(model, test)
+        scripted = torch.jit.script(ExportedStages(staged, test) if model.fields else exported)
         torch.jit.save(scripted, buffer, _extra_files={METADATA_FILE: metadata})
         deviation = self_test_deviation(torch.jit.load(io.BytesIO(buffer.getvalue())))
     if not (deviation[0] < 1e-12 and deviation[1] < 1e-9):

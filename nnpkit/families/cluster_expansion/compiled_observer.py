@@ -100,14 +100,14 @@ class CompiledObserver(ExpansionObserver):
         self, frame: ExpansionFrame, labels: Labels, components: Tensor, weight: float, n: int, n_forces: int
     ) -> tuple[float, Tensor]:
         """What one structure adds to the loss of n structures, and to its gradient (P,)."""
-        found, wall = self.store.measured(frame, rows=False, forces=True), frame.wall
+        found, terms = self.store.measured(frame, rows=False, forces=True), frame.terms
         divisor, value = self.weights.divisor(frame.n_atoms), 0.0
         factors, fields = [], None
         strains: tuple[tuple[int, int], ...] = ()
         if labels.energy:
             scale = weight * self.weights.energy / (n * divisor**2)
             error = found.energy + frame.reference - require_label(frame, "energy")
-            error += 0.0 if wall is None else float(wall.energy)
+            error += 0.0 if terms is None else float(terms.energy)
             value += scale * error * error
             factors.append(torch.tensor([2.0 * scale * error], dtype=torch.float64))
         if len(components) > 0:
@@ -121,7 +121,7 @@ class CompiledObserver(ExpansionObserver):
         if labels.virial:
             scale, strains = weight * self.weights.virial / (6 * n * divisor**2), VIRIAL_COMPONENTS
             index = tuple(torch.tensor(axis) for axis in zip(*strains, strict=True))
-            virial = found.virial if wall is None else found.virial + wall.virial[0]
+            virial = found.virial if terms is None else found.virial + terms.virial[0]
             errors = 0.5 * (virial + virial.T)[index] - require_label(frame, "virial")[index]
             value += scale * float(errors.square().sum())
             factors.append(2.0 * scale * errors)

@@ -23,7 +23,7 @@ from nnpkit.families.cluster_expansion.expansion_descriptor import ClusterExpans
 from nnpkit.families.cluster_expansion.harmonics import harmonics, harmonics_gradient
 from nnpkit.families.cluster_expansion.radial import radial_functions_and_slopes
 from nnpkit.measure.divided import Divided, Part, incoming_of, silent
-from nnpkit.measure.frames import structure_wall
+from nnpkit.measure.frames import structure_terms
 from nnpkit.measure.label_sums import VIRIAL_COMPONENTS
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side, sum_over_neighbors
@@ -106,7 +106,7 @@ class ExpansionFrame(Divided):
     first: Tensor  # (N + 1,) outgoing edges of each atom
     moments: Moments | None  # None: the kernels need none
     reference: float  # reference energies, eV
-    wall: Prediction | None
+    terms: Prediction | None
     energy: float | None
     forces: Tensor | None  # (N, 3)
     virial: Tensor | None  # (3, 3)
@@ -207,7 +207,7 @@ def prepare_expansion_frame(
         first=graph.offsets,
         moments=_all_moments(d, edges, len(types), structure.stress is not None) if with_moments else None,
         reference=sum(model.reference_energies[t] for t in types.tolist()),
-        wall=structure_wall(model, ordered, reaching),
+        terms=structure_terms(model.terms, ordered, model.elements, reaching),
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),

@@ -104,11 +104,11 @@ class ExpansionStore:
             assert found.forces is not None
             assert found.virial is not None
             energy, forces, virial = found.energy + frame.reference, found.forces, found.virial
-            if frame.wall is not None:
-                forces, virial = forces + frame.wall.forces, virial + frame.wall.virial[0]
+            if frame.terms is not None:
+                forces, virial = forces + frame.terms.forces, virial + frame.terms.virial[0]
         total = torch.tensor([energy], dtype=torch.float64)
-        if frame.wall is not None:
-            total = total + frame.wall.energy
+        if frame.terms is not None:
+            total = total + frame.terms.energy
         return Prediction(total, total.new_zeros(0), forces[frame.place], virial.unsqueeze(0))
 
     def measured(self, frame: ExpansionFrame, **wanted: Any) -> ExpansionRows:
@@ -129,13 +129,13 @@ def _kernel_of(model: AtomicModel) -> ExpansionKernel | None:
 
 
 def _derivatives(form: ExpansionForm) -> tuple[Tensor, Tensor]:
-    """Forces (N, 3), in the order of the frame, and virial (3, 3), the wall included."""
+    """Forces (N, 3), in the order of the frame, and virial (3, 3), the terms included."""
     frame, gradient = form.frame, form.edge_gradient()
     forces = forces_from_edges(gradient, frame.edges.center, frame.edges.neighbor, frame.n_atoms)
     virial = -frame.edges.vectors.T @ gradient
-    if frame.wall is None:
+    if frame.terms is None:
         return forces, virial
-    return forces + frame.wall.forces, virial + frame.wall.virial[0]
+    return forces + frame.terms.forces, virial + frame.terms.virial[0]
 
 
 class ExpansionObserver(DirectionalObserver):
@@ -173,8 +173,8 @@ class ExpansionObserver(DirectionalObserver):
 
 def _energy_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
     """Part of the loss and its gradient (P,)."""
-    wall = 0.0 if form.frame.wall is None else float(form.frame.wall.energy)
-    error = form.energy + wall - require_label(form.frame, "energy")
+    terms = 0.0 if form.frame.terms is None else float(form.frame.terms.energy)
+    error = form.energy + terms - require_label(form.frame, "energy")
     return scale * error * error, 2.0 * scale * error * form.energy_row()
 
 
@@ -194,8 +194,8 @@ def _virial_term(form: ExpansionForm, scale: float) -> tuple[float, Tensor]:
     """The same for the six components."""
     index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
     values, rows = form.virial_rows(VIRIAL_COMPONENTS)
-    wall = 0.0 if form.frame.wall is None else form.frame.wall.virial[0][index]
-    error = values + wall - require_label(form.frame, "virial")[index]
+    terms = 0.0 if form.frame.terms is None else form.frame.terms.virial[0][index]
+    error = values + terms - require_label(form.frame, "virial")[index]
     return scale * float(error.square().sum()), 2.0 * scale * error @ rows
 
 

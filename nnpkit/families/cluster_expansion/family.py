@@ -94,7 +94,7 @@ class ClusterExpansionFamily(Family):
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """See `Family`: the edges, and for PyTorch moments and the order of incoming edges."""
         d: ClusterExpansion = model.descriptor
-        edges = derivative_bytes(structures, model.cutoff, _EDGE_NUMBERS)
+        edges = derivative_bytes(structures, model.descriptor.cutoff, _EDGE_NUMBERS)
         if d.fast() is not d:
             return edges
         n_harmonics = (d.l_max + 1) ** 2 - 1

@@ -111,7 +111,7 @@ class DeepPotentialFamily(Family):
 
     def prepared_bytes(self, model: AtomicModel, structures: Sequence[Structure]) -> int:
         """See `Family`."""
-        return moment_bytes(structures, model.cutoff, len(model.elements))
+        return moment_bytes(structures, model.descriptor.cutoff, len(model.elements))
 
     def tabulation(
         self,

@@ -29,7 +29,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
 from nnpkit.measure.directions import ranges
 from nnpkit.measure.divided import Divided, Part, incoming_of, silent
-from nnpkit.measure.frames import structure_wall
+from nnpkit.measure.frames import structure_terms
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.neighbor_sums import neighbor_slots, side_by_side
@@ -130,7 +130,7 @@ class MomentFrame(Divided):
     basis: Chebyshev
     moments: Tensor  # (N, 4, T K), divided by the expected number of neighbours, absent ones included
     reference: float  # reference energies, eV
-    wall: Prediction | None
+    terms: Prediction | None
     energy: float | None
     forces: Tensor | None  # (N, 3)
     virial: Tensor | None  # (3, 3)
@@ -265,7 +265,7 @@ def prepare_frame(model: AtomicModel, basis: Chebyshev, structure: Structure) ->
     types, center = graph.types, edge_centers(graph.offsets)
     edges = _edges(d, types, graph.neighbor, center, edge_vectors(graph))
     incoming, first_incoming = incoming_of(graph.neighbor, len(types))
-    wall = structure_wall(model, ordered)
+    terms = structure_terms(model.terms, ordered, model.elements)
     return MomentFrame(
         name=structure.name,
         place=torch.argsort(order),
@@ -277,7 +277,7 @@ def prepare_frame(model: AtomicModel, basis: Chebyshev, structure: Structure) ->
         basis=basis,
         moments=_all_moments(d, basis, edges, types),
         reference=sum(model.reference_energies[t] for t in types.tolist()),
-        wall=wall,
+        terms=terms,
         energy=structure.energy,
         forces=None if structure.forces is None else torch.as_tensor(structure.forces)[order],
         virial=None if structure.stress is None else torch.as_tensor(structure.virial),

@@ -72,8 +72,8 @@ class MomentObserver(DirectionalObserver):
             divisor = self.weights.divisor(frame.n_atoms)
             weight = 1.0 if self.structure_weights is None else self.structure_weights[index]
             if labels.energy:
-                wall = 0.0 if frame.wall is None else float(frame.wall.energy)
-                error = (evaluation.energy + wall - require_label(frame, "energy")) / divisor
+                added = 0.0 if frame.terms is None else float(frame.terms.energy)
+                error = (evaluation.energy + added - require_label(frame, "energy")) / divisor
                 terms.append(weight * self.weights.energy / n * error.square())
             if len(own) > 0:
                 scale = weight * self.weights.force / n_forces
@@ -96,9 +96,9 @@ class MomentObserver(DirectionalObserver):
 
     def _virial_loss(self, frame: MomentFrame, evaluation: Evaluation, scale: float) -> Tensor:
         everything = evaluation.touched()
-        wall = 0.0 if frame.wall is None else frame.wall.virial[0]
+        terms = 0.0 if frame.terms is None else frame.terms.virial[0]
         virial = evaluation.virial(everything, evaluation.edge_gradients(everything))
-        error = virial + wall - require_label(frame, "virial")
+        error = virial + terms - require_label(frame, "virial")
         h, value = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         changes = strains(frame, VIRIAL_COMPONENTS).change.unbind(2)
         for (a, b), change in zip(VIRIAL_COMPONENTS, changes, strict=True):
@@ -109,9 +109,11 @@ class MomentObserver(DirectionalObserver):
 
 def _force_error(frame: MomentFrame, evaluation: Evaluation, touched: Sequence[Moments]) -> Tensor:
     """Label minus predicted force (N, 3), right for atoms all of whose edges are in `touched`."""
-    wall = 0.0 if frame.wall is None else frame.wall.forces
+    terms = 0.0 if frame.terms is None else frame.terms.forces
     return (
-        require_label(frame, "forces") - evaluation.forces(touched, evaluation.edge_gradients(touched)) - wall
+        require_label(frame, "forces")
+        - evaluation.forces(touched, evaluation.edge_gradients(touched))
+        - terms
     )
 
 

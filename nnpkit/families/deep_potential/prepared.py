@@ -137,14 +137,14 @@ class MomentStore:
         forces = evaluation.forces(everything, gradients)
         virial = evaluation.virial(everything, gradients).unsqueeze(0)
         energy = evaluation.energy.detach().reshape(1)
-        if frame.wall is not None:
-            forces, virial = forces + frame.wall.forces, virial + frame.wall.virial
-            energy = energy + frame.wall.energy
+        if frame.terms is not None:
+            forces, virial = forces + frame.terms.forces, virial + frame.terms.virial
+            energy = energy + frame.terms.energy
         return Prediction(energy, energy.new_zeros(0), forces[frame.place], virial)
 
 
 class Evaluation:
-    """Energy of one frame, without its wall, and its derivatives, with the weights as they are now.
+    """Energy of one frame, without its terms, and its derivatives, with the weights as they are now.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class Evaluation:
         return (self.slope * self._contract(total)).sum()
 
     def forces(self, touched: Sequence[Moments], gradients: Sequence[Tensor]) -> Tensor:
-        """Forces (N, 3), eV/Å, without the wall, from `edge_gradients`; right for atoms all of whose edges count."""
+        """Forces (N, 3), eV/Å, without the terms, from `edge_gradients`; right for atoms all of whose edges count."""
         total = torch.zeros((self.frame.n_atoms, 3), dtype=torch.float64)
         for moments, gradient in zip(touched, gradients, strict=True):
             edges = moments.edges
@@ -232,6 +232,6 @@ class Evaluation:
         return total
 
     def virial(self, everything: Sequence[Moments], gradients: Sequence[Tensor]) -> Tensor:
-        """Virial (3, 3), eV, without the wall, from `edge_gradients` of all edges."""
+        """Virial (3, 3), eV, without the terms, from `edge_gradients` of all edges."""
         (moments,), (gradient,) = everything, gradients
         return -torch.einsum("ea,eb->ab", moments.edges.vectors, gradient)

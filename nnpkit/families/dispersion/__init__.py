@@ -1,0 +1,1 @@
+"""Dispersion of pairs as a term of a model."""
