@@ -68,7 +68,8 @@ SANITIZED = NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) NNPKIT_REQUIRE_LAMMPS=1
 
 # Compilation itself; device sources, whose emulation has stacks that the sanitizers do not know (the plugin's side of
 # them stays); mutated files, which the last command makes more of; and what only repeats, with published potentials or
-# for long, what other tests of the same paths do.
+# for long, what other tests of the same paths do. Of tests with parameters the first and the last set suffice where a
+# kernel has no code of its own for each (--ends): a run of LAMMPS takes ten times as long with sanitizers.
 NOT_SANITIZED = --ignore tests/kernels/test_cuda_kernels.py \
                 $(foreach name,lammps_build fuzz_models committee_oracle hdnnp_oracle lammps_examples lammps_manual,\
                 --ignore tests/lammps/test_$(name).py) --deselect tests/lammps/test_lammps_mpi.py::test_many_steps_are_those_of_one_rank
@@ -76,7 +77,7 @@ NOT_SANITIZED = --ignore tests/kernels/test_cuda_kernels.py \
 .PHONY: sanitize
 sanitize: $(INSTALLED)  ## Test plugin, kernels and C library compiled with the address and undefined behaviour sanitizers of GCC.
 	NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) nnpkit build --sanitize
-	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal tests/kernels tests/lammps tests/deploy/test_c_library.py $(NOT_SANITIZED)
+	$(SANITIZED) python -m pytest -n $(JOBS) --dist worksteal --ends tests/kernels tests/lammps tests/deploy/test_c_library.py $(NOT_SANITIZED)
 	$(SANITIZED) python benchmarks/fuzz_models.py --files 300 --memory 0
 
 .PHONY: lint

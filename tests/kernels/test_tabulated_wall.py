@@ -111,7 +111,7 @@ def test_the_curves_of_the_kernels_agree_everywhere(place: str, row: list[float]
     n = len(distances)
     vectors = torch.tensor(np.stack([distances, 0 * distances, 0 * distances], 1)).requires_grad_()
     types = torch.ones(n, dtype=torch.int64)
-    wall = model.wall(vectors, types, torch.arange(n + 1), types)
+    wall = model.terms(vectors, types, torch.arange(n + 1), types)
     (slope,) = torch.autograd.grad(wall.sum(), vectors)
     arguments = vectors.detach().numpy(), types.numpy(), np.arange(n + 1), types.numpy()
     found, bare = (kernel(m, place).evaluate(*arguments) for m in (model, small_model()))

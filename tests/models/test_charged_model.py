@@ -184,7 +184,7 @@ def test_third_generation_energy_is_coulombs_law_with_screening() -> None:
     with torch.no_grad():
         for network in model.networks.networks:
             network.shift_and_stretch(0.0, 0.0, 0.0)
-        model.wall = None
+        model.terms = None
     assert float(predict(model, s).energy) == pytest.approx(expected - 2 * 5.0 - 4 * 1.0, abs=1e-10)
 
 

@@ -101,7 +101,7 @@ def run(code: str, folder: Path, packages: Path) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "epochs"), [({"kind": "ekf"}, 2), ({"kind": "adam", "learning_rate": 0.02}, 100)]
+    ("optimizer", "epochs"), [({"kind": "ekf"}, 2), ({"kind": "adam", "learning_rate": 0.02}, 5)]
 )
 def test_a_family_of_another_package_trains_and_predicts(
     tmp_path: Path, optimizer: dict, epochs: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,6 +21,7 @@ from nnpkit.data.structure import Structure
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "from_a_crystal" / "correct.py"
 TRAINING = {"epochs": 2, "min_updates": 80}
+STUDENT = "active/rounds/committee/member-00"
 
 
 @pytest.fixture
@@ -49,12 +51,14 @@ def copper(n: int, seed: int, better: bool = False) -> list[Structure]:
     return frames
 
 
-def trained_student(folder: Path) -> Path:
-    """Run folder of a potential of the cheap method, where active learning would have left it."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a potential of the cheap method, where active learning would have left it."""
+    folder = tmp_path_factory.mktemp("student")
     write(folder / "cheap.xyz", copper(30, 1))
     model = {"kind": "acsf", "descriptor": {"cutoff": 5.0, "radial": 5}, "network": {"hidden": [8, 8]}}
     data = {"train": str(folder / "cheap.xyz"), "validation_fraction": 0.2, "test_fraction": 0.0}
-    run = folder / "active" / "rounds" / "committee" / "member-00"
+    run = folder / STUDENT
     nnpkit.train(
         {
             "seed": 1,
@@ -64,12 +68,18 @@ def trained_student(folder: Path) -> Path:
             "training": {"epochs": 2, "min_updates": 400},
         }
     )
-    return run
+    return folder
 
 
-def test_what_each_correction_gains(example: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture
+def student(trained: Path, tmp_path: Path) -> Path:
+    """Run folder of that potential, in the folder of a test."""
+    shutil.copytree(trained / "active", tmp_path / "active")
+    return tmp_path / STUDENT
+
+
+def test_what_each_correction_gains(example: ModuleType, student: Path, tmp_path: Path) -> None:
     """Delta learning and fine-tuning know what the student knew; a training from nothing does not."""
-    student = trained_student(tmp_path)
     assert example.student_of(tmp_path / "active") == student
     (place := tmp_path / "correction").mkdir()
     errors = example.corrections(student, copper(10, 50, True), copper(8, 90, True), place, TRAINING)
@@ -85,10 +95,14 @@ def test_what_each_correction_gains(example: ModuleType, tmp_path: Path) -> None
 
 
 def test_labels_come_from_frames_of_the_run_that_nobody_saw(
-    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    example: ModuleType,
+    student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The whole script, with effective medium theory as the better method of itself: the student is right already."""
-    trained_student(tmp_path)
+    assert student.is_dir()
     (tmp_path / "npt").mkdir()
     write(tmp_path / "npt" / "trajectory.extxyz", copper(30, 7))
     monkeypatch.setattr(example, "trajectory_of", lambda folder: read(folder / "npt" / "trajectory.extxyz"))
