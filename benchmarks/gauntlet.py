@@ -255,7 +255,8 @@ def result(make: Callable[[], Parts], seed: int, options: argparse.Namespace) ->
     names = [key for key in ("energy_rmse", "force_rmse", "stress_rmse") if mean[key] is not None]
     found |= {"test": {k: errors.get(k) for k in names}, "mean": {k: mean[k] for k in names}}
     finite = bool(errors) and all(np.isfinite(errors[key]) for key in names)
-    found["failed"] = found["exit"] not in (0, 128 + signal.SIGTERM) or not finite
+    # it may be asked to stop when it is about to end by itself, and the signal ends it then
+    found["failed"] = found["exit"] not in (0, 128 + signal.SIGTERM, -signal.SIGTERM) or not finite
     judge = [key for key in TOLERANCE if key in names]
     learnt = found.get("train", {})
     found["ratio"] = {k: errors[k] / learnt[k] for k in judge if errors and learnt.get(k)}
