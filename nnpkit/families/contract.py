@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 
 from nnpkit.data.structure import Structure
 from nnpkit.families.prepare import data_statistics
 from nnpkit.families.shared_settings import ModelSettings
+from nnpkit.families.training_data import TrainingData
 from nnpkit.measure.autograd import AutogradObserver, GraphStore
 from nnpkit.measure.contract import Measures, Predicts
 from nnpkit.measure.frames import FrameStore
@@ -27,22 +28,6 @@ from nnpkit.models.networks import AtomicNetwork, ElementNetworks
 from nnpkit.models.sizes import hidden_nodes
 
 __all__ = ["Family", "FixedDescriptorFamily", "TrainingData", "charge_inputs"]
-
-
-class TrainingData(Protocol):
-    """What a new model may look at."""
-
-    elements: list[str]
-
-    @property
-    def train(self) -> Sequence[Structure]:
-        """Training structures."""
-        ...
-
-    @property
-    def min_distance(self) -> dict[str, float]:
-        """Shortest distance, Å, of every pair of elements in them."""
-        ...
 
 
 def charge_inputs(spec: Mapping[str, Any]) -> int:

@@ -12,8 +12,8 @@ from nnpkit.registry import Registry
 from nnpkit.section import Section
 
 if TYPE_CHECKING:
-    from nnpkit.families.contract import TrainingData
     from nnpkit.families.term_contract import TermKind
+    from nnpkit.families.training_data import TrainingData
     from nnpkit.models.terms import Term
 
 __all__ = ["TERMS", "TermSettings", "describe_terms", "make_terms", "term_settings"]

@@ -10,7 +10,7 @@ from nnpkit.models.terms import Term
 from nnpkit.section import Section
 
 if TYPE_CHECKING:
-    from nnpkit.families.contract import TrainingData
+    from nnpkit.families.training_data import TrainingData
 
 __all__ = ["TermKind"]
 

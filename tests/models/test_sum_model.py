@@ -97,10 +97,9 @@ def test_what_has_no_sum_is_said(tmp_path: Path) -> None:
         SumModel(model_of("charged"), model_of("hop"))
     with pytest.raises(InputError, match="knows H O but not S"):
         SumModel(_with_sulfur(), model_of("plain"))
-    for kind, word in (("hop", "stages"), ("charged", "charges")):
-        total = SumModel(model_of(kind), model_of("plain"))
-        with pytest.raises(InputError, match=f"member 1 has {word}"):
-            export_committee([total, total], [{}, {}], tmp_path / "committee.pt")
+    total = SumModel(model_of("hop"), model_of("plain"))
+    with pytest.raises(InputError, match="member 1 has stages"):
+        export_committee([total, total], [{}, {}], tmp_path / "committee.pt")
 
 
 def _with_sulfur() -> Any:

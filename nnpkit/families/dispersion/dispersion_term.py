@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nnpkit.data.graph import edge_centers
 from nnpkit.errors import InputError
-from nnpkit.families.contract import TrainingData
 from nnpkit.families.dispersion.dispersion_settings import DispersionSettings
 from nnpkit.families.term_contract import TermKind
+from nnpkit.families.training_data import TrainingData
 from nnpkit.models.cutoff import cutoff_function
 from nnpkit.models.terms import Term
 
