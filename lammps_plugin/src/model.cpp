@@ -55,7 +55,9 @@ class DeployedModel : public Model {
     in_one_line("", [&] {
       Request left = request;  // what the kernel does not say
       if (fused) {
-        in_one_line("evaluating the model", [&] { fused->evaluate(graph, request, result); });
+        Request said = request;  // a kernel with other features would count into other places
+        said.extrapolations = request.extrapolations && counts_all();
+        in_one_line("evaluating the model", [&] { fused->evaluate(graph, said, result); });
         if (description.terms) script.add_terms(graph, result);
         left.extrapolations = request.extrapolations && !counts_all();
         left.features = request.features && fused->n_features() == 0;

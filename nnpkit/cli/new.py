@@ -55,13 +55,20 @@ def new(
     and memory. A structure without labels gives `start.xyz` (displaced copies), `train.yaml` and `active.yaml`: active
     learning with a reference calculator.
     """
+    from rich.console import Console
+
     from nnpkit.workflow.new_files import Wishes, has_labels, new_files, source_structures
 
-    files, structures = source_structures(sources)
-    if has_labels(structures):
-        refuse(context, "the data have labels", "reference", "temperature")
-    wishes = Wishes(engine, time, reference, temperature)
-    written, lines = new_files(files, structures, output, wishes, overwrite)
+    with Console(stderr=True).status("reading") as status:
+        files, structures = source_structures(sources)
+        labelled = has_labels(structures)
+        if labelled:
+            refuse(context, "the data have labels", "reference", "temperature")
+            status.update(
+                f"{len(structures)} structures; some updates are tried, which tells the expected time"
+            )
+        wishes = Wishes(engine, time, reference, temperature)
+        written, lines = new_files(files, structures, output, wishes, overwrite)
     for path in written:
         print(f"{path}:" if path.suffix == ".yaml" else path)
         if path.suffix == ".yaml":

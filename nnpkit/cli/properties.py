@@ -22,8 +22,8 @@ What = Annotated[
     typer.Option(
         metavar="NAME,...",
         show_default="eos, elastic, surfaces, and vacancy of an element",
-        help="Of eos, compression, elastic, vacancy, surfaces, phonons; from simulations expansion, diffusion, "
-        "viscosity, vibrations.",
+        help="Of eos, compression, elastic, vacancy, interstitial, surfaces, stacking, phonons; from simulations "
+        "expansion, hot-elastic, melting, diffusion, viscosity, vibrations.",
     ),
 ]
 Reference = Annotated[
@@ -37,7 +37,9 @@ Reference = Annotated[
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for properties.html, JSON, figures, simulations.")
 ]
-Temperatures = Annotated[str, typer.Option(help="K, of thermal expansion; separated by commas.")]
+Temperatures = Annotated[
+    str, typer.Option(help="K, of thermal expansion, separated by commas; melting is sought between them.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results there.")]
 Timestep = Annotated[float | None, typer.Option(help="fs.", show_default="0.5 with hydrogen, else 1")]
 
@@ -57,11 +59,15 @@ def properties(
     pressure_max: Annotated[float, typer.Option(help="GPa, of the compression.", min=0.1)] = 50.0,
     surfaces: Annotated[str, typer.Option(help="Indices of surfaces, separated by commas.")] = "111,100,110",
     extent: Annotated[
-        float, typer.Option(help="Å; least width of the supercells of vacancies and phonons.", min=1.0)
+        float, typer.Option(help="Å; least width of the supercells of point defects and phonons.", min=1.0)
     ] = 10.0,
-    temperature: Annotated[float, typer.Option(help="K, of diffusion, viscosity and vibrations.")] = 300.0,
+    temperature: Annotated[
+        float, typer.Option(help="K, of elastic constants, diffusion, viscosity and vibrations.")
+    ] = 300.0,
     temperatures: Temperatures = "200,400,600",
-    pressure: Annotated[float, typer.Option(help="bar, of thermal expansion.")] = 1.0,
+    pressure: Annotated[
+        float, typer.Option(help="bar, of thermal expansion, elastic constants and melting.")
+    ] = 1.0,
     steps: Annotated[int, typer.Option(help="Time steps of each simulation.", min=100)] = 20000,
     timestep: Timestep = None,
     atoms: Annotated[
@@ -99,6 +105,8 @@ def properties(
     names = wanted_properties(usual if what is None else what)
     _refuse_without_effect(context, names)
     still, moving = [n for n in names if n in STATIC], [n for n in names if n in MOVING]
+    if "melting" in names:
+        _require_given(context, "temperatures", "melting is sought between two temperatures", "LOW,HIGH")
     options = Options(pressure_max, _words(surfaces), extent, _numbers(temperatures))
     require_possible(start, names, options)
     settings = Simulation(
@@ -147,13 +155,23 @@ def _refuse_without_effect(context: typer.Context, names: list[str]) -> None:
     from nnpkit.analysis.properties.study import MOVING, STATIC
 
     for option, needed in (
-        ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)), ("extent", ("vacancy", "phonons")),
-        ("temperatures", ("expansion",)), ("pressure", ("expansion",)),
-        ("temperature", ("diffusion", "viscosity", "vibrations")), ("reference", STATIC),
+        ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)),
+        ("extent", ("vacancy", "interstitial", "phonons")),
+        ("temperatures", ("expansion", "melting")), ("pressure", ("expansion", "hot-elastic", "melting")),
+        ("temperature", ("hot-elastic", "diffusion", "viscosity", "vibrations")), ("reference", STATIC),
         *((name, MOVING) for name in ("steps", "timestep", "atoms", "seed", "ranks")),
     ):  # fmt: skip
         if not set(needed) & set(names):
             refuse(context, f"it is of --what {' or '.join(needed)}", option)
+
+
+def _require_given(context: typer.Context, option: str, why: str, expected: str) -> None:
+    """Refuse the default of an option whose value only the user knows."""
+    from nnpkit.errors import InputError
+
+    source = context.get_parameter_source(option)
+    if source is not None and source.name.startswith("DEFAULT"):
+        raise InputError(why, where=f"--{option}", expected=expected)
 
 
 def _words(text: str) -> list[str]:

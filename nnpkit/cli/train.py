@@ -100,6 +100,9 @@ def train(
             words = [str(config), *(overrides or []), *([] if folds is None else [f"--folds {folds}"])]
             print(f"interrupted; continue with: nnpkit train {' '.join(words)} --resume")
         raise typer.Exit(128 + signal.Signals[summary["ended"]].value)
+    if ranks.leads and folds is None and settings.committee is None:
+        run = settings.output
+        print(f"next: nnpkit report {run}, nnpkit evaluate {run} DATA, nnpkit md {run} STRUCTURE -o npt")
 
 
 @contextmanager

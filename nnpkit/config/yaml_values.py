@@ -18,6 +18,8 @@ from nnpkit.errors import InputError
 
 __all__ = ["Document", "Key", "apply_override", "dotted", "read_document"]
 
+_OF_DATA = "if these are data, `nnpkit new {}` writes settings for them"
+
 Key = tuple[str | int, ...]
 """Place of a value: keys and list positions from the top."""
 
@@ -88,11 +90,16 @@ def read_document(path: str | Path) -> Document:
     except OSError as error:
         raise InputError(f"cannot read the configuration ({error.strerror})", where=str(path)) from None
     except UnicodeDecodeError:
-        raise InputError("is no text file", where=str(path), expected="YAML in UTF-8") from None
+        raise InputError(
+            "is no text file", where=str(path), expected="YAML in UTF-8", hint=_OF_DATA.format(path)
+        ) from None
     places: dict[Key, str] = {}
     values = _parse(text, str(path), places)
     if not isinstance(values, dict):
-        raise InputError("holds no settings", where=str(path), expected="a YAML mapping with the key data")
+        raise InputError(
+            "holds no settings", where=str(path), expected="a YAML mapping with the key data",
+            hint=_OF_DATA.format(path),
+        )  # fmt: skip
     return Document(values, str(path), path.parent, places)
 
 

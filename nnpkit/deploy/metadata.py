@@ -74,9 +74,9 @@ def model_metadata(model: AtomicModel, extra: Mapping[str, Any] | None = None) -
 def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[list[int]]]:
     """JSON-able description of a committee, with that of each member under ``members``.
 
-    Members with the same features count once: their common range is what all of them have seen. Different
-    features stand side by side, in the order of the groups in the second value. A member without ranges leaves
-    the committee without.
+    Members with the same features count once: their common range is what all of them have seen. Those drawn around
+    the first have its features. Different features stand side by side, in the order of the groups in the second
+    value. A member without ranges leaves the committee without.
 
     Returns
     -------
@@ -86,7 +86,8 @@ def committee_metadata(members: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
     """
     groups: list[list[int]] = []
     for index, member in enumerate(members):
-        same = [group for group in groups if _features(members[group[0]]) == _features(member)]
+        drawn = groups[:1] if member.get("drawn") else []
+        same = drawn or [group for group in groups if _features(members[group[0]]) == _features(member)]
         if same:
             same[0].append(index)
         else:

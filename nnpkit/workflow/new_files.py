@@ -146,7 +146,15 @@ def new_files(
         return [folder / "train.yaml"], [*lines, f"next: nnpkit train {folder / 'train.yaml'}"]
     copies = _copies(structures)
     train, active = _training(copies, ["start.xyz"], wishes), _active(copies, wishes)
-    train.sections["committee"] = {"members": 4}
+    if wishes.engine != "gpumd":
+        train.sections["model"] = {"kind": "acsf", **train.sections["model"]}
+        train.comments["kind"] = (
+            "stable in simulations from a dozen labels on, where a cluster expansion is not yet"
+        )
+    train.sections["committee"] = {"members": 5, "resample": "posterior"}
+    train.comments["resample"] = (
+        "one training that knows its expected errors; `seeds` makes members independent"
+    )
     train.head[0] = "The training of each round of active.yaml."
     write(folder / "start.xyz", copies)
     _write(folder / "train.yaml", train)

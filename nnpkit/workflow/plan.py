@@ -16,7 +16,7 @@ from nnpkit.optim.covariance_memory import covariance_bytes
 from nnpkit.training.budget import part_seconds, some_structures
 from nnpkit.training.model_errors import errors_of
 from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
-from nnpkit.workflow.duration import time_budget
+from nnpkit.workflow.duration import planned, time_budget
 from nnpkit.workflow.new_model import make_model
 from nnpkit.workflow.run_steps import announce_memory, memory_of, prepare
 from nnpkit.workflow.update_makers import covariance_partition
@@ -65,14 +65,13 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
     connect(schedule, splits["train"].store)
     length = schedule.epoch_length(0)
     budget = time_budget(config, False)
-    update = make_update(config, splits["train"].store, max(1, length * config.training.epochs), data.groups)
+    epochs, total = planned(config, schedule, False)
+    update = make_update(config, splits["train"].store, max(1, total), data.groups)
     speed = _updates_per_second(update, schedule)
     evaluation = sum(_evaluation_seconds(split, budget is not None) for split in splits.values())
     if budget is None:
-        updates = float(length * config.training.epochs)
-        seconds = updates / speed + evaluation * (
-            1 + config.training.epochs // config.training.evaluate_every
-        )
+        updates = float(total)
+        seconds = updates / speed + evaluation * (1 + epochs // config.training.evaluate_every)
     else:
         seconds, part = budget, part_seconds(budget, evaluation)
         updates = speed * budget * part / (part + evaluation)

@@ -9,6 +9,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 from nnpkit.analysis.properties.defects import compression, miller, relaxed, surface_energies, vacancies
+from nnpkit.analysis.properties.interstitials import holes, interstitials
+from nnpkit.analysis.properties.stacking import require_fcc, stacking_fault
 from nnpkit.analysis.properties.transport import diffusion, finite_size, vibrations, viscosity
 from nnpkit.analysis.solids import elastic_constants, equation_of_state
 from nnpkit.data.structure import Structure
@@ -24,10 +26,15 @@ def bonds() -> LennardJones:
     return LennardJones(sigma=SIGMA, epsilon=EPSILON, rc=1.25 * NEAREST)
 
 
+def bond(distance: float, reach: float = 1.25) -> float:
+    """eV of a bond of that length (Å); ASE shifts the energy to zero at the cutoff."""
+    x, y = (SIGMA / distance) ** 6, (SIGMA / reach / NEAREST) ** 6
+    return 4.0 * EPSILON * (x**2 - x - y**2 + y)
+
+
 def depth() -> float:
-    """eV of one such bond; ASE shifts the energy to zero at the cutoff."""
-    x = (1.0 / 1.25 / 2.0 ** (1.0 / 6.0)) ** 6
-    return EPSILON + 4.0 * EPSILON * (x**2 - x)
+    """eV of one such bond between nearest neighbours."""
+    return -bond(NEAREST)
 
 
 def crystal(a: float = EDGE, symbol: str = "Cu") -> Structure:
@@ -41,6 +48,51 @@ def test_a_vacancy_costs_the_bonds_it_breaks() -> None:
     assert found.unrelaxed == pytest.approx(6.0 * depth(), rel=1e-9)
     assert found.energy == pytest.approx(6.0 * depth(), rel=1e-5)
     assert found.n_atoms == 4 * 3**3
+
+
+def test_interstitials_cost_the_bonds_they_make() -> None:
+    """Before it relaxes an octahedral one has bonds to 6 and 8 atoms, a tetrahedral one to 4 and 12."""
+    found = {one.kind: one for one in interstitials(crystal(), bonds(), extent=9.0)}
+    left = 6.0 * depth()  # of the atom, where it comes from
+    octahedral = 6 * bond(EDGE / 2) + 8 * bond(np.sqrt(3) / 2 * EDGE) + left
+    tetrahedral = 4 * bond(np.sqrt(3) / 4 * EDGE) + 12 * bond(np.sqrt(11) / 4 * EDGE) + left
+    exact = {"0.5": octahedral, "0.25": tetrahedral, "0.75": tetrahedral}
+    in_holes = [one for kind, one in found.items() if kind.startswith("hole")]
+    assert len(in_holes) == 2
+    for one in in_holes:
+        words = one.kind.split()
+        coordinates = [w for w in words[2:] if w != "0"]
+        assert one.unrelaxed == pytest.approx(exact[coordinates[0]], rel=1e-6)
+        assert one.energy < one.unrelaxed / 5.0
+        assert 0.1 < one.moved < 1.5
+    # the dumbbell along an edge is the stable one of fcc crystals
+    assert next(iter(found)) == "dumbbell 100"
+    assert found["dumbbell 100"].n_atoms == 4 * 3**3
+
+
+def test_holes_of_a_cubic_body() -> None:
+    """Voronoi cells of a bcc crystal meet in tetrahedral holes alone, at a half and a quarter of the edge."""
+    (only,) = holes(Structure.from_atoms(bulk("Fe", "bcc", a=2.9, cubic=True)))
+    assert sorted(np.minimum(only, 1.0 - only)) == pytest.approx([0.0, 0.25, 0.5], abs=1e-6)
+
+
+def test_a_stacking_fault_makes_the_bonds_it_makes() -> None:
+    """With a reach between 1.63 and 1.73 distances, it makes two bonds of 1.63, one for each plane beside it."""
+    reach = 1.68
+    calculator = LennardJones(sigma=SIGMA, epsilon=EPSILON, rc=reach * NEAREST)
+    rest = relaxed(crystal(), calculator)
+    nearest = require_fcc(rest) / np.sqrt(2.0)
+    found = stacking_fault(rest, calculator, layers=9, points=5)
+    exact = 2.0 * bond(np.sqrt(8.0 / 3.0) * nearest, reach) / (np.sqrt(3.0) / 2.0 * nearest**2) * 16021.76634
+    assert found.unrelaxed[-1] == pytest.approx(exact, rel=1e-6)
+    assert found.intrinsic == pytest.approx(exact, rel=0.1)
+    assert found.intrinsic <= found.unrelaxed[-1]
+    assert found.energies[0] == 0.0
+    assert found.unstable == found.energies[2] > 100.0
+    with pytest.raises(InputError, match="one of an fcc crystal"):
+        require_fcc(Structure.from_atoms(bulk("Fe", "bcc", a=2.9)))
+    with pytest.raises(InputError, match="one of an fcc crystal"):
+        require_fcc(Structure.from_atoms(bulk("Mg", "hcp", a=3.2, c=3.2 * np.sqrt(8.0 / 3.0))))
 
 
 def test_surfaces_cost_the_bonds_they_break() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from ase.calculators.emt import EMT
 from test_properties import bonds, crystal, depth
 from typer.testing import CliRunner
 
+from nnpkit.analysis.properties.hot_elastic import hot_elastic
+from nnpkit.analysis.properties.melting import melting
 from nnpkit.analysis.properties.properties_page import write_page
 from nnpkit.analysis.properties.study import Options, moving_properties, static_properties, wanted_properties
 from nnpkit.analysis.properties.thermal import expansion_of
@@ -44,7 +48,7 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
         "-o",
         "out",
         "--what",
-        "vacancy,surfaces,eos",
+        "vacancy,surfaces,eos,interstitial,stacking",
         "--surfaces",
         "111",
     )
@@ -57,7 +61,9 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
         assert content[side]["crystal"]["energy"]["value"] == pytest.approx(-6.0 * depth(), rel=1e-6)
     page = Path("out/properties.html").read_text()
     assert "(111)" in page
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 4
+    assert content["potential"]["interstitial"]["dumbbell 100"]["value"] > 5.0
+    assert len(content["potential"]["stacking"]["curves"]["energies"]) == 11
     assert "1.9" in result.stdout or "vacancy" in result.stdout
     again = nnpkit(*call)
     assert again.exit_code == 1
@@ -140,12 +146,10 @@ def test_names_are_given_once() -> None:
     assert wanted_properties(" eos, elastic ,eos") == ["eos", "elastic"]
 
 
-def test_simulations_of_a_crystal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argon by Lennard and Jones in LAMMPS: atoms of a cold crystal stay, and vibrate at less than 3 THz."""
-    from types import SimpleNamespace
-
-    from argon import SMOOTH, needs_lammps, structure
-    from argon import crystal as argon
+@pytest.fixture
+def argon_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulations of argon by Lennard and Jones in the place of those of a model."""
+    from argon import SMOOTH, needs_lammps
 
     from nnpkit.analysis.simulation import report
     from nnpkit.md.lammps import input_files
@@ -158,11 +162,115 @@ def test_simulations_of_a_crystal(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return report(folder, settings, start, run_lammps(folder, lammps_command(1)))
 
     monkeypatch.setattr("nnpkit.analysis.properties.thermal.simulate", simulate)
+
+
+ANY_MODEL = SimpleNamespace(n_members=1, metadata={})
+
+
+def constants_of_pairs(edge: float) -> tuple[float, float]:
+    """C11 and C12 = C44 (GPa) of fcc atoms in the potential of `argon.SMOOTH`, at rest and without pressure.
+
+    ``C_ijkl = 1/(2 V) sum (phi'' - phi'/r) x_i x_j x_k x_l / r^2`` over the neighbours of an atom.
+    """
+    from argon import CUTOFF, EPSILON, SIGMA
+
+    places = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    x = places[(places.sum(axis=1) % 2 == 0) & places.any(axis=1)] * edge / 2.0
+    r = np.linalg.norm(x, axis=1)
+    x, r = x[r < CUTOFF], r[r < CUTOFF]
+
+    def slope(r):
+        return 4.0 * EPSILON * (-12.0 * SIGMA**12 / r**13 + 6.0 * SIGMA**6 / r**7)
+
+    curvature = 4.0 * EPSILON * (156.0 * SIGMA**12 / r**14 - 42.0 * SIGMA**6 / r**8)
+    k = (curvature - (slope(r) - slope(CUTOFF)) / r) / r**2 / (2.0 * edge**3 / 4.0) * 160.21766
+    return float((k * x[:, 0] ** 4).sum()), float((k * x[:, 0] ** 2 * x[:, 1] ** 2).sum())
+
+
+def cold_argon(repeat: tuple[int, int, int]) -> Structure:
+    return Structure.from_atoms(bulk("Ar", "fcc", a=5.355, cubic=True).repeat(repeat), "argon")
+
+
+COLD = Simulation(temperature=2.0, timestep=5.0, steps=300, every=4, dump_every=300)
+
+
+def test_elastic_constants_of_a_cold_crystal(tmp_path: Path, argon_runs: None) -> None:
+    """At 2 K they are those at rest, at the volume that the crystal has then: two strains of a cubic crystal."""
+    settings = replace(COLD, steps=800)
+    result = moving_properties(
+        ANY_MODEL, cold_argon((3, 3, 3)), ["hot-elastic"], Options(), tmp_path, settings
+    )
+    found = result["hot-elastic"]
+    assert len(list(tmp_path.iterdir())) == 5
+    assert set(found.errors) == {"C11", "C12", "C44"}
+    c11, c12 = constants_of_pairs((4.0 * found.curves["volume"]) ** (1.0 / 3.0))
+    for name, value in (("C11", c11), ("C12", c12), ("C44", c12)):
+        assert found.values[name][0] == pytest.approx(value, rel=0.03)
+        assert 0.0 < found.errors[name] < 0.03 * value
+    assert found.values["bulk modulus (Voigt)"][0] == pytest.approx((c11 + 2 * c12) / 3, rel=0.03)
+    assert len(found.figures) == 1
+
+
+def test_six_strains_give_the_same_constants(tmp_path: Path, argon_runs: None) -> None:
+    found = hot_elastic(ANY_MODEL, cold_argon((3, 3, 2)), tmp_path, COLD)
+    assert not found.cubic
+    assert len(list(tmp_path.iterdir())) == 13
+    c11, c12 = constants_of_pairs((4.0 * found.volume) ** (1.0 / 3.0))
+    for at, value in {(0, 0): c11, (2, 2): c11, (0, 1): c12, (3, 3): c12, (5, 5): c12}.items():
+        assert found.constants[at] == pytest.approx(value, rel=0.05)
+    assert np.abs(found.constants[:3, 3:]).max() < 0.05 * c12
+
+
+@pytest.mark.parametrize("speed", [0.05, 0.5])
+def test_the_melting_point_is_between_what_grows_and_what_melts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    """Runs of a substance whose crystal grows below 83 K, the faster the farther: near that slow ones do not decide."""
+    rng = np.random.default_rng(1)
+
+    def run(self, name, start, temperature, ensemble="npt"):
+        shares = np.linspace(0.5, 0.5 + (83.0 - temperature) * speed, 200).clip(0.0, 1.0)
+        shares = {"crystal": np.ones(200), "melt": np.zeros(200)}.get(name, shares)
+        energy = 1e-4 * temperature + 0.012 * (1.0 - shares) + 1e-4 * rng.normal(size=200)
+        return start, energy
+
+    monkeypatch.setattr("nnpkit.analysis.properties.melting._Runs.run", run)
+    start = cold_argon((2, 2, 2))
+    found = melting(ANY_MODEL, start, tmp_path, COLD, (70.0, 100.0))
+    assert found.n_atoms == 64
+    assert found.fusion == pytest.approx(0.012, rel=0.05)
+    assert abs(found.temperature - 83.0) <= found.error
+    assert found.error < 0.01 * 83.0 if speed == 0.5 else 2.0
+    assert any("beside each other" in note for note in found.notes) == (speed < 0.1)
+    assert len(found.temperatures) == len(found.shares) <= 9
+    options = Options(temperatures=(70.0, 80.0, 100.0))
+    (shown,) = moving_properties(ANY_MODEL, start, ["melting"], options, tmp_path, COLD).values()
+    assert shown.values["melting point"][0] == pytest.approx(found.temperature, abs=2.0)
+    assert shown.errors["melting point"] < 2.5
+    assert shown.curves["temperatures"][:2] == [70.0, 100.0]
+    assert len(shown.figures) == 1
+    for between, words in (((90.0, 100.0), "crystal melts"), ((70.0, 80.0), "crystal grows")):
+        with pytest.raises(InputError, match=words):
+            melting(ANY_MODEL, start, tmp_path, COLD, between)
+    tilted = start.replace(cell=start.cell + np.array([[0, 0, 0], [1.0, 0, 0], [0, 0, 0]]))
+    with pytest.raises(InputError, match="right angles"):
+        melting(ANY_MODEL, tilted, tmp_path, COLD, (70.0, 100.0))
+
+
+def test_simulations_of_a_crystal(tmp_path: Path, argon_runs: None) -> None:
+    """Argon by Lennard and Jones in LAMMPS: atoms of a cold crystal stay, and vibrate at less than 3 THz."""
+    from argon import crystal as argon
+    from argon import structure
+
     settings = Simulation(temperature=10.0, timestep=4.0, steps=600, every=10, dump_every=100)
     found = moving_properties(
-        SimpleNamespace(n_members=1, metadata={}), structure(argon(2, 0.0)), ["diffusion", "viscosity", "vibrations"],
-        Options(), tmp_path, settings,
-    )  # fmt: skip
+        ANY_MODEL,
+        structure(argon(2, 0.0)),
+        ["diffusion", "viscosity", "vibrations"],
+        Options(),
+        tmp_path,
+        settings,
+    )
     assert abs(found["diffusion"].values["Ar"][0]) < 0.5
     assert found["viscosity"].errors["shear viscosity"] > 0.0
     assert 0.3 < found["vibrations"].values["highest peak of Ar"][0] < 3.0

@@ -162,6 +162,7 @@ def test_wrong_overrides(folder: Path, override: str, expected: str) -> None:
         ),
         ("", "train.yaml: holds no settings; expected a YAML mapping"),
         ("- 1\n- 2\n", "train.yaml: holds no settings"),
+        ("2\nLattice=3\n", "with the key data. If these are data, `nnpkit new "),
         (
             "seed: 3\n",
             "train.yaml: the key data is missing; expected a mapping with the keys train, validation",

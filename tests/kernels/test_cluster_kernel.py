@@ -184,6 +184,26 @@ def test_features_outside_their_range_are_counted(isa: str) -> None:
     assert found.function_extrapolations.tolist() == [outside[types == t].sum(0).tolist() for t in range(2)]
 
 
+@pytest.mark.parametrize("members", [False, True])
+def test_members_drawn_around_the_first_have_its_features(members: bool, isa: str) -> None:
+    """Their networks are drawn; features are counted once, as many as the file has ranges for."""
+    models = [make_model() for _ in range(4)]
+    for index, model in enumerate(models[1:]):
+        model.load_state_dict(models[0].state_dict())
+        with torch.no_grad():
+            for weight in model.networks.parameters():
+                weight *= 1.01 + 0.01 * index
+    args = arguments(models[0], 12, seed=8)
+    kernel = kernel_of(*models, isa=isa, drawn=True)
+    alone = evaluate(kernel_of(models[0], isa=isa), args, n_elements=2)
+    found = evaluate(kernel, args, n_elements=2, members=members)
+    assert alone.atom_extrapolations.any()
+    assert found.function_extrapolations.tolist() == alone.function_extrapolations.tolist()
+    assert found.atom_extrapolations.tolist() == alone.atom_extrapolations.tolist()
+    energy = found.atomic_energy[:, 0] if members else found.atomic_energy
+    np.testing.assert_allclose(energy, alone.atomic_energy, rtol=1e-12)
+
+
 def test_damaged_models_are_refused_in_words() -> None:
     model = make_model()
     metadata = model_metadata(model)

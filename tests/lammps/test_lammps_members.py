@@ -85,6 +85,27 @@ def test_member_energies_are_those_of_the_members(
     assert values["pe"] / ENERGY_UNIT[units] == pytest.approx(expected.mean(), rel=1e-7)
 
 
+@pytest.mark.parametrize("observed", ["", "force_std_max"])
+def test_features_of_drawn_members_are_counted_once(folder: Path, atoms: Atoms, observed: str) -> None:
+    """A cluster expansion's members have features of their own, but not those drawn around one: counts of as many as
+    the file has ranges for have room, also where the members are evaluated."""
+    members = [expansion_model(elements=["O", "H"]) for _ in range(4)]
+    for member in members[1:]:
+        member.load_state_dict(members[0].state_dict())
+    export_model(members[0], folder / "alone.pt")
+    metadata = [{**model_metadata(m), **({"drawn": True} if k else {})} for k, m in enumerate(members)]
+    export_committee(members, metadata, folder / "drawn.pt")
+    counts = []
+    for name, quantities in (("alone", ""), ("drawn", observed)):
+        text = setup() + style(folder / f"{name}.pt") + f"compute m all nnpkit extrapolations {quantities}\n"
+        text += f"thermo_style custom step pe c_m[1]\n{FORMAT}run 2\n"
+        text += "variable c equal c_m[1]\nvariable e equal pe\n"
+        counts.append(lmp(folder, text + "print '@c $(v_c:%.17g)'\nprint '@e $(v_e:%.17g)'\n").values())
+    assert counts[0]["c"] > 0
+    assert counts[1]["c"] == counts[0]["c"]
+    assert counts[1]["e"] == pytest.approx(counts[0]["e"], rel=1e-12)
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("options", ["", "kernel torchscript", "chunk 7"])
 @pytest.mark.parametrize("kind", ["acsf", "deep", "committee", "mixed"])

@@ -88,6 +88,10 @@ def test_a_crystal_without_labels(tmp_path: Path) -> None:
     assert config.reference.calculator == "emt"
     assert config.exploration.conditions[1].temperature == [800.0, 1200.0]
     assert len(make_project(config).unlabelled) == 16
+    # one training, not four, tells the loop where the potential is unsure
+    training = load_config(tmp_path / "train.yaml")
+    assert training.committee.resample == "posterior"
+    assert training.model.kind == "acsf"
 
 
 def test_sites_occupied_in_part_are_refused(tmp_path: Path) -> None:

@@ -14,11 +14,24 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.units import EV_PER_A3_IN_GPA
 
-__all__ = ["Compression", "Surface", "Vacancy", "compression", "relaxed", "surface_energies", "vacancies"]
+__all__ = [
+    "J_PER_M2",
+    "Compression",
+    "Surface",
+    "Vacancy",
+    "compression",
+    "miller",
+    "optimise",
+    "relaxed",
+    "require_element",
+    "supercell",
+    "surface_energies",
+    "vacancies",
+]
 
 _FORCE_TOLERANCE = 2e-3  # eV/Å
 _STEPS = 500
-_J_PER_M2 = 16.02176634  # J/m² per eV/Å²
+J_PER_M2 = 16.02176634  # J/m² per eV/Å²
 
 
 @dataclass
@@ -72,7 +85,7 @@ def relaxed(structure: Structure, calculator: Any, pressure: float = 0.0) -> Str
         raise InputError("this needs a crystal", where=structure.name, expected="3 periodic directions")
     atoms = structure.to_atoms()
     atoms.calc = calculator
-    _optimise(atoms, structure.name, pressure)
+    optimise(atoms, structure.name, pressure)
     return Structure.from_atoms(_bare(atoms), structure.name)
 
 
@@ -82,8 +95,14 @@ def _bare(atoms: Any) -> Any:
     return copy
 
 
-def _optimise(atoms: Any, name: str, pressure: float | None = None) -> float:
-    """Relax ions, and with a `pressure` (GPa) the cell; the energy in eV."""
+def optimise(atoms: Any, name: str, pressure: float | None = None) -> float:
+    """Relax ions, and with a `pressure` (GPa) the cell; the energy in eV.
+
+    Raises
+    ------
+    InputError
+        If they do not come to rest.
+    """
     from ase.filters import FrechetCellFilter
     from ase.optimize import LBFGS
 
@@ -117,7 +136,23 @@ def compression(structure: Structure, calculator: Any, pressures: Sequence[float
     return Compression(np.asarray(pressures, dtype=np.float64), np.array(volumes), np.array(enthalpies))
 
 
-def _supercell(structure: Structure, extent: float) -> Any:
+def require_element(structure: Structure, defect: str) -> None:
+    """Refuse compounds, where the energy of a `defect` depends on what the other atoms are in.
+
+    Raises
+    ------
+    InputError
+        If there are several elements.
+    """
+    if len(set(structure.symbols)) > 1:
+        raise InputError(
+            f"of a compound the energy of {'an' if defect[0] in 'aeio' else 'a'} {defect} depends on where atoms go",
+            where=structure.name, expected="a crystal of one element",
+        )  # fmt: skip
+
+
+def supercell(structure: Structure, extent: float) -> Any:
+    """The crystal repeated until it is `extent` Å wide, as `ase.Atoms`."""
     widths = 1.0 / np.linalg.norm(np.linalg.inv(structure.cell), axis=0)
     return structure.to_atoms().repeat([int(n) for n in np.maximum(1, np.ceil(extent / widths - 1e-6))])
 
@@ -141,12 +176,8 @@ def vacancies(structure: Structure, calculator: Any, extent: float = 10.0) -> li
     InputError
         If there are several elements: energies would depend on what the other atom is in.
     """
-    if len(set(structure.symbols)) > 1:
-        raise InputError(
-            "the energy of a vacancy in a compound depends on where the atom goes", where=structure.name,
-            expected="a crystal of one element",
-        )  # fmt: skip
-    perfect = _supercell(structure, extent)
+    require_element(structure, "vacancy")
+    perfect = supercell(structure, extent)
     perfect.calc = calculator
     whole, number = float(perfect.get_potential_energy()), len(perfect)
     found: list[Vacancy] = []
@@ -156,7 +187,7 @@ def vacancies(structure: Structure, calculator: Any, extent: float = 10.0) -> li
         atoms.calc = calculator
         left = whole * (number - 1) / number
         first = float(atoms.get_potential_energy()) - left
-        last = _optimise(atoms, f"{structure.name}, vacancy {site}") - left
+        last = optimise(atoms, f"{structure.name}, vacancy {site}") - left
         found.append(Vacancy(structure.symbols[site], last, first, number))
     return found
 
@@ -218,8 +249,8 @@ def surface_energies(
         slab.calc = calculator
         area = float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
         first = float(slab.get_potential_energy()) - len(slab) * per_atom
-        last = _optimise(slab, f"{structure.name}, surface {text}") - len(slab) * per_atom
-        scale = _J_PER_M2 / (2.0 * area)
+        last = optimise(slab, f"{structure.name}, surface {text}") - len(slab) * per_atom
+        scale = J_PER_M2 / (2.0 * area)
         found.append(Surface(text, last * scale, first * scale, len(slab), layers * height))
     return found
 

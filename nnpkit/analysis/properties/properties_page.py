@@ -13,8 +13,10 @@ __all__ = ["rows", "write_page"]
 
 _TITLES = {
     "crystal": "Crystal at rest", "eos": "Equation of state", "compression": "Compression",
-    "elastic": "Elastic constants", "vacancy": "Vacancies", "surfaces": "Surfaces", "phonons": "Phonons",
-    "expansion": "Thermal expansion", "diffusion": "Diffusion", "viscosity": "Viscosity",
+    "elastic": "Elastic constants", "vacancy": "Vacancies", "interstitial": "Interstitials", "surfaces": "Surfaces",
+    "stacking": "Stacking fault", "phonons": "Phonons",
+    "expansion": "Thermal expansion", "hot-elastic": "Elastic constants at a temperature",
+    "melting": "Melting", "diffusion": "Diffusion", "viscosity": "Viscosity",
     "vibrations": "Vibrational spectrum",
 }  # fmt: skip
 

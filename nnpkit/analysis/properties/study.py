@@ -13,7 +13,18 @@ from nnpkit.analysis.crystal_figures import phonon_figure, state_figure
 from nnpkit.analysis.phonons import has_phonopy, phonons
 from nnpkit.analysis.plots import COLORS, canvas, png
 from nnpkit.analysis.properties import thermal
-from nnpkit.analysis.properties.defects import Compression, compression, relaxed, surface_energies, vacancies
+from nnpkit.analysis.properties.defects import (
+    Compression,
+    compression,
+    relaxed,
+    require_element,
+    surface_energies,
+    vacancies,
+)
+from nnpkit.analysis.properties.hot_elastic import HotElastic, hot_elastic, independent
+from nnpkit.analysis.properties.interstitials import interstitials
+from nnpkit.analysis.properties.melting import Melting, melting
+from nnpkit.analysis.properties.stacking import StackingFault, require_fcc, stacking_fault
 from nnpkit.analysis.solids import elastic_constants, equation_of_state
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
@@ -31,9 +42,9 @@ __all__ = [
     "wanted_properties",
 ]
 
-STATIC = ("eos", "compression", "elastic", "vacancy", "surfaces", "phonons")
+STATIC = ("eos", "compression", "elastic", "vacancy", "interstitial", "surfaces", "stacking", "phonons")
 """Properties of a crystal at rest, by any calculator."""
-MOVING = ("expansion", "diffusion", "viscosity", "vibrations")
+MOVING = ("expansion", "hot-elastic", "melting", "diffusion", "viscosity", "vibrations")
 """Properties that need simulations."""
 _REFUSED = {
     "conductivity": "thermal conductivity needs centroid stresses of atoms, which pair_style nnpkit does not give",
@@ -52,9 +63,9 @@ class Options:
     surfaces : sequence of str
         Their indices.
     extent : float
-        Å; supercells of vacancies and phonons are at least that wide.
+        Å; supercells of vacancies, interstitials and phonons are at least that wide.
     temperatures : sequence of float
-        K, of thermal expansion.
+        K, rising, of thermal expansion; melting points are sought between the first and the last.
     """
 
     pressure_max: float = 50.0
@@ -111,17 +122,21 @@ def require_possible(structure: Structure, names: Sequence[str], options: Option
     Raises
     ------
     InputError
-        For vacancies of a compound, phonons without phonopy, and a ladder of one temperature.
+        For point defects of a compound, stacking faults of a crystal that is not fcc, phonons without phonopy, and a
+        ladder of one temperature.
     """
-    if "vacancy" in names and len(set(structure.symbols)) > 1:
-        raise InputError(
-            "the energy of a vacancy in a compound depends on where the atom goes", where=structure.name,
-            expected="a crystal of one element",
-        )  # fmt: skip
+    for defect in {"vacancy", "interstitial"} & set(names):
+        require_element(structure, defect)
+    if "stacking" in names:
+        require_fcc(structure)
     if "phonons" in names and not has_phonopy():
         raise InputError("phonopy is not installed", hint="install it with `pip install nnpkit[report]`")
     if "expansion" in names and len(options.temperatures) < 2:
         raise InputError("thermal expansion needs a ladder", where="--temperatures", expected="at least two")
+    if "melting" in names and len(options.temperatures) < 2:
+        raise InputError(
+            "a melting point is sought between two temperatures", where="--temperatures", expected="LOW,HIGH"
+        )
 
 
 def static_properties(
@@ -171,6 +186,8 @@ def static_properties(
         "compression": lambda: _compression(rest, calculator, options),
         "elastic": lambda: _elastic(rest, calculator),
         "vacancy": lambda: _vacancy(rest, calculator, options),
+        "interstitial": lambda: _interstitial(rest, calculator, options),
+        "stacking": lambda: _stacking(rest, calculator),
         "surfaces": lambda: _surfaces(rest, calculator, options),
         "phonons": lambda: _phonons(rest, calculator, options),
     }
@@ -248,6 +265,46 @@ def _vacancy(rest: Structure, calculator: Any, options: Options) -> Result:
     return result
 
 
+def _interstitial(rest: Structure, calculator: Any, options: Options) -> Result:
+    result = Result()
+    found = interstitials(rest, calculator, options.extent)
+    for one in found:
+        result.values[one.kind] = (one.energy, "eV")
+        result.values[f"{one.kind}, before relaxation"] = (one.unrelaxed, "eV")
+    result.notes = [
+        f"supercell of {found[0].n_atoms} atoms at constant volume",
+        "an interstitial with the energy of another one has relaxed into it",
+    ]
+    return result
+
+
+def _stacking(rest: Structure, calculator: Any) -> Result:
+    found = stacking_fault(rest, calculator)
+    return Result(
+        {
+            "intrinsic stacking fault": (found.intrinsic, "mJ/m²"),
+            "unstable stacking fault": (found.unstable, "mJ/m²"),
+        },
+        curves={
+            "displacements": found.displacements.tolist(), "energies": found.energies.tolist(),
+            "unrelaxed": found.unrelaxed.tolist(),
+        },
+        figures=[("Sliding along [11-2] on (111), in Burgers vectors of a partial", _stacking_figure(found))],
+        notes=[f"{found.n_atoms} planes of (111), relaxed along the normal, at the height of the crystal"],
+    )  # fmt: skip
+
+
+def _stacking_figure(found: StackingFault) -> bytes:
+    with canvas((5.4, 3.7)) as fig:
+        ax = fig.subplots()
+        ax.plot(found.displacements, found.energies, "o-", color=COLORS[0], ms=4, label="relaxed")
+        ax.plot(found.displacements, found.unrelaxed, "--", color=COLORS[1], label="before")
+        ax.axhline(0.0, color=COLORS[5], linewidth=0.7)
+        ax.set(xlabel="Displacement (Burgers vector of a partial)", ylabel="Energy (mJ/m²)")
+        ax.legend()
+        return png(fig)
+
+
 def _surfaces(rest: Structure, calculator: Any, options: Options) -> Result:
     result = Result()
     for found in surface_energies(rest, calculator, options.surfaces):
@@ -306,7 +363,15 @@ def moving_properties(
         tell("thermal expansion")
         ladder = thermal.expansion(model, structure, folder, settings, options.temperatures, ranks, overwrite)
         found["expansion"] = _expansion(ladder)
-    kinds = [name for name in names if name != "expansion"]
+    if "hot-elastic" in names:
+        tell(f"elastic constants at {settings.temperature:g} K")
+        found["hot-elastic"] = _hot_elastic(hot_elastic(model, structure, folder, settings, ranks, overwrite))
+    if "melting" in names:
+        between = (options.temperatures[0], options.temperatures[-1])
+        found["melting"] = _melting(
+            melting(model, structure, folder, settings, between, ranks, overwrite, tell)
+        )
+    kinds = [name for name in names if name in _MOTION]
     if kinds:
         tell(" and ".join(kinds))
         seen = thermal.motion(model, structure, folder, settings, ranks, overwrite, kinds)
@@ -333,6 +398,52 @@ def _expansion(found: thermal.Expansion) -> Result:
             "errors": found.errors.tolist(),
         },
         [("Volume and temperature", drawn)], found.notes,
+    )  # fmt: skip
+
+
+def _hot_elastic(found: HotElastic) -> Result:
+    names = {f"C{i + 1}{j + 1}": (i, j) for i, j in independent(found)}
+    how = "a cubic crystal: two strains, the rest by symmetry" if found.cubic else "six strains"
+    return Result(
+        {name: (float(found.constants[at]), "GPa") for name, at in names.items()}
+        | {"bulk modulus (Voigt)": (float(found.constants[:3, :3].mean()), "GPa")},
+        {name: float(found.errors[at]) for name, at in names.items()},
+        {
+            "order": list(_VOIGT), "constants": found.constants.tolist(), "errors": found.errors.tolist(),
+            "temperature": found.temperature, "volume": found.volume,
+        },
+        [("Isothermal elastic constants", _hot_elastic_figure(found, names))],
+        [f"isothermal, at {found.temperature:.0f} K; {how}", *found.notes],
+    )  # fmt: skip
+
+
+def _hot_elastic_figure(found: HotElastic, names: Mapping[str, tuple[int, int]]) -> bytes:
+    with canvas((5.4, 3.7)) as fig:
+        ax = fig.subplots()
+        values = [found.constants[at] for at in names.values()]
+        ax.bar(
+            list(names), values, color=COLORS[0], yerr=[found.errors[at] for at in names.values()], capsize=3
+        )
+        ax.axhline(0.0, color=COLORS[5], linewidth=0.7)
+        ax.set(ylabel=f"GPa, at {found.temperature:.0f} K")
+        return png(fig)
+
+
+def _melting(found: Melting) -> Result:
+    name = "melting point"
+    with canvas((5.4, 3.7)) as fig:
+        ax = fig.subplots()
+        ax.plot(found.temperatures, found.shares, "o", color=COLORS[0], ms=5)
+        low, high = found.temperature - found.error, found.temperature + found.error
+        ax.axvspan(low, high, color=COLORS[1], alpha=0.3, linewidth=0)
+        ax.axhline(0.5, color=COLORS[5], linewidth=0.7)
+        ax.set(xlabel="Temperature (K)", ylabel="Crystal at the end of the run, half at its beginning")
+        drawn = png(fig)
+    return Result(
+        {name: (found.temperature, "K"), "energy of fusion": (found.fusion, "eV/atom")}, {name: found.error},
+        {"temperatures": found.temperatures, "shares_of_crystal": found.shares},
+        [("Crystal beside melt: what the runs ended as", drawn)],
+        [f"{found.n_atoms} atoms; the error is half of the bracket, not of the size of the cell", *found.notes],
     )  # fmt: skip
 
 

@@ -44,6 +44,9 @@ class DrawnSystems : public DrawnMembers<DeviceEvaluator> {
     first = std::move(of_first);
   }
 
+  // Systems are counted for each member, so that only features which all share are counted here.
+  int n_functions() const override { return all->n_functions(); }
+
   void evaluate(const System &system, SystemResults &results) override {
     if (!system.members) return first->evaluate(system, results);
     members->evaluate_around_the_first(system, results);

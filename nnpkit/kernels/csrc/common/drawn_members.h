@@ -13,6 +13,7 @@
 #include "kernel.h"
 
 #include <utility>
+#include <vector>
 
 namespace nnpkit {
 
@@ -50,19 +51,41 @@ class DrawnMembers : public Base {
       : all(std::move(of_all)), first(std::move(of_first)) {}
 
   int n_members() const override { return all->n_members(); }
-  int n_functions() const override { return all->n_functions(); }
-  int n_features() const override { return all->n_features(); }
+  // Networks are drawn, features are those of the first, also where the kernel has some for each member.
+  int n_functions() const override { return first->n_functions(); }
+  int n_features() const override { return first->n_features(); }
   double table_tolerance() const override { return all->table_tolerance(); }
 
   void evaluate(const Edges &edges, bool mean_only, const Results &results, Timing *timing) override {
     if (mean_only) return first->evaluate(edges, true, results, timing);
-    all->evaluate(edges, false, results, timing);
+    const bool same = all->n_functions() == first->n_functions() && all->n_features() == first->n_features();
+    Results of_all = results;
+    if (!same) {
+      of_all.atom_extrapolations = nullptr;
+      of_all.function_extrapolations = nullptr;
+      of_all.features = nullptr;
+    }
+    all->evaluate(edges, false, of_all, timing);
+    if (!same && (results.atom_extrapolations || results.features)) look_at_features(edges, results);
     move_around_the_first(results.atomic_energy, edges.n_atoms, n_members());
     move_around_the_first(results.gradient, 3 * edges.n_edges(), n_members());
   }
 
  protected:
   std::unique_ptr<Base> all, first;
+
+ private:
+  std::vector<double> energies, slopes;  // of the first, which nobody asks for
+
+  void look_at_features(const Edges &edges, const Results &results) {
+    energies.resize(edges.n_atoms);
+    slopes.resize(3 * edges.n_edges());
+    Results of_first = results;
+    of_first.atomic_energy = energies.data();
+    of_first.gradient = slopes.data();
+    of_first.input_gradient = nullptr;
+    first->evaluate(edges, true, of_first, nullptr);
+  }
 };
 
 }  // namespace nnpkit
