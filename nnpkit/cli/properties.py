@@ -105,8 +105,6 @@ def properties(
     names = wanted_properties(usual if what is None else what)
     _refuse_without_effect(context, names)
     still, moving = [n for n in names if n in STATIC], [n for n in names if n in MOVING]
-    if "melting" in names:
-        _require_given(context, "temperatures", "melting is sought between two temperatures", "LOW,HIGH")
     options = Options(pressure_max, _words(surfaces), extent, _numbers(temperatures))
     require_possible(start, names, options)
     settings = Simulation(
@@ -151,8 +149,11 @@ def _start(structure: Structure) -> Structure:
 
 
 def _refuse_without_effect(context: typer.Context, names: list[str]) -> None:
-    """Refuse options of properties that were not asked for."""
+    """Refuse options of properties that were not asked for, and melting without a range."""
     from nnpkit.analysis.properties.study import MOVING, STATIC
+
+    if "melting" in names:
+        _require_given(context, "temperatures", "melting is sought between two temperatures", "LOW,HIGH")
 
     for option, needed in (
         ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)),
