@@ -40,6 +40,12 @@ Output = Annotated[
 Temperatures = Annotated[
     str, typer.Option(help="K, of thermal expansion, separated by commas; melting is sought between them.")
 ]
+Temperature = Annotated[
+    float, typer.Option(help="K, of elastic constants, diffusion, viscosity and vibrations.")
+]
+Extent = Annotated[
+    float, typer.Option(help="Å; least width of the supercells of point defects and phonons.", min=1.0)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results there.")]
 Timestep = Annotated[float | None, typer.Option(help="fs.", show_default="0.5 with hydrogen, else 1")]
 
@@ -58,12 +64,8 @@ def properties(
     reference: Reference = None,
     pressure_max: Annotated[float, typer.Option(help="GPa, of the compression.", min=0.1)] = 50.0,
     surfaces: Annotated[str, typer.Option(help="Indices of surfaces, separated by commas.")] = "111,100,110",
-    extent: Annotated[
-        float, typer.Option(help="Å; least width of the supercells of point defects and phonons.", min=1.0)
-    ] = 10.0,
-    temperature: Annotated[
-        float, typer.Option(help="K, of elastic constants, diffusion, viscosity and vibrations.")
-    ] = 300.0,
+    extent: Extent = 10.0,
+    temperature: Temperature = 300.0,
     temperatures: Temperatures = "200,400,600",
     pressure: Annotated[
         float, typer.Option(help="bar, of thermal expansion, elastic constants and melting.")
