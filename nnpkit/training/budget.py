@@ -1,8 +1,8 @@
 """A training that may take so many seconds, instead of so many epochs.
 
 The budget is divided into parts, about fifty, which take the place of epochs: after each of them the errors are
-evaluated. A part is longer where evaluating takes longer than a tenth of it, up to a fifth of the budget, so that the
-budget goes into updates.
+evaluated. A part is longer where evaluating takes longer than a tenth of it, up to a fifth of the budget, and fewer
+training structures are evaluated where that is not enough, so that the budget goes into updates.
 Parts end when their time is over, wherever in the data the schedule is then; the next one goes on from there.
 """
 
@@ -24,6 +24,7 @@ __all__ = [
     "Budget",
     "part_seconds",
     "some_structures",
+    "thinned",
 ]
 
 PARTS = 50
@@ -77,6 +78,11 @@ class Budget:
         """Make parts so long that evaluating after them is a tenth, unless there would be less than five."""
         self.part = part_seconds(self.seconds, seconds)
 
+    def affordable(self, seconds: float) -> float:
+        """Share, up to 1, of an evaluation of so many `seconds` that is a tenth of the longest part."""
+        tenth = _EVALUATING / (1.0 - _EVALUATING) * self.seconds / _FEWEST_PARTS
+        return min(1.0, tenth / max(seconds, 1e-9))
+
     def labels(self, schedule: Schedule) -> Iterator[Labels]:
         """Labels of `schedule` for one part, over the ends of its epochs; at least those of one update."""
         end = self.used + self.part
@@ -102,3 +108,9 @@ def some_structures(atoms: list[int], most: int = EVALUATED_ATOMS) -> list[int]:
     """Indices of structures with so many `atoms`, spread over all of them, which have no more than `most` together."""
     every = max(1, -(-sum(atoms) // most))
     return list(range(0, len(atoms), every))
+
+
+def thinned(indices: list[int], share: float) -> list[int]:
+    """About that `share` of `indices`, spread over all of them, and twenty at least."""
+    wanted = max(20, round(share * len(indices)))
+    return indices[:: max(1, -(-len(indices) // wanted))]

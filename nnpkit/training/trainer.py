@@ -19,7 +19,14 @@ from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.progress import Progress, StopRequest, stop_on_signals
-from nnpkit.training.budget import EVALUATED_ATOMS, EVERY_EPOCH, JUDGED_ATOMS, Budget, some_structures
+from nnpkit.training.budget import (
+    EVALUATED_ATOMS,
+    EVERY_EPOCH,
+    JUDGED_ATOMS,
+    Budget,
+    some_structures,
+    thinned,
+)
 from nnpkit.training.checkpoint import (
     Checkpoint,
     checkpoint_of_epoch,
@@ -128,6 +135,7 @@ class Trainer:
         self.state = RunState(warm=settings.warm)
         self.best: dict[str, Tensor] = {}
         self.interrupted: tuple[dict[str, dict[str, Any]], dict[str, Tensor]] | None = None
+        self.afforded = False  # whether evaluations have been adapted to the budget
         self.silenced = False  # whether `best` are networks that say zero, see `_prefer_nothing`
         self.deciding = deciding(splits[self.judge].structures)
         self.n_energies = count_energies(splits[self.judge].structures, self.evaluated[self.judge])
@@ -361,7 +369,7 @@ class Trainer:
         began = self.clock()
         errors = {name: self._errors(name) for name in self.splits}
         if self.budget is not None:
-            self.budget.evaluation_took(self.clock() - began)
+            self._afford(self.clock() - began)
         if isinstance(self.schedule, Learns):
             self.schedule.learn(errors["train"])
         self._record(report, errors)
@@ -387,6 +395,20 @@ class Trainer:
         self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.published = False
         return True
+
+    def _afford(self, evaluation: float) -> None:
+        """Adapt the parts of the budget to what an `evaluation` takes, at first how many structures it is of, too."""
+        assert self.budget is not None
+        share, before = self.budget.affordable(evaluation), self.evaluated["train"]
+        if not self.afforded and self.judge != "train" and share < 1.0:
+            self.evaluated["train"] = thinned(before, share)
+            words = f"{len(self.evaluated['train'])} of {len(before)} training structures are evaluated from now on"
+            self.console.print(
+                f"  evaluating takes {evaluation:.1f} s: {words}, all at the end", soft_wrap=True
+            )
+            evaluation *= share
+        self.afforded = True
+        self.budget.evaluation_took(evaluation)
 
     def _error(self, errors: Mapping[str, Mapping[str, Any]]) -> float:
         """What makes one epoch better than another."""

@@ -18,7 +18,14 @@ from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available
 from nnpkit.section import seconds
-from nnpkit.training.budget import EVALUATED_ATOMS, JUDGED_ATOMS, Budget, part_seconds, some_structures
+from nnpkit.training.budget import (
+    EVALUATED_ATOMS,
+    JUDGED_ATOMS,
+    Budget,
+    part_seconds,
+    some_structures,
+    thinned,
+)
 from nnpkit.training.checkpoint import latest_checkpoint
 from nnpkit.training.schedules.random_order import EpochSchedule
 from nnpkit.training.updates import GradientUpdate, KalmanUpdate
@@ -109,6 +116,29 @@ def test_a_part_of_a_large_set_is_spread_over_it():
     assert some_structures([10] * 20, 1000) == list(range(20))
     assert some_structures([10] * 20, 50) == [0, 4, 8, 12, 16]
     assert some_structures([500], 50) == [0]
+
+
+def test_what_is_evaluated_is_what_can_be_afforded():
+    budget = Budget(90.0, Clock(0.1))
+    assert budget.affordable(1.0) == 1.0
+    assert budget.affordable(8.0) == pytest.approx(0.25)
+    assert thinned(list(range(0, 800, 2)), 0.25) == list(range(0, 800, 8))
+    assert thinned(list(range(40)), 1e-3) == list(range(0, 40, 2))
+    assert thinned([3, 5], 1e-3) == [3, 5]
+
+
+def test_fewer_training_structures_are_evaluated_where_that_takes_long(config, monkeypatch):
+    monkeypatch.setattr("nnpkit.training.trainer.time.monotonic", Clock(3.0))
+    monkeypatch.setattr("nnpkit.training.trainer.thinned", lambda indices, share: indices[:2])
+    output = io.StringIO()
+    summary = run_training(
+        load_config(config, ["training.time=90s"]), console=Console(file=output, width=200)
+    )
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["train"]["n_structures"] for line in lines][:3] == [8, 2, 2]
+    assert {line["validation"]["n_structures"] for line in lines} == {3}
+    assert summary["train"]["n_structures"] == 8
+    assert "evaluating takes 3.0 s: 2 of 8 training structures are evaluated from now on" in output.getvalue()
 
 
 def test_times_have_units():
