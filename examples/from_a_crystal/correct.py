@@ -2,7 +2,7 @@
 
     python examples/from_a_crystal/correct.py from_a_crystal [--labels 20] [--calculator tblite]
 
-Frames of the student's own run are labelled by the better method: GFN2-xTB stands in here, since it needs nothing but
+Frames of the student's own run are labelled by the better method: GFN1-xTB stands in here, since it needs nothing but
 a wheel; ``--reference FILE`` takes the section `reference` of a YAML file instead, of CP2K for instance. Some of them
 teach and the others judge. Three trainings learn from the same labels and with the same settings: one from nothing, one
 of the difference to the student (delta learning), one that begins with the student's weights and the covariance of its
@@ -29,13 +29,14 @@ from nnpkit.data.structure import Structure
 
 JUDGES = 12
 """Frames that nobody learns from."""
-ARGUMENTS = {"tblite": {"method": "GFN2-xTB", "accuracy": 0.1, "verbosity": 0}}
+ARGUMENTS = {"tblite": {"method": "GFN1-xTB", "accuracy": 0.5, "verbosity": 0}}
 
 
 def command(*words: str) -> None:
-    """Run a command of nnpkit; its own words are shown."""
+    """Run a command of nnpkit; its own words are shown, and say what is wrong if it fails."""
     print("$ nnpkit", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "nnpkit", *words], check=True)
+    if code := subprocess.run([sys.executable, "-m", "nnpkit", *words]).returncode:
+        raise SystemExit(code)
 
 
 def student_of(project: Path) -> Path:

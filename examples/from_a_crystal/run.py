@@ -6,7 +6,7 @@
 CHGNet may live in an environment of its own, so that its packages and ours never meet. Active learning begins with
 displaced copies of the crystal, labelled by CHGNet, whose wheel brings its weights. Then the potential runs at constant
 pressure, and frames of that run that nobody learnt are labelled too: how far the student is from its teacher where it
-is going to be used, and how much faster, both in ASE on one thread. At last the thermal expansion of some 10,000 atoms.
+is going to be used, and how much faster, both in ASE on one thread. At last thermal expansion, of 10,000 atoms.
 ``--quick`` has fewer of everything. The same command goes on after an interruption, with the minutes used so far.
 ``correct.py`` is the second step. The last line is ``RESULT {json}``.
 """
@@ -38,9 +38,10 @@ _TEST = 8  # frames of the student's run that the teacher looks at
 
 
 def command(*words: str) -> None:
-    """Run a command of nnpkit; its own words are shown."""
+    """Run a command of nnpkit; its own words are shown, and say what is wrong if it fails."""
     print("$ nnpkit", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "nnpkit", *words], check=True)
+    if code := subprocess.run([sys.executable, "-m", "nnpkit", *words]).returncode:
+        raise SystemExit(code)
 
 
 def require_teacher(python: str) -> None:
@@ -98,18 +99,23 @@ def against_teacher(model: Any, frames: list[Structure], python: str, folder: Pa
     }
 
 
-def expansion(project: Path, folder: Path, quick: bool) -> dict[str, float]:
+def expansion(project: Path, folder: Path, atoms: int, quick: bool) -> dict[str, float]:
     """Thermal expansion of the volume by the potential alone, 1e-6/K, with its error."""
     model = max(project.rglob("member-00/model.pt"), key=lambda path: path.stat().st_mtime)
-    atoms, steps = ("500", "500") if quick else ("10000", "2000")
-    command(
-        "properties", str(model), str(HERE / "mgo.cif"), "--what", "expansion", "--temperatures",
-        f"{0.4 * TEMPERATURE:g},{0.7 * TEMPERATURE:g},{TEMPERATURE:g}", "--atoms", atoms, "--steps", steps,
-        "--timestep", "2", "--ranks", str(min(2, os.cpu_count() or 1)), "-o", str(folder / "expansion"), "--overwrite",
-    )  # fmt: skip
+    ranks = (
+        2 if (os.cpu_count() or 1) - os.getloadavg()[0] > 1.5 else 1
+    )  # ranks that wait for a processor crawl
+    if not (folder / "expansion" / "properties.json").exists():
+        command(
+            "properties", str(model), str(HERE / "mgo.cif"), "--what", "expansion", "--temperatures",
+            f"{0.4 * TEMPERATURE:g},{0.7 * TEMPERATURE:g},{TEMPERATURE:g}", "--atoms", str(atoms), "--steps",
+            "500" if quick else "2000", "--timestep", "2", "--ranks", str(ranks),
+            "-o", str(folder / "expansion"), "--overwrite",
+        )  # fmt: skip
     content = json.loads((folder / "expansion" / "properties.json").read_text(encoding="utf-8"))
     found = content["potential"]["expansion"]["expansion of the volume"]
-    return {"expansion": round(found["value"], 2), "expansion_error": round(found["error"], 2)}
+    values = {"expansion": found["value"], "expansion_error": found["error"]}
+    return {name: round(value, 2) for name, value in values.items()}
 
 
 class Minutes:
@@ -134,7 +140,8 @@ class Minutes:
 
 def learn(folder: Path, project: Path, teacher: str, quick: bool) -> None:
     """Write the project, unless it is there, and run or resume it."""
-    if not (project / "active.sqlite").exists():
+    verb = "resume" if (project / "active.sqlite").exists() else "run"
+    if verb == "run":
         command(
             "new", str(HERE / "mgo.cif"), "-o", str(folder), "--reference", "chgnet", "--temperature",
             f"{TEMPERATURE:g}", "--overwrite",
@@ -146,7 +153,7 @@ def learn(folder: Path, project: Path, teacher: str, quick: bool) -> None:
         if teacher != sys.executable:
             active["reference"]["python"] = str(Path(teacher).absolute())
         (folder / "active.yaml").write_text(yaml.safe_dump(active, sort_keys=False))
-    command("active", "run", str(folder / "active.yaml"))
+    command("active", verb, str(folder / "active.yaml"))
 
 
 def main() -> int:
@@ -157,6 +164,7 @@ def main() -> int:
     parser.add_argument(
         "--teacher-python", default=sys.executable, help="of an environment with ase and chgnet"
     )
+    parser.add_argument("--atoms", type=int, help="of thermal expansion; by default 10000, or 500")
     arguments = parser.parse_args()
     folder, teacher, quick = arguments.folder.absolute(), arguments.teacher_python, arguments.quick
     require_teacher(teacher)
@@ -165,13 +173,15 @@ def main() -> int:
     with minutes.of("learning"):
         learn(folder, project, teacher, quick)
     model = max(project.rglob("committee.pt"), key=lambda path: path.stat().st_mtime)
-    with minutes.of("simulation"):
-        command(
-            "md", str(model), str(folder / "start.xyz") + "@0", "--ensemble", "npt", "--temperature",
-            f"{TEMPERATURE:g}", "--steps", "1000" if quick else "20000", "-o", str(folder / "npt"), "--overwrite",
-        )  # fmt: skip
+    if not (folder / "npt" / "summary.json").exists():
+        with minutes.of("simulation"):
+            command(
+                "md", str(model), str(folder / "start.xyz") + "@0", "--ensemble", "npt", "--temperature",
+                f"{TEMPERATURE:g}", "--steps", "1000" if quick else "20000", "-o", str(folder / "npt"), "--overwrite",
+            )  # fmt: skip
+    atoms = arguments.atoms or (500 if quick else 10_000)
     with minutes.of("expansion"):
-        grown = expansion(project, folder, quick)
+        grown = expansion(project, folder, atoms, quick)
     trajectory = read(folder / "npt" / "trajectory.lammpstrj")
     frames = trajectory[len(trajectory) // 4 :: max(1, len(trajectory) // _TEST)][:_TEST]
     with minutes.of("judging"):

@@ -237,3 +237,5 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
     if summary.get("outside"):
         print(f"nnpkit: warning: {summary['outside']}", file=sys.stderr)
     print(f"Plots, trajectory and summary.json are in {output}")
+    if "but too short" in (summary.get("verdict") or "") and not summary.get("ramp"):
+        print(f"next: nnpkit md --continue -o {output} --steps {4 * summary['steps_asked']}")

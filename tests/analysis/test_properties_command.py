@@ -63,6 +63,7 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
     assert "(111)" in page
     assert page.count("data:image/png") == 4
     assert content["potential"]["interstitial"]["dumbbell 100"]["value"] > 5.0
+    assert "see elastic and compression" in result.stderr
     assert len(content["potential"]["stacking"]["curves"]["energies"]) == 11
     assert "1.9" in result.stdout or "vacancy" in result.stdout
     again = nnpkit(*call)

@@ -213,6 +213,10 @@ def _eos(rest: Structure, calculator: Any) -> Result:
         },
         curves={"volumes": state.volumes.tolist(), "energies": state.energies.tolist()},
         figures=[("Equation of state", state_figure(state))],
+        notes=[
+            "the shape of the cell and fractional coordinates are kept; where they are free the crystal is softer: see "
+            "elastic and compression"
+        ],
     )
 
 
