@@ -168,6 +168,7 @@ def _model_card(report: Report) -> None:
         ("Weights", metadata["n_parameters"]),
         ("Reference energies", _pairs(spec.get("reference_energies"), "eV")),
         ("Repulsion below", _pairs(wall_ends(spec.get("wall")), "Å")),
+        ("Beside the networks", ", ".join(spec.get("terms") or {}) or None),
         ("Baseline", (metadata.get("baseline") or {}).get("name")),
         ("Optimizer", (training.get("optimizer") or {}).get("kind")),
         ("Schedule", (training.get("schedule") or {}).get("kind")),
