@@ -8,9 +8,9 @@ by LAMMPS with Ewald's sum: energies, forces and stresses, no charges. Two poten
 them is what a cutoff decides: frequencies of the optical modes along [100] at a wave vector of a quarter of the zone
 boundary's (LO and TO, THz), and the force on ions more than 11 Å from one that has moved, relative to that of the
 reference (0: nothing is felt, 1: all of it; the slope of a fit through zero, and the correlation). With
-``--picoseconds`` the melt of 256 ions runs in LAMMPS on two ranks, with both potentials and with the reference: density
-at 1300 K and no pressure in g/cm³ (of the last three quarters), drift of the energy in NVE behind it in meV per atom
-and ps, both with standard errors from eight blocks. The last line is ``RESULT {json}``.
+``--picoseconds`` the melt of 256 ions runs in LAMMPS on two ``--ranks``, with both potentials and with the reference:
+density at 1300 K and no pressure in g/cm³ (of the last three quarters), drift of the energy in NVE behind it in meV per
+atom and ps, both with standard errors from eight blocks. The last line is ``RESULT {json}``.
 """
 
 from __future__ import annotations
@@ -186,8 +186,10 @@ def with_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(np.std(means, ddof=1) / np.sqrt(BLOCKS))
 
 
-def dynamics(folder: Path, model: Path | None, start: Structure, picoseconds: float) -> dict[str, float]:
-    """Density of the melt in NPT, and drift of the energy in NVE behind it, on two ranks."""
+def dynamics(
+    folder: Path, model: Path | None, start: Structure, picoseconds: float, ranks: int
+) -> dict[str, float]:
+    """Density of the melt in NPT, and drift of the energy in NVE behind it."""
     atoms = Atoms(start.symbols, start.positions, cell=start.cell, pbc=True).repeat((2, 2, 1))
     write_lammps_data(folder / "data.lmp", atoms, specorder=["Na", "Cl"], atom_style="charge", units="metal")
     head = POTENTIAL.format(data="data.lmp", cutoff=8.0).replace("ewald 1e-8", "pppm 1e-5")
@@ -197,12 +199,12 @@ def dynamics(folder: Path, model: Path | None, start: Structure, picoseconds: fl
     steps = round(1000 * picoseconds)
     (folder / "in.lmp").write_text(
         f"{head}timestep 0.001\nvelocity all create 1300 7\nthermo 50\nthermo_style custom step temp density etotal\n"
-        "thermo_modify format float %.14g\nneigh_modify every 1 delay 0 check yes\n"
+        "thermo_modify format float %.14g\nneighbor 1.0 bin\nneigh_modify every 1 delay 0 check yes\n"
         f"fix n all npt temp 1300 1300 0.1 iso 0 0 0.5\nrun {steps}\nunfix n\nfix n all nve\nrun {steps}\n"
     )
     command = [str(Path(sys.prefix) / "bin" / name) for name in ("mpirun", "lmp")]
     done = subprocess.run(
-        [command[0], "-n", "2", command[1], "-in", "in.lmp"],
+        [command[0], "-n", str(ranks), command[1], "-in", "in.lmp"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -242,8 +244,8 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, 
     truth = reference(folder)
     far = far_forces(truth)
     result: dict[str, dict[str, float]] = {"reference": optical(truth)}
-    ps, start = arguments.picoseconds, read(folder / "test.xyz")[0]
-    result["reference"] |= dynamics(folder, None, start, ps) if ps else {}
+    ps, ranks, start = arguments.picoseconds, arguments.ranks, read(folder / "test.xyz")[0]
+    result["reference"] |= dynamics(folder, None, start, ps, ranks) if ps else {}
     print("reference", result["reference"], flush=True)
     for name in arguments.charges:
         charges = {"generation": "latent"} if name == "latent" else None
@@ -254,7 +256,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, 
         found["far"] = float((felt * far).sum() / (far * far).sum())
         norms = np.linalg.norm(felt) * np.linalg.norm(far)
         found["far_correlation"] = float((felt * far).sum() / max(1e-30, norms))
-        found |= dynamics(folder, own / "model.pt", start, ps) if ps else {}
+        found |= dynamics(folder, own / "model.pt", start, ps, ranks) if ps else {}
         result[name] = {key: round(value, 4) for key, value in found.items()}
         print(name, result[name], flush=True)
     return result
@@ -269,6 +271,7 @@ def main() -> None:
     parser.add_argument("--wall", default="fitted", help="model.wall")
     parser.add_argument("--charges", nargs="+", choices=["none", "latent"], default=["none", "latent"])
     parser.add_argument("--picoseconds", type=float, default=0.0)
+    parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where data and potentials stay, and are taken from")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

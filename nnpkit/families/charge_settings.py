@@ -16,6 +16,8 @@ from nnpkit.section import NonNegative, Positive, PositiveInt, Section, refuse_u
 __all__ = ["Charges", "describe_charges"]
 
 _LATENT_WIDTH = 0.7
+_LATENT_SCALE = 0.1
+"""e, of the outputs of networks: a charge counts in energies by the potential of all others, several volts."""
 _SCREENED = 0.9  # of the cutoff: where screening ends by default
 
 
@@ -141,7 +143,7 @@ def describe_charges(
         "generation": settings.generation,
         "networks": {e: one for e in elements},
         "channels": settings.channels,
-        "scale": 1.0,
+        "scale": _LATENT_SCALE if latent else 1.0,
         "widths": {e: float(widths[e]) for e in elements},
         "screening": screening,
         "charge_input": fourth,

@@ -30,6 +30,8 @@ from nnpkit.workflow.assemble import LoadedData
 
 __all__ = ["learn_charges"]
 
+_SPREAD = 0.1
+"""e (V in the fourth generation): of charges about zero in the beginning, where forces do not say which way to go."""
 _HARDNESS = 5.0  # eV/e², where training begins
 
 
@@ -92,8 +94,9 @@ def _begin(model: ChargedModel, settings: Charges) -> None:
     with torch.no_grad():
         for channel, networks in enumerate(model.charge_networks):
             for element, network in zip(model.elements, networks.networks, strict=True):
-                first = begun.get(element, 0.0) / model.charge_scale if channel == 0 else 0.0
-                network.shift_and_stretch(0.0, first, 0.1)
+                first = begun.get(element, 0.0) if channel == 0 else 0.0
+                spread = _SPREAD if first == 0.0 else _SPREAD * model.charge_scale
+                network.shift_and_stretch(0.0, first / model.charge_scale, spread / model.charge_scale)
         if model.generation == "fourth":
             given = settings.hardness or dict.fromkeys(model.elements, _HARDNESS)
             for t, element in enumerate(model.elements):
