@@ -1,5 +1,6 @@
 #include "coarse_waves.h"
 
+#include "eights.h"
 #include "splines.h"
 
 #include <algorithm>
@@ -10,8 +11,41 @@ namespace nnpkit {
 namespace {
 
 constexpr double SPACING = 1.25;  // of the mesh, in widths of the Gaussians
+constexpr int FOUR = 4;           // the splines of an atom along one axis
+
+typedef double Four __attribute__((vector_size(FOUR * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+struct Mesh {
+  int n_x, n_y;
+  size_t row;
+  // of the j-th of the rows that the splines at `place` touch, in the i-th of the layers
+  size_t at(const int *place, int i, int j) const {
+    const int x = place[0] + i, y = place[1] + j;
+    return (static_cast<size_t>(x < n_x ? x : x - n_x) * n_y + (y < n_y ? y : y - n_y)) * row + place[2];
+  }
+};
+
+NNPKIT_VECTORS
+void spread_atom(const Mesh &mesh, const int *place, const double *splines, double charge, double *points) {
+  const Four along = charge * *reinterpret_cast<const Four *>(splines + 2 * FOUR);
+  for (int i = 0; i < FOUR; i++)
+    for (int j = 0; j < FOUR; j++)
+      *reinterpret_cast<Four *>(points + mesh.at(place, i, j)) += splines[i] * splines[FOUR + j] * along;
+}
+
+NNPKIT_VECTORS
+double read_atom(const Mesh &mesh, const int *place, const double *splines, const double *points) {
+  Four sum = {};
+  for (int i = 0; i < FOUR; i++)
+    for (int j = 0; j < FOUR; j++)
+      sum += splines[i] * splines[FOUR + j] * *reinterpret_cast<const Four *>(points + mesh.at(place, i, j));
+  const Four along = sum * *reinterpret_cast<const Four *>(splines + 2 * FOUR);
+  return along[0] + along[1] + along[2] + along[3];
+}
 
 }  // namespace
+
+static_assert(CoarseWaves::ORDER == FOUR, "splines are added as fours");
 
 void CoarseWaves::set(const ChargedAtoms &given) {
   atoms = given;
@@ -73,24 +107,13 @@ void CoarseWaves::set_places(const Lattice &lattice) {
   }
 }
 
-size_t CoarseWaves::start_of_row(const int *place, int i, int j) const {
-  const int x = place[0] + i, y = place[1] + j;
-  return (static_cast<size_t>(x < n[0] ? x : x - n[0]) * n[1] + (y < n[1] ? y : y - n[1])) * row + place[2];
-}
-
 void CoarseWaves::add(const std::vector<double> &charges, std::vector<double> &result) {
   const auto &centers = *atoms.centers;
   const size_t n_rows = static_cast<size_t>(n[0]) * n[1];
   points.assign(n_rows * row, 0.0);
-  for (size_t a = 0; a < centers.size(); a++) {
-    const double *const s = splines.data() + 3 * ORDER * a, charge = charges[centers[a]];
-    for (int i = 0; i < ORDER; i++)
-      for (int j = 0; j < ORDER; j++) {
-        double *const to = points.data() + start_of_row(places.data() + 3 * a, i, j);
-        const double factor = charge * s[i] * s[ORDER + j];
-        for (int k = 0; k < ORDER; k++) to[k] += factor * s[2 * ORDER + k];
-      }
-  }
+  const Mesh mesh{n[0], n[1], row};
+  for (size_t a = 0; a < centers.size(); a++)
+    spread_atom(mesh, &places[3 * a], &splines[3 * ORDER * a], charges[centers[a]], points.data());
   for (size_t r = 0; r < n_rows; r++)
     for (int z = 0; z < ORDER; z++) points[r * row + z] += points[r * row + n[2] + z];
   MPI_Allreduce(MPI_IN_PLACE, points.data(), static_cast<int>(points.size()), MPI_DOUBLE, MPI_SUM, world);
@@ -102,18 +125,8 @@ void CoarseWaves::add(const std::vector<double> &charges, std::vector<double> &r
   fourier->backward(spectrum, points.data());
   for (size_t r = 0; r < n_rows; r++)
     for (int z = 0; z < ORDER; z++) points[r * row + n[2] + z] = points[r * row + z];
-  for (size_t a = 0; a < centers.size(); a++) {
-    const double *const s = splines.data() + 3 * ORDER * a;
-    double sum = 0.0;
-    for (int i = 0; i < ORDER; i++)
-      for (int j = 0; j < ORDER; j++) {
-        const double *const from = points.data() + start_of_row(places.data() + 3 * a, i, j);
-        double line = 0.0;
-        for (int k = 0; k < ORDER; k++) line += s[2 * ORDER + k] * from[k];
-        sum += s[i] * s[ORDER + j] * line;
-      }
-    result[centers[a]] += sum;
-  }
+  for (size_t a = 0; a < centers.size(); a++)
+    result[centers[a]] += read_atom(mesh, &places[3 * a], &splines[3 * ORDER * a], points.data());
 }
 
 }  // namespace nnpkit

@@ -14,14 +14,14 @@ namespace nnpkit {
 // To a few percent what `LatticeWaves` gives of Gaussians of the width `splitting`, for a tenth of the work.
 class CoarseWaves {
  public:
+  static constexpr int ORDER = 4;  // of the splines
+
   CoarseWaves(double splitting, MPI_Comm world) : eta(splitting), world(world) {}
   void set(const ChargedAtoms &atoms);
   // Adds the potential at local atoms that charges (n_all) of all ranks make, up to a constant.
   void add(const std::vector<double> &charges, std::vector<double> &result);
 
  private:
-  static constexpr int ORDER = 4;  // of the splines
-
   double eta;
   MPI_Comm world;
   ChargedAtoms atoms;
@@ -35,7 +35,6 @@ class CoarseWaves {
 
   void set_places(const Lattice &lattice);
   void set_weights(const Lattice &lattice);
-  size_t start_of_row(const int *place, int i, int j) const;
 };
 
 }  // namespace nnpkit

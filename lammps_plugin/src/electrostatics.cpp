@@ -11,8 +11,9 @@ namespace nnpkit {
 namespace {
 
 constexpr int MOST_ITERATIONS = 1000;
-constexpr int MOST_ROUGHLY = 40;       // likewise, of those that prepare one
-constexpr double ROUGHLY = 1.0e-2;     // how far these reduce the residual
+constexpr int MOST_ROUGHLY = 40;    // likewise, of those that prepare one
+constexpr double ROUGHLY = 1.0e-2;  // how far these reduce the residual
+constexpr double STRONG = 0.05;     // eV/e^2, of pairs that prepare; diagonals are a few hundred times that
 constexpr double CONVERGED = 1.0e-12;  // of the residual, relative to the right side
 constexpr double ENOUGH = 1.0e-2;      // of the accuracy of the sums
 
@@ -98,6 +99,9 @@ void Electrostatics::add_pair(int first, int second, int species_first, int spec
   pairs.push_back({first, second, x, y, z, COULOMB * slope});
   bare.push_back(COULOMB * value);
   partners.push_back(second);
+  if (diagonal.empty() || std::abs(bare.back()) < STRONG) return;
+  strong.push_back(bare.back());
+  strong_partners.push_back(second);
 }
 
 void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
@@ -110,6 +114,9 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
   rows.clear();
   bare.clear();
   partners.clear();
+  strong_rows.clear();
+  strong.clear();
+  strong_partners.clear();
   if (!info.hardness.empty()) set_diagonal();
   if (eta > 0.0) {
     pairs.reserve(near.n_edges());
@@ -119,6 +126,7 @@ void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
                  static_cast<int>(near.neighbor_type[e]), near.edge_vec[3 * e], near.edge_vec[3 * e + 1],
                  near.edge_vec[3 * e + 2]);
       rows.push_back({near.center[a], pairs.size()});
+      strong_rows.push_back({near.center[a], strong.size()});
     }
     volume = Lattice(atoms.cell).volume;
     waves->set(atoms);
@@ -199,6 +207,15 @@ void Electrostatics::add_pairs(const std::vector<double> &charges, bool screened
   for (const Screened &one : screened_pairs) {
     const Pair &pair = pairs[one.pair];
     result[pair.first] -= one.away * others[pair.second];
+  }
+}
+
+void Electrostatics::add_strong_pairs(const std::vector<double> &charges, std::vector<double> &result) const {
+  size_t p = 0;
+  for (const Row &row : strong_rows) {
+    double sum = 0.0;
+    for (; p < row.end; p++) sum += strong[p] * charges[strong_partners[p]];
+    result[row.atom] += sum;
   }
 }
 
@@ -293,8 +310,12 @@ void Electrostatics::set_diagonal() {
     diagonal[i] = COULOMB / (info.widths[t] * std::sqrt(PI)) + info.hardness[t];
   }
   if (eta == 0.0) return;
-  if (!coarse) coarse = std::make_unique<CoarseWaves>(eta, world);
+  if (!coarse) {
+    coarse = std::make_unique<CoarseWaves>(eta, world);
+    longest = std::make_unique<LongWaves>(eta, world);
+  }
   coarse->set(atoms);
+  longest->set(atoms, diagonal);
 }
 
 double Electrostatics::product(const std::vector<double> &a, const std::vector<double> &b) const {
@@ -304,8 +325,9 @@ double Electrostatics::product(const std::vector<double> &a, const std::vector<d
   return total;
 }
 
-// About what has to be added for the residual to go: with waves from a coarse mesh, conjugate gradients that
-// the diagonal prepares. Where waves cost nothing, as there are none, one step of them.
+// About what has to be added for the residual to go: with strong pairs and waves from a coarse mesh,
+// conjugate gradients that the diagonal and the longest waves prepare. Where waves cost nothing, as there are
+// none, one step of them.
 void Electrostatics::prepare(const std::vector<double> &residual, double enough, const ToGhosts &to_ghosts,
                              std::vector<double> &result) {
   const auto &centers = *atoms.centers;
@@ -314,15 +336,19 @@ void Electrostatics::prepare(const std::vector<double> &residual, double enough,
   const double small = enough * enough * product(residual, residual);
   double before = 0.0;
   for (int n = 0; n < MOST_ROUGHLY; n++) {
-    for (const int i : centers) prepared[i] = left[i] / diagonal[i];
+    if (longest)
+      longest->solve(left, prepared);
+    else
+      for (const int i : centers) prepared[i] = left[i] / diagonal[i];
     remove_mean(prepared, 0.0);
     if (!coarse) return result.swap(prepared);
     const double now = product(left, prepared);
     for (const int i : centers) direction[i] = prepared[i] + (n > 0 ? now / before : 0.0) * direction[i];
     to_ghosts(direction);
     made.assign(atoms.n_all, 0.0);
-    add_pairs(direction, false, made);
+    add_strong_pairs(direction, made);
     coarse->add(direction, made);
+    roughly++;
     for (const int i : centers) made[i] += (diagonal[i] - self()) * direction[i];
     remove_mean(made, 0.0);
     const double bend = product(direction, made);

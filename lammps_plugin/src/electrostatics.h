@@ -6,6 +6,7 @@
 
 #include "coarse_waves.h"
 #include "lattice_waves.h"
+#include "long_waves.h"
 #include "model.h"
 
 #include <mpi.h>
@@ -65,6 +66,9 @@ class Electrostatics {
   std::vector<double> solve(const std::vector<double> &right, double total, const std::vector<double> &start,
                             const ToGhosts &to_ghosts, int64_t &products);
 
+  // How often the coarse mesh was multiplied with a vector to prepare solutions, since it was made.
+  int64_t rough_products() const { return roughly; }
+
   double sum(const std::vector<double> &values) const;  // over the atoms of the model on all ranks
   double count() const { return n_atoms; }
   void remove_mean(std::vector<double> &values, double total) const;
@@ -96,9 +100,15 @@ class Electrostatics {
   std::vector<Row> rows;
   std::vector<double> bare;
   std::vector<int> partners;
+  // the same of the pairs that are strong enough to matter where a few percent are enough
+  std::vector<Row> strong_rows;
+  std::vector<double> strong;
+  std::vector<int> strong_partners;
   std::vector<double> diagonal;         // (n_all) of what is minimised, where charges are in equilibrium
-  std::unique_ptr<CoarseWaves> coarse;  // null for a cluster
-  std::vector<int> counts, starts;      // of a cluster: atoms of each rank, and where they begin among all
+  std::unique_ptr<CoarseWaves> coarse;  // null for a cluster, as the next
+  std::unique_ptr<LongWaves> longest;
+  int64_t roughly = 0;
+  std::vector<int> counts, starts;  // of a cluster: atoms of each rank, and where they begin among all
   int own_start = 0;
   std::vector<double> gather(const std::vector<double> &values) const;  // of all atoms of a cluster
 
@@ -117,6 +127,7 @@ class Electrostatics {
                            const std::vector<double> &of_u, const std::vector<double> &of_v,
                            const ChargeSums &sums, std::vector<double> *result);
   void add_pairs(const std::vector<double> &charges, bool screened, std::vector<double> &result) const;
+  void add_strong_pairs(const std::vector<double> &charges, std::vector<double> &result) const;
   double around(int atom, const std::array<double, 2> &total) const;
   double self() const;
   std::array<double, 2> moments(

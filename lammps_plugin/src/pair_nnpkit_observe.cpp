@@ -244,9 +244,13 @@ void PairNNPKit::log_timing() {
       text += fmt::format("{:<11}| {:<10.5g} | {:12.4g} |{:6.2f}\n", names[k], sums[k] / comm->nprocs,
                           1e6 * sums[k] / sums[8], 100.0 * sums[k] / total);
   text += fmt::format("{:<11}| {:<10.5g} | {:12.4g} |\n", "Sum", total / comm->nprocs, 1e6 * total / sums[8]);
-  if (work.products > 0)
-    text += fmt::format("Interactions of charges times a vector, per step: {:.3g}\n",
-                        static_cast<double>(work.products) / static_cast<double>(work.steps));
+  if (work.products > 0) {
+    int64_t roughly = 0;
+    for (const auto &of : interactions) roughly += of.sum->rough_products();
+    const auto steps = static_cast<double>(work.steps);
+    text += fmt::format("Interactions of charges times a vector, per step: {:.3g} (roughly: {:.3g})\n",
+                        static_cast<double>(work.products) / steps, static_cast<double>(roughly) / steps);
+  }
   text += "\n";
   utils::logmesg(lmp, text);
 }

@@ -129,6 +129,19 @@ def test_charges_are_predicted_from_the_steps_before(lammps: None, tmp_path: Pat
     assert after[1] == pytest.approx(after[0], rel=0.1)
 
 
+def test_equilibrium_takes_no_more_steps_in_a_larger_box(lammps: None, tmp_path: Path) -> None:
+    """Long waves, which are stiffer there, are solved for by themselves."""
+    small = random_structure(60, [9.0, 8.6, 9.3], seed=2, closest=1.3)
+    model_file(tmp_path, "fourth")
+    found = []
+    for times in ((1, 1, 1), (1, 1, 4)):
+        atoms = small.repeat(times)
+        atoms.positions += 0.05 * np.random.default_rng(3).normal(size=(len(atoms), 3))
+        result = run(tmp_path, atoms, 2, "ewald 1e-5 mesh yes", text="run 0\nrun 1 post yes\n")
+        found.append([float(n) for n in re.findall(r"\(roughly: (\S+)\)", result.output)][-1])
+    assert 0.0 < found[1] < 1.25 * found[0]
+
+
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
     atoms = random_structure(13, [9.0, 9.0, 9.0], seed=3, pbc=False, closest=1.3)
