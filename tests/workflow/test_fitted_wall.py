@@ -72,6 +72,23 @@ def test_who_has_it(config: Path) -> None:
     assert is_fitted(trained(config, "output=fitted", functions, "model.wall=fitted")[0])
 
 
+def test_it_is_suggested_where_it_is_nearly_all_of_the_forces(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = "model={kind: acsf, descriptor: {cutoff: 4.0, zetas: [1], radial: 2}, network: {hidden: [2]}}"
+    _, said = trained(config, "output=fitted", functions, "model.wall=fitted")
+    share = re.search(r"it leaves ([\d.]+) %", said).group(1)
+    hint, left = (
+        f"(model.wall=fitted) it would leave {share} % of the mean square force",
+        float(share) / 100.0,
+    )
+    for most, expected in ((1.1 * left, True), (0.9 * left, False)):
+        monkeypatch.setattr("nnpkit.workflow.new_model._NEARLY_NOTHING", most)
+        assert (hint in trained(config, f"output=most-{most}", functions)[1]) is expected
+    monkeypatch.setattr("nnpkit.workflow.new_model._NEARLY_NOTHING", 1.0)
+    assert hint not in trained(config, "output=on", functions, "model.wall=on")[1]
+
+
 def test_a_training_that_goes_on_keeps_it(config: Path) -> None:
     """Its networks have learnt the difference to this repulsion and no other."""
     first, _ = trained(config, "output=first")
