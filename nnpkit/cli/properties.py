@@ -23,7 +23,7 @@ What = Annotated[
         metavar="NAME,...",
         show_default="eos, elastic, surfaces, and vacancy of an element",
         help="Of eos, compression, elastic, vacancy, interstitial, surfaces, stacking, phonons; from simulations "
-        "expansion, hot-elastic, melting, diffusion, viscosity, vibrations.",
+        "expansion, hot-elastic, diffusion, viscosity, vibrations.",
     ),
 ]
 Reference = Annotated[
@@ -37,9 +37,7 @@ Reference = Annotated[
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for properties.html, JSON, figures, simulations.")
 ]
-Temperatures = Annotated[
-    str, typer.Option(help="K, of thermal expansion, separated by commas; melting is sought between them.")
-]
+Temperatures = Annotated[str, typer.Option(help="K, of thermal expansion; separated by commas.")]
 Temperature = Annotated[
     float, typer.Option(help="K, of elastic constants, diffusion, viscosity and vibrations.")
 ]
@@ -67,9 +65,7 @@ def properties(
     extent: Extent = 10.0,
     temperature: Temperature = 300.0,
     temperatures: Temperatures = "200,400,600",
-    pressure: Annotated[
-        float, typer.Option(help="bar, of thermal expansion, elastic constants and melting.")
-    ] = 1.0,
+    pressure: Annotated[float, typer.Option(help="bar, of thermal expansion and elastic constants.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Time steps of each simulation.", min=100)] = 20000,
     timestep: Timestep = None,
     atoms: Annotated[
@@ -151,30 +147,18 @@ def _start(structure: Structure) -> Structure:
 
 
 def _refuse_without_effect(context: typer.Context, names: list[str]) -> None:
-    """Refuse options of properties that were not asked for, and melting without a range."""
+    """Refuse options of properties that were not asked for."""
     from nnpkit.analysis.properties.study import MOVING, STATIC
-
-    if "melting" in names:
-        _require_given(context, "temperatures", "melting is sought between two temperatures", "LOW,HIGH")
 
     for option, needed in (
         ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)),
         ("extent", ("vacancy", "interstitial", "phonons")),
-        ("temperatures", ("expansion", "melting")), ("pressure", ("expansion", "hot-elastic", "melting")),
+        ("temperatures", ("expansion",)), ("pressure", ("expansion", "hot-elastic")),
         ("temperature", ("hot-elastic", "diffusion", "viscosity", "vibrations")), ("reference", STATIC),
         *((name, MOVING) for name in ("steps", "timestep", "atoms", "seed", "ranks")),
     ):  # fmt: skip
         if not set(needed) & set(names):
             refuse(context, f"it is of --what {' or '.join(needed)}", option)
-
-
-def _require_given(context: typer.Context, option: str, why: str, expected: str) -> None:
-    """Refuse the default of an option whose value only the user knows."""
-    from nnpkit.errors import InputError
-
-    source = context.get_parameter_source(option)
-    if source is not None and source.name.startswith("DEFAULT"):
-        raise InputError(why, where=f"--{option}", expected=expected)
 
 
 def _words(text: str) -> list[str]:

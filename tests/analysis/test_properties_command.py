@@ -15,7 +15,6 @@ from test_properties import bonds, crystal, depth
 from typer.testing import CliRunner
 
 from nnpkit.analysis.properties.hot_elastic import hot_elastic
-from nnpkit.analysis.properties.melting import melting
 from nnpkit.analysis.properties.properties_page import write_page
 from nnpkit.analysis.properties.study import Options, moving_properties, static_properties, wanted_properties
 from nnpkit.analysis.properties.thermal import expansion_of
@@ -220,42 +219,6 @@ def test_six_strains_give_the_same_constants(tmp_path: Path, argon_runs: None) -
     for at, value in {(0, 0): c11, (2, 2): c11, (0, 1): c12, (3, 3): c12, (5, 5): c12}.items():
         assert found.constants[at] == pytest.approx(value, rel=0.05)
     assert np.abs(found.constants[:3, 3:]).max() < 0.05 * c12
-
-
-@pytest.mark.parametrize("speed", [0.05, 0.5])
-def test_the_melting_point_is_between_what_grows_and_what_melts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speed: float
-) -> None:
-    """Runs of a substance whose crystal grows below 83 K, the faster the farther: near that slow ones do not decide."""
-    rng = np.random.default_rng(1)
-
-    def run(self, name, start, temperature, ensemble="npt"):
-        shares = np.linspace(0.5, 0.5 + (83.0 - temperature) * speed, 200).clip(0.0, 1.0)
-        shares = {"crystal": np.ones(200), "melt": np.zeros(200)}.get(name, shares)
-        energy = 1e-4 * temperature + 0.012 * (1.0 - shares) + 1e-4 * rng.normal(size=200)
-        return start, energy
-
-    monkeypatch.setattr("nnpkit.analysis.properties.melting._Runs.run", run)
-    start = cold_argon((2, 2, 2))
-    found = melting(ANY_MODEL, start, tmp_path, COLD, (70.0, 100.0))
-    assert found.n_atoms == 64
-    assert found.fusion == pytest.approx(0.012, rel=0.05)
-    assert abs(found.temperature - 83.0) <= found.error
-    assert found.error < 0.01 * 83.0 if speed == 0.5 else 2.0
-    assert any("beside each other" in note for note in found.notes) == (speed < 0.1)
-    assert len(found.temperatures) == len(found.shares) <= 9
-    options = Options(temperatures=(70.0, 80.0, 100.0))
-    (shown,) = moving_properties(ANY_MODEL, start, ["melting"], options, tmp_path, COLD).values()
-    assert shown.values["melting point"][0] == pytest.approx(found.temperature, abs=2.0)
-    assert shown.errors["melting point"] < 2.5
-    assert shown.curves["temperatures"][:2] == [70.0, 100.0]
-    assert len(shown.figures) == 1
-    for between, words in (((90.0, 100.0), "crystal melts"), ((70.0, 80.0), "crystal grows")):
-        with pytest.raises(InputError, match=words):
-            melting(ANY_MODEL, start, tmp_path, COLD, between)
-    tilted = start.replace(cell=start.cell + np.array([[0, 0, 0], [1.0, 0, 0], [0, 0, 0]]))
-    with pytest.raises(InputError, match="right angles"):
-        melting(ANY_MODEL, tilted, tmp_path, COLD, (70.0, 100.0))
 
 
 def test_simulations_of_a_crystal(tmp_path: Path, argon_runs: None) -> None:

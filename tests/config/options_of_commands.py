@@ -171,8 +171,6 @@ REFUSED: list[tuple[str, str]] = [
     ("properties run first.extxyz -o out --what diffusion --reference emt", "--reference has no effect"),
     *((f"properties run first.extxyz -o out --what {name}", "a crystal of one element")
       for name in ("vacancy", "interstitial", "stacking")),
-    ("properties run first.extxyz -o out --what melting", "melting is sought between two temperatures"),
-    ("properties run first.extxyz -o out --what melting --temperatures 300", "--temperatures: a melting point"),
     ("properties run first.extxyz -o out --what conductivity", "centroid stresses"),
     ("properties run first.extxyz -o out --what beauty", "unknown property 'beauty'"),
     ("select committee.pt more.extxyz --lower 1 --upper 2 --seed 3", "--seed has no effect"),

@@ -16,7 +16,7 @@ _TITLES = {
     "elastic": "Elastic constants", "vacancy": "Vacancies", "interstitial": "Interstitials", "surfaces": "Surfaces",
     "stacking": "Stacking fault", "phonons": "Phonons",
     "expansion": "Thermal expansion", "hot-elastic": "Elastic constants at a temperature",
-    "melting": "Melting", "diffusion": "Diffusion", "viscosity": "Viscosity",
+    "diffusion": "Diffusion", "viscosity": "Viscosity",
     "vibrations": "Vibrational spectrum",
 }  # fmt: skip
 

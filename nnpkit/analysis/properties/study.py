@@ -23,7 +23,6 @@ from nnpkit.analysis.properties.defects import (
 )
 from nnpkit.analysis.properties.hot_elastic import HotElastic, hot_elastic, independent
 from nnpkit.analysis.properties.interstitials import interstitials
-from nnpkit.analysis.properties.melting import Melting, melting
 from nnpkit.analysis.properties.stacking import StackingFault, require_fcc, stacking_fault
 from nnpkit.analysis.solids import elastic_constants, equation_of_state
 from nnpkit.data.structure import Structure
@@ -44,7 +43,7 @@ __all__ = [
 
 STATIC = ("eos", "compression", "elastic", "vacancy", "interstitial", "surfaces", "stacking", "phonons")
 """Properties of a crystal at rest, by any calculator."""
-MOVING = ("expansion", "hot-elastic", "melting", "diffusion", "viscosity", "vibrations")
+MOVING = ("expansion", "hot-elastic", "diffusion", "viscosity", "vibrations")
 """Properties that need simulations."""
 _REFUSED = {
     "conductivity": "thermal conductivity needs centroid stresses of atoms, which pair_style nnpkit does not give",
@@ -65,7 +64,7 @@ class Options:
     extent : float
         Å; supercells of vacancies, interstitials and phonons are at least that wide.
     temperatures : sequence of float
-        K, rising, of thermal expansion; melting points are sought between the first and the last.
+        K, rising, of thermal expansion.
     """
 
     pressure_max: float = 50.0
@@ -133,10 +132,6 @@ def require_possible(structure: Structure, names: Sequence[str], options: Option
         raise InputError("phonopy is not installed", hint="install it with `pip install nnpkit[report]`")
     if "expansion" in names and len(options.temperatures) < 2:
         raise InputError("thermal expansion needs a ladder", where="--temperatures", expected="at least two")
-    if "melting" in names and len(options.temperatures) < 2:
-        raise InputError(
-            "a melting point is sought between two temperatures", where="--temperatures", expected="LOW,HIGH"
-        )
 
 
 def static_properties(
@@ -370,11 +365,6 @@ def moving_properties(
     if "hot-elastic" in names:
         tell(f"elastic constants at {settings.temperature:g} K")
         found["hot-elastic"] = _hot_elastic(hot_elastic(model, structure, folder, settings, ranks, overwrite))
-    if "melting" in names:
-        between = (options.temperatures[0], options.temperatures[-1])
-        found["melting"] = _melting(
-            melting(model, structure, folder, settings, between, ranks, overwrite, tell)
-        )
     kinds = [name for name in names if name in _MOTION]
     if kinds:
         tell(" and ".join(kinds))
@@ -431,24 +421,6 @@ def _hot_elastic_figure(found: HotElastic, names: Mapping[str, tuple[int, int]])
         ax.axhline(0.0, color=COLORS[5], linewidth=0.7)
         ax.set(ylabel=f"GPa, at {found.temperature:.0f} K")
         return png(fig)
-
-
-def _melting(found: Melting) -> Result:
-    name = "melting point"
-    with canvas((5.4, 3.7)) as fig:
-        ax = fig.subplots()
-        ax.plot(found.temperatures, found.shares, "o", color=COLORS[0], ms=5)
-        low, high = found.temperature - found.error, found.temperature + found.error
-        ax.axvspan(low, high, color=COLORS[1], alpha=0.3, linewidth=0)
-        ax.axhline(0.5, color=COLORS[5], linewidth=0.7)
-        ax.set(xlabel="Temperature (K)", ylabel="Crystal at the end of the run, half at its beginning")
-        drawn = png(fig)
-    return Result(
-        {name: (found.temperature, "K"), "energy of fusion": (found.fusion, "eV/atom")}, {name: found.error},
-        {"temperatures": found.temperatures, "shares_of_crystal": found.shares},
-        [("Crystal beside melt: what the runs ended as", drawn)],
-        [f"{found.n_atoms} atoms; the error is half of the bracket, not of the size of the cell", *found.notes],
-    )  # fmt: skip
 
 
 def _diffusion(seen: thermal.Motion) -> Result:
