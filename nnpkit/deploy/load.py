@@ -344,7 +344,7 @@ def _charged(metadata: Mapping[str, Any], state: Mapping[str, Tensor], where: st
         members.append(_charged(described, own, f"{where}, member {m + 1}"))
     return ChargedCommittee(
         members, [m for m, own in enumerate(metadata["members"]) if own.get("describes", True)]
-    )  # type: ignore[arg-type]
+    )
 
 
 def _notes_of(metadata: Mapping[str, Any]) -> list[str]:
