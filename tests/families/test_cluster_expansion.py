@@ -234,7 +234,7 @@ def test_a_filter_begins_with_small_weights_and_keeps_them_together():
         config = {"data": {"train": "x.extxyz"}, "model": {"kind": "nep"}, "training": {"optimizer": given}}
         return Config.model_validate(config).training.optimizer
 
-    assert (optimizer().initial_covariance, optimizer().block_size) == (0.1, 4096)
+    assert (optimizer().initial_covariance, optimizer().block_size) == (0.1, 2600)
     assert optimizer(initial_covariance=0.5, partition="layer").initial_covariance == 0.5
     assert optimizer(preset="rlekf").initial_covariance == 1.0
     assert optimizer(kind="adam").kind == "adam"
