@@ -201,10 +201,10 @@ class ErrorSums:
             )
         return found
 
-    def force_unit(self, of_predictions: bool = False) -> str | None:
-        """Unit of the labels, or of the predictions, that would explain their ratio, if the two are correlated."""
+    def force_unit(self, of_predictions: bool = False, correlation: float = _MIN_CORRELATION) -> str | None:
+        """Unit of the labels, or of the predictions, that would explain their ratio, if the two are correlated so."""
         norm = math.sqrt(self.force_label_square * self.force_prediction_square)
-        if norm == 0.0 or self.force_product / norm < _MIN_CORRELATION:
+        if norm == 0.0 or self.force_product / norm < correlation:
             return None
         ratio = math.sqrt(self.force_prediction_square / self.force_label_square)
         ratio = 1.0 / ratio if of_predictions else ratio

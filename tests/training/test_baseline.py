@@ -22,7 +22,7 @@ from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.baseline import make_baseline, subtract
 from nnpkit.deploy.load import load, load_checkpoint
-from nnpkit.deploy.outside_baselines import AseBaseline, D3Baseline
+from nnpkit.deploy.outside_baselines import AseBaseline, BaselineLabels, D3Baseline
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
 from nnpkit.models.sum_potential import potential_of
@@ -328,3 +328,24 @@ def test_what_cannot_be_tuned(here, start: str, data: str, message: str) -> None
     result = train("never", "null", data, f"start: {start}\n".replace("'", '"'))
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("noise", "refused"), [(0.01, True), (0.2, False)])
+def test_methods_whose_forces_differ_by_a_factor_are_not_units(noise: float, refused: bool) -> None:
+    """Forces 1.8 times as large, at a correlation of 0.98, are another method's; at more than 0.99 another unit's."""
+    random = np.random.default_rng(1)
+    forces = random.normal(size=(200, 3))
+    labels = (forces + noise * random.normal(size=(200, 3))) / 1.89
+    structure = Structure(["Cu"] * 200, 10.0 * random.random((200, 3)), forces=labels)
+
+    class Other:
+        name = "another method"
+
+        def evaluate(self, structure: Structure) -> BaselineLabels:
+            return BaselineLabels(0.0, forces, None)
+
+    if refused:
+        with pytest.raises(InputError, match="eV/bohr"):
+            subtract([structure], Other())
+    else:
+        assert subtract([structure], Other())[0][0].forces == pytest.approx(labels - forces)
