@@ -257,7 +257,7 @@ def test_a_plan_says_what_the_time_buys_and_writes_nothing(config, settings):
     assert plan["ranks"][8]["seconds_per_update"] <= plan["ranks"][2]["seconds_per_update"]
     assert "on several processes" in output.getvalue()
     if settings[0] == "training.epochs=4":
-        assert plan["updates"] == 32 if len(settings) == 1 else 56
+        assert plan["updates"] == (32 if len(settings) == 1 else 56)
         assert plan["passes"] == plan["updates"] / 8
     else:
         assert plan["seconds"] == 600.0
