@@ -85,6 +85,7 @@ def _unknown_key(schema: type[BaseModel], document: Document, key: Key, where: s
     prefix = f"{dotted(parent)}." if parent else ""
     others = [s for s in _sections(annotation, None) if name in s.model_fields and s not in sections]
     elsewhere = [path for path in _all_keys(schema, "") if path.rsplit(".", 1)[-1] == name]
+    elsewhere.sort(key=lambda path: path.count("."))  # the least special one first
     of_another_kind = dotted(key) in elsewhere
     if others:
         kind = others[0].model_fields["kind"].default

@@ -177,7 +177,10 @@ def test_wrong_files(folder: Path, text: str, expected: str) -> None:
 
 def test_unreadable_files(folder: Path) -> None:
     (folder / "train.yaml").write_bytes(b"\xff\xfe\x00")
-    assert message(folder) == "train.yaml: is no text file; expected YAML in UTF-8."
+    expected = "train.yaml: is no text file; expected YAML in UTF-8."
+    assert (
+        message(folder) == f"{expected} If these are data, `nnpkit new train.yaml` writes settings for them."
+    )
     with pytest.raises(InputError, match=r"none\.yaml: cannot read the configuration \(No such file"):
         load_config("none.yaml")
 

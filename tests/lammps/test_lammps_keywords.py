@@ -216,7 +216,7 @@ def test_every_keyword_has_an_entry_and_a_place_in_the_manual(place: Path) -> No
     assert style == {*STYLE, *WATCH}
     assert fix == {*WATCH, "pair"}
     assert compute == {
-        *COMPUTE, "member_energy", "force_std/atom", "extrapolations/atom", "features/atom", "pair"
+        *COMPUTE, "member_energy", "force_std/atom", "charge_std/atom", "extrapolations/atom", "features/atom", "pair"
     }  # fmt: skip
     page = PAGE.read_text(encoding="utf-8")
     assert style | fix <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))

@@ -109,6 +109,7 @@ def test_no_set_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_sample, "FITTED", 2)
     for module in ("nnpkit.families.prepare", "nnpkit.workflow.new_model"):
         monkeypatch.setattr(f"{module}.FITTED", 2)
+    monkeypatch.setattr("nnpkit.workflow.new_model._REPULSION_STRUCTURES", 2)
     monkeypatch.setattr(frame_sample, "CHECKED", 2)
     monkeypatch.setattr("nnpkit.workflow.learned_labels.CHECKED", 2)
     alive, most = set(), 0

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <utility>
 
 namespace nnpkit {
 
@@ -44,18 +45,37 @@ class DrawnSystems : public DrawnMembers<DeviceEvaluator> {
     first = std::move(of_first);
   }
 
-  // Systems are counted for each member, so that only features which all share are counted here.
-  int n_functions() const override { return all->n_functions(); }
-
   void evaluate(const System &system, SystemResults &results) override {
-    if (!system.members) return first->evaluate(system, results);
-    members->evaluate_around_the_first(system, results);
+    lists_of_all_are_old = lists_of_all_are_old || system.new_lists;
+    lists_of_first_are_old = lists_of_first_are_old || system.new_lists;
+    if (!system.members) return evaluate_first(system, results);
+    System own = system;
+    own.new_lists = std::exchange(lists_of_all_are_old, false);
+    SystemResults counted;
+    if (system.extrapolations && members->n_functions() != first->n_functions()) {
+      own.extrapolations = false;
+      System alone = system;
+      alone.members = alone.per_center = false;
+      evaluate_first(alone, counted);
+    }
+    members->evaluate_around_the_first(own, results);
+    if (system.extrapolations && !own.extrapolations) {
+      results.atom_extrapolations = counted.atom_extrapolations;
+      results.function_extrapolations = counted.function_extrapolations;
+    }
     move_around_the_first(results.forces, 3 * static_cast<int64_t>(system.n_all), results.n_rows);
     move_around_the_first(results.energies, 1, results.n_rows);
   }
 
  private:
   CudaKernel *members;
+  bool lists_of_all_are_old = false, lists_of_first_are_old = false;  // each has lists of its own
+
+  void evaluate_first(const System &system, SystemResults &results) {
+    System own = system;
+    own.new_lists = std::exchange(lists_of_first_are_old, false);
+    first->evaluate(own, results);
+  }
 };
 
 std::unique_ptr<CudaKernel> make_alike(const std::vector<KernelInput> &members, Precision precision,
