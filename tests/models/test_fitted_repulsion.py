@@ -72,6 +72,28 @@ def test_the_strength_of_every_pair_is_found(structures: list[Structure]) -> Non
     assert is_fitted(found.rows)
 
 
+def test_pairs_that_do_not_touch_have_none() -> None:
+    """In a rock salt only neighbours do, whatever keeps ions of the same sign apart."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    symbols = [ELEMENTS[k % 2] for k in grid.sum(1)]
+    bare = [
+        Structure(
+            symbols, 2.1 * grid + rng.normal(0.0, 0.05, grid.shape), 8.4 * np.eye(3), np.ones(3, dtype=bool),
+            energy=0.0, name=f"frame {k}",
+        )
+        for k in range(4)
+    ]  # fmt: skip
+    wall = make_wall(ELEMENTS, {p: row(f, 4.2) for p, f in FACTORS.items()})
+    assert wall is not None
+    found = fitted([frame.replace(forces=forces_of(wall, frame)) for frame in bare])
+    assert found is not None
+    shortest = {p: d.distance for p, d in shortest_distances(bare).items()}
+    assert found.rows["Cu-Si"][1] == pytest.approx(2.1 * shortest["Cu-Si"])
+    for pair in ("Cu-Cu", "Si-Si"):
+        assert found.rows[pair] == nep_wall({pair: shortest[pair]})[pair]
+
+
 def test_wrong_labels_do_not_decide(structures: list[Structure]) -> None:
     spoilt = [*structures]
     spoilt[4] = spoilt[4].replace(forces=1e3 * np.random.default_rng(0).normal(size=(27, 3)))
