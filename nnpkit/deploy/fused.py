@@ -117,7 +117,8 @@ def terms_beside_kernels(model: LoadedModel) -> Callable[..., Tensor] | None:
     if not member["spec"].get("terms"):
         return None
     module: Any = model.module
-    terms: Callable[..., Tensor] = module.terms.of_others if isinstance(module, AtomicModel) else module.terms
+    own = isinstance(model.module, AtomicModel)
+    terms: Callable[..., Tensor] = module.terms.of_others if own else module.terms
     return terms
 
 

@@ -245,8 +245,8 @@ def _require_same_model(
     elif _kind(old.spec) != config.model.kind:
         difference = ("model.kind", _kind(old.spec), config.model.kind)
     elif not _is_of(config, old):
-        then, wanted = (m and m.generation for m in (_charges(old), config.model.charges))
-        difference = ("model.charges", then or "none", wanted or "none")
+        had, asked = (m and m.generation for m in (_charges(old), config.model.charges))
+        difference = ("model.charges", had or "none", asked or "none")
     elif terms != old.spec.get("terms", {}):
         difference = ("model.terms", old.spec.get("terms") or "none", terms or "none")
     else:

@@ -86,7 +86,7 @@ class ExportedWithTerms(ExportedModel):
     @torch.jit.export
     def terms(self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor) -> Tensor:
         """Their energies (n_local,), eV; see `nnpkit.models.terms.SumOfTerms.of_others`."""
-        return self.model.terms.of_others(edge_vec, neighbor_type, offsets, types)
+        return self.model.terms.of_others(edge_vec, neighbor_type, offsets, types)  # type: ignore[union-attr]
 
 
 def export_model(
