@@ -41,7 +41,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.files import atomic_write
 from nnpkit.md.box import data_text, lammps_box
 from nnpkit.md.lammps import FILES, pair_commands
-from nnpkit.md.lammps_run import lammps_command
+from nnpkit.md.lammps_run import SimulationError, lammps_command
 from nnpkit.md.step_cost import step_cost, system_of_size
 from nnpkit.workflow.studies import train_once
 from nnpkit.workflow.tuning_ladder import LADDERS, Candidate, candidates
@@ -108,7 +108,11 @@ def own_rows(
     for precision in options.precisions.split():
         pair = pair_commands("model.pt", [element])
         pair[0] += "" if precision == "float64" else f" precision {precision}"
-        cost = step_cost(system, pair, content)
+        try:
+            cost = step_cost(system, pair, content)
+        except SimulationError as error:  # some potentials are refused in single precision
+            print(f"{element} {candidate.name} {precision}: {error}")
+            continue
         yield {"model": f"{candidate.name} {precision}", **row, "us_per_atom_step": cost}
     if candidate.kind == "nep" and options.calorine:
         file = run / "nep.txt"

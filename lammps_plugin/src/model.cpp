@@ -28,6 +28,8 @@ double at_least(double largest, double deviation) {  // not a number stays
   return deviation > largest || std::isnan(deviation) ? deviation : largest;
 }
 
+constexpr char DAMAGED[] = "the file was changed or damaged after export";
+
 class DeployedModel : public Model {
  public:
   DeployedModel(const std::string &bytes, const Placement &placement)
@@ -153,7 +155,7 @@ class DeployedModel : public Model {
           return deviation_of_stages(test);
         },
         "the stages of the model");
-    if (fused) check(SELF_TEST);  // what the kernel was compared with is what was exported
+    if (fused) check(SELF_TEST, DAMAGED);  // what the kernel was compared with is what was exported
   }
 
   template <typename InputsOf, typename Compare>
@@ -242,10 +244,11 @@ class DeployedModel : public Model {
   }
 
   void use_torchscript() {
-    check(SELF_TEST);
+    check(SELF_TEST, DAMAGED);
     if (placement.precision == Arithmetic::FLOAT64) return;
     script.use_single_precision();
-    check(SELF_TEST_SINGLE);
+    check(SELF_TEST_SINGLE,
+          "in double precision it is right: this potential needs precision float64, the default");
   }
 
   // Notes the deviations; false if they are too large or not a number.
@@ -255,13 +258,13 @@ class DeployedModel : public Model {
     return found.is_within(tolerance);
   }
 
-  void check(const Tolerance &tolerance) {
+  void check(const Tolerance &tolerance, const char *reason) {
     const Deviation found = script.deviation();
     if (accept(found, tolerance)) return;
     std::ostringstream text;
     text << "self-test failed: the frame stored in the file gives energies off by " << found.energy
          << " eV (relative, allowed " << tolerance.energy << ") and gradients off by " << found.gradient
-         << " eV/A (allowed " << tolerance.gradient << "); the file was changed or damaged after export";
+         << " eV/A (allowed " << tolerance.gradient << "); " << reason;
     throw std::runtime_error(text.str());
   }
 

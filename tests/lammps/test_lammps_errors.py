@@ -117,6 +117,14 @@ def test_changed_weights_fail_the_self_test(place: Path) -> None:
     assert "changed or damaged after export" in text
 
 
+def test_what_single_precision_gets_wrong_is_refused_with_the_reason(place: Path) -> None:
+    write_toy(place / "toy.pt", cancelling=1e6)
+    text = refusal(place, setup() + potential("precision mixed"), 2)
+    assert "self-test failed" in text
+    assert "this potential needs precision float64" in text
+    assert "damaged" not in text
+
+
 def test_a_bit_changed_inside_the_archive_fails(place: Path) -> None:
     """One weight replaced in the zip file, with a checksum that is right again."""
     with zipfile.ZipFile(place / "toy.pt") as old, zipfile.ZipFile(place / "changed.pt", "w") as new:

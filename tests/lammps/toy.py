@@ -37,11 +37,13 @@ W = [[1.0, 0.6], [0.8, 0.5]]
 class ToyModel(nn.Module):
     """The potential as a function of edge vectors, with the methods that a model.pt has to have.
 
-    Pairs closer than `hole` (Å) give NaN, as models do far outside their data.
+    Pairs closer than `hole` (Å) give NaN, as models do far outside their data. `cancelling` (eV) is added to energies
+    and taken away again, which only double precision survives.
     """
 
-    def __init__(self, hole: float = 0.0) -> None:
+    def __init__(self, hole: float = 0.0, cancelling: float = 0.0) -> None:
         super().__init__()
+        self.cancelling = cancelling
         self.hole_squared = hole**2
         for name, values in (("e0", E0), ("a", A), ("b", B), ("c", C), ("w", W)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
@@ -63,7 +65,8 @@ class ToyModel(nn.Module):
         vector = vector.index_add(0, center, wf[:, None] * edge_vec)
         tensor = torch.zeros(n, 3, 3, dtype=edge_vec.dtype, device=edge_vec.device)
         tensor = tensor.index_add(0, center, wf[:, None, None] * edge_vec[:, :, None] * edge_vec[:, None, :])
-        energy = self.e0[types] + pair
+        energy = self.e0[types] + pair + self.cancelling
+        energy = energy - self.cancelling
         energy = energy + self.b[types] * (vector * vector).sum(1)
         return (energy + self.c[types] * (tensor * tensor).sum([1, 2])).double()
 
@@ -100,9 +103,16 @@ METADATA = {
 }
 
 
-def write_toy(path: Path, *, tamper: float = 0.0, hole: float = 0.0, metadata: dict | None = None) -> Path:
+def write_toy(
+    path: Path,
+    *,
+    tamper: float = 0.0,
+    hole: float = 0.0,
+    cancelling: float = 0.0,
+    metadata: dict | None = None,
+) -> Path:
     """Write the toy as a model.pt; `tamper` is added to a weight after the self-test has been stored."""
-    model = ToyModel(hole)
+    model = ToyModel(hole, cancelling)
     store_self_test(model)
     model.a[0, 1] += tamper
     text = json.dumps(METADATA if metadata is None else metadata)
