@@ -67,8 +67,9 @@ SANITIZED = NNPKIT_PLUGIN_DIR=$(abspath build/sanitized) NNPKIT_REQUIRE_LAMMPS=1
             ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 LD_PRELOAD="$(SANITIZERS)"
 
 # Compilation itself; device sources, whose emulation has stacks that the sanitizers do not know (the plugin's side of
-# them stays); an emulated processor, in which sanitizers do not find the memory they need; mutated files, which the last command makes more of; and what only repeats, with published potentials or
-# for long, what other tests of the same paths do. Of tests with parameters the first and the last set suffice where a
+# them stays); an emulated processor, in which sanitizers do not find the memory they need; mutated files, which the
+# last command makes more of; and what only repeats, with published potentials or for long, what other tests of the
+# same paths do. Of tests with parameters the first and the last set suffice where a
 # kernel has no code of its own for each (--ends): a run of LAMMPS takes ten times as long with sanitizers.
 NOT_SANITIZED = --ignore tests/kernels/test_cuda_kernels.py \
                 $(foreach name,lammps_build fuzz_models committee_oracle hdnnp_oracle lammps_examples lammps_manual,\

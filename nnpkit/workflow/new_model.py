@@ -48,7 +48,8 @@ __all__ = [
 _PRECONDITION_STRUCTURES = 200
 _REPULSION_STRUCTURES = 1000  # of a set on disk; their atoms are more than a fit looks at
 _NEARLY_NOTHING = 0.05
-"""Of the mean square force: networks of any family find it hard to learn what is a repulsion of pairs but for so much.
+"""Of the mean square force: a repulsion that leaves no more is suggested, since networks of any family find it hard
+to learn.
 
 Five metals of a random alloy at up to 70 eV/Å (RMS 6.0): symmetry functions had 5.3 eV/Å on test frames after a minute,
 with the repulsion 1.6 after 143 updates; Deep Potentials of two of them 5.6 and 0.5.
@@ -232,7 +233,7 @@ def repulsion_of(
     could_fit = wanted == "auto" and fit
     if could_fit and settings.fits_repulsion:
         wanted = "fitted"
-    if wanted == "fitted" or could_fit or (fit and beside is not None and not beside.labelled):
+    if wanted == "fitted" or (could_fit if beside is None else fit and not beside.labelled):
         some, longest = sampled(data.train, _REPULSION_STRUCTURES), settings.longest_repulsion()
         if terms:
             some = _without(make_terms({"terms": terms}, data.elements), some, data.elements)
@@ -246,7 +247,7 @@ def repulsion_of(
             words = f"short-range repulsion, {left}: {_ends(found.rows)}"
             scale = min(1.0, max(_SMALLEST_SCALE, math.sqrt(found.left)))
             return Repulsion(found.rows, words, scale, charges)
-        if found is not None and could_fit and found.left < _NEARLY_NOTHING:
+        if found is not None and beside is None and found.left < _NEARLY_NOTHING:
             hint = f"; fitted (model.wall=fitted) it would leave {100.0 * found.left:.2g} % of the mean square force"
         if settings.wall == "fitted":
             raise InputError(
