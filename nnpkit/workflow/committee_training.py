@@ -22,9 +22,9 @@ from rich.console import Console
 from nnpkit.config.config_file import write_config
 from nnpkit.config.schema import Config
 from nnpkit.data.store.stored_frames import select_frames
-from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load
 from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.errors import InputError
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
@@ -292,7 +292,7 @@ def _finish(
         judges = shared["validation"].structures if "validation" in shared else []
         drawn = draw_members(root.path / "member-00", config.committee.members, config.seed, judges)
         models, metadata, extra = drawn.members, drawn.metadata, drawn.calibration
-    frame: Structure | None = next((s for s in data.train if set(models[0].elements) <= set(s.symbols)), None)
+    frame = frame_of_test(data.train, models[0].elements)
     export_committee(models, metadata, root.path / "committee.pt", frame, extra)
     judge = "validation" if "validation" in shared else "train"
     split = shared[judge]

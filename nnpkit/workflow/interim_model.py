@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nnpkit.data.dataset import data_sha256
 from nnpkit.deploy.load import whole_model
+from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.families.prepare import data_statistics
 from nnpkit.families.registered import family_of
@@ -34,6 +35,6 @@ def write_interim_model(trainer: Trainer, data: LoadedData, weights: Mapping[str
         "training": {**state.errors, "epochs": state.epoch, "best_epoch": state.best_epoch},
     }
     baseline = None if data.baseline is None else data.baseline.spec
-    with_all = next((s for s in data.train if set(model.elements) <= set(s.symbols)), None)
+    with_all = frame_of_test(data.train, model.elements)
     model, of_baseline = whole_model(model, baseline, folder / "baseline.pt")
     export_model(model, folder / "model.pt", metadata | of_baseline, with_all)

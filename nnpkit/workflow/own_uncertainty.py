@@ -24,6 +24,7 @@ from nnpkit.data.graph import build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.committee_file import export_committee
+from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Potential
@@ -117,7 +118,7 @@ def draw_members(
         "spearman_frames": rank_correlation(*(np.array([v.max() for v in of]) for of in (spreads, errors))),
     }
     factor = _rms(errors) / _rms(spreads)
-    frame = next((s for s in judges if set(model.elements) <= set(s.symbols)), None)
+    frame = frame_of_test(judges, model.elements)
     metadata = [potential.metadata, *[{**potential.metadata, "drawn": True}] * (members - 1)]
     return Drawn([model, *drawn], metadata, {"spread_factor": factor, "calibration": calibration}, frame)
 

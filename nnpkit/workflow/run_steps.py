@@ -17,6 +17,7 @@ from nnpkit.config.schema_training import Ekf
 from nnpkit.data.dataset import data_sha256, structure_sha256
 from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.deploy.load import whole_model
+from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.errors import InputError
 from nnpkit.families.factory import count_parameters
@@ -271,7 +272,7 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
             **({"silenced": True} if trainer.silenced else {}),
         },
     }
-    with_all = next((s for s in data.train if set(trainer.model.elements) <= set(s.symbols)), None)
+    with_all = frame_of_test(data.train, trainer.model.elements)
     baseline = None if data.baseline is None else data.baseline.spec
     model, of_baseline = whole_model(trainer.model, baseline, folder.path / "baseline.pt")
     export_model(model, folder.path / "model.pt", metadata | of_baseline, with_all)

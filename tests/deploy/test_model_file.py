@@ -15,8 +15,10 @@ import torch
 from small_models import CUTOFF, ELEMENTS, cluster, small_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load, load_checkpoint
 from nnpkit.deploy.metadata import METADATA_FILE
+from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.deploy.targets.torchscript import export_model, make_self_test, quiet_torchscript
 from nnpkit.errors import InputError
 from nnpkit.models.potential import Potential
@@ -102,7 +104,10 @@ def test_metadata(model, model_file: Path) -> None:
         assert json.loads(archive.read(extra[0])) == metadata
 
 
-@pytest.mark.parametrize("frame", [None, cluster(), cluster(symbols=["H"] * 9)])
+APART = Structure(["O", "H"], np.array([[0.0, 0, 0], [30.0, 0, 0]]))
+
+
+@pytest.mark.parametrize("frame", [None, cluster(), cluster(symbols=["H"] * 9), APART])
 def test_self_test_exercises_every_part(model, frame) -> None:
     test = make_self_test(model, frame)
     assert set(test.types.tolist()) == set(range(len(ELEMENTS)))
@@ -111,6 +116,13 @@ def test_self_test_exercises_every_part(model, frame) -> None:
     used.index_add_(0, test.types, features.abs())
     assert bool((used > 1e-6).all())
     assert float(test.edge_gradient.abs().max()) > 1e-3
+
+
+def test_isolated_atoms_are_no_frame_of_a_test() -> None:
+    atom = Structure(["Cu"], np.zeros((1, 3)))
+    crystal = Structure(["Cu"], np.zeros((1, 3)), cell=2.5 * np.eye(3), pbc=np.full(3, True))
+    assert frame_of_test([atom, APART, crystal], ["Cu"]) is crystal
+    assert frame_of_test([atom], ["Cu"]) is None
 
 
 def test_exports_are_reproducible(model, tmp_path: Path) -> None:

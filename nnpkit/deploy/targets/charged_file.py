@@ -76,6 +76,8 @@ def _test_of_stages(model: AtomicModel, structure: Structure) -> SelfTest:
     if structure.n_atoms > MOST_ATOMS:
         structure = random_cluster(model.elements, model.cutoff)
     graph = build_graph(structure, model.elements, model.cutoff)
+    if not len(graph.neighbor):
+        graph = build_graph(random_cluster(model.elements, model.cutoff), model.elements, model.cutoff)
     vectors, nothing = edge_vectors(graph).requires_grad_(True), torch.zeros(0)
     arguments = (vectors, graph.types[graph.neighbor], graph.offsets, graph.types)
     test = SelfTest(*arguments, nothing, nothing, graph.neighbor)

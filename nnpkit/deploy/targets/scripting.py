@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ __all__ = [
     "ExportedStages",
     "SelfTest",
     "energies_of_test",
+    "frame_of_test",
     "quiet_torchscript",
     "random_cluster",
 ]
@@ -109,6 +110,13 @@ def energies_of_test(model: Any, test: SelfTest) -> Tensor:
         arguments = (test.edge_vec, test.neighbor, test.neighbor_type, test.offsets, test.types)
         energies = model.stages(*arguments)[-1]
     return energies
+
+
+def frame_of_test(structures: Iterable[Structure], elements: Iterable[str]) -> Structure | None:
+    """The first structure with all `elements` whose atoms can have neighbours: an isolated atom tests nothing."""
+    wanted = set(elements)
+    able = (s for s in structures if s.n_atoms > 1 or s.pbc.any())
+    return next((s for s in able if wanted <= set(s.symbols)), None)
 
 
 def random_cluster(elements: list[str], cutoff: float) -> Structure:

@@ -166,7 +166,7 @@ def scale_of_gradients(stored: Tensor) -> float:
 
 
 def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTest:
-    """Self-test of `model` on a few environments of every element, from `frame` if it has them all.
+    """Self-test of `model` on a few environments of every element, from `frame` if it has them all, and neighbours.
 
     Of a model with stages it is the whole structure, if that is small.
     """
@@ -174,6 +174,8 @@ def make_self_test(model: AtomicModel, frame: Structure | None = None) -> SelfTe
     if frame is None or too_large or not set(model.elements) <= set(frame.symbols):
         frame = random_cluster(model.elements, model.cutoff)
     graph = build_graph(frame, model.elements, model.cutoff)
+    if not len(graph.neighbor):  # atoms far from each other: nothing but constants would be tested
+        graph = build_graph(random_cluster(model.elements, model.cutoff), model.elements, model.cutoff)
     nothing = torch.zeros(0)
     if model.fields:
         arguments = (edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types)
