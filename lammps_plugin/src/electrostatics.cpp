@@ -51,10 +51,15 @@ void ChargeCloud::at(double r, double &value, double &slope) const {
 }
 
 Electrostatics::Electrostatics(const ChargeInfo &info, double accuracy, double splitting, bool on_mesh,
-                               MPI_Comm world)
+                               int open, MPI_Comm world)
     : info(info), eta(splitting), accuracy(accuracy), world(world) {
   if (eta > 0.0)
     waves = on_mesh ? mesh_waves(eta, accuracy, world) : exact_waves(eta, steps(accuracy) / eta, world);
+  if (open >= 0) {
+    const double widest = *std::max_element(info.widths.begin(), info.widths.end());
+    vacuum = std::make_unique<Vacuum>(open, widest, steps(accuracy) * eta, accuracy, world);
+    waves = slab_waves(std::move(waves), open, info.widths, world);
+  }
   for (const double a : info.widths)
     for (const double b : info.widths) clouds.emplace_back(std::sqrt(a * a + b * b));
   clouds.emplace_back(eta);
@@ -106,6 +111,7 @@ void Electrostatics::add_pair(int first, int second, int species_first, int spec
 
 void Electrostatics::set(const ChargedAtoms &given, const NeighborGraph &near) {
   atoms = given;
+  if (vacuum) atoms.cell = vacuum->cell_of(atoms);
   const auto &centers = *atoms.centers, &species = *atoms.species;
   n_atoms = static_cast<double>(centers.size());
   MPI_Allreduce(MPI_IN_PLACE, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);

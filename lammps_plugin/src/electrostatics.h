@@ -8,6 +8,7 @@
 #include "lattice_waves.h"
 #include "long_waves.h"
 #include "model.h"
+#include "slab_waves.h"
 
 #include <mpi.h>
 #include <array>
@@ -44,14 +45,15 @@ class Electrostatics {
   using ToGhosts = std::function<void(std::vector<double> &)>;  // rows of one number from owners to ghosts
 
   // `splitting` (angstrom) is that of Ewald's sum, 0 for a cluster; its waves are summed one by one or on a
-  // mesh.
-  Electrostatics(const ChargeInfo &info, double accuracy, double splitting, bool on_mesh, MPI_Comm world);
+  // mesh. `open` is the direction in which a slab is not periodic, negative for a crystal.
+  Electrostatics(const ChargeInfo &info, double accuracy, double splitting, bool on_mesh, int open,
+                 MPI_Comm world);
 
   // Relative to the charges' own scale, what is left out decides how far pairs have to be seen.
   static double steps(double accuracy);
 
   // Pairs within the reach, every one from both sides, in periodic boundaries; in a cluster they are found
-  // here.
+  // here. The vector of the cell along which a slab is not periodic may be anything.
   void set(const ChargedAtoms &atoms, const NeighborGraph &near);
 
   // Vectors are (n_all), of local atoms and ghosts.
@@ -113,6 +115,7 @@ class Electrostatics {
   std::vector<double> gather(const std::vector<double> &values) const;  // of all atoms of a cluster
 
   double volume = 0.0;
+  std::unique_ptr<Vacuum> vacuum;             // of a slab, else null
   std::unique_ptr<LatticeWaves> waves;        // null for a cluster
   std::vector<double> of_charges, of_others;  // what they have made of vectors
 

@@ -178,6 +178,8 @@ class PairNNPKit : public Pair {
   std::vector<double> predicted(const nnpkit::History &history, bool charges) const;
   void note(nnpkit::History &history, const std::vector<double> &values) const;
   std::array<double, 9> cell() const;
+  int open_direction() const;
+  std::array<double, 9> cell_with_vacuum(const nnpkit::ChargeInfo &info, int open) const;
   void init_charges();
   Interaction new_interaction();
   double reach() const;

@@ -43,10 +43,11 @@ void PairNNPKit::init_charges() {
         "Pair style nnpkit: the model has charges and their long-range energy of its own: kspace_style "
         "would count it twice");
   const int directions = domain->xperiodic + domain->yperiodic + domain->zperiodic;
-  if (directions != 0 && directions != 3)
-    error->all(FLERR,
-               "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions "
-               "or in none: put a slab or wire into a periodic box with vacuum");
+  if (directions == 1)
+    error->all(
+        FLERR,
+        "Pair style nnpkit: a model with charges needs a box that is periodic in all three directions, "
+        "in two (a slab) or in none: put a wire into a box with vacuum that is periodic in all three");
   check_total_charge();
   for (const auto &one : members) {
     model = one.get();
@@ -56,7 +57,7 @@ void PairNNPKit::init_charges() {
 }
 
 /* ----------------------------------------------------------------------
-   that of the charges of this model, in a box that is periodic in all directions or in none
+   that of the charges of this model, in a box that is periodic in all directions, in two or in none
 ------------------------------------------------------------------------- */
 
 PairNNPKit::Interaction PairNNPKit::new_interaction() {
@@ -64,21 +65,23 @@ PairNNPKit::Interaction PairNNPKit::new_interaction() {
   Interaction made;
   double splitting = 0.0;
   bool on_mesh = false;
-  const bool periodic = domain->xperiodic != 0;
+  const int open = open_direction();
+  const bool periodic = domain->xperiodic || domain->yperiodic;
   if (periodic) {
     const auto &widths = info.charges.widths;
     const double steps = nnpkit::Electrostatics::steps(ewald_accuracy);
     // pairs up to the cutoff are there anyway
     const double least =
         std::max(std::sqrt(2.0) * *std::max_element(widths.begin(), widths.end()), info.cutoff / steps);
-    const double volume = domain->xprd * domain->yprd * domain->zprd;
+    const std::array<double, 9> box = open < 0 ? cell() : cell_with_vacuum(info.charges, open);
+    const double volume = nnpkit::Lattice(box).volume;
     const double atoms = std::max(static_cast<double>(atom->natoms), 1.0);
     splitting = BALANCE * std::pow(volume * volume / atoms, 1.0 / 6.0) / std::sqrt(2.0 * nnpkit::PI);
     splitting = std::max(splitting, least);
     if (mesh != "no") {
       const double waves = volume * std::pow(steps / splitting, 3.0) / (12.0 * nnpkit::PI * nnpkit::PI);
       try {
-        const auto n = nnpkit::mesh_sizes(cell(), least, ewald_accuracy);
+        const auto n = nnpkit::mesh_sizes(box, least, ewald_accuracy);
         const double points = 1.0 * n[0] * n[1] * n[2];
         on_mesh = mesh == "yes" || atoms * (waves * OF_WAVE - OF_ATOM) > points * OF_POINT * comm->nprocs;
       } catch (const std::exception &failure) {
@@ -89,14 +92,15 @@ PairNNPKit::Interaction PairNNPKit::new_interaction() {
     made.reach = std::max(steps * splitting, info.charges.screening_outer);
   }
   made.sum =
-      std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, on_mesh, world);
+      std::make_unique<nnpkit::Electrostatics>(info.charges, ewald_accuracy, splitting, on_mesh, open, world);
   if (info.charges.generation == "fourth") {
     made.solutions = std::make_unique<nnpkit::History>(world);
     made.answers = std::make_unique<nnpkit::History>(world);
   }
   if (comm->me == 0 && periodic)
-    utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum {}: pairs up to {:.4g} A, accuracy {:.1g}\n",
-                   info.charges.generation, on_mesh ? "on a mesh" : "wave by wave", made.reach,
+    utils::logmesg(lmp, "nnpkit: {} charges, Ewald sum {}{}: pairs up to {:.4g} A, accuracy {:.1g}\n",
+                   info.charges.generation, on_mesh ? "on a mesh" : "wave by wave",
+                   open < 0 ? "" : fmt::format(" of a slab without images along {}", "xyz"[open]), made.reach,
                    ewald_accuracy);
   else if (comm->me == 0)
     utils::logmesg(lmp, "nnpkit: {} charges, all pairs of atoms\n", info.charges.generation);
@@ -131,6 +135,36 @@ void PairNNPKit::check_total_charge() const {
 
 std::array<double, 9> PairNNPKit::cell() const {
   return {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
+}
+
+/* ----------------------------------------------------------------------
+   of a box that is periodic in two directions the third one, else -1
+------------------------------------------------------------------------- */
+
+int PairNNPKit::open_direction() const {
+  const int periodic[3] = {domain->xperiodic, domain->yperiodic, domain->zperiodic};
+  if (periodic[0] + periodic[1] + periodic[2] != 2) return -1;
+  return static_cast<int>(std::find(periodic, periodic + 3, 0) - periodic);
+}
+
+/* ----------------------------------------------------------------------
+   what a slab is summed in, as its atoms are now
+------------------------------------------------------------------------- */
+
+std::array<double, 9> PairNNPKit::cell_with_vacuum(const nnpkit::ChargeInfo &info, int open) const {
+  std::vector<int> centers, kinds;
+  for (int i = 0; i < atom->nlocal; i++) {
+    kinds.push_back(element[atom->type[i]]);
+    if (kinds.back() >= 0) centers.push_back(i);
+  }
+  nnpkit::ChargedAtoms atoms;
+  atoms.n_local = atoms.n_all = atom->nlocal;
+  atoms.positions = atom->nlocal > 0 ? atom->x[0] : nullptr;
+  atoms.centers = &centers;
+  atoms.species = &kinds;
+  atoms.cell = cell();
+  const double widest = *std::max_element(info.widths.begin(), info.widths.end());
+  return nnpkit::Vacuum(open, widest, 0.0, ewald_accuracy, world).cell_of(atoms);
 }
 
 /* ----------------------------------------------------------------------

@@ -149,6 +149,72 @@ def test_a_cluster(lammps: None, tmp_path: Path, generation: str) -> None:
     compare(run(tmp_path, atoms, 2, boundary="f f f"), model, atoms, periodic=False)
 
 
+def a_slab(open_direction: int, n: int = 24, seed: int = 2) -> tuple[Atoms, str]:
+    """Random atoms in a slab whose cell is as skew as LAMMPS takes it, and its boundaries."""
+    cell = np.array(CELL)
+    if open_direction == 1:
+        cell[1, 0] = 0.0
+    if open_direction == 2:
+        cell[2, :2] = 0.0
+    atoms = random_structure(n, cell.tolist(), seed=seed, closest=1.3)
+    atoms.pbc = [k != open_direction for k in range(3)]
+    return atoms, " ".join("f" if k == open_direction else "p" for k in range(3))
+
+
+@pytest.mark.parametrize(("open_direction", "ranks"), [(2, 1), (2, 2), (1, 2), (0, 2)])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_slab(lammps: None, tmp_path: Path, generation: str, open_direction: int, ranks: int) -> None:
+    """Two periodic directions in all orientations, triclinic; the vector across the slab is of no meaning."""
+    atoms, boundary = a_slab(open_direction)
+    model = model_file(tmp_path, generation)
+    result = run(tmp_path, atoms, ranks, "mesh no", boundary=boundary)
+    assert f"of a slab without images along {'xyz'[open_direction]}" in result.output
+    compare(result, model, atoms)
+
+
+def test_a_charged_slab_has_no_background(lammps: None, tmp_path: Path) -> None:
+    atoms, boundary = a_slab(2)
+    model = model_file(tmp_path, "fourth")
+    atoms.info["total_charge"] = 1.5
+    compare(run(tmp_path, atoms, 2, "charge 1.5", boundary=boundary), model, atoms)
+
+
+@pytest.mark.parametrize("generation", ["latent", "fourth"])
+def test_a_slab_on_a_mesh_is_as_accurate_as_it_was_asked_to_be(
+    lammps: None, tmp_path: Path, generation: str
+) -> None:
+    atoms, boundary = a_slab(2)
+    atoms = atoms.repeat((2, 2, 1))
+    atoms.positions += 0.05 * np.random.default_rng(3).normal(size=(len(atoms), 3)) + [0.0, 0.0, 1.0]
+    atoms.cell[2, 2] += 2.0
+    model = model_file(tmp_path, generation)
+    expected = model.predict(atoms)
+    unit = 14.4 * float(np.mean(expected.charges**2)) / (abs(atoms.get_volume()) / len(atoms)) ** (2 / 3)
+    for ranks, accuracy in ((1, 1e-3), (2, 1e-5), (1, 1e-9)):
+        result = run(tmp_path, atoms, ranks, f"ewald {accuracy} mesh yes", boundary=boundary)
+        found = measured(result)
+        assert "Ewald sum on a mesh of a slab" in result.output
+        assert np.sqrt(np.mean((found.forces - expected.forces) ** 2)) < 5.0 * accuracy * unit
+        assert found.energy == pytest.approx(expected.energy, abs=20.0 * accuracy * unit * len(atoms))
+
+
+def test_energy_of_a_slab_is_conserved_while_it_grows(lammps: None, tmp_path: Path) -> None:
+    """Its halves fly apart, so that the vacuum is chosen anew again and again, as a new run chooses it at once."""
+    atoms, _ = a_slab(2, 12)
+    model_file(tmp_path, "latent")
+    text = (
+        "region up block INF INF INF INF 3.7 INF\ngroup up region up\nvelocity all set 0 0 -150\n"
+        "velocity up set 0 0 150\nfix n all nve\ntimestep 0.0001\nthermo_style custom step etotal\nrun 0\n"
+        "print '@first $(etotal:%.17g)'\nvariable high equal bound(all,zmax)-bound(all,zmin)\nrun 900\n"
+        "print '@last $(etotal:%.17g)'\nprint '@kinetic $(ke:%.17g)'\nprint '@high $(v_high:%.17g)'\n"
+        "print '@grown $(pe:%.17g)'\nrun 0\nprint '@anew $(pe:%.17g)'\n"
+    )
+    values = run(tmp_path, atoms, 2, "ewald 1e-7", boundary="p p s", text=text).values()
+    assert values["high"] > 30.0
+    assert values["grown"] == pytest.approx(values["anew"], abs=1e-5)
+    assert values["last"] == pytest.approx(values["first"], abs=1e-5 * values["kinetic"])
+
+
 @pytest.mark.parametrize("generation", ["latent", "fourth"])
 def test_a_mesh_is_as_accurate_as_it_was_asked_to_be(lammps: None, tmp_path: Path, generation: str) -> None:
     """Against sums over all waves, in a triclinic cell, charged, for meshes of other sizes and several ranks."""
@@ -266,9 +332,9 @@ def test_the_largest_force_is_that_of_the_whole(lammps: None, tmp_path: Path, op
 def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:
     atoms = random_structure(12, CELL, seed=2, closest=1.3)
     model_file(tmp_path, "third")
-    slab = run(tmp_path, atoms, boundary="p p f")
-    assert slab.returncode != 0
-    assert "periodic in all three directions or in none" in slab.output
+    wire = run(tmp_path, atoms, boundary="f p f")
+    assert wire.returncode != 0
+    assert "in two (a slab) or in none: put a wire into a box with vacuum" in wire.output
     twice = run(tmp_path, atoms, text="kspace_style ewald/disp 1e-4\nrun 0\n")
     assert twice.returncode != 0
     assert "count it twice" in twice.output or "kspace" in twice.output.lower()
