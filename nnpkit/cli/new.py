@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nnpkit.cli.output import refuse
+from nnpkit.cli.output import parse_labels, refuse
 
 __all__ = ["new"]
 
@@ -43,6 +43,15 @@ def new(
             "--reference", help="Calculator that labels structures without labels: tblite, chgnet, ..."
         ),
     ] = "tblite",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="energy=E,...",
+            show_default=False,
+            help="Names of labels in the data, where several could be meant or none is usual.",
+        ),
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option("--temperature", help="K, up to which the potential will be used, for active learning."),
@@ -60,14 +69,15 @@ def new(
     from nnpkit.workflow.new_files import Wishes, has_labels, new_files, source_structures
 
     with Console(stderr=True).status("reading") as status:
-        files, structures = source_structures(sources)
+        names = parse_labels(labels) or {}
+        files, structures = source_structures(sources, names)
         labelled = has_labels(structures)
         if labelled:
             refuse(context, "the data have labels", "reference", "temperature")
             status.update(
                 f"{len(structures)} structures; some updates are tried, which tells the expected time"
             )
-        wishes = Wishes(engine, time, reference, temperature)
+        wishes = Wishes(engine, time, reference, temperature, names)
         written, lines = new_files(files, structures, output, wishes, overwrite)
     for path in written:
         print(f"{path}:" if path.suffix == ".yaml" else path)

@@ -36,14 +36,14 @@ LABEL_NAMES: dict[str, tuple[str, ...]] = {
 
 _LOOK_ALIKES = {  # of a label that the frame does not have
     "energy": re.compile(
-        r".*(energy|enthalpy|energie).*|e|e_?(tot|pot|0|dft|ref|scf|ks)|(tot|pot)_?eng?|pe|toten"
+        r".*(energy|enthalpy|energie).*|e|e_?(tot|pot|0|dft|ref|scf|ks)|e_\w+|(tot|pot)_?eng?|pe|toten"
     ),
-    "forces": re.compile(r".*(forces?|grad|gradients?).*|f|f_?(dft|ref|xyz)|frc"),
+    "forces": re.compile(r".*(forces?|grad|gradients?).*|f|f_?(dft|ref|xyz)|f_\w+|frc"),
     "stress": re.compile(r".*(stress|virial|pressure).*"),
     "total_charge": re.compile(r".*(net|total|tot|molecular|system|cell).?charge.*|charge.?(total|tot|net)"),
 }
 _NOT_MEANT = re.compile(
-    r".*(kinetic|unit|cutoff|_std|error|weight|mask|norm|max|method|label|key|lammps_pressure|expected|sigma0).*"
+    r".*(kinetic|unit|cutoff|_std|error|weight|mask|norm|max|method|label|key|lammps_pressure|expected|sigma0).*|e_?(f|fermi|gap|field|hull|vac).*"
 )
 _COMMENT_ENERGY = re.compile(
     r"\b(energy|etot|e)\b\s*(\(\w+\)|\[\w+\])?\s*[:=]?\s*[-+]?\d+\.\d+"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import yaml
 
 from nnpkit.config.config_file import config_from_mapping
 from nnpkit.data.dataset import elements_of, load_dataset
-from nnpkit.data.formats.reading import detect_format, write
+from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.data.trajectories import trajectories
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.workflow.data_files import as_patterns, data_files
 
 __all__ = ["Wishes", "expected", "has_labels", "new_files", "source_structures"]
 
@@ -24,7 +25,6 @@ ENGINES = ("lammps", "gpumd", "cp2k", "any")
 _SMALL = 200  # frames below which a training needs a least number of updates
 _EDGE = 8.0  # Å, least length of a cell made of a crystal
 _COPIES = 16  # displaced and strained copies to begin with
-_NOT_DATA = (".yaml", ".yml", ".json", ".pt", ".md", ".log", ".html", ".py", ".txt", ".png", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,15 @@ class Wishes:
         Calculator of labels, for structures without any.
     temperature : float
         K, up to which the potential is to be used.
+    labels : dict
+        Names of labels in the files, as ``data.labels``.
     """
 
     engine: str = "any"
     time: str | None = None
     reference: str = "tblite"
     temperature: float = 300.0
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -83,16 +86,25 @@ class _File:
         return "\n".join(lines) + "\n"
 
 
-def source_structures(sources: Sequence[str | Path]) -> tuple[list[str], list[Structure]]:
+def source_structures(
+    sources: Sequence[str | Path], labels: Mapping[str, str] | None = None
+) -> tuple[list[str], list[Structure]]:
     """Files with data among `sources` (files, or folders of them), and their structures.
+
+    Parameters
+    ----------
+    sources : sequence of paths
+        What the user names.
+    labels : mapping, optional
+        Names of labels in the files.
 
     Raises
     ------
     InputError
         For data that cannot be read, and where there are none.
     """
-    files = _data_files(sources)
-    return files, list(load_dataset(files))
+    files = data_files(sources)
+    return files, list(load_dataset(files, keys=labels or None))
 
 
 def has_labels(structures: Sequence[Structure]) -> bool:
@@ -140,13 +152,13 @@ def new_files(
         )
     folder.mkdir(parents=True, exist_ok=True)
     if labelled:
-        train = _training(labelled, [_from(folder, file) for file in files], wishes)
+        train = _training(labelled, [_from(folder, file) for file in as_patterns(files)], wishes)
         lines = _with_estimate(train, folder, len(structures) - len(labelled))
         _write(folder / "train.yaml", train)
         return [folder / "train.yaml"], [*lines, f"next: nnpkit train {folder / 'train.yaml'}"]
     copies = _copies(structures)
     train, active = _training(copies, ["start.xyz"], wishes), _active(copies, wishes)
-    if wishes.engine != "gpumd":
+    if wishes.engine == "any" or wishes.engine == "lammps":
         train.sections["model"] = {"kind": "acsf", **train.sections["model"]}
         train.comments["kind"] = (
             "stable in simulations from a dozen labels on, where a cluster expansion is not yet"
@@ -159,9 +171,31 @@ def new_files(
     write(folder / "start.xyz", copies)
     _write(folder / "train.yaml", train)
     _write(folder / "active.yaml", active)
+    extras = _numbers_of(structures)
+    missed = (
+        [
+            f"no energies or forces were found; the structures have {extras}: say which are labels with --labels, "
+            "e.g. --labels energy=NAME,forces=NAME"
+        ]
+        if extras
+        else []
+    )
     said = f"{len(copies)} structures of {copies[0].n_atoms} atoms to begin with; {wishes.reference} computes labels"
     next_ = [f"next: nnpkit active run {folder / 'active.yaml'}"]
-    return [folder / name for name in names], [said, *next_]
+    return [folder / name for name in names], [*missed, said, *next_]
+
+
+def _numbers_of(structures: Sequence[Structure]) -> str:
+    """Numbers that the files have of their structures and vectors of their atoms, of which labels may be some."""
+    names: dict[str, str] = {}
+    for s in structures:
+        numbers = {k: v for k, v in s.info.items() if isinstance(v, (float, np.floating))}
+        vectors = {k: v for k, v in s.arrays.items() if np.shape(v) == (s.n_atoms, 3) and v.dtype.kind == "f"}
+        names |= dict.fromkeys(map(str, numbers), "") | dict.fromkeys(
+            map(str, vectors), " (three of each atom)"
+        )
+    known = {"velocities", "velo", "vel", "momenta", "momentum", "tags"}
+    return ", ".join(f"{name}{words}" for name, words in names.items() if name.lower() not in known)
 
 
 def _write(path: Path, file: _File) -> None:
@@ -178,37 +212,6 @@ def _from(folder: Path, file: str) -> str:
         return str(path)
 
 
-def _data_files(sources: Sequence[str | Path]) -> list[str]:
-    """Files and folders with data; of a folder that is no data itself, those in it."""
-    found: list[str] = []
-    for source in map(Path, sources):
-        if not source.is_dir():
-            found.append(str(source))
-            continue
-        try:
-            detect_format(source)
-            found.append(str(source))
-        except InputError:
-            inside = [
-                p
-                for p in sorted(source.iterdir())
-                if not p.name.startswith(".") and p.suffix not in _NOT_DATA
-            ]
-            found += [str(p) for p in inside if _is_data(p)]
-    if not found:
-        raise InputError(
-            "no data in this folder", where=str(sources[0]), expected="files that nnpkit convert reads"
-        )
-    return found
-
-
-def _is_data(path: Path) -> bool:
-    try:
-        return bool(detect_format(path))
-    except InputError:
-        return False
-
-
 def _training(structures: Sequence[Structure], files: list[str], wishes: Wishes) -> _File:
     """The training YAML for these structures."""
     n, atoms = len(structures), sum(s.n_atoms for s in structures)
@@ -221,6 +224,8 @@ def _training(structures: Sequence[Structure], files: list[str], wishes: Wishes)
     width = 10 if per_element < 3_000 else 15 if per_element < 60_000 else 20
     runs = trajectories(structures)
     data: dict[str, Any] = {"train": files[0] if len(files) == 1 else files, "split": "auto"}
+    if wishes.labels:
+        data["labels"] = dict(wishes.labels)
     data |= {"validation_fraction": 0.1 if n >= 100 else 0.2, "test_fraction": 0.1 if n >= 50 else 0.0}
     comments = {
         "split": f"{len(runs)} trajectories found; each stays in one set"
@@ -243,9 +248,10 @@ def _training(structures: Sequence[Structure], files: list[str], wishes: Wishes)
     model: dict[str, Any] = {"network": {"hidden": [width, width]}}
     if wishes.engine == "gpumd":
         model = {"kind": "nep"}
-        comments["kind"] = "nnpkit convert --to nep writes it for GPUMD"
+        comments["kind"] = "nnpkit convert run nep.txt writes it for GPUMD"
     elif wishes.engine == "cp2k":
-        model["wall"] = "off"
+        model = {"kind": "acsf", **model, "wall": "off"}
+        comments["kind"] = "CP2K knows symmetry functions; nnpkit convert run nnp writes them for it"
         comments["wall"] = "RuNNer's format, which CP2K reads, has no words for one"
     sizes = [s.n_atoms for s in structures]
     labels = [label for label, there in has.items() if there]

@@ -67,7 +67,9 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
     budget = time_budget(config, False)
     epochs, total = planned(config, schedule, False)
     update = make_update(config, splits["train"].store, max(1, total), data.groups)
-    speed = _updates_per_second(update, schedule)
+    update.begin_epoch(0)
+    trials = list(islice(schedule.epoch(), _TRIALS))
+    speed = _updates_per_second(update, trials)
     evaluation = sum(_evaluation_seconds(split, budget is not None) for split in splits.values())
     if budget is None:
         updates = float(total)
@@ -87,7 +89,7 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
         "gigabytes": round((min(memory["derivatives"], memory["budget"]) + memory["covariance"]) / 1e9, 3),
     }
     optimizer = config.training.optimizer
-    ranks = _on_ranks(update, schedule, 1.0 / speed) if isinstance(optimizer, Ekf) else {}
+    ranks = _on_ranks(update, trials[0], 1.0 / speed) if isinstance(optimizer, Ekf) else {}
     plan["ranks"] = ranks
     blocks = [covariance_partition(optimizer, model).note] if isinstance(optimizer, Ekf) else []
     lines = [
@@ -107,10 +109,8 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
     return plan
 
 
-def _updates_per_second(update: Any, schedule: Any) -> float:
+def _updates_per_second(update: Any, labels: list[Any]) -> float:
     """Speed of a few updates, the first not counted."""
-    update.begin_epoch(0)
-    labels = list(islice(schedule.epoch(), _TRIALS))
     update.apply(labels[0])
     done, began = 0, time.monotonic()
     for one in labels[1:] or labels:
@@ -121,12 +121,11 @@ def _updates_per_second(update: Any, schedule: Any) -> float:
     return done / max(1e-9, time.monotonic() - began)
 
 
-def _on_ranks(update: Any, schedule: Any, seconds: float) -> dict[int, dict[str, float]]:
-    """What an update takes, and its covariance, on some numbers of processes.
+def _on_ranks(update: Any, labels: Any, seconds: float) -> dict[int, dict[str, float]]:
+    """What an update with `labels` takes, and its covariance, on some numbers of processes.
 
     Rows of the Jacobian are divided evenly, the filter as the blocks are; an exchange takes `_EXCHANGE` seconds.
     """
-    labels = next(iter(schedule.epoch()))
     began = time.monotonic()
     for _ in range(_MEASURED):
         update.observer.measure(labels)

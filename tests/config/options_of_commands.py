@@ -37,6 +37,7 @@ _NUMBERS = {"--json": "--json out.json", "--figure": "--figure out.png"}
 PROBES: dict[str, dict[str, str]] = {
     "new": {
         "--output": "-o another", "--engine": "--engine gpumd", "--time": "--time 30min",
+        "--labels": "--labels energy=E",
         "--reference": "new bare.extxyz -o fresh: --reference lj",
         "--temperature": "new bare.extxyz -o fresh: --temperature 900",
     },

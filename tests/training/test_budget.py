@@ -265,6 +265,11 @@ def test_a_plan_says_what_the_time_buys_and_writes_nothing(config, settings):
     assert "Nothing was written" in output.getvalue()
 
 
+def test_a_plan_of_as_many_updates_as_are_tried(config, monkeypatch):
+    monkeypatch.setattr("nnpkit.workflow.plan._TRIALS", 8)  # the updates of a pass over these data
+    assert plan_training(load_config(config), Console(file=io.StringIO()))["updates_per_pass"] == 8
+
+
 def test_a_run_goes_on_with_as_many_threads_as_before(config, monkeypatch):
     told = []
     train(config, "training.epochs=1", "training.threads=1")

@@ -106,6 +106,14 @@ def test_a_potential_that_learnt_nothing_says_so_wherever_it_is_used(config):
     assert (learnt["silenced"], learnt["exported"], load(Path("other")).notes) == (False, "best epoch", [])
 
 
+def test_a_potential_of_nothing_is_not_said_to_have_random_weights(config):
+    worse = ["training.optimizer={kind: adam, learning_rate: 10.0}", "model.precondition=false"]
+    summary, text = train(config, *worse, "training.epochs=1")
+    assert (summary["silenced"], summary["best_epoch"]) == (True, 0)
+    assert "nothing was learnt" in text
+    assert "random weights" not in text
+
+
 def run_structures():
     from nnpkit.data.formats.reading import read
 

@@ -13,6 +13,7 @@ from nnpkit.cli.main import app
 from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
+from nnpkit.workflow.data_files import as_patterns, data_files
 
 
 def new(*arguments: str):
@@ -110,3 +111,53 @@ def test_a_folder_without_data(tmp_path: Path) -> None:
     result = new(str(tmp_path), "-o", str(tmp_path))
     assert result.exit_code == 1
     assert "no data in this folder" in result.stderr
+
+
+def test_the_model_is_one_that_the_engine_knows(copper: Path, tmp_path: Path) -> None:
+    from nnpkit.workflow.new_files import ENGINES
+
+    kinds = {}
+    for engine in ENGINES:
+        assert new(str(copper), "-o", str(tmp_path / engine), "--engine", engine).exit_code == 0
+        kinds[engine] = load_config(tmp_path / engine / "train.yaml").model.kind
+    assert kinds == {
+        "lammps": "cluster_expansion",
+        "gpumd": "nep",
+        "cp2k": "acsf",
+        "any": "cluster_expansion",
+    }
+
+
+def test_labels_under_other_names(copper: Path, tmp_path: Path) -> None:
+    frames = [f.to_atoms() for f in emt_copper(n=6)]
+    for atoms in frames:
+        atoms.info["mine"], atoms.arrays["pull"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = None
+    import ase.io
+
+    ase.io.write(tmp_path / "odd.xyz", frames)
+    said = new(str(tmp_path / "odd.xyz"), "-o", str(tmp_path / "a")).stdout
+    assert "no energies or forces were found; the structures have mine, pull (three of each atom)" in said
+    said = new(
+        str(tmp_path / "odd.xyz"), "-o", str(tmp_path / "b"), "--labels", "energy=mine,forces=pull"
+    ).stdout
+    assert "labels: energy, forces" in said
+    assert load_config(tmp_path / "b" / "train.yaml").data.labels == {"energy": "mine", "forces": "pull"}
+
+
+def test_a_folder_for_each_calculation(tmp_path: Path) -> None:
+    frames = emt_copper(n=10)
+    for k, frame in enumerate(frames):
+        (tmp_path / "all" / f"run{k}").mkdir(parents=True)
+        write(tmp_path / "all" / f"run{k}" / "frame.extxyz", [frame])
+        (tmp_path / "all" / f"run{k}" / "INCAR").write_text("ENCUT = 400\n")
+    assert data_files([tmp_path / "all"]) == [
+        str(tmp_path / "all" / f"run{k}" / "frame.extxyz") for k in range(10)
+    ]
+    assert as_patterns(data_files([tmp_path / "all"])) == [str(tmp_path / "all" / "*" / "frame.extxyz")]
+    (tmp_path / "all" / "run0" / "frame.extxyz").unlink()
+    (tmp_path / "all" / "run0" / "CONTCAR").write_text("Cu\n1\n2 0 0\n0 2 0\n0 0 2\nCu\n1\nDirect\n0 0 0\n")
+    for name in ("OUTCAR", "vasprun.xml"):
+        (tmp_path / "all" / "run0" / name).write_text(" vasp.6.4.2\n" if name == "OUTCAR" else "<modeling/>")
+    assert data_files([tmp_path / "all"])[0] == str(tmp_path / "all" / "run0" / "vasprun.xml")
+    assert len(data_files([tmp_path / "all"])) == 10
