@@ -162,6 +162,12 @@ class Training(Section):
         "fit is computed again every time. By default half of what is free, and no more than 1 GB where compiled "
         "kernels compute them.",
     )
+    prefetch: bool | Literal["auto"] = Field(
+        "auto",
+        description="Prepare structures that are not kept in memory in a thread, while others are being learnt from; "
+        "`auto`: if this process has a second processor, and not for members of a committee. Numbers are the same. The "
+        "kinds of schedules that say what comes next are `epoch` and `groups`.",
+    )
     device: str = Field(
         "cpu",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

@@ -13,7 +13,7 @@ from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 
-__all__ = ["Graph", "build_graph", "collate", "edge_centers", "edge_vectors", "type_indices"]
+__all__ = ["Graph", "build_graph", "collate", "edge_centers", "edge_vectors", "pair_vectors", "type_indices"]
 
 
 class Graph(NamedTuple):
@@ -96,7 +96,12 @@ def edge_vectors(graph: Graph) -> Tensor:
     """Vectors (E, 3) from centre to neighbour, Å: ``x[j] + shift @ cell - x[i]``."""
     center = edge_centers(graph.offsets)
     if len(graph.cells) == 1:
-        lattice_shift = graph.shifts @ graph.cells[0]
-    else:
-        lattice_shift = torch.einsum("ea,eab->eb", graph.shifts, graph.cells[graph.structure[center]])
+        return pair_vectors(graph.positions, graph.cells[0], graph.shifts, center, graph.neighbor)
+    lattice_shift = torch.einsum("ea,eab->eb", graph.shifts, graph.cells[graph.structure[center]])
     return graph.positions[graph.neighbor] + lattice_shift - graph.positions[center]
+
+
+def pair_vectors(positions: Tensor, cell: Tensor, shifts: Tensor, center: Tensor, neighbor: Tensor) -> Tensor:
+    """Vectors (E, 3) between the atoms of one structure at `positions` (N, 3), Å; see `edge_vectors`."""
+    lattice_shift = shifts.to(positions) @ cell
+    return positions.index_select(0, neighbor) + lattice_shift - positions.index_select(0, center)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +55,21 @@ def neighbor_pairs(structure: Structure, cutoff: float) -> NeighborPairs:
             f"atoms {center[e]} and {neighbor[e]} are at the same place", where=structure.name,
             hint="remove the duplicate atom",
         )  # fmt: skip
-    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], neighbor, center))
-    return NeighborPairs(
-        center[order].astype(np.int64), neighbor[order].astype(np.int64), shift[order].astype(np.int64)
-    )
+    columns = [np.asarray(column, dtype=np.int64) for column in (center, neighbor, *shift.T)]
+    order = _order(columns)
+    return NeighborPairs(columns[0][order], columns[1][order], np.asarray(shift, dtype=np.int64)[order])
+
+
+def _order(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Order of different rows of integers by the first of the `columns`, then the second, and so on.
+
+    One number for each row is sorted in a quarter of the time of several keys, if it fits into 63 bits.
+    """
+    lowest = [int(column.min(initial=0)) for column in columns]
+    sizes = [int(column.max(initial=0)) - low + 1 for column, low in zip(columns, lowest, strict=True)]
+    if math.prod(sizes) >= 1 << 63:
+        return np.lexsort(columns[::-1])
+    number = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, low, size in zip(columns, lowest, sizes, strict=True):
+        number = number * size + (column - low)
+    return np.argsort(number)

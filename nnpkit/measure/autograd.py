@@ -19,6 +19,7 @@ from nnpkit.data.graph import Graph, build_graph
 from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.measure.ahead import Ahead
 from nnpkit.measure.observables import OBSERVABLES, labels_of, wanted
 from nnpkit.measure.observations import LossWeights, Noise, signed_means
 from nnpkit.models.atomic_model import AtomicModel
@@ -82,9 +83,10 @@ class GraphStore:
     ) -> None:
         self.model, self.structures = model, joined_frames([structures, additional])
         self.kept: dict[int, LabelledGraph] = {}
+        self.ahead = Ahead(lambda index, _: self._make(index), self.kept.__contains__)
         self.kept_bytes = 0
         for index in range(len(self.structures)):
-            frame = self[index]
+            frame = self._make(index)
             size = _BYTES_OF_EDGE * len(frame.graph.neighbor)
             if self.kept_bytes + size <= memory_budget:
                 self.kept[index] = frame
@@ -96,8 +98,9 @@ class GraphStore:
         return len(self.structures)
 
     def __getitem__(self, index: int) -> LabelledGraph:
-        if index in self.kept:
-            return self.kept[index]
+        return self.kept[index] if index in self.kept else self.ahead.get(index)
+
+    def _make(self, index: int) -> LabelledGraph:
         structure = self.structures[index]
         graph = build_graph(structure, self.model.elements, self.model.cutoff)
         return LabelledGraph(structure.name, graph, labels_of(structure))

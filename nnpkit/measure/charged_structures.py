@@ -13,9 +13,10 @@ from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.measure.autograd import AutogradObserver, GraphStore, LabelledGraph
-from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.observables import labels_of
 from nnpkit.measure.observations import Noise
+from nnpkit.measure.prepared_frame import Frame
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.charged_potential import ChargedPotential, electrostatics_of, slopes
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges

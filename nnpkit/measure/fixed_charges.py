@@ -14,9 +14,10 @@ from torch import Tensor
 
 from nnpkit.data.graph import Graph, build_graph
 from nnpkit.data.structure import Structure
-from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_sums import VIRIAL_COMPONENTS, Samples
 from nnpkit.measure.observations import Observer
+from nnpkit.measure.prepared_frame import Frame
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
 from nnpkit.models.charged_potential import electrostatics_of, slopes
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges

@@ -2,16 +2,15 @@
 
 Symmetry functions have no trainable parameters, so features x and derivatives dx/d(edge vector) of a structure
 never change during training. They are computed once and kept if they fit the memory budget; otherwise the
-derivatives are computed anew at each use. Features and edges are kept as long as they fit a budget of their own;
-structures beyond it are prepared anew at each use, so that memory does not follow their number. Structures of which
-only the energy is wanted need no derivatives.
+derivatives are computed anew at each use. Features and edges are kept, packed, as long as they fit a budget of their
+own; structures beyond it are prepared anew at each use, so that memory does not follow their number. Structures of
+which only the energy is wanted need no derivatives.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,84 +18,20 @@ from torch import Tensor, nn
 from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
-from nnpkit.measure.divided import Divided, Part, incoming_of, silent
+from nnpkit.measure.ahead import Ahead
+from nnpkit.measure.divided import incoming_of
+from nnpkit.measure.packed_frames import PackedFrame
+from nnpkit.measure.prepared_frame import Frame, Sites
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.descriptor import EdgeJacobian
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
-__all__ = ["EDGE_BUDGET", "Frame", "FrameStore", "structure_terms"]
+__all__ = ["EDGE_BUDGET", "FrameStore", "structure_terms"]
 
-EDGE_BUDGET = 1_000_000_000
+EDGE_BUDGET = 600_000_000
 """Bytes that the features and edges of the structures of one set may take."""
 
 _ATOMS_PER_CHUNK = 128
-
-
-@dataclass
-class Frame(Divided):
-    """One structure as the observations see it. N atoms, E edges, D features; labels in eV and Å.
-
-    A structure of which only the energy is wanted has no edges here.
-    """
-
-    name: str
-    types: Tensor  # (N,)
-    center: Tensor  # (E,)
-    neighbor: Tensor  # (E,)
-    incoming: Tensor  # (E,) edges ordered by their neighbour ...
-    incoming_offsets: Tensor  # (N + 1,) ... and where those of each neighbour start
-    edge_vec: Tensor  # (E, 3)
-    features: Tensor  # (N, D) scaled
-    jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
-    terms: Prediction | None  # constant part of the prediction (B = 1)
-    reference: float  # reference energies, eV
-    energy: float | None
-    forces: Tensor | None  # (N, 3)
-    virial: Tensor | None  # (3, 3)
-    counted: slice  # atoms over which sums are taken
-
-    @property
-    def n_atoms(self) -> int:
-        """Number of atoms."""
-        return len(self.types)
-
-    @property
-    def counted_types(self) -> Tensor:
-        """Element (N,) of each atom over which sums are taken, -1 of others."""
-        if self.counted == slice(None):
-            return self.types
-        counted = torch.full_like(self.types, -1)
-        counted[self.counted] = self.types[self.counted]
-        return counted
-
-    def offsets(self) -> Tensor:
-        """See `Divided`."""
-        counts = torch.bincount(self.center, minlength=self.n_atoms)
-        return torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
-
-    def of_part(self, part: Part) -> Frame:
-        """See `Divided`; only small arrays are copied."""
-        neighbor = self.neighbor[part.edges]
-        incoming, offsets = incoming_of(neighbor, self.n_atoms)
-        some = replace(
-            self, center=self.center[part.edges], neighbor=neighbor, incoming=incoming, incoming_offsets=offsets,
-            edge_vec=self.edge_vec[part.edges], counted=part.atoms,
-            jacobian=None if self.jacobian is None else self.jacobian[part.edges],
-        )  # fmt: skip
-        return some if part.is_first else silent(some)
-
-    @property
-    def n_bytes(self) -> int:
-        """Memory of features, edges and labels, without derivatives."""
-        parts = (
-            self.types,
-            self.center,
-            self.neighbor,
-            self.incoming,
-            self.edge_vec,
-            self.features,
-            self.forces,
-        )
-        return sum(part.nbytes for part in parts if part is not None)
 
 
 def structure_terms(
@@ -175,16 +110,17 @@ class FrameStore:
         self.descriptor = model.descriptor.fast()
         self.memory_budget = memory_budget
         self.kept_bytes = 0
-        self.kept: dict[int, Frame] = {}
+        self.kept: dict[int, Frame | PackedFrame] = {}
+        self.ahead = self._ahead()
         self.structures = joined_frames([structures, energies])
         self.complete: Container[int] = range(len(structures))  # of which more than the energy is asked
         left = EDGE_BUDGET
         for index in range(len(self.structures)):
             if left > 0:
-                frame = self._make(index, keep=True)
-                left -= frame.n_bytes
-                if left >= 0 or frame.jacobian is not None:
-                    self.kept[index] = frame
+                kept = _packed(self._make(index, keep=True))
+                left -= kept.n_bytes
+                if left >= 0 or _has_derivatives(kept):
+                    self.kept[index] = kept
             if progress is not None:
                 progress()
 
@@ -192,7 +128,20 @@ class FrameStore:
         return len(self.structures)
 
     def __getitem__(self, index: int) -> Frame:
-        return self.kept[index] if index in self.kept else self._make(index, keep=False)
+        kept = self.kept.get(index)
+        return kept if isinstance(kept, Frame) else self.ahead.get(index)
+
+    def _ahead(self) -> Ahead[Frame]:
+        self._derivatives_used = False  # of structures that are prepared at each use
+        return Ahead(self._made, lambda index: isinstance(self.kept.get(index), Frame))
+
+    def _made(self, index: int, for_update: bool) -> Frame:
+        """A structure that is not kept whole; with derivatives if updates turn out to need them."""
+        kept = self.kept.get(index)
+        frame = kept.unpacked() if isinstance(kept, PackedFrame) else self._make(index, keep=False)
+        if for_update and self._derivatives_used:
+            self._compute(frame)
+        return frame
 
     def _make(self, index: int, keep: bool) -> Frame:
         structure = self.structures[index]
@@ -206,12 +155,13 @@ class FrameStore:
             other.kept = {new: self.kept[old] for new, old in enumerate(indices) if old in self.kept}
             other.structures = select_frames(self.structures, indices)
             other.complete = {new for new, old in enumerate(indices) if old in self.complete}
+        other.ahead = other._ahead()
         return other
 
     @property
     def n_kept(self) -> int:
         """Number of structures whose derivatives are kept."""
-        return sum(frame.jacobian is not None for frame in self.kept.values())
+        return sum(map(_has_derivatives, self.kept.values()))
 
     @torch.no_grad()
     def _prepare(self, structure: Structure, keep: bool) -> Frame:
@@ -243,6 +193,7 @@ class FrameStore:
             forces=None if structure.forces is None else torch.as_tensor(structure.forces),
             virial=None if structure.stress is None else torch.as_tensor(structure.virial),
             counted=slice(None),
+            sites=Sites(graph.positions, graph.cells[0], graph.shifts),
         )
 
     @torch.no_grad()
@@ -272,27 +223,49 @@ class FrameStore:
         ]
         return torch.cat(parts)
 
-    @torch.no_grad()
     def _describe(
         self, types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scaled features and their derivatives, a few atoms at a time."""
-        features, scaling, first = [], self.model.scaling, 0
-        jacobian = edge_vec.new_empty(len(edge_vec), scaling.factor.shape[1], 3)
+        features, jacobian = [], self._room(edge_vec)
+        first = 0
         for arguments in _chunks(types, neighbor, offsets, edge_vec):
-            own, last = arguments[3], first + len(arguments[0])
             raw, derivative = self.descriptor.jacobian(*arguments)
-            features.append(scaling(raw, own))
-            factor = scaling.factor[own[derivative.center]].unsqueeze(2)
-            torch.mul(derivative.values, factor, out=jacobian[first:last])
-            first = last
+            features.append(self.model.scaling(raw, arguments[3]))
+            first = self._scale(derivative, arguments[3], jacobian, first)
         return torch.cat(features), jacobian
 
+    def _room(self, edge_vec: Tensor) -> Tensor:
+        """For derivatives (E, D, 3)."""
+        return edge_vec.new_empty(len(edge_vec), self.model.scaling.factor.shape[1], 3)
+
+    def _scale(self, derivative: EdgeJacobian, types: Tensor, jacobian: Tensor, first: int) -> int:
+        """Put derivatives of scaled features into `jacobian` from edge `first` on; where the next ones belong.
+
+        Three times the same factor in a row is read faster than one that is repeated.
+        """
+        factor = self.model.scaling.factor.repeat_interleave(3, dim=1)
+        own = factor[0] if len(factor) == 1 else factor.index_select(0, types[derivative.center])
+        last = first + len(derivative.values)
+        torch.mul(derivative.values.flatten(1), own, out=jacobian[first:last].view(-1, factor.shape[1]))
+        return last
+
     def jacobian(self, frame: Frame) -> Tensor:
-        """Derivatives (E, D, 3) of a frame's scaled features, kept or computed now."""
+        """Derivatives (E, D, 3) of a frame's scaled features, kept or computed once for the present use."""
         if frame.jacobian is not None:
             return frame.jacobian
-        return self._describe(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec)[1]
+        self._derivatives_used |= frame.counted == slice(None)  # parts of structures are not prepared ahead
+        return self._compute(frame)
+
+    @torch.no_grad()
+    def _compute(self, frame: Frame) -> Tensor:
+        if frame.computed is None:
+            jacobian, first = self._room(frame.edge_vec), 0
+            for arguments in _chunks(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec):
+                derivative = self.descriptor.derivatives(*arguments)
+                first = self._scale(derivative, arguments[3], jacobian, first)
+            frame.computed = jacobian
+        return frame.computed
 
     def energy_of(self, frame: Frame, features: Tensor) -> Tensor:
         """Total energy (0-dim, eV) of a frame for its scaled `features`, differentiable, terms included."""
@@ -329,6 +302,17 @@ class FrameStore:
             gradients.append(self.descriptor.vjp(raw[first:last], *arguments))
             first = last
         return torch.cat(gradients)
+
+
+def _packed(frame: Frame) -> Frame | PackedFrame:
+    """How a frame is kept: as it is if it has derivatives, which take ten times the memory of all else, or packed."""
+    sites = frame.sites
+    frame.sites = frame.computed = None
+    return frame if frame.jacobian is not None or sites is None else PackedFrame.of(frame, sites)
+
+
+def _has_derivatives(kept: Frame | PackedFrame) -> bool:
+    return isinstance(kept, Frame) and kept.jacobian is not None
 
 
 def _chunks(

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nnpkit.measure.frames import Frame
+from nnpkit.measure.prepared_frame import Frame
 
 __all__ = ["VIRIAL_COMPONENTS", "Samples", "force_samples", "virial_samples"]
 
 VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Components of the virial that are labels, in the order in which they are observed."""
+
+
+_ATOMS_AT_ONCE = 128
 
 
 class Samples(NamedTuple):
@@ -57,11 +60,31 @@ def _edges_of(atoms: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
 
 def virial_samples(frame: Frame, jacobian: Tensor) -> Samples:
     """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
-    directions = []
-    for a, b in VIRIAL_COMPONENTS:
-        term = -0.5 * (
-            frame.edge_vec[:, a, None] * jacobian[:, :, b] + frame.edge_vec[:, b, None] * jacobian[:, :, a]
-        )
-        directions.append(torch.zeros_like(frame.features).index_add(0, frame.center, term))
+    products = _products(frame, jacobian)
+    directions = [-0.5 * (products[:, a, :, b] + products[:, b, :, a]) for a, b in VIRIAL_COMPONENTS]
     n = frame.n_atoms
     return Samples(torch.arange(n).repeat(6), torch.cat(directions), torch.arange(6).repeat_interleave(n))
+
+
+def _products(frame: Frame, jacobian: Tensor) -> Tensor:
+    """Sums (N, 3, D, 3) over the edges of each centre of vectors times derivatives, ``r_a dx_d/dr_b``.
+
+    Edges of some atoms at a time are filled up with zeros to the same number, so that a sum is a product of matrices.
+    """
+    n, width = frame.n_atoms, jacobian.shape[1]
+    counts = torch.bincount(frame.center, minlength=n)
+    first = torch.cumsum(counts, 0) - counts
+    flat, found = jacobian.reshape(len(jacobian), 3 * width), jacobian.new_zeros(n, 3, 3 * width)
+    for start in range(0, n, _ATOMS_AT_ONCE):
+        own = counts[start : start + _ATOMS_AT_ONCE]
+        most = int(own.max())
+        if most == 0:
+            continue
+        slot = torch.arange(most)
+        edges = first[start : start + _ATOMS_AT_ONCE, None] + slot
+        edges = edges.clamp(max=len(flat) - 1).reshape(-1)
+        vectors = frame.edge_vec.index_select(0, edges).view(len(own), most, 3)
+        vectors = vectors.masked_fill((slot >= own[:, None]).unsqueeze(2), 0.0)
+        rows = flat.index_select(0, edges).view(len(own), most, 3 * width)
+        torch.bmm(vectors.transpose(1, 2), rows, out=found[start : start + len(own)])
+    return found.view(n, 3, width, 3)

@@ -18,7 +18,7 @@ from torch import Tensor
 from nnpkit.errors import InputError
 from nnpkit.measure.closed_form import Tape, plain
 from nnpkit.measure.divided import observer_of_part
-from nnpkit.measure.frames import Frame, FrameStore
+from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_sums import (
     VIRIAL_COMPONENTS,
     Samples,
@@ -27,6 +27,7 @@ from nnpkit.measure.label_sums import (
 )
 from nnpkit.measure.observables import OBSERVABLES, refuse_others
 from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
+from nnpkit.measure.prepared_frame import Frame
 from nnpkit.models.potential import forces_from_edges, virial_from_edges
 from nnpkit.optim.measurement import KINDS, Measurement, reduced_variance
 

@@ -61,6 +61,14 @@ class Descriptor(nn.Module):
         return features
 
     @torch.jit.unused
+    def derivatives(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> EdgeJacobian:
+        """What `jacobian` gives beside the features."""
+        found: EdgeJacobian = self.jacobian(edge_vec, neighbor_type, offsets, types)[1]
+        return found
+
+    @torch.jit.unused
     def vjp(
         self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
     ) -> Tensor:

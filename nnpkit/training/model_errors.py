@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nnpkit.data.structure import Structure
+from nnpkit.measure.ahead import PreparesAhead
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.metrics import ErrorSums
 from nnpkit.models.charged_potential import charges_and_dipole
@@ -38,9 +39,12 @@ def errors_of(split: Split, which: Sequence[int] | None = None, ranks: Ranks = A
     """
     sums = ErrorSums()
     indices = range(len(split.structures)) if which is None else which
-    for index in indices[ranks.rank :: ranks.size]:
+    mine, store = indices[ranks.rank :: ranks.size], split.store
+    for place, index in enumerate(mine):
+        if isinstance(store, PreparesAhead):
+            store.ahead.expect([index], mine[place + 1 : place + 3], for_update=False)
         structure = split.structures[index]
-        prediction = split.store.predict(index)
+        prediction = store.predict(index)
         stress = None
         if structure.stress is not None:
             stress = stress_from_virial(prediction.virial[0].numpy(), structure.volume)

@@ -31,6 +31,8 @@ class TrainerSettings:
     warm : bool
         The weights at the beginning are those of another training: they are not the best epoch if there is any
         other, because they know nothing of the new data.
+    ahead : bool
+        Prepare structures that are not kept in a thread of its own before they are used.
     """
 
     epochs: int = 30
@@ -42,6 +44,7 @@ class TrainerSettings:
     min_delta: float = 0.0
     warm: bool = False
     time: float | None = None
+    ahead: bool = False
 
 
 @dataclass

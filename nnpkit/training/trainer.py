@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from nnpkit.errors import DivergedError, InputError
+from nnpkit.measure.ahead import PreparesAhead
 from nnpkit.measure.contract import Predicts
 from nnpkit.measure.label_choice import Labels
 from nnpkit.models.atomic_model import AtomicModel
@@ -154,6 +155,17 @@ class Trainer:
         After a signal, `interrupted` has the errors and the weights of the last update if they are better than those of
         the best epoch. No checkpoint knows of it: a run that goes on is the same as one that was not interrupted.
         """
+        stores = [split.store for split in self.splits.values() if isinstance(split.store, PreparesAhead)]
+        if self.settings.ahead:
+            for store in stores:
+                store.ahead.start()
+        try:
+            return self._fit()
+        finally:
+            for store in stores:
+                store.ahead.stop()
+
+    def _fit(self) -> str:
         state, settings = self.state, self.settings
         resumed = bool(self.best)
         last_epoch = state.epoch if resumed else None
@@ -261,6 +273,7 @@ class Trainer:
         for labels in self._labels():
             if self.budget is not None:
                 self.update.follow(self.budget.fraction)
+            self._expect(labels)
             for name, value in self._update(labels).items():
                 reports.setdefault(name, []).append(value)
             if self._lost():
@@ -278,6 +291,12 @@ class Trainer:
         else:
             self.state.epoch += 1
         return self.update.end_epoch(reports)
+
+    def _expect(self, labels: Labels) -> None:
+        """Say to the store which structures an update uses, and which ones the next."""
+        store, n = self.splits["train"].store, len(labels.structures)
+        if isinstance(store, PreparesAhead):
+            store.ahead.expect(labels.structures, self.schedule.coming(max(2, n)))
 
     def _update(self, labels: Labels) -> dict[str, float]:
         """One update, taken back if it has lost the way; what it says of itself."""

@@ -260,7 +260,7 @@ class _Member:
         splits = self.splits(model, shared, budget)
         connect(schedule, splits["train"].store)
         epochs, n_updates = planned(config, schedule, self.warm)
-        settings = steps.trainer_settings(config, epochs, self.warm)
+        settings = steps.trainer_settings(config, epochs, self.warm, config.training.prefetch is True)
         update = make_update(config, splits["train"].store, n_updates, self.data.groups)
         freeze(update, model, frozen_of(config))
         if note := beginning.continue_update(update, config.start):

@@ -15,10 +15,11 @@ from rich.console import Console
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.parallel import ALONE, Ranks
+from nnpkit.threads import allowed_processors
 from nnpkit.training.model_errors import Split
 from nnpkit.training.run_folder import RunFolder
 
-__all__ = ["MemberJob", "processes_at_once", "train_members"]
+__all__ = ["MemberJob", "own_processors", "processes_at_once", "train_members"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -34,19 +35,30 @@ class MemberJob(Protocol):
         ...
 
 
-def processes_at_once(given: int | None, memory: Mapping[str, int], ranks: Ranks = ALONE) -> int:
-    """Members that this rank trains at a time: `given`, or as many as it has cores, if their covariances fit.
-
-    Ranks that may use the same cores of a node share them; the budget is that of this rank.
-    """
+def _cores(ranks: Ranks) -> tuple[int, int]:
+    """Cores that this rank may use, and how many ranks may use the same."""
     cores = (
         sorted(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else list(range(os.cpu_count() or 1))
     )
     places = ranks.collect([socket.gethostname(), cores])
-    beside = places.count(places[ranks.rank])
-    room = given or max(1, len(cores) // beside)
+    return len(cores), places.count(places[ranks.rank])
+
+
+def own_processors(ranks: Ranks) -> int:
+    """Processors that this rank has for itself, at least one."""
+    n_cores, beside = _cores(ranks)
+    return max(1, min(n_cores, allowed_processors()) // beside)
+
+
+def processes_at_once(given: int | None, memory: Mapping[str, int], ranks: Ranks = ALONE) -> int:
+    """Members that this rank trains at a time: `given`, or as many as it has cores, if their covariances fit.
+
+    Ranks that may use the same cores of a node share them; the budget is that of this rank.
+    """
+    n_cores, beside = _cores(ranks)
+    room = given or max(1, n_cores // beside)
     if memory["covariance"]:
         free = memory["covariance"] // beside + 2 * memory["budget"]
         room = max(1, min(room, free // memory["covariance"]))

@@ -18,7 +18,7 @@ from nnpkit.training.model_errors import errors_of
 from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
 from nnpkit.workflow.duration import planned, time_budget
 from nnpkit.workflow.new_model import make_model
-from nnpkit.workflow.run_steps import announce_memory, memory_of, prepare
+from nnpkit.workflow.run_steps import announce_memory, memory_of, prepare, prepares_ahead
 from nnpkit.workflow.update_makers import covariance_partition
 
 __all__ = ["plan_training"]
@@ -60,7 +60,7 @@ def plan_training(config: Config, console: Console | None = None) -> dict[str, A
     model, report = make_model(config, data)
     schedule = make_schedule(config, data.learnt, data.groups)
     memory = memory_of(config, model, data)
-    announce_memory(console, model, [*report, *data.notes], memory)
+    announce_memory(console, model, [*report, *data.notes], memory, prepares_ahead(config))
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     length = schedule.epoch_length(0)

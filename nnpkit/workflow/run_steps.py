@@ -41,6 +41,7 @@ from nnpkit.workflow.data_sets import PARTS
 from nnpkit.workflow.devices import covariance_device
 from nnpkit.workflow.duration import time_budget
 from nnpkit.workflow.errors_of_groups import print_groups, test_errors
+from nnpkit.workflow.member_processes import own_processors
 from nnpkit.workflow.update_makers import covariance_partition
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "memory_of",
     "ordered_sha256",
     "prepare",
+    "prepares_ahead",
     "require_judge",
     "trainer_settings",
     "versions",
@@ -72,7 +74,7 @@ def require_judge(config: Config, data: LoadedData) -> None:
         )  # fmt: skip
 
 
-def trainer_settings(config: Config, epochs: int, warm: bool) -> TrainerSettings:
+def trainer_settings(config: Config, epochs: int, warm: bool, ahead: bool) -> TrainerSettings:
     training, stopping = config.training, config.training.early_stopping
     return TrainerSettings(
         epochs=epochs,
@@ -84,6 +86,7 @@ def trainer_settings(config: Config, epochs: int, warm: bool) -> TrainerSettings
         min_delta=0.0 if stopping is None else stopping.min_delta,
         warm=warm,
         time=time_budget(config, warm),
+        ahead=ahead,
     )
 
 
@@ -98,6 +101,7 @@ _MAY_CHANGE = {
         "checkpoint",
         "evaluate_every",
         "memory_budget_gb",
+        "prefetch",
         "threads",
         "device",
     },
@@ -176,8 +180,18 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData, ranks: Ranks
     }
 
 
+def prepares_ahead(config: Config, ranks: Ranks = ALONE) -> bool:
+    """Whether structures that are not kept are prepared in a thread of their own."""
+    asked = config.training.prefetch
+    return asked if isinstance(asked, bool) else own_processors(ranks) > 1
+
+
 def announce_memory(
-    console: Console, model: AtomicModel, report: list[str], memory: Mapping[str, int]
+    console: Console,
+    model: AtomicModel,
+    report: list[str],
+    memory: Mapping[str, int],
+    ahead: bool = False,
 ) -> None:
     """Print what will be trained and what it needs."""
     for line in report:
@@ -190,7 +204,8 @@ def announce_memory(
     )
     if engine := model.descriptor.engine():
         console.print(engine, highlight=False)
-    kept = "all kept" if memory["derivatives"] <= memory["budget"] else "the rest is computed at every use"
+    rest = "the rest is computed " + ("by a thread ahead of every use" if ahead else "at every use")
+    kept = "all kept" if memory["derivatives"] <= memory["budget"] else rest
     console.print(
         f"Memory: about {memory['derivatives'] / 1e9:.2f} GB of prepared data, {memory['budget'] / 1e9:.2f} GB "
         f"allowed ({kept}); {memory['covariance'] / 1e9:.2f} GB for the Kalman filter",

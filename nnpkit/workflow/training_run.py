@@ -39,6 +39,7 @@ from nnpkit.workflow.run_steps import (
     memory_of,
     ordered_sha256,
     prepare,
+    prepares_ahead,
     require_judge,
     trainer_settings,
 )
@@ -124,7 +125,8 @@ def run_training(
         *few_labels(config, data.learnt, count_free(model, frozen_of(config))),
         balance(config, data.learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
-    announce_memory(console, model, notes, memory)
+    ahead = prepares_ahead(config, ranks)
+    announce_memory(console, model, notes, memory, ahead)
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     update = make_update(config, splits["train"].store, n_updates, data.groups, ranks)
@@ -139,7 +141,7 @@ def run_training(
                 data.baseline.model.save(folder.path / "baseline.pt")
             folder.write_json("data.json", data_report(config, data, model, report, memory))
         require_one_folder(folder, ranks)
-        settings = trainer_settings(config, epochs, warm)
+        settings = trainer_settings(config, epochs, warm, ahead)
         trainer = Trainer(model, update, schedule, splits, settings, folder, identity, console, ranks=ranks)
         if checkpoint is not None:
             trainer.restore(checkpoint)

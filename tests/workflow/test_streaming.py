@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from ase.calculators.emt import EMT
 from rich.console import Console
 
 from nnpkit.config.config_file import load_config
+from nnpkit.config.schema import Config
 from nnpkit.data.formats import contract, extxyz
 from nnpkit.data.formats.reading import write
 from nnpkit.data.store import frame_facts, frame_sample, stored_frames
@@ -26,6 +28,8 @@ from nnpkit.data.store.building import build_store
 from nnpkit.data.structure import Structure
 from nnpkit.measure import frames as frames_module
 from nnpkit.training import trainer
+from nnpkit.workflow import member_processes
+from nnpkit.workflow.run_steps import prepares_ahead
 from nnpkit.workflow.training_run import run_training
 
 CONFIG: dict[str, Any] = {
@@ -92,7 +96,7 @@ def test_a_store_trains_like_its_file(folder: Path) -> None:
 
 def test_frames_that_are_not_kept_give_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train("output=a", "training.memory_budget_gb=1e-9")
-    monkeypatch.setattr(frames_module, "EDGE_BUDGET", 10_000)
+    monkeypatch.setattr(frames_module, "EDGE_BUDGET", 3_000)
     made = []
     real = frames_module.FrameStore.__getitem__
     monkeypatch.setattr(
@@ -101,6 +105,69 @@ def test_frames_that_are_not_kept_give_the_same(folder: Path, monkeypatch: pytes
     train("output=b", "training.memory_budget_gb=1e-9", "data.train=all.store")
     assert weights_of("a") == weights_of("b")
     assert {True, False} <= set(made)
+
+
+FAMILIES = {
+    "acsf": CONFIG["model"],
+    "chebyshev": {
+        "kind": "chebyshev", "network": {"hidden": [3]},
+        "descriptor": {"radial_order": 2, "radial_cutoff": 4.0, "angular_order": 1, "angular_cutoff": 3.0},
+    },
+    "cluster_expansion": {
+        "kind": "cluster_expansion", "network": {"hidden": [3]}, "wall": "off",
+        "descriptor": {
+            "radial_cutoff": 4.0, "angular_cutoff": 3.5, "radial_channels": 2, "radial_basis": 3,
+            "angular_channels": 1, "angular_basis": 3, "invariants": [[1, 1]],
+        },
+    },
+    "deep_potential": {
+        "kind": "deep_potential", "network": {"hidden": [4, 4]},
+        "descriptor": {"cutoff": 4.0, "embedding": [4], "axis_neurons": 2},
+    },
+    "latent charges": {
+        "kind": "chebyshev", "network": {"hidden": [3]}, "charges": {"generation": "latent"},
+        "descriptor": {"radial_order": 2, "radial_cutoff": 4.0, "angular_order": 1, "angular_cutoff": 3.0},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["ekf", "adam"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_thread_prepares_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, family: str, optimizer: str
+) -> None:
+    """Weights and errors, whoever prepares structures, of every family that keeps any."""
+    (folder / "train.yaml").write_text(yaml.safe_dump({**CONFIG, "model": FAMILIES[family]}))
+    monkeypatch.setattr(frames_module, "EDGE_BUDGET", 0)
+    threads: set[str] = set()
+    real = stored_frames.DataStore.__getitem__
+
+    def watched(store: Any, index: Any) -> Any:
+        threads.add(threading.current_thread().name.split("_")[0])
+        return real(store, index)
+
+    monkeypatch.setattr(stored_frames.DataStore, "__getitem__", watched)
+    settings = [
+        f"training.optimizer.kind={optimizer}",
+        "training.memory_budget_gb=1e-9",
+        "data.train=all.store",
+    ]
+    summaries = {}
+    for name, ahead in {"a": "false", "b": "true"}.items():
+        summaries[name], output = train(f"output={name}", f"training.prefetch={ahead}", *settings)
+        assert ("nnpkit-ahead" in threads) == (name == "b")
+        assert ("by a thread ahead of every use" in output) == (name == "b")
+    assert weights_of("a") == weights_of("b")
+    for part in ("train", "validation"):
+        assert summaries["a"][part] == summaries["b"][part]
+
+
+def test_a_processor_for_it_decides_about_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate(CONFIG)
+    for processors, expected in ((1, False), (2, True)):
+        monkeypatch.setattr(member_processes, "allowed_processors", lambda n=processors: n)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+        assert prepares_ahead(config) is expected
 
 
 def test_no_set_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -81,6 +82,7 @@ class DataStore(Sequence[Structure]):
         self._starts = [0, *accumulate(shard["frames"] for shard in self.shards)]
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._checked: set[int] = set()
+        self._lock = threading.Lock()
 
     def _read_manifest(self) -> dict[str, Any]:
         where = str(self.path / INDEX)
@@ -117,7 +119,8 @@ class DataStore(Sequence[Structure]):
             return FramesOf(self, range(len(self))[index])
         at = range(len(self))[index]
         number = bisect_right(self._starts, at) - 1
-        return self._shard(number).structure(at - self._starts[number])
+        with self._lock:  # a thread may prepare structures ahead of others
+            return self._shard(number).structure(at - self._starts[number])
 
     def _shard(self, number: int) -> Shard:
         if number in self._open:

@@ -41,8 +41,15 @@ class CompiledAcsf(Descriptor):
         self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
     ) -> tuple[Tensor, EdgeJacobian]:
         """Features (n_local, D) and their derivatives; see `Descriptor.jacobian`."""
-        kernel, edges = descriptor_kernel(self.spec, self.isa), (edge_vec, neighbor_type, offsets, types)
-        return kernel.features(*edges), EdgeJacobian(kernel.jacobian(*edges), edge_centers(offsets))
+        edges = (edge_vec, neighbor_type, offsets, types)
+        return descriptor_kernel(self.spec, self.isa).features(*edges), self.derivatives(*edges)
+
+    def derivatives(
+        self, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor
+    ) -> EdgeJacobian:
+        """See `Descriptor.derivatives`; features are not computed for it."""
+        kernel = descriptor_kernel(self.spec, self.isa)
+        return EdgeJacobian(kernel.jacobian(edge_vec, neighbor_type, offsets, types), edge_centers(offsets))
 
     def vjp(
         self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor

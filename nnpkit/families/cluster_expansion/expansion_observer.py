@@ -17,6 +17,7 @@ from nnpkit.families.cluster_expansion.expansion_rows import ExpansionForm
 from nnpkit.families.cluster_expansion.polynomial_derivatives import PolynomialDerivatives
 from nnpkit.kernels.expansion_training import ExpansionKernel, ExpansionRows, NeighborEdges
 from nnpkit.kernels.native import NoKernelError
+from nnpkit.measure.ahead import Ahead
 from nnpkit.measure.directional_observer import DirectionalObserver
 from nnpkit.measure.directions import Directions, weighted_displacements
 from nnpkit.measure.observables import refuse_others
@@ -64,6 +65,7 @@ class ExpansionStore:
         self.kernel = _kernel_of(model)
         self.derivatives = PolynomialDerivatives(model.spec["descriptor"]["invariants"])
         self._kept: dict[int, ExpansionFrame] = {}
+        self.ahead = Ahead(lambda index, _: self._prepare(index), self._kept.__contains__)
         self.kept_bytes = 0
         for index in range(len(self.structures)):
             frame = self._prepare(index)
@@ -78,7 +80,7 @@ class ExpansionStore:
 
     def __getitem__(self, index: int) -> ExpansionFrame:
         kept = self._kept.get(index)
-        return self._prepare(index) if kept is None else kept
+        return self.ahead.get(index) if kept is None else kept
 
     def _prepare(self, index: int) -> ExpansionFrame:
         return prepare_expansion_frame(self.model, self.structures[index], self.kernel is None)

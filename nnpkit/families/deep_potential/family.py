@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.families.contract import Family, TrainingData, charge_inputs
 from nnpkit.families.deep_potential.embedding import DeepDescriptor
@@ -99,7 +100,7 @@ class DeepPotentialFamily(Family):
             progress: Callable[[], None] | None = None,
             additional: Sequence[Structure] = (),
         ) -> MomentStore:
-            return MomentStore(resolution, [*some, *additional], budget, progress)
+            return MomentStore(resolution, joined_frames([some, additional]), budget, progress)
 
         return prepare
 

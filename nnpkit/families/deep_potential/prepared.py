@@ -17,6 +17,7 @@ from nnpkit.families.deep_potential.moments import (
     prepare_frame,
     with_moments,
 )
+from nnpkit.measure.ahead import Ahead
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.models.potential import Prediction, forces_from_edges
 
@@ -97,6 +98,7 @@ class MomentStore:
         self.resolution, self.model = resolution, resolution.model
         self.structures, self.memory_budget = structures, memory_budget
         self._kept: dict[int, MomentFrame] = {}
+        self.ahead = Ahead(lambda index, _: self._made(index), self._kept.__contains__)
         self.kept_bytes = 0
         for index, structure in enumerate(self.structures):
             self._keep(index, prepare_frame(self.model, resolution.basis, structure))
@@ -109,13 +111,20 @@ class MomentStore:
     def __getitem__(self, index: int) -> MomentFrame:
         basis = self.resolution.basis
         if index not in self._kept:
-            return prepare_frame(self.model, basis, self.structures[index])
+            made = self.ahead.get(index)
+            if made.basis is not basis:  # more polynomials are needed since it was prepared
+                self.ahead.expect((), ())
+                made = self._made(index)
+            return made
         frame = self._kept[index]
         if frame.basis is not basis:
             del self._kept[index]
             self.kept_bytes -= frame.n_bytes
             frame = self._keep(index, with_moments(self.model, basis, frame))
         return frame
+
+    def _made(self, index: int) -> MomentFrame:
+        return prepare_frame(self.model, self.resolution.basis, self.structures[index])
 
     @property
     def n_kept(self) -> int:

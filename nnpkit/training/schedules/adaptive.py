@@ -218,6 +218,10 @@ class AdaptiveSchedule:
             return Labels(list(own), True, None, False)
         return Labels(list(own), False, [torch.tensor(sorted(c)) for c in own.values()], False)
 
+    def coming(self, n: int) -> list[int]:
+        """None: errors that are not known yet decide."""
+        return []
+
     def state_dict(self) -> dict[str, Tensor]:
         """Where the epoch stands: its first random numbers, labels looked at, what is selected, thresholds."""
         lots = {f"lot_{kind}": lot.state() for kind, lot in self.lots.items()}

@@ -37,6 +37,10 @@ class Schedule(Protocol):
         """Labels of the updates of the next epoch, or of the rest of it after `load_state_dict`."""
         ...
 
+    def coming(self, n: int) -> list[int]:
+        """Structures of the next `n` that the epoch uses, as far as that is decided; nothing changes."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """Where the schedule stands: all that later labels depend on."""
         ...
@@ -70,6 +74,10 @@ class _SeededSchedule(ABC):
         self.epoch_start = self.generator.get_state()
         self.n_epochs += 1
         self.position = 0
+
+    def coming(self, n: int) -> list[int]:
+        """See `Schedule`; what is drawn anew for every update is not decided before."""
+        return []
 
     def state_dict(self) -> dict[str, Tensor]:
         """State of the generator at the beginning of the epoch, the epoch, and the number of updates since."""
@@ -171,6 +179,8 @@ class BatchedSchedule(_SeededSchedule):
         self.sampler = sampler
         self.used, self.batch_size = list(used), batch_size
         self.indices = [n for n, u in enumerate(self.used) if u.energy or u.components or u.virial]
+        self._drawn: list[int] = []  # structures of the epoch in their order ...
+        self._passed = 0  # ... and how many of them have found their batch
 
     @abstractmethod
     def _updates(self, batch: list[int]) -> Iterator[Labels]:
@@ -197,8 +207,17 @@ class BatchedSchedule(_SeededSchedule):
             drawn = [self.indices[position] for position in order]
         else:
             drawn = draw(self._strata(), self.generator)
-        for batch in self._batches(drawn):
+        for batch in self._batches(self._passing(drawn)):
             yield from self._updates(batch)
+
+    def _passing(self, drawn: list[int]) -> Iterator[int]:
+        self._drawn = drawn
+        for self._passed, index in enumerate(drawn, start=1):
+            yield index
+
+    def coming(self, n: int) -> list[int]:
+        """See `Schedule`."""
+        return self._drawn[self._passed : self._passed + n]
 
     def _strata(self) -> list[tuple[list[int], int]]:
         """Structures that an epoch treats alike, and how many of them it has."""
