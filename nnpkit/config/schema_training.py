@@ -165,7 +165,7 @@ class Training(Section):
     prefetch: bool | Literal["auto"] = Field(
         "auto",
         description="Prepare structures that are not kept in memory in a thread, while others are being learnt from; "
-        "`auto`: if this process has a second processor, and not for members of a committee. Numbers are the same. The "
+        "`auto`: if this process has a second processor, which nobody uses when it starts, and not for members of a committee. Numbers are the same. The "
         "kinds of schedules that say what comes next are `epoch` and `groups`.",
     )
     device: str = Field(

@@ -29,6 +29,7 @@ from nnpkit.optim.covariance_memory import available_memory, require_memory
 from nnpkit.optim.shared_blocks import SharedBlocks
 from nnpkit.parallel import ALONE, Ranks
 from nnpkit.progress import Progress
+from nnpkit.threads import free_processors
 from nnpkit.training.checkpoint import Checkpoint, first_difference, read_checkpoint
 from nnpkit.training.frozen import count_free
 from nnpkit.training.model_errors import Split, deciding
@@ -181,9 +182,14 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData, ranks: Ranks
 
 
 def prepares_ahead(config: Config, ranks: Ranks = ALONE) -> bool:
-    """Whether structures that are not kept are prepared in a thread of their own."""
+    """Whether structures that are not kept are prepared in a thread of their own.
+
+    Beside busy processes two threads of Python that wait for each other are slower than one.
+    """
     asked = config.training.prefetch
-    return asked if isinstance(asked, bool) else own_processors(ranks) > 1
+    if isinstance(asked, bool):
+        return asked
+    return own_processors(ranks) > 1 and (ranks.size > 1 or free_processors() > 1)
 
 
 def announce_memory(

@@ -28,7 +28,7 @@ from nnpkit.data.store.building import build_store
 from nnpkit.data.structure import Structure
 from nnpkit.measure import frames as frames_module
 from nnpkit.training import trainer
-from nnpkit.workflow import member_processes
+from nnpkit.workflow import member_processes, run_steps
 from nnpkit.workflow.run_steps import prepares_ahead
 from nnpkit.workflow.training_run import run_training
 
@@ -164,9 +164,10 @@ def test_a_thread_prepares_the_same(
 
 def test_a_processor_for_it_decides_about_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config.model_validate(CONFIG)
-    for processors, expected in ((1, False), (2, True)):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    for processors, free, expected in ((1, 2, False), (2, 2, True), (2, 1, False)):
         monkeypatch.setattr(member_processes, "allowed_processors", lambda n=processors: n)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+        monkeypatch.setattr(run_steps, "free_processors", lambda n=free: n)
         assert prepares_ahead(config) is expected
 
 
