@@ -5,10 +5,10 @@
 generates frames of 100 atoms, converts them, trains for an epoch of so many updates, each part in a process of its own,
 and prints ``RESULT {"peak_rss_gb": ..., "seconds_per_frame": ..., "epoch_seconds": ...}``: the largest memory of a
 process, and processor time, which does not depend on what else the machine does. ``seconds_per_frame`` is that of
-conversion and loading; ``wall_per_update`` is what an update takes by the clock, and ``thread_per_update`` the processor
-time of the thread that learns, without that of the one that prepares structures ahead: on a quiet machine they agree. ``--kept-gb 0 --frames 300`` shows within a minute what structures cost that are
-not kept. Frames are copper with
-vacancies and thermal noise; their labels are those of a Morse potential, which cost nothing.
+conversion and loading; ``wall_per_update`` is what an update takes by the clock, and ``thread_per_update`` the
+processor time of the thread that learns, without that of the one that prepares structures ahead: on a quiet machine
+they agree. ``--kept-gb 0 --frames 300`` shows within a minute what structures cost that are not kept. Frames are copper
+with vacancies and thermal noise; their labels are those of a Morse potential, which cost nothing.
 """
 
 from __future__ import annotations

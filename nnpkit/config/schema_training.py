@@ -165,8 +165,8 @@ class Training(Section):
     prefetch: bool | Literal["auto"] = Field(
         "auto",
         description="Prepare structures that are not kept in memory in a thread, while others are being learnt from; "
-        "`auto`: if this process has a second processor, which nobody uses when it starts, and not for members of a committee. Numbers are the same. The "
-        "kinds of schedules that say what comes next are `epoch` and `groups`.",
+        "`auto`: if this process has a second processor, which nobody uses when it starts, and not for members of a "
+        "committee. Numbers are the same. The kinds of schedules that say what comes next are `epoch` and `groups`.",
     )
     device: str = Field(
         "cpu",
