@@ -125,8 +125,7 @@ def run_training(
         *few_labels(config, data.learnt, count_free(model, frozen_of(config))),
         balance(config, data.learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
-    ahead = prepares_ahead(config, ranks)
-    announce_memory(console, model, notes, memory, ahead)
+    announce_memory(console, model, notes, memory, ahead := prepares_ahead(config, ranks))
     splits = prepare(model, data, memory["budget"], console)
     connect(schedule, splits["train"].store)
     update = make_update(config, splits["train"].store, n_updates, data.groups, ranks)
