@@ -96,8 +96,9 @@ class ModelSettings(Section):
             "auto",
             description="Short-range (ZBL) repulsion: `fitted` to the forces, so that networks learn the rest; `on` "
             "where the data end for all pairs; `off`; or a mapping of pairs to the distance, Å, below which it acts, "
-            "e.g. `{O-O: 1.9}`. `auto` is `fitted` for cluster expansions if there are forces, otherwise it "
-            "acts where the data end for the element pairs whose shortest distance there leaves a gap.",
+            "e.g. `{O-O: 1.9}`. `auto` is for cluster expansions, if there are forces, `fitted`, or `on` if most of "
+            "what a fit would leave is what charges do to each other; otherwise it acts where the data end for the "
+            "element pairs whose shortest distance there leaves a gap.",
         )
     )
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from ase.data import atomic_numbers
 
 from nnpkit.data.structure import Structure
-from nnpkit.models.electrostatics import Interaction
+from nnpkit.models.electrostatics import Interaction, coulomb_interaction, lattice_sum
 
-__all__ = ["ChargeFit", "fit_charges", "labelled_forces", "product_forces", "usual_charges"]
+__all__ = ["ChargeFit", "fit_charges", "labelled_forces", "point_charges", "product_forces", "usual_charges"]
 
 Interactions = Callable[[Structure], Interaction]
 _STARTS = 4
@@ -49,6 +50,14 @@ def labelled_forces(structures: Sequence[Structure], interactions: Interactions)
         slope = interactions(structure).slope.numpy()
         parts.append((-charges[:, None] * np.einsum("ijk,j->ik", slope, charges)).reshape(-1))
     return np.concatenate(parts)
+
+
+def point_charges(structure: Structure) -> Interaction:
+    """Interactions of point charges; the structure is periodic in all directions or in none."""
+    where, cell = torch.as_tensor(structure.positions), torch.as_tensor(structure.cell)
+    pbc = (bool(structure.pbc[0]), bool(structure.pbc[1]), bool(structure.pbc[2]))
+    lattice = lattice_sum(where, cell, pbc, name=structure.name)
+    return coulomb_interaction(where, cell, where.new_zeros(len(where)), lattice)
 
 
 def product_forces(

@@ -19,7 +19,13 @@ from ase.data import atomic_numbers
 from nnpkit.data.distances import close_pairs, pair_name
 from nnpkit.data.structure import Structure
 from nnpkit.models.electrostatics import Interaction
-from nnpkit.models.fitted_charges import fit_charges, labelled_forces, product_forces, usual_charges
+from nnpkit.models.fitted_charges import (
+    fit_charges,
+    labelled_forces,
+    point_charges,
+    product_forces,
+    usual_charges,
+)
 from nnpkit.models.tabulated_zbl import UNIVERSAL_SCREENING, nep_wall, screened_repulsion
 
 __all__ = ["Beside", "FittedRepulsion", "fit_repulsion", "is_fitted"]
@@ -33,9 +39,12 @@ _TOUCHING = 1.25
 
 What holds them apart is no repulsion of their shells: of eleven frames of 64 atoms of MgO a potential learnt the
 energies of hot crystals to 130 and 230 meV/atom (two seeds) with it, to 10 and 21 without, and to 2.5 and 3 without any
-fitted repulsion.
+fitted repulsion, which is why `FittedRepulsion.electrostatic` is there.
 """
+_CHARGED_ATOMS, _LARGEST = 1000, 300
+"""Atoms whose charges are looked at, and those of the largest such structure: the work grows with their square."""
 _WEAK = 0.01  # of the universal repulsion: atoms of a molecule that are bound do not repel each other
+_NOTHING = 0.01  # of the mean square force: nobody asks what would take that
 _OUTLYING, _ROUNDS = 3.0, 4  # in 90th percentiles of the residuals, and how often they are looked at
 
 
@@ -45,6 +54,7 @@ class FittedRepulsion(NamedTuple):
     rows: dict[str, list[float]]
     left: float
     charges: dict[str, float] | None = None  # e, of each element, where these were fitted with it
+    electrostatic: float = 0.0  # share of the squares left that point charges of the elements would take
 
 
 class Beside(NamedTuple):
@@ -113,7 +123,31 @@ def fit_repulsion(
     if charges is not None and np.any(charges):
         symbols = [symbol for structure in some for symbol in structure.symbols]
         of_elements = usual_charges(elements, charges, symbols)
-    return FittedRepulsion(rows, left / float(np.square(forces).mean()), of_elements)
+    share = _electrostatic_share(some, elements, outer) if beside is None else 0.0
+    return FittedRepulsion(rows, left / float(np.square(forces).mean()), of_elements, share)
+
+
+def _electrostatic_share(
+    structures: Sequence[Structure], elements: Sequence[str], outer: Mapping[str, float]
+) -> float:
+    """Share of the squares that the repulsion leaves which charges of the elements, fitted with it, would take.
+
+    Of some structures, about 1000 atoms; 0 for a single element, or where none is small and periodic in all directions
+    or in none.
+    """
+    some = [s for s in structures if s.n_atoms <= _LARGEST and len({bool(p) for p in s.pbc}) == 1]
+    some = some[:: -(-sum(structure.n_atoms for structure in some) // _CHARGED_ATOMS) or 1]
+    forces = np.concatenate(
+        [np.asarray(s.forces, dtype=np.float64).reshape(-1) for s in some] or [np.zeros(0)]
+    )
+    if len(elements) == 1 or not np.any(forces):
+        return 0.0
+    columns = _columns(some, outer)
+    products = product_forces(some, elements, point_charges).reshape(len(forces), -1)
+    without, with_them = (_factors(columns, forces, p)[2] for p in (None, products))
+    if without < _NOTHING * float(np.square(forces).mean()):
+        return 0.0
+    return max(0.0, 1.0 - with_them / without)
 
 
 def _contacts(names: Sequence[str], shortest: Mapping[str, float]) -> dict[str, tuple[float, bool]]:

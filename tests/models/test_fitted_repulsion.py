@@ -9,6 +9,7 @@ import torch
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
+from nnpkit.models.fitted_charges import point_charges
 from nnpkit.models.fitted_repulsion import fit_repulsion, is_fitted
 from nnpkit.models.short_range import make_wall
 from nnpkit.models.tabulated_zbl import UNIVERSAL_SCREENING, nep_wall
@@ -92,6 +93,47 @@ def test_pairs_that_do_not_touch_have_none() -> None:
     assert found.rows["Cu-Si"][1] == pytest.approx(2.1 * shortest["Cu-Si"])
     for pair in ("Cu-Cu", "Si-Si"):
         assert found.rows[pair] == nep_wall({pair: shortest[pair]})[pair]
+
+
+def rock_salt(charge: float, noise: float = 0.0) -> list[Structure]:
+    """Displaced ions with forces of the repulsion, of point charges and of nothing."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    symbols = [ELEMENTS[k % 2] for k in grid.sum(1)]
+    wall = make_wall(ELEMENTS, {"Cu-Si": row(0.8, 4.2)})
+    assert wall is not None
+    made = []
+    for k in range(4):
+        frame = Structure(
+            symbols, 2.1 * grid + rng.normal(0.0, 0.1, grid.shape), 8.4 * np.eye(3), np.ones(3, dtype=bool),
+            energy=0.0, name=f"frame {k}",
+        )  # fmt: skip
+        charges = np.where(np.array(symbols) == "Cu", charge, -charge)
+        slope = point_charges(frame).slope.numpy()
+        forces = forces_of(wall, frame) - charges[:, None] * np.einsum("ijk,j->ik", slope, charges)
+        made.append(frame.replace(forces=forces + noise * rng.normal(size=forces.shape)))
+    return made
+
+
+def test_what_charges_would_take_is_known() -> None:
+    ions, atoms = fitted(rock_salt(1.0)), fitted(rock_salt(0.0, noise=1.0))
+    assert ions is not None
+    assert atoms is not None
+    assert ions.left > 0.02
+    assert ions.electrostatic > 0.8
+    assert atoms.left > 0.02
+    assert atoms.electrostatic < 0.1
+    assert ions.charges is None  # they are none of the model's
+
+
+def test_nobody_asks_what_would_take_nothing(structures: list[Structure]) -> None:
+    found = fitted(structures)
+    assert found is not None
+    assert found.electrostatic == 0.0
+    wire = [frame.replace(pbc=np.array([True, False, False])) for frame in rock_salt(1.0)]
+    found = fitted(wire)  # whose electrostatics nobody can say
+    assert found is not None
+    assert found.electrostatic == 0.0
 
 
 def test_wrong_labels_do_not_decide(structures: list[Structure]) -> None:

@@ -16,10 +16,13 @@ from test_charge_training import config as config_of_ions
 from test_charge_training import ions
 
 from nnpkit.config.config_file import load_config
+from nnpkit.data.distances import close_pairs
 from nnpkit.data.formats.reading import read, write
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.errors import InputError
 from nnpkit.families.prepare import predicted_energies
+from nnpkit.models.fitted_charges import point_charges
 from nnpkit.models.fitted_repulsion import is_fitted
 from nnpkit.training.guard import silence
 from nnpkit.workflow.training_run import run_training
@@ -153,6 +156,44 @@ def test_beside_charges_it_is_what_they_leave(tmp_path: Path, generation: str) -
     assert f"beginning at Li {begun['Li']:.2f} e, F {begun['F']:.2f} e" in said
     found = model.predict(ions(1, seed=9)[0]).charges
     assert found == pytest.approx([begun["Li"], begun["F"]] * 2, abs=0.3)
+
+
+def salt() -> list[Structure]:
+    """Displaced crystals of LiF: charges, and a repulsion of neighbours that is stronger."""
+    rng, made = np.random.default_rng(2), []
+    grid = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for k in range(12):
+        frame = Structure(
+            ["F" if n % 2 else "Li" for n in grid.sum(1)],
+            2.1 * grid + rng.normal(0.0, 0.1, grid.shape), 4.2 * np.eye(3), np.ones(3, dtype=bool),
+            energy=0.01 * k, name=f"frame {k}",
+        )  # fmt: skip
+        symbols, pairs = np.array(frame.symbols), close_pairs(frame, 2.9)
+        unlike = symbols[pairs.first] != symbols[pairs.second]
+        charges = np.where(symbols == "Li", 1.0, -1.0)
+        forces = -charges[:, None] * np.einsum("ijk,j->ik", point_charges(frame).slope.numpy(), charges)
+        push = (5.0 * np.exp(-2.2 * (pairs.distance - 2.1)) / pairs.distance * unlike)[:, None] * pairs.vector
+        np.add.at(forces, pairs.second, push)
+        np.add.at(forces, pairs.first, -push)
+        made.append(frame.replace(forces=forces))
+    return made
+
+
+def test_between_ions_none_is_fitted_without_being_asked_for(tmp_path: Path) -> None:
+    """What it would leave of their forces is what charges do."""
+    walls = {}
+    for wall in ("auto", "on", "fitted"):
+        made = config_of_ions(
+            tmp_path, salt(), None, model={**EXPANSION, "wall": wall}, training={"epochs": 1},
+            output=str(tmp_path / wall),
+        )  # fmt: skip
+        run_training(made, console=Console(quiet=True))
+        walls[wall] = load(tmp_path / wall).metadata["spec"]["wall"]
+        report = "\n".join(json.loads((tmp_path / wall / "data.json").read_text())["descriptor"]["report"])
+        assert ("not fitted to forces, as charges would take" in report) is (wall == "auto")
+    assert is_fitted(walls["fitted"])
+    assert walls["auto"] == walls["on"]
+    assert set(walls["auto"]) == {"F-F", "F-Li", "Li-Li"}
 
 
 def test_latent_charges_begin_where_forces_say_whatever_the_repulsion(tmp_path: Path) -> None:
