@@ -67,13 +67,22 @@ def data(*names: str) -> list[Structure]:
 
 
 def silicon() -> Parts:
-    """The set that is spoilt below."""
+    """The set that most of what is spoilt is made of."""
     return divided(data("mlearn/Si_train"), data("mlearn/Si_test"))
 
 
-def spoilt(spoil: Callable[[Structure, np.random.Generator], Structure], share: float | int) -> Parts:
-    """Silicon with some wrong frames among those that are learnt and those of the validation."""
-    rng, parts = np.random.default_rng(1), silicon()
+def compounds() -> Parts:
+    """Li-Si-C, ten substances."""
+    return divided(data("pwmlff_LiSiC_EC/LiSiC_train"), data("pwmlff_LiSiC_EC/LiSiC_valid"))
+
+
+def spoilt(
+    spoil: Callable[[Structure, np.random.Generator], Structure],
+    share: float | int,
+    right: Callable[[], Parts] = silicon,
+) -> Parts:
+    """A set with some wrong frames among those that are learnt and those of the validation."""
+    rng, parts = np.random.default_rng(1), right()
     train, validation = list(parts.train), list(parts.validation)
     for part in (train, validation):
         count = max(1, round(share * len(part))) if isinstance(share, float) else share
@@ -86,10 +95,12 @@ def spoilt(spoil: Callable[[Structure, np.random.Generator], Structure], share: 
 def _scaled(frame: Structure, energy: float, force: float) -> Structure:
     assert frame.energy is not None
     assert frame.forces is not None
-    assert frame.stress is not None
-    return replace(
-        frame, energy=frame.energy * energy, forces=frame.forces * force, stress=frame.stress * force
-    )
+    stress = None if frame.stress is None else frame.stress * force
+    return replace(frame, energy=frame.energy * energy, forces=frame.forces * force, stress=stress)
+
+
+def _tenfold(frame: Structure, rng: np.random.Generator) -> Structure:
+    return _scaled(frame, 1.0, 10.0)
 
 
 def _outlier(frame: Structure, rng: np.random.Generator) -> Structure:
@@ -138,7 +149,8 @@ N2P2 = (
 SETS: dict[str, Callable[[], Parts]] = {
     **{e: lambda e=e: divided(data(f"mlearn/{e}_train"), data(f"mlearn/{e}_test")) for e in ("Cu", "Si", "Li")},
     "TiO2": lambda: divided(data("TiO2_aenet/train"), data("TiO2_aenet/test")),
-    "LiSiC": lambda: divided(data("pwmlff_LiSiC_EC/LiSiC_train"), data("pwmlff_LiSiC_EC/LiSiC_valid")),
+    "LiSiC": compounds,
+    "LiSiC_tenfold_2": lambda: spoilt(_tenfold, 0.02, compounds),
     "EC": lambda: divided(data("pwmlff_LiSiC_EC/EC_400K")),
     "Cu72": lambda: divided(data("pwmlff_Cu/Cu72_300K", "pwmlff_Cu/Cu72_500K")),
     "water_PBE0TS": lambda: divided(data("water_PBE0TS_deepmd/train"), data("water_PBE0TS_deepmd/valid")),
@@ -155,7 +167,7 @@ SETS: dict[str, Callable[[], Parts]] = {
     "energies": only_energies,
     "outliers": lambda: spoilt(_outlier, 5),
     "wrong_10": lambda: spoilt(_wrong, 0.1),
-    "tenfold_2": lambda: spoilt(lambda frame, rng: _scaled(frame, 1.0, 10.0), 0.02),
+    "tenfold_2": lambda: spoilt(_tenfold, 0.02),
     "units_10": lambda: spoilt(lambda frame, rng: _scaled(frame, 1 / HARTREE, 1 / HARTREE), 0.1),
 }  # fmt: skip
 

@@ -1,9 +1,10 @@
 """What default threads cost beside a busy process: every command against itself with one thread.
 
-A small potential of water is made, then each command runs beside one process that computes without end: with
-``OMP_NUM_THREADS=1`` and with the threads that it chooses itself, in turn, and of each the fastest counts.
+A small potential of water and a project of active learning are made, then each command runs beside one process that
+computes without end: with ``OMP_NUM_THREADS=1`` and with the threads that it chooses itself, in turn, and of each the
+fastest counts. The calculator runs in a program that has loaded PyTorch by itself.
 
-    python benchmarks/threads.py [--repeat 3] [--folder threads]
+    python benchmarks/threads.py [--repeat 3] [--folder threads] [--commands train active ...]
 
 The last line is ``RESULT {json}``: seconds of both and their ``ratio`` for every command.
 """
@@ -19,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+from active_toy import PROJECT, write_project
 from deep_systems import machine
 
 from nnpkit.threads import allowed_processors
@@ -46,8 +48,17 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "train": [*nnpkit, "train", str(folder / "train.yaml"), f"output={folder / 'again'}", "--overwrite"],
         "evaluate": [*nnpkit, "evaluate", model, str(WATER)],
         "report": [*nnpkit, "report", str(folder / "run")],
+        "active": [*nnpkit, "active", "run", str(folder / "active" / "active.yaml")],
         "calculator": [sys.executable, "-c", _CALCULATOR, model, str(WATER)],
     }
+
+
+def afresh(folder: Path) -> None:
+    """The project of active learning without what an earlier run has left of it."""
+    shutil.rmtree(folder / "active", ignore_errors=True)
+    write_project(
+        folder / "active", PROJECT.replace("cores: 2", "cores: null").replace("rounds: 3", "rounds: 2")
+    )
 
 
 def seconds(command: list[str], one: bool) -> float:
@@ -70,6 +81,8 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("threads"))
+    names = list(commands(Path()))
+    parser.add_argument("--commands", nargs="+", choices=names, default=names)
     options = parser.parse_args()
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
@@ -83,10 +96,12 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        for name, command in commands(options.folder).items():
+        for name in options.commands:
+            command = commands(options.folder)[name]
             times: dict[bool, list[float]] = {True: [], False: []}
             for _ in range(options.repeat):
                 for one in (True, False):
+                    afresh(options.folder)
                     times[one].append(seconds(command, one))
             single, default = min(times[True]), min(times[False])
             found[name] = {
