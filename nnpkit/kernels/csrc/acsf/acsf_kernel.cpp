@@ -3,7 +3,7 @@
 
 #include "acsf_neighborhood.h"
 #include "stopwatch.h"
-#include "wall.h"
+#include "walls.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -39,7 +39,8 @@ struct Part {
 template <typename T>
 class AcsfKernel : public Kernel {
  public:
-  AcsfKernel(const std::vector<KernelInput> &members, Isa isa) : inputs(members), stages(stages_of<T>(isa)) {}
+  AcsfKernel(const std::vector<KernelInput> &members, Isa isa)
+      : inputs(members), stages(stages_of<T>(isa)), walls(isa) {}
 
   // False with a reason if a member is not covered.
   bool prepare(std::string &reason) {

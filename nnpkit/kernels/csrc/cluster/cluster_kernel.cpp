@@ -4,7 +4,7 @@
 
 #include "cluster_neighborhood.h"
 #include "stopwatch.h"
-#include "wall.h"
+#include "walls.h"
 
 #include <algorithm>
 #include <cmath>
@@ -68,7 +68,7 @@ template <typename T>
 class ClusterKernel : public Kernel {
  public:
   ClusterKernel(const std::vector<KernelInput> &members, Isa isa)
-      : inputs(members), stages(stages_of<T>(isa)) {}
+      : inputs(members), stages(stages_of<T>(isa)), walls(isa) {}
 
   // False with a reason if a member is not covered.
   bool prepare(std::string &reason) {

@@ -6,30 +6,22 @@
 
 #include "json.h"
 #include "kernel.h"
+#include "wall_curves.h"
 
 #include <string>
 #include <vector>
 
 namespace nnpkit {
 
-// The tabulated repulsion of one pair of elements as polynomials of fifth degree, which agree with it to
-// rounding at the distances where it is evaluated often.
-class WallCurve {
- public:
-  // row, charges and powers as of tabulated_repulsion
-  WallCurve(const double *row, double charges, double powers);
-  bool holds(double r) const { return r >= begin && r < end; }
-  double energy(double r, double &slope) const;
-
- private:
+// The tabulated repulsion of one pair of elements as polynomials of fifth degree in the square of the
+// distance, which needs no root; they agree with it to rounding at the distances where it is evaluated often.
+struct WallCurve {
   // up to and from the distance where the switch begins: its second derivative jumps there
   struct Part {
-    double begin = 0.0, inverse_step = 0.0;
-    std::vector<double> coefficients;  // (steps, 6)
+    double begin = 0.0, inverse_step = 0.0;  // angstrom^2, angstrom^-2
+    int first = 0;                           // of its coefficients in those of all curves
   };
-  static Part part(const double *row, double charges, double powers, double from, double to, bool switching);
-
-  double begin, middle, end;
+  double begin, middle, end;  // angstrom^2
   Part inside, switched;
 };
 
@@ -47,9 +39,16 @@ class Wall {
   const std::vector<double> &charge_powers() const { return power; }
 
   double outer_distance(int64_t a, int64_t b) const { return outer[a * n_types + b]; }
-  double outer_square(int64_t a, int64_t b) const { return outer_distance(a, b) * outer_distance(a, b); }
-  // The repulsion of a pair of these types at a distance below the outer one, and its derivative.
-  double energy(int64_t a, int64_t b, double r, double &slope) const;
+  // Squares of the outer distances of a type to all types.
+  const double *outer_squares(int64_t a) const { return squares.data() + a * n_types; }
+  // The repulsion of a pair of these types at a squared distance below that of the outer one, and its
+  // derivative by this square.
+  double energy(int64_t a, int64_t b, double square, double &slope) const;
+  // The curve of a pair of types, null: none.
+  const WallCurve *curve(int64_t a, int64_t b) const {
+    return curves.empty() ? nullptr : curves.data() + curve_of[a * n_types + b];
+  }
+  const double *curve_coefficients() const { return coefficients.data(); }
   bool operator==(const Wall &other) const {
     return charge == other.charge && outer == other.outer && table == other.table;
   }
@@ -57,6 +56,8 @@ class Wall {
  private:
   void set_pair(int a, int b, const std::string &pair, const Json &value);
   void set_curves();
+  WallCurve::Part tabulate(const double *row, double charges, double powers, double from, double to,
+                           bool switching);
 
   static constexpr int TABLE_ROW = 10;
 
@@ -64,32 +65,12 @@ class Wall {
   size_t n_tabulated = 0;
   double longest = 0.0;
   std::vector<double> outer;          // (n_types, n_types) angstrom, 0: no wall
+  std::vector<double> squares;        // of these
   std::vector<double> table;          // (n_types, n_types, 10), or empty: the screening of all pairs
   std::vector<double> charge, power;  // Z, Z^0.23
-  std::vector<WallCurve> curves;      // of pairs with a table
-  std::vector<int> curve_of;          // (n_types, n_types) which of these, -1: none
-};
-
-// Those of all members of a committee; equal ones are evaluated once.
-class Walls {
- public:
-  void push_back(const std::string &metadata);
-  // Adds energies and gradients to the row of each member, or to the one row of their mean.
-  void add(const Edges &edges, bool mean_only, const Results &results) const;
-  // Those of one atom, best while its edges are at hand.
-  void add_atom(int64_t i, const Edges &edges, bool mean_only, const Results &results) const;
-
- private:
-  struct Group {
-    Wall wall;
-    std::vector<int> members;
-  };
-
-  void add_group(const Group &group, int64_t i, const Edges &edges, bool mean_only,
-                 const Results &results) const;
-
-  std::vector<Group> groups;
-  int n_members = 0;
+  std::vector<WallCurve> curves;      // of pairs with a table; the first one is nowhere
+  std::vector<int> curve_of;          // (n_types, n_types) which of these
+  std::vector<double> coefficients;   // of all curves
 };
 
 }  // namespace nnpkit

@@ -3,7 +3,7 @@
 #include "deep_member.h"
 
 #include "json.h"
-#include "wall.h"
+#include "walls.h"
 
 #include <algorithm>
 #include <chrono>
@@ -75,7 +75,7 @@ struct Neighbors {
 template <typename Real>
 class DeepKernel : public Kernel {
  public:
-  DeepKernel(const std::vector<KernelInput> &inputs, Isa isa) : stages(stages_of<Real>(isa)) {
+  DeepKernel(const std::vector<KernelInput> &inputs, Isa isa) : stages(stages_of<Real>(isa)), walls(isa) {
     members.reserve(inputs.size());
     for (const KernelInput &input : inputs) {
       members.emplace_back(read_model(input), stages);

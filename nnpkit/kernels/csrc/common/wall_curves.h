@@ -1,0 +1,36 @@
+// Walls as piecewise polynomials: what instruction sets evaluate.
+
+#ifndef NNPKIT_WALL_CURVES_H
+#define NNPKIT_WALL_CURVES_H
+
+#include <cstdint>
+
+namespace nnpkit {
+
+constexpr int WALL_BATCH = 8;
+constexpr int CURVE_STEPS = 512;  // errors are below 1e-10 of the repulsion then
+
+// Where pairs are on their curves: squares of distances, and of each curve where it begins (angstrom^2), the
+// inverse of its step, and the first of its coefficients, six for every step.
+struct CurvePlaces {
+  const double *square, *begin, *inverse_step;
+  const int *first;
+};
+
+// Polynomials of fifth degree and their derivatives by the square, of n pairs, a multiple of WALL_BATCH.
+using EvaluateCurves = void(const double *coefficients, const CurvePlaces &places, int64_t n, double *values,
+                            double *slopes);
+
+namespace portable {
+EvaluateCurves evaluate_curves;
+}
+namespace avx2 {
+EvaluateCurves evaluate_curves;
+}
+namespace avx512 {
+EvaluateCurves evaluate_curves;
+}
+
+}  // namespace nnpkit
+
+#endif
