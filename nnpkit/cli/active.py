@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -103,11 +104,13 @@ def _drive(action: str, project: Path, overrides: list[str], rebuild: bool) -> N
     if action == "run" and exists:
         raise InputError(
             "there is a project in this folder already", where=str(folder),
-            hint=f"continue it: nnpkit active resume {project}; or name another: output=...",
+            hint=f"continue it: nnpkit active resume {quote(str(project))}; or name another: output=...",
         )  # fmt: skip
     if action == "resume" and not exists:
         raise InputError(
-            "no project to resume", where=str(folder), hint=f"start it: nnpkit active run {project}"
+            "no project to resume",
+            where=str(folder),
+            hint=f"start it: nnpkit active run {quote(str(project))}",
         )
     if rebuild:
         Store.rebuild(folder).close()
@@ -126,7 +129,7 @@ def _drive(action: str, project: Path, overrides: list[str], rebuild: bool) -> N
             write_active_config(config, folder / CONFIG)
             loop.run()
         except StoppedError:
-            say(f"stopped; continue with: nnpkit active resume {folder}")
+            say(f"stopped; continue with: nnpkit active resume {quote(str(folder))}")
             if stop.signal is not None:
                 raise typer.Exit(128 + signal.Signals(stop.signal).value) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -129,7 +130,7 @@ def _run_all(
         if summary["unstable"]:
             raise SimulationError(_unstable(summary["unstable"], folder))
         if summary.get("stopped_early"):
-            print(f"go on with: nnpkit md --continue -o {output}")
+            print(f"go on with: nnpkit md --continue -o {quote(str(output))}")
             if "interrupted" in summary["stopped_early"]:
                 raise typer.Exit(130)
         summaries.append(summary)
@@ -173,11 +174,13 @@ def _write(potential: LoadedModel, start: Structure, simulations: Sequence[Simul
         potential.save(folder / FILES["model"], start)
         write_record(folder, simulation, way.ranks, start.pbc)
         if script is None:
-            print(f"Wrote {folder}/in.lammps; run: cd {folder} && mpirun -n {way.ranks} lmp -in in.lammps")
+            print(
+                f"Wrote {folder}/in.lammps; run: cd {quote(str(folder))} && mpirun -n {way.ranks} lmp -in in.lammps"
+            )
     if script is not None:
         with atomic_write(way.output / "job.sh") as stream:
             stream.write(script)
-        print(f"Wrote {way.output}/job.sh; submit it: sbatch {way.output}/job.sh")
+        print(f"Wrote {way.output}/job.sh; submit it: sbatch {quote(str(way.output / 'job.sh'))}")
 
 
 def _unstable(reason: str, output: Path) -> str:
@@ -238,4 +241,4 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
         print(f"nnpkit: warning: {summary['outside']}", file=sys.stderr)
     print(f"Plots, trajectory and summary.json are in {output}")
     if "but too short" in (summary.get("verdict") or "") and not summary.get("ramp"):
-        print(f"next: nnpkit md --continue -o {output} --steps {4 * summary['steps_asked']}")
+        print(f"next: nnpkit md --continue -o {quote(str(output))} --steps {4 * summary['steps_asked']}")

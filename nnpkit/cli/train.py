@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -97,11 +98,11 @@ def train(
             summary = run_folds(settings, folds, resume=resume, overwrite=overwrite)
     if summary["ended"] in signal.Signals.__members__:
         if ranks.leads:
-            words = [str(config), *(overrides or []), *([] if folds is None else [f"--folds {folds}"])]
-            print(f"interrupted; continue with: nnpkit train {' '.join(words)} --resume")
+            words = [str(config), *(overrides or []), *([] if folds is None else ["--folds", str(folds)])]
+            print(f"interrupted; continue with: nnpkit train {shlex.join(words)} --resume")
         raise typer.Exit(128 + signal.Signals[summary["ended"]].value)
     if ranks.leads and folds is None and settings.committee is None:
-        run = settings.output
+        run = shlex.quote(settings.output)
         print(f"next: nnpkit report {run}, nnpkit evaluate {run} DATA, nnpkit md {run} STRUCTURE -o npt")
 
 

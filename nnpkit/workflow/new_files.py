@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def new_files(
         train = _training(labelled, [_from(folder, file) for file in as_patterns(files)], wishes)
         lines = _with_estimate(train, folder, len(structures) - len(labelled))
         _write(folder / "train.yaml", train)
-        return [folder / "train.yaml"], [*lines, f"next: nnpkit train {folder / 'train.yaml'}"]
+        return [folder / "train.yaml"], [*lines, f"next: nnpkit train {quote(str(folder / 'train.yaml'))}"]
     copies = _copies(structures)
     train, active = _training(copies, ["start.xyz"], wishes), _active(copies, wishes)
     if wishes.engine == "any" or wishes.engine == "lammps":
@@ -181,7 +182,7 @@ def new_files(
         else []
     )
     said = f"{len(copies)} structures of {copies[0].n_atoms} atoms to begin with; {wishes.reference} computes labels"
-    next_ = [f"next: nnpkit active run {folder / 'active.yaml'}"]
+    next_ = [f"next: nnpkit active run {quote(str(folder / 'active.yaml'))}"]
     return [folder / name for name in names], [*missed, said, *next_]
 
 

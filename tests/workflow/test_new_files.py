@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,13 @@ def test_data_with_labels(copper: Path) -> None:
     assert (copper / "train.yaml").read_text() == text
     assert new(str(copper), "-o", str(copper), "--overwrite", "--engine", "gpumd").exit_code == 0
     assert load_config(copper / "train.yaml").model.kind == "nep"
+
+
+def test_the_next_command_is_one_of_a_shell(copper: Path, tmp_path: Path) -> None:
+    result = new(str(copper), "-o", str(tmp_path / "my runs"))
+    assert shlex.split(result.stdout.splitlines()[-1]) == [
+        "next:", "nnpkit", "train", str(tmp_path / "my runs" / "train.yaml"),
+    ]  # fmt: skip
 
 
 def test_labels_that_are_missing_are_not_asked_for(copper: Path, tmp_path: Path) -> None:
