@@ -33,6 +33,7 @@ __all__ = [
 
 _ROUNDING = 1e-10
 _OUTSIDE = 0.01  # extrapolations per atom and step of a run that has left the range
+_BETWEEN = re.compile(r", (?=\S+ function \d|and others)")  # names of functions have commas too
 _FUNCTION = re.compile(r"([A-Z][a-z]?) function (\d+)")
 
 
@@ -160,7 +161,7 @@ def extrapolation_verdict(
         if not any(member.get("feature_ranges") for member in members):
             return {**found, "extrapolations": None, "extrapolations_per_atom_step": None}
     if rate > _OUTSIDE:
-        most = f", most of {functions.split(',')[0].strip()}" if functions else ""
+        most = f", most of {_BETWEEN.split(functions)[0].strip()}" if functions else ""
         found["outside"] = (
             f"{total} extrapolations in {evaluated} evaluated steps, {rate:.2g} per atom and step{most}: the run is "
             "outside the range of the training data, where the potential only guesses"

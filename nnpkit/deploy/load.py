@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,7 +61,7 @@ class Result:
     dipole: np.ndarray | None = None  # (3,) e Å, about the origin, of these charges; None if periodic
 
 
-@dataclass
+@dataclass(repr=False)
 class LoadedModel:
     """A model that has passed its checks.
 
@@ -101,6 +101,11 @@ class LoadedModel:
         if self.content is not None and self.module is None:
             self.module = scripted_module(self.content, self.where)
 
+    def __repr__(self) -> str:
+        """One line: what it is, of which elements, how far it sees, and where it came from."""
+        kind = "committee" if self.n_members > 1 else self.metadata.get("kind", "model")
+        return f"<{type(self).__name__} {kind} of {' '.join(self.elements)}, cutoff {self.cutoff:g} Å, {self.where}>"
+
     @property
     def elements(self) -> list[str]:
         """Elements in the order of the type indices."""
@@ -128,7 +133,7 @@ class LoadedModel:
     @overload
     def predict(
         self,
-        structures: Sequence[Atoms | Structure],
+        structures: Iterable[Atoms | Structure],
         atoms_per_chunk: int = ...,
         members: bool = ...,
         potential: Potential | None = ...,
@@ -136,7 +141,7 @@ class LoadedModel:
 
     def predict(
         self,
-        structures: Atoms | Structure | Sequence[Atoms | Structure],
+        structures: Atoms | Structure | Iterable[Atoms | Structure],
         atoms_per_chunk: int = 128,
         members: bool = True,
         potential: Potential | None = None,
@@ -145,7 +150,7 @@ class LoadedModel:
 
         Parameters
         ----------
-        structures : Structure, ase.Atoms or sequence of them
+        structures : Structure, ase.Atoms or iterable of them
             Labels they carry are ignored.
         atoms_per_chunk : int
             Atoms evaluated at a time; bounds the memory.
@@ -157,9 +162,15 @@ class LoadedModel:
         Raises
         ------
         InputError
-            If an element is unknown to the model, or a structure makes no sense (atoms at the same place).
+            If an element is unknown to the model, a structure makes no sense (atoms at the same place), or it is the
+            name of a file.
         """
-        if isinstance(structures, Sequence):
+        if isinstance(structures, str | Path):
+            raise InputError(
+                "predict takes structures, not files", where=str(structures),
+                hint="read them first: model.predict(nnpkit.read(...))",
+            )  # fmt: skip
+        if not hasattr(structures, "symbols"):
             return [self.predict(s, atoms_per_chunk, members, potential) for s in structures]
         structure = structures if isinstance(structures, Structure) else Structure.without_labels(structures)
         # What PyTorch does around a kernel is too little for more than one thread.

@@ -253,7 +253,7 @@ def input_text(
     Raises
     ------
     InputError
-        If npt is asked for a structure that is not periodic in three dimensions.
+        If npt is asked for a structure that is not periodic in three dimensions, or dynamics of one atom.
     """
     if simulation.ensemble == "npt" and not all(structure.pbc):
         raise InputError(
@@ -265,6 +265,11 @@ def input_text(
         raise InputError(
             "all atoms are fixed" if fixed.all() else "atoms cannot be fixed where the cell changes",
             where=structure.name or None, hint="use --ensemble nvt, nve or minimize, or release them",
+        )  # fmt: skip
+    if simulation.dynamics and structure.n_atoms == 1:
+        raise InputError(
+            "a single atom has no temperature: its centre of mass is at rest", where=structure.name or None,
+            hint="repeat the cell, e.g. --replicate 4 4 4" if any(structure.pbc) else "give more atoms",
         )  # fmt: skip
     formula = " ".join(f"{element}{count}" for element, count in sorted(structure.composition.items()))
     name = "".join(c if c.isprintable() and c.isascii() else "?" for c in structure.name) or "a structure"

@@ -161,6 +161,10 @@ def test_the_python_interface(model_file: Path, atoms: Atoms) -> None:
     np.testing.assert_allclose(result.forces, atoms.get_forces(), atol=1e-11)
     np.testing.assert_allclose(full_3x3_to_voigt_6_stress(result.stress), atoms.get_stress(), atol=1e-12)
     assert [r.energy for r in model.predict([atoms, cluster()])] == [result.energy, result.energy]
+    assert [r.energy for r in model.predict(a for a in (atoms, cluster()))] == [result.energy, result.energy]
+    with pytest.raises(InputError, match=r"water\.xyz: predict takes structures.*nnpkit\.read"):
+        model.predict("water.xyz")
+    assert repr(model) == f"<Model acsf of O H, cutoff 4.5 Å, {model_file}>"
     atoms.calc = model.calculator()
     assert atoms.get_potential_energy() == pytest.approx(result.energy, rel=1e-13)
 

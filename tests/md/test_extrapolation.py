@@ -98,6 +98,16 @@ def test_the_rule_is_a_hundredth_per_atom_and_step(total: int, judged: bool) -> 
     assert committee["extrapolations_per_atom_step"] == pytest.approx(total / (10 * 24))
 
 
+def test_the_most_frequent_function_is_named_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ThermoReader()
+    for line in ("Step c_extrapolation[1] f_watch[3]", "0 0 0", "99 0 3000"):
+        reader.feed(line)
+    words = "Cu function 13 (l = 3 3, channel 0): 2000, Cu function 9 (l = 1 1, channel 2): 1000"
+    monkeypatch.setattr("nnpkit.analysis.extrapolation._named", lambda *_: words)
+    found = extrapolation_verdict(Simulation(ensemble="nve"), water(3.0), reader)
+    assert "most of Cu function 13 (l = 3 3, channel 0): 2000: the run" in found["outside"]
+
+
 def test_the_report_does_not_call_such_a_run_sound(tmp_path: Path) -> None:
     report = SimpleNamespace(data=SimpleNamespace(simulations=[]))
     summary = {

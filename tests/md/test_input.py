@@ -82,6 +82,13 @@ def test_open_boundaries() -> None:
         text_of(cluster, ensemble="npt")
 
 
+def test_one_atom_does_not_move() -> None:
+    atom = Structure(["O"], np.zeros((1, 3)), cell=3.0 * np.eye(3), pbc=np.full(3, True))
+    with pytest.raises(InputError, match=r"a single atom has no temperature.*--replicate"):
+        text_of(atom, ensemble="nvt")
+    text_of(atom, ensemble="minimize")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
