@@ -72,11 +72,17 @@ class Ekf(Section):
     prefactors: Factors = Field(
         Factors(), description="Factors on residuals and gradients, for `observation_noise: blocks` as above."
     )
-    reduction: Literal["none", "signed_mean", "signed_sum"] = Field(
+    reduction: Literal["none", "signed_mean", "signed_sum", "batch_mean"] = Field(
         "none",
         description="Labels of an update: `none`: a vector of observations; `signed_mean`: one, the mean of their "
         "absolute errors, as published for RLEKF; `signed_sum`: as its program treats a batch, with the square root "
-        "of their number times that residual and their number times that gradient.",
+        "of their number times that residual and their number times that gradient; `batch_mean`: as many as one "
+        "structure has, means of absolute errors over the structures of a batch, as published for FEKF.",
+    )
+    batch_exponent: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.5,
+        description="With `reduction: batch_mean` the step is multiplied by the number of structures to this power: "
+        "0.5 as published, 0 for the step of the mean.",
     )
     noise_decay: NonNegative = Field(
         0.0,
@@ -142,7 +148,8 @@ class Ekf(Section):
             return values
         values = optimizer_of_preset(values)
         noise, reduction = values.get("observation_noise", "given"), values.get("reduction", "none")
-        if values.get("learning_rate") is not None or noise == "blocks" or reduction != "none":
+        one = reduction not in ("none", "batch_mean")
+        if values.get("learning_rate") is not None or noise == "blocks" or one:
             values = {"robust": False, **values}
         forgets = values.get("learning_rate") is None and values.get("dtype") != "float32"
         if values.get("observation_noise") == "blocks":
@@ -154,11 +161,13 @@ class Ekf(Section):
     @model_validator(mode="after")
     def _everything_has_an_effect(self) -> Ekf:
         blocks, rate = self.observation_noise == "blocks", self.learning_rate is not None
-        reduced = self.reduction != "none"
+        reduced = self.reduction not in ("none", "batch_mean")
         unused = [
             (self.robust, blocks, "robust", "observation_noise is blocks"),
             (self.robust, rate, "robust", "there is a learning_rate, from which R follows"),
             (self.robust, reduced, "robust", f"the reduction is {self.reduction}"),
+            (self.batch_exponent != 0.5, self.reduction != "batch_mean", "batch_exponent",
+             f"the reduction is {self.reduction}"),
             (self.forget == "observed", self.forgetting == 1, "forget", "forgetting is 1"),
             (self.noise != Noise(), blocks, "noise", "observation_noise is blocks"),
             (rate, blocks, "learning_rate", "observation_noise is blocks"),

@@ -292,7 +292,9 @@ class Training(Section):
         ridge = self.ridge not in ("auto", 0.0)
         if ridge and optimizer.observation_noise == "blocks":
             raise ValueError("ridge weighs residuals against their noise: it needs observation_noise: given")
-        if optimizer.reduction == "none":
+        if optimizer.reduction == "batch_mean":
+            self._require_batches(schedule)
+        if optimizer.reduction in ("none", "batch_mean"):
             return self
         if ridge:
             raise ValueError("ridge adds observations of weights: it needs optimizer.reduction: none")
@@ -306,6 +308,20 @@ class Training(Section):
                 "schedule mixes energies and forces in one. Set it to none, or choose a schedule of kind groups"
             )
         return self
+
+    @staticmethod
+    def _require_batches(schedule: Any) -> None:
+        """Refuse a mean over the structures of batches that have one, or of labels that are means already."""
+        if getattr(schedule, "batch_size", 1) == 1:
+            raise ValueError(
+                "optimizer.reduction: batch_mean is of the structures of a batch, and updates have one. Set "
+                "schedule.batch_size (of kinds epoch and groups) above 1"
+            )
+        if getattr(schedule, "reduction", "none") != "none":
+            raise ValueError(
+                f"optimizer.reduction: batch_mean averages labels that schedule.reduction: {schedule.reduction} has "
+                "made one of already. Set one of them to none"
+            )
 
     @model_validator(mode="after")
     def _numbers_of_forces_have_an_effect(self) -> Training:

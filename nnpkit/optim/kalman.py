@@ -17,6 +17,8 @@ with ``P(0) = p0 I``. Published members of the family are settings of it:
 - Algorithm 2 of Hu et al. (RLEKF, AAAI 2023): blocks, labels reduced to one number, ``R = L lambda`` with L the
   number of blocks. `KalmanSettings.rlekf`. Their theory (eq. 5) divides P by lambda before the measurement
   and has ``R = L``; that is the same update, with the division at the other end of the step.
+- FEKF of Hu et al. (PPoPP 2024): labels of the structures of a batch are averaged, and ``w <- w + sqrt(B) K xi`` with B
+  structures (`reduction`, `batch_exponent`).
 - A process noise Q = q I that decays from epoch to epoch and a noise that shrinks (a learning rate that grows):
   Singraber et al., J. Chem. Theory Comput. 15, 3075 (2019), eqs. 15-20; in general Singhal and Wu (1988).
 """
@@ -38,7 +40,7 @@ from nnpkit.optim.covariance_memory import require_memory
 from nnpkit.optim.drift import DRIFT_LIMIT, WINDOW
 from nnpkit.optim.kalman_settings import WHERE, KalmanSettings
 from nnpkit.optim.late_tensors import joined
-from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
+from nnpkit.optim.measurement import Measurement, batch_mean, signed_mean, signed_sum
 from nnpkit.optim.partition import Layer, Partition, make_partition
 from nnpkit.optim.robust import RobustNoise
 from nnpkit.optim.shared_blocks import SharedBlocks
@@ -196,13 +198,19 @@ class KalmanOptimizer:
             If a noise is negative, the innovation covariance is not positive definite, something is not finite, or
             rounding has spoilt a covariance in single precision.
         """
-        if self.settings.reduction != "none":
+        longer = 1.0
+        if self.settings.reduction == "batch_mean":
+            measurement, n_structures = batch_mean(measurement)
+            longer = n_structures**self.settings.batch_exponent
+        elif self.settings.reduction != "none":
             reduce = signed_sum if self.settings.reduction == "signed_sum" else signed_mean
             measurement = reduce(measurement)
         home = measurement.jacobian.device
         with blas.undisturbed() if self.covariance.device.type == "cpu" else contextlib.nullcontext():
             change, report = self._update(measurement)
-        return change.to(home), report
+        if longer == 1.0:
+            return change.to(home), report
+        return longer * change.to(home), report._replace(step=longer * report.step, gain=longer * report.gain)
 
     def _update(self, measurement: Measurement) -> tuple[Tensor, KalmanReport]:
         """The formulas of the module, in their order."""

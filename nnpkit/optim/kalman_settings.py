@@ -40,8 +40,10 @@ class KalmanSettings:
         rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
         of blocks (in which not all weights are frozen), whatever the labels (Hu et al.).
     reduction : str
-        ``none``: M labels are a vector observation. ``signed_mean``, ``signed_sum``: they are reduced to one, see
-        `nnpkit.optim.measurement`.
+        ``none``: M labels are a vector observation. ``signed_mean``, ``signed_sum``: they are reduced to one;
+        ``batch_mean``: those of the structures of a batch are averaged, see `nnpkit.optim.measurement`.
+    batch_exponent : float
+        With ``batch_mean`` the change of the weights is multiplied by the number of structures to this power.
     dtype : str
         Of the stored covariance, ``float64`` or ``float32``.
     lazy_rank : int
@@ -61,6 +63,7 @@ class KalmanSettings:
     forget: str = "all"
     observation_noise: str = "given"
     reduction: str = "none"
+    batch_exponent: float = 0.5
     dtype: str = "float64"
     lazy_rank: int = LAZY_RANK
 
@@ -77,10 +80,12 @@ class KalmanSettings:
         ):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
         _require("forgetting", self.forgetting, self.forgetting <= 1, "at most 1")
+        _require("batch_exponent", self.batch_exponent, 0 <= self.batch_exponent <= 1, "a number from 0 to 1")
         if (nu := self.forgetting_rate) is not None:
             _require("forgetting_rate", nu, 0 < nu <= 1, "a positive number, at most 1")
         for name, choices in (
-            ("observation_noise", ("given", "blocks")), ("reduction", ("none", "signed_mean", "signed_sum")),
+            ("observation_noise", ("given", "blocks")),
+            ("reduction", ("none", "signed_mean", "signed_sum", "batch_mean")),
             ("dtype", tuple(DTYPES)), ("forget", ("all", "observed")),
         ):  # fmt: skip
             _require(

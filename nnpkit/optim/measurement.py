@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Measurement", "Origin", "reduced_variance", "signed_mean", "signed_sum"]
+__all__ = ["KINDS", "Measurement", "Origin", "batch_mean", "reduced_variance", "signed_mean", "signed_sum"]
 
 
 KINDS = ("energy", "force", "virial")
@@ -99,6 +99,61 @@ def signed_mean(measurement: Measurement) -> Measurement:
         (weight @ jacobian)[None],
         reduced_variance(weight.abs(), noise)[None],
     )
+
+
+def batch_mean(measurement: Measurement) -> tuple[Measurement, int]:
+    """The labels of the structures of a batch averaged, as many as one structure has; and how many structures it has.
+
+    The first label of each kind of all structures becomes one, then the second, and so on: the mean of their absolute
+    errors, as in `signed_mean`, with the signed mean of their rows and its `reduced_variance`. That is how FEKF treats
+    a batch (Hu et al., PPoPP 2024), whose steps are then longer, see `nnpkit.optim.kalman_settings.KalmanSettings`. A
+    mean belongs to the structure with the largest error in it; rows that are no labels stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If it is not known what the rows are.
+    """
+    residual, jacobian, noise, origin = measurement
+    if origin is None:
+        raise ValueError("labels of structures are averaged by what they are, which is not known")
+    mine = torch.nonzero(origin.kind >= 0).squeeze(1)
+    rest = torch.nonzero(origin.kind < 0).squeeze(1)
+    kind, structure = origin.kind[mine], origin.structure[mine]
+    n_structures = len(structure.unique())
+    # Which one of its kind a label is in its structure: its place less that of the first of them.
+    owner = structure * len(KINDS) + kind
+    order = torch.argsort(owner, stable=True)
+    _, counts = torch.unique_consecutive(owner[order], return_counts=True)
+    first = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - first
+    _, group, sizes = torch.unique(kind * (len(order) + 1) + place, return_inverse=True, return_counts=True)
+    error = residual[mine]
+    part = 1.0 / sizes[group].to(residual)
+
+    def added(values: Tensor) -> Tensor:
+        return values.new_zeros(len(sizes), *values.shape[1:]).index_add(0, group, values)
+
+    signed = torch.where(error > 0.0, part, -part)
+    common, alone = added(part * noise[mine].sqrt()).square(), added(part.square() * noise[mine])
+    ascending = torch.argsort(error.abs(), stable=True)
+    last = torch.zeros_like(sizes).scatter_reduce(0, group[ascending], torch.arange(len(ascending)), "amax")
+    chosen = ascending[last]  # the largest error of each mean
+    averaged = Measurement(
+        added(part * error.abs()),
+        added(signed[:, None] * jacobian[mine]),
+        2.0 / math.pi * common + (1.0 - 2.0 / math.pi) * alone,
+        Origin(
+            kind[chosen], added(part * origin.unit[mine]), added(part * origin.size[mine]), structure[chosen]
+        ),
+    )
+    if len(rest) == 0:
+        return averaged, n_structures
+    others = Measurement(
+        residual[rest], jacobian[rest], noise[rest], Origin(*(column[rest] for column in origin))
+    )
+    return Measurement.joined([averaged, others]), n_structures
 
 
 def signed_sum(measurement: Measurement) -> Measurement:

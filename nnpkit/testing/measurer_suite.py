@@ -15,6 +15,7 @@ from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.optim.measurement import batch_mean
 from nnpkit.testing.trial_structures import random_structure
 
 __all__ = ["MeasurerSuite", "assert_close", "labelled_structures"]
@@ -105,6 +106,18 @@ class MeasurerSuite:
         assert torch.equal(found[0].noise, whole.noise)
         busy = sum(bool(part.jacobian.any()) for part in found)
         assert busy >= min(size, 2), "all of it by one process"
+
+    def test_labels_of_a_batch_are_averaged(self, observers: Any) -> None:
+        """What a filter with `reduction: batch_mean` gets."""
+        (fast, n), (slow, _) = (batch_mean(one.measure(self.choices["everything"])) for one in observers)
+        assert n == 2
+        assert fast.origin is not None
+        assert slow.origin is not None
+        labels = fast.origin.kind >= 0
+        assert int(labels.sum()) == 1 + 4 + 6
+        others = slow.origin.kind >= 0
+        for found, expected in zip(fast[:3], slow[:3], strict=True):
+            assert_close(found[labels], expected[others])
 
     @pytest.mark.parametrize("choice", ["energies", "forces", "virials", "everything"])
     def test_the_loss_and_its_gradient_are_those_of_the_potential(self, observers: Any, choice: str) -> None:

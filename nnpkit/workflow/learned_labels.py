@@ -44,7 +44,7 @@ def learns_virials(config: Config, structures: Sequence[Structure]) -> bool:
     prefactors = optimizer.prefactors if isinstance(optimizer, Adam) else None
     if (
         isinstance(optimizer, Ekf)
-        and optimizer.reduction != "none"
+        and optimizer.reduction not in ("none", "batch_mean")
         and not isinstance(training.schedule, GroupSchedule)
     ):
         return False  # all labels of an update become one

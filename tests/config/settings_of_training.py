@@ -57,6 +57,9 @@ BASES: dict[str, list[str]] = {
     "dispersion": ["model.terms={dispersion: {parameters: {Au: [250.0, 1.7]}}}"],
     "deep": ["model=" + _DEEP],
     "deep residual": ["model=" + _DEEP, "model.descriptor.embedding=[4, 4]"],
+    "batches": [
+        "training.schedule={kind: epoch, batch_size: 2}", "training.optimizer={kind: ekf, reduction: batch_mean}"
+    ],
     "rate": ["training.optimizer.learning_rate=100.0", "training.schedule.virial=true"],
     "blocks": ["training.optimizer={observation_noise: blocks}", "training.schedule={kind: groups, virial: true}"],
     "decay": ["training.optimizer.noise_decay=5.0", "training.optimizer.noise_minimum=0.5"],
@@ -137,6 +140,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
         "training.threads": "2", "training.device": "cuda:99", "training.feature_derivatives": "streamed",
     },
     "unsteady": {"training.checkpoint.every": "3"},  # an epoch that is better is written in any case
+    "batches": {"training.optimizer[ekf].batch_exponent": "0.0"},
     "folds": {"data.fold": "1", "data.folds": "2"},
     "default sets": {"data.test": "[test.extxyz]", "data.validation": "[test.extxyz]"},
     "groups of frames": {"data.group": "other"},
@@ -259,6 +263,10 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
 
 REFUSED: list[tuple[str, str, str]] = [
     ("plain", "data.fold=1", "fold"),
+    ("plain", "training.optimizer={reduction: batch_mean}", "updates have one"),
+    ("plain", "training.optimizer={batch_exponent: 0.3}", "batch_exponent has no effect"),
+    ("batches", "training.schedule={kind: groups, batch_size: 2, reduction: signed_mean}", "Set one of them to none"),
+    ("batches", "training.group_weights={a: 4.0}", "makes one number of many labels"),
     ("given test", "data.folds=2", "folds"),
     ("given test", "data.test_fraction=0.3", "test_fraction has no effect"),
     ("folds", "data.test_fraction=0.3", "test_fraction has no effect"),

@@ -12,7 +12,15 @@ import torch
 from nnpkit.errors import InputError
 from nnpkit.optim.covariance import Covariance
 from nnpkit.optim.kalman import KalmanOptimizer, KalmanSettings
-from nnpkit.optim.measurement import Measurement, signed_mean, signed_sum
+from nnpkit.optim.measurement import (
+    NO_LABEL,
+    Measurement,
+    Origin,
+    batch_mean,
+    reduced_variance,
+    signed_mean,
+    signed_sum,
+)
 from nnpkit.optim.partition import Layer, make_partition
 from nnpkit.parallel import Ranks
 
@@ -212,6 +220,89 @@ def test_signed_sum():
         assert torch.allclose(total.noise, m * mean.noise, rtol=1e-15)
     change, _ = KalmanOptimizer(N, KalmanSettings(reduction="signed_sum")).step(measurement)
     assert torch.allclose(change, KalmanOptimizer(N, KalmanSettings()).step(total)[0], rtol=1e-14)
+
+
+def batch(rng: np.random.Generator) -> Measurement:
+    """Three structures: energies of all, 4, 4 and 3 force components, and one row that is no label."""
+    parts = []
+    for structure, n_forces in ((7, 4), (2, 4), (5, 3)):
+        for kind, n in (("energy", 1), ("force", n_forces)):
+            own = random_measurement(rng, n)
+            size = torch.as_tensor(rng.uniform(size=n))
+            parts.append(own._replace(origin=Origin.of(kind, n, float(structure), size, structure)))
+    nothing = torch.tensor([NO_LABEL])
+    origin = Origin(nothing, torch.ones(1).double(), torch.zeros(1).double(), nothing)
+    return Measurement.joined([*parts, random_measurement(rng, 1)._replace(origin=origin)])
+
+
+def averages(given: Measurement) -> list[list[int]]:
+    """Rows that are averaged: the energies, the first forces of all structures, the second, ..."""
+    energies, forces = [0, 5, 10], ([1, 2, 3, 4], [6, 7, 8, 9], [11, 12, 13])
+    return [energies, *([own[k] for own in forces if k < len(own)] for k in range(4))]
+
+
+def test_labels_of_a_batch_are_averaged_one_by_one():
+    given = batch(np.random.default_rng(11))
+    found, n_structures = batch_mean(given)
+    assert n_structures == 3
+    assert len(found.residual) == 6
+    for row, members in enumerate(averages(given)):
+        sign = torch.sign(given.residual[members])
+        assert float(found.residual[row]) == pytest.approx(
+            float(given.residual[members].abs().mean()), rel=1e-14
+        )
+        mean = (sign[:, None] * given.jacobian[members]).mean(0)
+        assert torch.allclose(found.jacobian[row], mean, rtol=1e-13)
+        weights = torch.full((len(members),), 1.0 / len(members), dtype=torch.float64)
+        noise = reduced_variance(weights, given.noise[members])
+        assert float(found.noise[row]) == pytest.approx(float(noise), rel=1e-13)
+        worst = members[int(given.residual[members].abs().argmax())]
+        assert int(found.origin.structure[row]) == int(given.origin.structure[worst])
+        assert int(found.origin.kind[row]) == int(given.origin.kind[members[0]])
+        for name in ("unit", "size"):
+            expected = float(getattr(given.origin, name)[members].mean())
+            assert float(getattr(found.origin, name)[row]) == pytest.approx(expected, rel=1e-14)
+    assert torch.equal(found.jacobian[-1], given.jacobian[-1])
+    assert float(found.residual[-1]) == float(given.residual[-1])
+    with pytest.raises(ValueError, match="not known"):
+        batch_mean(given._replace(origin=None))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 0.0])
+@pytest.mark.parametrize("partition", ["global", "reorganized"])
+def test_fekf_is_its_algorithm(exponent, partition):
+    """Written out with dense matrices: means of rows, one Kalman step, which is longer by a power of the batch."""
+    rng = np.random.default_rng(12)
+    settings = KalmanSettings(
+        reduction="batch_mean", batch_exponent=exponent, forgetting=0.97, process_noise=1e-3, lazy_rank=4
+    )
+    parts = make_partition(partition, LAYERS, 16)
+    optimizer, inside = KalmanOptimizer(parts, settings), inside_of(parts)
+    P, w, found = np.eye(N), np.zeros(N), np.zeros(N)
+    for _ in range(6):
+        given, forgetting = batch(rng), float(optimizer.forgetting)
+        xi, H, R = (t.numpy() for t in given[:3])
+        sign = np.where(xi > 0, 1.0, -1.0)
+        rows = averages(given)
+        mean_xi = np.array([np.abs(xi[m]).mean() for m in rows] + [xi[-1]])
+        mean_H = np.array([(sign[m, None] * H[m]).mean(0) for m in rows] + [H[-1]])
+        sigma = [np.sqrt(R[m]) for m in rows]
+        mean_R = [2 / np.pi * s.mean() ** 2 + (1 - 2 / np.pi) * (s**2).sum() / len(s) ** 2 for s in sigma]
+        P, w_new, _ = textbook(
+            P,
+            np.zeros(N),
+            mean_xi,
+            mean_H,
+            np.diag([*mean_R, R[-1]]),
+            forgetting,
+            optimizer.process_noise,
+            inside,
+        )
+        w += 3**exponent * w_new
+        change, report = optimizer.step(given)
+        found += change.numpy()
+        assert report.step == pytest.approx(float(np.linalg.norm(change)), rel=1e-12)
+    assert np.allclose(found, w, rtol=1e-10, atol=1e-12)
 
 
 def frozen_pair(settings: KalmanSettings, triangles: bool = True):

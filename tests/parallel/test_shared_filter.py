@@ -62,10 +62,14 @@ class LinearObserver:
         return Measurement.joined(parts)
 
 
-def filtered(ranks: Any, kind: str, dtype: str = "float64", updates: int = 40) -> dict[str, Any]:
+def filtered(
+    ranks: Any, kind: str, dtype: str = "float64", updates: int = 40, reduction: str = "none"
+) -> dict[str, Any]:
     """Weights and the like after some updates that begin in turn with one and with several structures."""
     observer = LinearObserver()
-    settings = KalmanSettings(forgetting=0.98, lazy_rank=7, dtype=dtype, process_noise=1e-4)
+    settings = KalmanSettings(
+        forgetting=0.98, lazy_rank=7, dtype=dtype, process_noise=1e-4, reduction=reduction
+    )
     optimizer = KalmanOptimizer(partition(kind), settings, ranks=ranks)
     active = torch.ones(N, dtype=torch.bool)
     active[3] = False
@@ -127,6 +131,16 @@ def test_two_processes_filter_like_one(
     for name, value in whole["state"].items():
         if dtype == "float64":
             assert np.allclose(both[name], value, rtol=1e-9, atol=1e-10), name
+
+
+@pytest.mark.parametrize("kind", ["layer", "global"])
+def test_two_processes_average_batches_like_one(kind: str) -> None:
+    """The structures of a batch are spread over the processes."""
+    whole = filtered(ALONE, kind, reduction="batch_mean")
+    first, second = together(lambda ranks: filtered(ranks, kind, reduction="batch_mean"))
+    assert first["weights"] == second["weights"]
+    assert first["weights"] == pytest.approx(whole["weights"], rel=1e-9, abs=1e-10)
+    assert whole["weights"] != filtered(ALONE, kind)["weights"]
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
