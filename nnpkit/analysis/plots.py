@@ -270,8 +270,8 @@ def _limit_peak(ax: Axes, r: np.ndarray, g: np.ndarray) -> None:
 
 
 def format_error(value: float, error: float | None) -> str:
-    """``0.9973 ± 0.0021``: two digits of the error; the bare number where there is none."""
-    if error is None or not np.isfinite(error) or error <= 0.0:
+    """``0.9973 ± 0.0021``: two digits of the error; the bare number where there is none, or but rounding."""
+    if error is None or not np.isfinite(error) or error <= 1e-12 * abs(value):
         return f"{value:.6g}"
     decimals = 1 - int(np.floor(np.log10(error)))
     if decimals > 6 and abs(value) < 1e-3:

@@ -75,7 +75,7 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--what", "conductivity"), "centroid stresses"),
+        (("--what", "conductivity"), "centroid/stress/atom"),
         (("--what", "nothing"), "--what: unknown property 'nothing'"),
         (("--what", ""), "--what: unknown property ''"),
         (("--what", "surfaces", "--surfaces", "abc"), "--surfaces: surface 'abc'"),

@@ -105,6 +105,15 @@ def test_nothing_periodic_gets_vacuum_on_all_sides(tmp_path: Path) -> None:
     assert again.pbc.all()
 
 
+def test_what_is_said_of_many_frames_is_said_once(tmp_path: Path) -> None:
+    molecules = [
+        frame(cell=np.zeros((3, 3)), pbc=False, stress=None).replace(name=f"m#{k}") for k in range(9)
+    ]
+    with pytest.warns(DataWarning) as said:
+        write(tmp_path / "train.xyz", molecules, "gpumd-xyz")
+    assert [str(warning.message).rpartition(" (")[2] for warning in said] == ["9 frames, first #0)"]
+
+
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, False, True)])
 def test_what_is_periodic_stays_so(tmp_path: Path, pbc: tuple[bool, ...]) -> None:
     cell = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.5, 0.5, 9.0]])

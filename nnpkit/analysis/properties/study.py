@@ -46,7 +46,8 @@ STATIC = ("eos", "compression", "elastic", "vacancy", "interstitial", "surfaces"
 MOVING = ("expansion", "hot-elastic", "diffusion", "viscosity", "vibrations")
 """Properties that need simulations."""
 _REFUSED = {
-    "conductivity": "thermal conductivity needs centroid stresses of atoms, which pair_style nnpkit does not give",
+    "conductivity": "thermal conductivity is not among them; LAMMPS computes it with compute heat/flux from "
+    "compute centroid/stress/atom, which pair_style nnpkit supports",
 }
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 

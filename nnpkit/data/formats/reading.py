@@ -369,7 +369,8 @@ def write(
     system = _units(units) if units else entry.units
     if system != ANGSTROM_EV and not entry.writes_units:
         raise InputError(f"{name} is written in Å and eV only", where=str(path))
-    entry.write(Path(path), structures, system)
+    with gathered_notes(str(path)):
+        entry.write(Path(path), structures, system)
 
 
 def _format_for_writing(path: Path) -> str:
