@@ -23,7 +23,13 @@ _UNIMPORTANT = {
 
 
 def _remedy(config: Config) -> str:
-    """Which settings make a potential smoother."""
+    """Which settings make a potential err less between its labels.
+
+    With trained features neither fewer weights nor a filter that forgets less changed errors of forces of small sets
+    by more than a tenth; the mean of trainings with other first weights did. See ``docs/benchmarks.md``.
+    """
+    if config.model.trained_descriptor:
+        return "more data" if config.committee else "more data, or a committee (committee.members=4)"
     now, kalman = config.training.ridge, isinstance(config.training.optimizer, Ekf)
     most = 0.1 if now == "auto" and kalman else 0.0 if now == "auto" else now
     more = max(0.1 if kalman else 1e-4, 3.0 * most)

@@ -104,7 +104,7 @@ def run_committee(
     schedule = make_schedule(members[0], parts[0][0].learnt, parts[0][0].groups)
     advice = [
         *data.notes, *few_updates(members[0], planned(members[0], schedule, warm)[1]),
-        *few_labels(members[0], parts[0][0].learnt, count_free(model, frozen_of(config))),
+        *few_labels(config, parts[0][0].learnt, count_free(model, frozen_of(config))),
     ]  # fmt: skip
     steps.announce_memory(
         console, model, [f"{settings.members} members ({settings.resample})", *report, *advice], memory

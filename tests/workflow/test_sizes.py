@@ -10,6 +10,7 @@ from nnpkit.config.config_file import load_config
 from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
+from nnpkit.workflow.advice import few_labels
 from nnpkit.workflow.assemble import load_data
 from nnpkit.workflow.new_model import make_model
 from nnpkit.workflow.run_steps import memory_of
@@ -52,6 +53,19 @@ def test_nodes_follow_the_labels_unless_they_are_given(tmp_path):
     _, _, model, report = made(tmp_path)
     assert [len(n.layers[0].bias) for n in model.networks.networks] == [4, 4]
     assert not any("nodes" in line for line in report)
+
+
+def test_what_helps_where_labels_are_few_depends_on_the_features(tmp_path):
+    functions = "model={kind: chebyshev, network: {hidden: [4]}}"
+    expansion = "model={kind: cluster_expansion, network: {hidden: [4]}}"
+    said = []
+    for overrides in ([functions], [expansion], [expansion, "committee={members: 2}"]):
+        config, data, _, _ = made(tmp_path, *overrides)
+        assert few_labels(config, data.learnt, 10) == []
+        said += few_labels(config, data.learnt, 10**6)
+    assert "more data, training.ridge=0.3 (now auto)" in said[0]
+    assert said[1].endswith("What helps: more data, or a committee (committee.members=4)")
+    assert said[2].endswith("What helps: more data")
 
 
 @pytest.mark.parametrize(
