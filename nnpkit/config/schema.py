@@ -209,8 +209,6 @@ class Config(Section):
         learnt = charges is not None and charges.generation != "latent"
         why = "charges of atoms are learnt by model.charges of the third or fourth generation only"
         refuse_unused([("charges" in self.data.labels, not learnt, "data.labels.charges", why)])
-        if charges is not None and self.committee is not None and self.committee.resample == "posterior":
-            raise ValueError("committee.resample: posterior draws members without charges only")
         return self
 
     @model_validator(mode="after")

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from nnpkit.data.structure import Structure
-from nnpkit.measure.frames import FrameStore
+from nnpkit.families.registered import family_of
+from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Labels
-from nnpkit.measure.observations import LossWeights, Noise, Observer
+from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.kalman import KalmanOptimizer
 
@@ -34,7 +35,9 @@ class PosteriorStd:
 
 
 class KalmanPosterior:
-    """Variance of the predictions of a potential with symmetry functions.
+    """Variance of the predictions of a potential of any family, with or without charges.
+
+    Charges that were learnt before energies are taken to be known.
 
     Parameters
     ----------
@@ -50,18 +53,20 @@ class KalmanPosterior:
     @torch.no_grad()
     def of(self, structures: Iterable[Structure]) -> Iterator[PosteriorStd]:
         """Standard deviations for structures one after the other; their labels do not matter."""
+        family = family_of(self.model.spec)
         for structure in structures:
             n = structure.n_atoms
-            blank = structure.replace(energy=0.0, forces=np.zeros((n, 3)), stress=None)
+            blank = structure.replace(energy=0.0, forces=np.zeros((n, 3)), stress=None, charges=None)
             with torch.enable_grad():
-                observer = Observer(FrameStore(self.model, [blank], np.inf), Noise(), LossWeights())
+                store = family.preparation(self.model, [blank])([blank], np.inf, None, [])
+                observer = family.observer(store, Noise(), LossWeights())
                 energy = self._variances(observer, None)
                 parts = torch.arange(3 * n).split(_ROWS)
                 forces = torch.cat([self._variances(observer, part) for part in parts])
             std = forces.reshape(n, 3).sum(1).sqrt().numpy()
             yield PosteriorStd(float(energy.sqrt()) / n, std)
 
-    def _variances(self, observer: Observer, components: torch.Tensor | None) -> torch.Tensor:
+    def _variances(self, observer: Measures, components: torch.Tensor | None) -> torch.Tensor:
         """Diagonal of ``J P J^T``: of the energy, or of some force components."""
         labels = Labels([0], components is None, None if components is None else [components], False)
         jacobian = observer.measure(labels).jacobian.detach()

@@ -4,7 +4,9 @@ The filter knows the covariance P of the weights given the labels. Weights drawn
 whose forces differ where the labels do not decide. The first member is the potential itself, which drives runs alone.
 The others are drawn so near to it that forces are linear in their weights. Of their deviations only the ratios mean
 something; a factor makes them expected errors, the one with which mean squares of expected and true errors of the
-forces are equal on the validation structures. See docs/uncertainty.md.
+forces are equal on the validation structures. Potentials with charges have a file whose members are evaluated one by
+one: their mean is the potential, since deviations of weights add up to zero, but for what is not linear in them. See
+docs/uncertainty.md.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from nnpkit.deploy.targets.committee_file import export_committee
 from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.errors import InputError
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.potential import Potential
+from nnpkit.models.sum_model import has_charges
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.training.uncertainty import rank_correlation
 from nnpkit.workflow.data_sets import read_splits
 from nnpkit.workflow.run_filter import load_filter
@@ -48,7 +51,7 @@ class Drawn:
     members : list of AtomicModel
         The potential, and those drawn around it.
     metadata : list of dict
-        Of each member; all but the first are marked as ``drawn``.
+        Of each member; all but the first are marked as ``drawn``, unless they have charges.
     calibration : dict
         JSON-able, for the metadata of the committee: ``spread_factor``, and ``calibration`` with ``force_error``, the
         root mean square (eV/Å) of the length of the error of an atom's force on so many ``structures``; rank
@@ -86,12 +89,12 @@ def draw_members(
     """
     if members < 4:
         raise InputError(f"{members} members", expected="at least 4: the potential and three drawn around it")
-    _, kalman = load_filter(run)
+    trained, kalman = load_filter(run)
+    known = [name for name, parameter in trained.named_parameters() if parameter.requires_grad]
     potential, judges = load(run), calibration_structures(run, judges)
     model = potential.atomic_model().requires_grad_(False)
-    if potential.metadata.get("fields"):
-        raise InputError("the errors of a potential with charges cannot be drawn", where=str(run))
-    if sum(p.numel() for p in model.parameters()) != kalman.partition.n_parameters:
+    charged = has_charges(model.spec)
+    if not set(known) <= {name for name, _ in model.named_parameters()}:
         raise InputError(
             "the potential has other weights than its filter, as the sum of a correction and its baseline has",
             where=str(run), expected="a potential that is not a correction",
@@ -100,15 +103,15 @@ def draw_members(
     errors = [_norms(potential.predict(s).forces - s.forces) for s in judges]
     deviations = kalman.covariance.draw(members - 1, torch.Generator().manual_seed(seed))
     deviations -= deviations.mean(0)
-    tiny = [_forces(_moved(model, 1e-4 * deviations[0]), s) for s in judges]
+    tiny = [_forces(_moved(model, known, 1e-4 * deviations[0]), s) for s in judges]
     far = 1e4 * _rms([_norms(a - b) for a, b in zip(tiny, own, strict=True)])
     if not far > 0.0:
         raise InputError("no weight of the networks is uncertain", where=str(run))
-    drawn = [_moved(model, _NEAR * _rms(errors) / far * deviation) for deviation in deviations]
+    drawn = [_moved(model, known, _NEAR * _rms(errors) / far * deviation) for deviation in deviations]
     forces = [
         np.stack([o, *(_forces(member, s) for member in drawn)]) for o, s in zip(own, judges, strict=True)
     ]
-    spreads = [_spread(f) for f in forces]
+    spreads = [_spread(f, charged) for f in forces]
     calibration = {
         "kind": "posterior",
         "seed": seed,
@@ -119,7 +122,8 @@ def draw_members(
     }
     factor = _rms(errors) / _rms(spreads)
     frame = frame_of_test(judges, model.elements)
-    metadata = [potential.metadata, *[{**potential.metadata, "drawn": True}] * (members - 1)]
+    mark = {} if charged else {"drawn": True}
+    metadata = [potential.metadata, *[{**potential.metadata, **mark}] * (members - 1)]
     return Drawn([model, *drawn], metadata, {"spread_factor": factor, "calibration": calibration}, frame)
 
 
@@ -145,13 +149,17 @@ def calibration_structures(run: str | Path, given: Sequence[Structure] | None) -
     return found[:: -(-len(found) // _MOST_FRAMES)]
 
 
-def _moved(model: AtomicModel, deviation: Tensor) -> AtomicModel:
-    """A copy with other weights of its networks; a descriptor that is trained stays, so that members share it."""
+def _moved(model: AtomicModel, known: Sequence[str], deviation: Tensor) -> AtomicModel:
+    """A copy with other weights of its networks; a descriptor that is trained stays, so that members share it.
+
+    `known` are the parameters that the filter knows, in its order; charges that were learnt before stay too.
+    """
     copy, first = deepcopy(model), 0
-    for name, parameter in copy.named_parameters():
-        last = first + parameter.numel()
-        if name.startswith("networks."):
-            parameter.add_(deviation[first:last].reshape(parameter.shape))
+    parameters = dict(copy.named_parameters())
+    for name in known:
+        last = first + parameters[name].numel()
+        if name.startswith(("networks.", "charge_networks.")):
+            parameters[name].add_(deviation[first:last].reshape(parameters[name].shape))
         first = last
     return copy
 
@@ -159,13 +167,16 @@ def _moved(model: AtomicModel, deviation: Tensor) -> AtomicModel:
 def _forces(model: AtomicModel, structure: Structure) -> np.ndarray:
     """(N, 3) eV/Å."""
     graph = build_graph(structure, model.elements, model.cutoff)
-    found: np.ndarray = Potential(model).predict(graph).forces.numpy()
+    found: np.ndarray = potential_of(model).predict(graph).forces.numpy()
     return found
 
 
-def _spread(forces: np.ndarray) -> np.ndarray:
-    """Deviation (N,) of the members' forces (M, N, 3), moved so that the first is their mean, as in the file."""
-    deviation = forces[1:] - forces[1:].mean(0)
+def _spread(forces: np.ndarray, charged: bool) -> np.ndarray:
+    """Deviation (N,) of the members' forces (M, N, 3) as of the file, which moves the first to be their mean.
+
+    With charges it leaves them as they are.
+    """
+    deviation = forces - forces.mean(0) if charged else forces[1:] - forces[1:].mean(0)
     spread: np.ndarray = np.sqrt((deviation**2).sum((0, 2)) / len(forces))
     return spread
 

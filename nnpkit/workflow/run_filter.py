@@ -7,7 +7,6 @@ from pathlib import Path
 from nnpkit.config.schema import Config
 from nnpkit.config.schema_training import Ekf
 from nnpkit.errors import InputError
-from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
 from nnpkit.optim.kalman import KalmanOptimizer
 from nnpkit.optim.late_tensors import only
@@ -50,12 +49,6 @@ def load_posterior(run: str | Path) -> KalmanPosterior:
     Raises
     ------
     InputError
-        If there is no checkpoint, the run was not trained by a Kalman filter, or its descriptor is trained too.
+        If there is no checkpoint, or the run was not trained by a Kalman filter.
     """
-    model, kalman = load_filter(run)
-    if family_of(model.spec).trained_descriptor:
-        raise InputError(
-            "the variance of predictions by a trained descriptor is not known", where=str(run),
-            expected="a potential with symmetry functions", hint="nnpkit export --uncertainty draws weights instead",
-        )  # fmt: skip
-    return KalmanPosterior(model, kalman)
+    return KalmanPosterior(*load_filter(run))

@@ -7,11 +7,14 @@ import pytest
 import torch
 from active_tools import shaken_copper
 from ase.calculators.emt import EMT
+from test_charge_training import CHEBYSHEV, ions
 
 import nnpkit
 from nnpkit.data.formats.reading import write
+from nnpkit.data.graph import build_graph
 from nnpkit.errors import InputError
 from nnpkit.measure.frames import FrameStore
+from nnpkit.models.sum_potential import potential_of
 from nnpkit.workflow.run_filter import load_posterior
 
 CONFIG = {
@@ -56,6 +59,43 @@ def test_variances_are_those_of_the_linearised_model(run) -> None:
         rows.append((values[0] - values[1]) / 2e-5)
     jacobian = np.array(rows).T
     covariance = posterior.filter.covariance.product(torch.eye(len(weights), dtype=torch.float64)).numpy()
+    variance = np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian)
+    assert found.energy == pytest.approx(np.sqrt(variance[0]) / 4, rel=1e-5)
+    np.testing.assert_allclose(found.forces, np.sqrt(variance[1:].reshape(-1, 3).sum(1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["third", "fourth", "latent", "deep_potential"])
+def test_variances_of_every_family(tmp_path, monkeypatch, model: str) -> None:
+    """Charges that were learnt before are known, latent ones are not; a trained descriptor is not either."""
+    monkeypatch.chdir(tmp_path)
+    write("ions.xyz", ions(6))
+    settings = {**CHEBYSHEV, "charges": {"generation": model}}
+    if model == "deep_potential":
+        settings = {
+            "kind": model, "network": {"hidden": [3]},
+            "descriptor": {"cutoff": 4.0, "embedding": [3, 3], "axis_neurons": 2},
+        }  # fmt: skip
+    data = {"train": "ions.xyz", "validation_fraction": 0, "test_fraction": 0}
+    nnpkit.train({"data": data, "model": settings, "training": {"epochs": 1}})
+    posterior, (structure,) = load_posterior("run"), ions(1, seed=5)
+    (found,) = posterior.of([structure])
+    weights = [p for p in posterior.model.parameters() if p.requires_grad]
+    graph, flat = (
+        build_graph(structure, ["Li", "F"], 4.0),
+        torch.nn.utils.parameters_to_vector(weights).detach(),
+    )
+    rows = []
+    for k in range(len(flat)):
+        values = []
+        for sign in (1.0, -1.0):
+            moved = flat.clone()
+            moved[k] += sign * 1e-5
+            torch.nn.utils.vector_to_parameters(moved, weights)
+            prediction = potential_of(posterior.model).predict(graph)
+            values.append(torch.cat([prediction.energy, prediction.forces.flatten()]).detach().numpy())
+        rows.append((values[0] - values[1]) / 2e-5)
+    jacobian = np.array(rows).T
+    covariance = posterior.filter.covariance.dense().numpy()
     variance = np.einsum("ip,pq,iq->i", jacobian, covariance, jacobian)
     assert found.energy == pytest.approx(np.sqrt(variance[0]) / 4, rel=1e-5)
     np.testing.assert_allclose(found.forces, np.sqrt(variance[1:].reshape(-1, 3).sum(1)), rtol=1e-4)

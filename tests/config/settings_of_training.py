@@ -320,7 +320,6 @@ REFUSED: list[tuple[str, str, str]] = [
     ("third", "model.charges.hardness={Cu: 4.0, Au: 6.0}", "hardness has no effect"),
     ("third", "model.charges.trained_hardness=false", "trained_hardness has no effect"),
     ("latent", "model.charges.passes=3", "passes has no effect"),
-    ("latent", "committee={members: 4, resample: posterior}", "draws members without charges only"),
     ("latent", "model.charges.refined=true", "refined has no effect"),
     ("deep", "model.charges={generation: third, refined: false}", "charges change with it"),
     ("deep", "training.feature_derivatives=kept", "feature_derivatives has no effect"),

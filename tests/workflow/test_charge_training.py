@@ -238,11 +238,6 @@ def test_charged_cells_are_said_to_have_a_background(tmp_path: Path) -> None:
         ({"generation": "third", "screening": [3.0, 2.0]}, {}, "screening must begin before it ends"),
         (
             {"generation": "latent"},
-            {"committee": {"members": 4, "resample": "posterior"}},
-            "without charges only",
-        ),
-        (
-            {"generation": "latent"},
             {"data": {"labels": {"charges": "q"}}},
             "data.labels.charges has no effect",
         ),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from active_tools import shaken_copper
 from ase.calculators.emt import EMT
+from test_charge_training import CHEBYSHEV, ions
 from typer.testing import CliRunner
 
 import nnpkit
@@ -86,6 +87,31 @@ def test_it_is_the_potential_with_its_expected_errors(run: Path) -> None:
     atoms.calc = NnpkitCalculator("committee.pt")
     atoms.get_forces()
     np.testing.assert_allclose(atoms.calc.results["forces_std"], expected[-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("generation", ["third", "fourth", "latent"])
+def test_potentials_with_charges_have_expected_errors(tmp_path, monkeypatch, generation: str) -> None:
+    """The mean of the members is the potential within a small part of its errors; charges differ if they are latent."""
+    monkeypatch.chdir(tmp_path)
+    write("ions.xyz", ions(14))
+    summary = nnpkit.train(
+        {
+            "data": {"train": "ions.xyz", "validation_fraction": 0.3, "test_fraction": 0},
+            "model": {**CHEBYSHEV, "charges": {"generation": generation}},
+            "training": {"epochs": 2}, "committee": {"members": 5, "resample": "posterior"},
+        }
+    )  # fmt: skip
+    assert summary["members"] == 5
+    arrays = np.load("run/validation.npz")
+    error, spread = arrays["atom_force_error"], arrays["atom_force_std"]
+    size = np.sqrt((error**2).mean())
+    assert np.sqrt((spread**2).mean()) == pytest.approx(size, rel=1e-3)
+    assert np.ptp(spread) > 0.05 * size
+    single, several = nnpkit.load("run/member-00"), nnpkit.load("run/committee.pt")
+    for structure in ions(3):
+        result, alone = several.predict(structure), single.predict(structure)
+        np.testing.assert_allclose(result.forces, alone.forces, atol=0.01 * size)
+        assert (result.disagreement.charges_std.max() > 1e-8) == (generation == "latent")
 
 
 @pytest.mark.parametrize("run", ["acsf"], indirect=True)
