@@ -38,9 +38,10 @@ def _require_symbols(structure: Structure) -> None:
 
     for index, symbol in enumerate(structure.symbols):
         if atomic_numbers.get(symbol, 0) == 0:
+            hints = {"D": "write H, with the mass of each atom in a column masses", "X": "remove this atom"}
             raise InputError(
                 f"{symbol!r} (atom {index}) is no chemical element", where=structure.name,
-                expected="symbols like H, O, Cu",
+                expected="symbols like H, O, Cu", hint=(hints | {"T": hints["D"]}).get(symbol),
             )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,23 @@ def test_pair_potential_test_recovers_a_pair_potential() -> None:
     assert test.energy.correlation > 0.98
     assert test.energy.slope == pytest.approx(1.0, abs=0.1)
     assert test.virial.slope == pytest.approx(1.0, abs=0.02)
+
+
+def test_many_elements_share_functions_and_memory(copper: list[Structure]) -> None:
+    from ase.data import chemical_symbols
+
+    symbols = (chemical_symbols[1:90] * 30)[: sum(s.n_atoms for s in copper)]
+    size = copper[0].n_atoms
+    mixed = [s.replace(symbols=symbols[k * size : (k + 1) * size]) for k, s in enumerate(copper[:10])]
+    tracemalloc.start()
+    test = pair_potential_test(mixed)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e8  # bytes; 79210 functions would have a matrix of 50 GB
+    assert test is not None
+    assert test.virial is not None
+    assert test.virial.conclusive
+    assert 0.5 < test.virial.slope < 2.5
 
 
 @pytest.mark.parametrize("rattle", [0.0, 0.002])

@@ -155,6 +155,8 @@ def test_numbers_that_are_not_finite(label: str, value: float) -> None:
         ({"cell": np.diag([5.0, 5.0, 0.0])}, "cell vector has no length"),
         ({"cell": np.array([[1.0, 0, 0], [1, 1, 0], [2, 1, 0]])}, "degenerate.*zero volume"),
         ({"symbols": ["O", "H", "Wa"]}, r"'Wa' \(atom 2\) is no chemical element"),
+        ({"symbols": ["O", "D", "D"]}, r"'D' \(atom 1\) is no chemical element.*Write H, with the mass"),
+        ({"symbols": ["O", "H", "X"]}, r"'X' \(atom 2\) is no chemical element.*Remove this atom"),
         ({"symbols": [], "positions": np.zeros((0, 3)), "forces": None}, "no atoms"),
     ],
 )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnpkit.data.distances import close_pairs
+from nnpkit.data.distances import ClosePairs, close_pairs
 from nnpkit.data.structure import Structure
 
 __all__ = ["PairTest", "Slope", "pair_potential_test"]
@@ -27,6 +27,9 @@ _MAX_STRUCTURES, _MAX_ATOMS = 40, 6000
 _MIN_STRUCTURES = 8
 _MIN_CORRELATION = 0.6
 _MIN_FORCE = 1e-3  # RMS of a component, eV/Å, below which forces carry no information
+# Pairs of elements with functions of their own; rarer ones share theirs, or sets of many elements would ask for
+# gigabytes.
+_MOST_KINDS = 60
 _RIDGE = 1e-6  # of the mean diagonal of the normal equations
 
 
@@ -93,16 +96,24 @@ def _predict(
     structures: Sequence[Structure], elements: Sequence[str]
 ) -> tuple[np.ndarray | None, list[np.ndarray]]:
     """Energies (S,) and virials (3, 3) of the pair potential that fits the forces best."""
-    size = len(elements) ** 2 * _N_BASIS
+    within = [close_pairs(structure, _CUTOFF) for structure in structures]
+    codes = [_codes(s, pairs, elements) for s, pairs in zip(structures, within, strict=True)]
+    found, counts = np.unique(np.concatenate(codes), return_counts=True)
+    by_number = found[np.argsort(-counts, kind="stable")]
+    kind_of = np.full(len(elements) ** 2, min(len(found), _MOST_KINDS) - 1)
+    own = by_number[: len(found) if len(found) <= _MOST_KINDS else _MOST_KINDS - 1]
+    kind_of[own] = np.arange(len(own))
+    n_kinds = min(len(found), _MOST_KINDS)
+    size = n_kinds * _N_BASIS
     normal, right = np.zeros((size, size)), np.zeros(size)
     energies, virials = [], []
-    for structure in structures:
-        design = _design(structure, elements)
+    for structure, pairs, code in zip(structures, within, codes, strict=True):
+        design = _design(structure, pairs, kind_of[code], n_kinds)
         normal += design.forces.T @ design.forces
         right += design.forces.T @ _flat_forces(structure)
         energies.append(design.energy)
         virials.append(design.virial)
-    scale = np.trace(normal) / size
+    scale = np.trace(normal) / max(1, size)
     if not scale > 0.0:  # no pair within the cutoff
         return None, []
     coefficients = np.linalg.solve(normal + _RIDGE * scale * np.eye(size), right)
@@ -144,21 +155,24 @@ def _basis(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return gaussian * u**2, gaussian * (-x / width * u**2 - 2.0 * u / _CUTOFF)
 
 
-def _design(structure: Structure, elements: Sequence[str]) -> _Design:
-    from scipy.sparse import csr_array
-
-    pairs = close_pairs(structure, _CUTOFF)
+def _codes(structure: Structure, pairs: ClosePairs, elements: Sequence[str]) -> np.ndarray:
+    """A number for the two elements of each pair, whatever their order."""
     types = np.array([elements.index(symbol) for symbol in structure.symbols])
     a, b = types[pairs.first], types[pairs.second]
-    code = np.minimum(a, b) * len(elements) + np.maximum(a, b)
+    return np.asarray(np.minimum(a, b) * len(elements) + np.maximum(a, b))
+
+
+def _design(structure: Structure, pairs: ClosePairs, kinds: np.ndarray, n_kinds: int) -> _Design:
+    from scipy.sparse import csr_array
+
     phi, slope = _basis(pairs.distance)
     direction = pairs.vector / np.maximum(pairs.distance, 1e-9)[:, None]
-    shape = (len(elements) ** 2, _N_BASIS)
+    shape = (n_kinds, _N_BASIS)
     energy = np.zeros(shape)
     forces = np.zeros((structure.n_atoms * 3, *shape))
     virial = np.zeros((3, 3, *shape))
-    for k in np.unique(code):
-        own = np.flatnonzero(code == k)
+    for k in np.unique(kinds):
+        own = np.flatnonzero(kinds == k)
         # dE/dr of `second` is phi' * direction, and so is the force on `first`
         gradient = slope[own, None, :] * direction[own, :, None]
         ones = np.ones(len(own))
