@@ -95,7 +95,8 @@ def test_internal_units_beside_a_number_are_read(tmp_path: Path) -> None:
     ("header", "columns", "said"),
     [
         ('stresses="1 0 0 0 1 0 0 0 1"', "forces:R:3", "labels: {stress: stresses}"),
-        ("E=-2.5", "forces:R:3", "labels: {energy: E}"), ("E_mp2=-2.5", "forces:R:3", ""),
+        ("E=-2.5", "forces:R:3", "labels: {energy: E}"), ("E_mp2=-2.5", "forces:R:3", "labels: {energy: E_mp2}"),
+        ("E_fermi=2.5 e_gap=1", "forces:R:3", ""), ("energy=1", "F_mp2:R:3", "labels: {forces: F_mp2}"),
         ("corrected_total_energy=-3", "forces:R:3", "labels: {energy: corrected_total_energy}"),
         ("xtb_energy=-3 kinetic_energy=2 max_force=1", "forces:R:3", "labels: {energy: xtb_energy}"),
         ("energy=1", "atomic_forces:R:3", "labels: {forces: atomic_forces}"),
