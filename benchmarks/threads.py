@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,6 +95,7 @@ def main() -> None:
     (options.folder / "train.yaml").write_text(json.dumps(settings))
     seconds([sys.executable, "-m", "nnpkit", "train", str(options.folder / "train.yaml")], one=True)
     found: dict[str, dict[str, float]] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the busy process would outlive this one
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         for name in options.commands:
