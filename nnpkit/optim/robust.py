@@ -41,10 +41,13 @@ p is 1, and 2 for what has been an outlier `persistent` times while few others a
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,6 +113,32 @@ class RobustSettings:
     few: int = 50
 
 
+class _Rows(NamedTuple):
+    """What is known of M labels, as numpy has it: of few numbers at a time its functions take a third of the time."""
+
+    residual: np.ndarray
+    expected: np.ndarray
+    given: np.ndarray
+    kind: np.ndarray
+    unit: np.ndarray
+    size: np.ndarray
+    structure: np.ndarray
+
+    @classmethod
+    def of(cls, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> _Rows:
+        return cls(*(column.numpy() for column in (residual, expected, given, *origin)))
+
+    def some(self, which: np.ndarray) -> _Rows:
+        """Those rows."""
+        return _Rows(*(column[which] for column in self))
+
+    def variance(self, scale: Any, slope: Any) -> tuple[np.ndarray, np.ndarray]:
+        """R (M,) for m and alpha^2, and the part of it that is m R_0; rows that are no labels have the given one."""
+        label = self.kind >= 0
+        constant = np.where(label, scale, 1.0) * self.given
+        return constant + np.where(label, slope * (self.size * self.unit) ** 2, 0.0), constant
+
+
 class RobustNoise:
     """The estimates and what they make of R; see the module.
 
@@ -148,13 +177,20 @@ class RobustNoise:
 
     def variance(self, given: Tensor, origin: Origin) -> Tensor:
         """R (M,) without outliers for the variances aimed at."""
-        kind = origin.kind.clamp(min=0)
-        scale, slope = self.scale[kind], self.slope[kind]
+        return torch.from_numpy(self._variance(_Rows.of(given, given, given, origin)))
+
+    def _variance(self, rows: _Rows) -> np.ndarray:
+        kind = rows.kind.clip(min=0)
+        scale, slope = self.scale.numpy()[kind], self.slope.numpy()[kind]
         if self.names:
-            own = self.own[self.group_of[origin.structure.clamp(min=0)], kind]
+            own = self.own.numpy()[self._group(rows), kind]
             known = own[:, 2] >= self.settings.few
-            scale, slope = torch.where(known, own[:, 0], scale), torch.where(known, own[:, 1], slope)
-        return _variance(given, origin, scale, slope)[0]
+            scale, slope = np.where(known, own[:, 0], scale), np.where(known, own[:, 1], slope)
+        return rows.variance(scale, slope)[0]
+
+    def _group(self, rows: _Rows) -> np.ndarray:
+        """Group (M,) of the structure of each row."""
+        return self.group_of.numpy()[rows.structure.clip(min=0)]
 
     def uncertainty(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> float:
         """Factor on P, at least 1: in the beginning, large innovations speak of the weights and not of noise."""
@@ -168,63 +204,64 @@ class RobustNoise:
 
     def observed(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> Tensor:
         """R (M,) for innovations `residual` (M,) of which H P H^T explains `expected` (M,); the estimates follow."""
-        variance = self.variance(given, origin)
-        total = expected + variance
-        square = residual.square() / total
-        self._learn(residual, expected, given, origin)
-        factor = torch.ones_like(square)
-        for structure in origin.structure[origin.kind >= 0].unique().tolist():
+        rows = _Rows.of(residual, expected, given, origin)
+        total = rows.expected + self._variance(rows)
+        square = rows.residual**2 / total
+        self._learn(rows)
+        factor = np.ones_like(square)
+        for structure in np.unique(rows.structure[rows.kind >= 0]):
             for kind in range(len(KINDS)):
-                own = (origin.structure == structure) & (origin.kind == kind)
-                if bool(own.any()):
-                    gross = self._is_gross(kind, origin.size[own])
-                    error = residual[own] / origin.unit[own]
+                own = (rows.structure == structure) & (rows.kind == kind)
+                if own.any():
+                    gross = self._is_gross(kind, rows.size[own])
+                    error = rows.residual[own] / rows.unit[own]
                     factor[own] = self._damping(structure, kind, gross, square[own], error)
-        return total * factor - expected
+        return torch.from_numpy(total * factor - rows.expected)
 
     def inflation(self, given: Tensor, origin: Origin) -> float:
         """How many times larger R is than the variances `given` (M,), without outliers: the geometric mean."""
         label = origin.kind >= 0
         return float((self.variance(given, origin) / given)[label].log().mean().exp())
 
-    def _is_gross(self, kind: int, size: Tensor) -> bool:
+    def _is_gross(self, kind: int, size: np.ndarray) -> bool:
         """Whether labels of these sizes (M,) are wrong at first sight."""
         return self.ordinary is not None and bool(
-            size.max() > self.settings.gross[kind] * self.ordinary[kind]
+            size.max() > self.settings.gross[kind] * float(self.ordinary[kind])
         )
 
-    def _damping(self, structure: int, kind: int, gross: bool, square: Tensor, error: Tensor) -> Tensor:
+    def _damping(
+        self, structure: int, kind: int, gross: bool, square: np.ndarray, error: np.ndarray
+    ) -> np.ndarray:
         """Factors (M,) on the variances of the labels of a kind of a structure; what happened is recorded."""
-        s, record = self.settings, self.record[structure, kind]
+        s, record, counts = self.settings, self.record.numpy()[structure, kind], self._counts.numpy()[kind]
         trusted = self.ordinary is not None and not gross and bool(record[0] < s.trusted)
         outlying = not trusted and float(square.mean()) > 4.0 * s.group_limit**2
-        few = bool(self._counts[kind, 1] <= s.few_of * self._counts[kind, 0])
+        few = bool(counts[1] <= s.few_of * counts[0])
         wrong = gross or (few and bool(record[1] >= s.persistent))
-        record += torch.tensor([1.0, outlying, float(error.square().mean().sqrt())])
-        self._counts[kind] += torch.tensor([1.0, outlying])
+        record += (1.0, outlying, math.sqrt((error**2).mean()))
+        counts += (1.0, outlying)
         if trusted:
-            return torch.ones_like(square)
+            return np.ones_like(square)
         half = (s.power if wrong else 1.0) / 2.0
-        each = (square / s.limit**2).clamp(min=1.0) ** half
+        each = (square / s.limit**2).clip(min=1.0) ** half
         return each * max(1.0, float((square / each).mean()) / s.group_limit**2) ** half
 
-    def _learn(self, residual: Tensor, expected: Tensor, given: Tensor, origin: Origin) -> None:
+    def _learn(self, rows: _Rows) -> None:
         """Move the estimates of the kinds of labels, and of their groups, that are there."""
-        rows = (residual, expected, given)
-        group = self.group_of[origin.structure.clamp(min=0)] if self.names else origin.structure
+        scale, slope, group = self.scale.numpy(), self.slope.numpy(), rows.structure
+        if self.names:
+            group = self._group(rows)
         for kind in range(len(KINDS)):
-            mine = origin.kind == kind
-            if not bool(mine.any()):
+            mine = rows.kind == kind
+            if not mine.any():
                 continue
-            some = (*(part[mine] for part in rows), Origin(*(part[mine] for part in origin)))
-            self.scale[kind], self.slope[kind] = self._moved(kind, self.scale[kind], self.slope[kind], *some)
-            for g in group[mine].unique().tolist() if self.names else ():
-                own, here = self.own[g, kind], mine & (group == g)
+            scale[kind], slope[kind] = self._moved(kind, scale[kind], slope[kind], rows.some(mine))
+            for g in np.unique(group[mine]) if self.names else ():
+                own, here = self.own.numpy()[g, kind], mine & (group == g)
                 if own[2] < self.settings.few:
-                    own[0], own[1] = self.scale[kind], self.slope[kind]
+                    own[0], own[1] = scale[kind], slope[kind]
                 else:
-                    some = (*(part[here] for part in rows), Origin(*(part[here] for part in origin)))
-                    own[0], own[1] = self._moved(kind, own[0], own[1], *some)
+                    own[0], own[1] = self._moved(kind, own[0], own[1], rows.some(here))
                 own[2] += 1.0
         if bool(self._counts[_FORCE, 0] > 0.0):
             self._keep_balance(self.scale)
@@ -237,29 +274,20 @@ class RobustNoise:
         """Hold m (3,) of energies and virials to that of forces."""
         scale.clamp_(max=self.settings.balance * float(scale[_FORCE]))
 
-    def _moved(
-        self,
-        kind: int,
-        scale: Tensor,
-        slope: Tensor,
-        residual: Tensor,
-        expected: Tensor,
-        given: Tensor,
-        origin: Origin,
-    ) -> tuple[Tensor, Tensor]:
-        """m and alpha^2 (0-dim) after innovations of labels of one kind."""
-        variance, constant = _variance(given, origin, scale, slope)
-        total, share = expected + variance, constant / variance
-        excess = (residual.square() / total).clamp(max=self.settings.limit**2) - 1.0
-        excess = torch.where(excess < 0.0, excess * variance / total, excess)
+    def _moved(self, kind: int, scale: float, slope: float, rows: _Rows) -> tuple[float, float]:
+        """m and alpha^2 after innovations of labels of one kind."""
+        variance, constant = rows.variance(scale, slope)
+        total, share = rows.expected + variance, constant / variance
+        excess = (rows.residual**2 / total).clip(max=self.settings.limit**2) - 1.0
+        excess = np.where(excess < 0.0, excess * variance / total, excess)
         moved = []
         for estimate, weight in ((scale, share), (slope, 1.0 - share)):
             whole, step = float(weight.sum()), 0.0
             if whole > 1e-3:
-                trust = min(1.0, 3.0 * float(weight.mean()))
+                trust = min(1.0, 3.0 * whole / len(weight))
                 step = self.settings.rate * trust * float((weight * excess).sum()) / whole
-            moved.append(estimate * torch.exp(torch.tensor(step, dtype=torch.float64)))
-        return moved[0].clamp(min=1.0), moved[1].clamp(min=1e-6, max=self.settings.slope_maximum[kind] ** 2)
+            moved.append(estimate * math.exp(step))
+        return max(1.0, moved[0]), min(max(1e-6, moved[1]), self.settings.slope_maximum[kind] ** 2)
 
     def restart(self) -> None:
         """Estimates as in the beginning; the record stays."""
@@ -292,11 +320,3 @@ class RobustNoise:
         for g, name in enumerate(self.names):
             if (own := known.get(zlib.crc32(name.encode()))) is not None:
                 self.own[g].copy_(own)
-
-
-def _variance(given: Tensor, origin: Origin, scale: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """R (M,) for m and alpha^2, and the part of it that is m R_0; rows that are no labels have the given one."""
-    label = origin.kind >= 0
-    constant = torch.where(label, scale, 1.0) * given
-    sloping = torch.where(label, slope * (origin.size * origin.unit).square(), 0.0)
-    return constant + sloping, constant
