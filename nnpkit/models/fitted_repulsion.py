@@ -43,6 +43,8 @@ fitted repulsion, which is why `FittedRepulsion.electrostatic` is there.
 """
 _CHARGED_ATOMS, _LARGEST = 1000, 300
 """Atoms whose charges are looked at, and those of the largest such structure: the work grows with their square."""
+_MOST_ELEMENTS = 8
+"""Whose charges are looked at: the work grows with their number to the sixth power, and is a second for eight."""
 _WEAK = 0.01  # of the universal repulsion: atoms of a molecule that are bound do not repel each other
 _NOTHING = 0.01  # of the mean square force: nobody asks what would take that
 _OUTLYING, _ROUNDS = 3.0, 4  # in 90th percentiles of the residuals, and how often they are looked at
@@ -132,15 +134,17 @@ def _electrostatic_share(
 ) -> float:
     """Share of the squares that the repulsion leaves which charges of the elements, fitted with it, would take.
 
-    Of some structures, about 1000 atoms; 0 for a single element, or where none is small and periodic in all directions
-    or in none.
+    Of some structures, about 1000 atoms; 0 for a single element, for more than eight, or where no structure is small
+    and periodic in all directions or in none.
     """
+    if not 1 < len(elements) <= _MOST_ELEMENTS:
+        return 0.0
     some = [s for s in structures if s.n_atoms <= _LARGEST and len({bool(p) for p in s.pbc}) == 1]
     some = some[:: -(-sum(structure.n_atoms for structure in some) // _CHARGED_ATOMS) or 1]
     forces = np.concatenate(
         [np.asarray(s.forces, dtype=np.float64).reshape(-1) for s in some] or [np.zeros(0)]
     )
-    if len(elements) == 1 or not np.any(forces):
+    if not np.any(forces):
         return 0.0
     columns = _columns(some, outer)
     products = product_forces(some, elements, point_charges).reshape(len(forces), -1)

@@ -9,6 +9,7 @@ import torch
 from nnpkit.data.distances import shortest_distances
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
+from nnpkit.models import fitted_repulsion
 from nnpkit.models.fitted_charges import point_charges
 from nnpkit.models.fitted_repulsion import fit_repulsion, is_fitted
 from nnpkit.models.short_range import make_wall
@@ -124,6 +125,13 @@ def test_what_charges_would_take_is_known() -> None:
     assert atoms.left > 0.02
     assert atoms.electrostatic < 0.1
     assert ions.charges is None  # they are none of the model's
+
+
+def test_nobody_asks_of_so_many_elements_that_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitted_repulsion, "_MOST_ELEMENTS", 1)
+    found = fitted(rock_salt(1.0))
+    assert found is not None
+    assert found.electrostatic == 0.0
 
 
 def test_nobody_asks_what_would_take_nothing(structures: list[Structure]) -> None:
