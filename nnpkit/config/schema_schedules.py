@@ -77,7 +77,7 @@ class GroupSchedule(Section):
     """Every structure once per epoch, in random order: the forces of some groups of its atoms, and its energy.
 
     The updates of RLEKF (Hu et al. 2023, algorithm 1), for Kalman filters, and what a Deep Potential with
-    `kind: ekf` learns by if no schedule is given.
+    `kind: ekf` learns by if no schedule is given; without forces it is one energy after the other, as of `epoch`.
     """
 
     kind: Literal["groups"] = Field("groups", description="Kind of the schedule.")

@@ -200,6 +200,9 @@ def make_schedule(
         return EpochSchedule(available, seed, settings.batch_size, *labels, largest, sampler)
     if isinstance(settings, AdaptiveSettings):
         return _adaptive_schedule(settings, available, seed, without, sampler)
+    # chosen for a Deep Potential, and nothing to make groups of
+    if settings == GroupSettings() and not any(a.components for a in available):
+        return EpochSchedule(available, seed, 1, True, 0, virial, False, sampler)
     if isinstance(settings, GroupSettings):
         smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(

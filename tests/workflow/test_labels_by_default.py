@@ -141,3 +141,13 @@ def test_a_structure_that_does_not_go_with_the_others_is_named(config: Path) -> 
     assert "spoilt.extxyz#4: force, an outlier in" in text.getvalue()
     assert json.loads(Path("run/summary.json").read_text())["outliers"] == summary["outliers"]
     assert np.isfinite(summary["outliers"][0]["error"])
+
+
+def test_a_deep_potential_learns_energies_alone_where_there_are_no_forces(config: Path) -> None:
+    relabelled("train.extxyz", ("energy",))
+    descriptor = "{cutoff: 4.0, embedding: [4, 4], axis_neurons: 2}"
+    model = f"model={{kind: deep_potential, descriptor: {descriptor}, network: {{hidden: [4]}}}}"
+    data = ["data.validation=train.extxyz", "data.validation_fraction=0"]
+    own = load_config(config, [model, "training={epochs: 2}", *data])
+    summary = run_training(own, console=Console(quiet=True))
+    assert summary["updates"] == 2 * len(ase.io.read("train.extxyz", ":"))
