@@ -5,12 +5,12 @@
 
 Data: NNPKIT_DATA/mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020)), their split; a tenth of the training set
 chooses the epoch, the test set is looked at once. All trainings have the same model with default settings. The filter
-is trained with nothing set but the time. Adam is told the time, too: its learning rate falls to 10⁻⁵ over it, its
-prefactors are DeePMD-kit's (Wang et al., Comput. Phys. Commun. 228, 178 (2018)) with the virial's, and of its first
-learning rates and sizes of batches the best one counts at each time and for each error, chosen on validation
-structures. With frozen radial functions (cluster expansions alone) the filter has the time, too, and begins with the
-coefficients that the others begin with. Times are of the wall: nothing else may run. Trainings that are complete are
-not repeated. The last line is ``RESULT {json}``.
+is trained with nothing set but the time, and once more with the labels of four structures in every update. Adam is
+told the time, too: its learning rate falls to 10⁻⁵ over it, its prefactors are DeePMD-kit's (Wang et al., Comput. Phys.
+Commun. 228, 178 (2018)) with the virial's. Of its first learning rates and sizes of batches all are listed, with the
+errors of validation structures by which one of them may be chosen. With frozen radial functions (cluster expansions
+alone) the filter has the time, too, and begins with the coefficients that the others begin with. Times are of the
+wall: nothing else may run. Trainings that are complete are not repeated. The last line is ``RESULT {json}``.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def rows_of(element: str, seed: int, options: argparse.Namespace) -> list[dict[s
     for seconds in options.seconds:
         time = {"time": f"{seconds:g}s", "threads": 1}
         ways: dict[str, dict[str, Any]] = {"filter": {"training": time}}
+        four = {"schedule": {"kind": "epoch", "batch_size": 4}}
+        ways["filter, vectors of 4 structures"] = {"training": time | four}
         if options.kind == "cluster_expansion":
             untrained = folder / "untrained"
             trained({**base, "training": {"epochs": 0, "threads": 1}}, untrained)
