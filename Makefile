@@ -6,8 +6,8 @@ SHELL := bash
 
 VENV ?= .venv
 PYTHON ?= python3
-# Processes that run tests side by side: one more than there are processors, as some tests only wait.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# Processes that run tests side by side.
+JOBS ?= 2
 # Published reference data for the tests that compare with other programs; they skip without it.
 NNPKIT_DATA ?= $(realpath ../shared/data)
 ifneq ($(NNPKIT_DATA),)

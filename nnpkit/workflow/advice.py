@@ -99,11 +99,13 @@ def overfitting(
     )
 
 
-def untrained(config: Config, ended: str) -> str:
-    """What to say when the exported weights are those that the training began with."""
-    began = "random weights" if config.start is None else "the weights of start.run"
+def untrained(config: Config, ended: str, silenced: bool) -> str:
+    """What to say when the exported weights are those that the training began with, or say nothing (`silenced`)."""
+    began = "random weights of epoch 0" if config.start is None else "the weights of start.run"
+    if silenced:
+        began = "the energies of the elements alone"
     why = "it was interrupted too early" if ended.startswith("SIG") else "no epoch was better on validation"
-    return f"this potential is not trained: model.pt has {began} of epoch 0, because {why}"
+    return f"this potential is not trained: model.pt has {began}, because {why}"
 
 
 def tested(errors: Mapping[str, Any] | None, elsewhere: int) -> str:

@@ -159,7 +159,7 @@ def new_files(
         return [folder / "train.yaml"], [*lines, f"next: nnpkit train {quote(str(folder / 'train.yaml'))}"]
     copies = _copies(structures)
     train, active = _training(copies, ["start.xyz"], wishes), _active(copies, wishes)
-    if wishes.engine == "any" or wishes.engine == "lammps":
+    if wishes.engine in ("any", "lammps"):
         train.sections["model"] = {"kind": "acsf", **train.sections["model"]}
         train.comments["kind"] = (
             "stable in simulations from a dozen labels on, where a cluster expansion is not yet"

@@ -305,9 +305,9 @@ def finish_run(config: Config, trainer: Trainer, data: LoadedData, ended: str) -
     ]
     if summary["test"] or not data.rule.get("frames", {}).get("test"):  # a committee is tested as a whole
         lines.append(tested(summary["test"], data.rule.get("tested_elsewhere", 0)))
-    warnings = [untrained(config, ended)] if summary["untrained"] else [overfits] if overfits else []
-    if trainer.silenced:  # which was said when it happened: the file has no weights of epoch 0
-        warnings = []
+    warnings = [overfits] if overfits else []
+    if summary["untrained"]:
+        warnings = [untrained(config, ended, trainer.silenced)]
     for line in [*lines, *(f"Warning: {words}" for words in warnings)]:
         style = "yellow" if line.startswith("Warning") else None
         console.print(line, highlight=False, markup=False, soft_wrap=True, style=style)

@@ -230,11 +230,11 @@ def test_an_untrained_potential_is_called_so(config: Path, monkeypatch: pytest.M
     )  # it was no better
     summary, output = interrupt(config, monkeypatch, 1)
     assert summary["untrained"] is True
-    assert "Warning: this potential is not trained: model.pt has random weights of epoch 0" in output
+    assert "Warning: this potential is not trained: model.pt has the energies of the elements alone" in output
     assert "interrupted too early" in output
     summary, output = train(config, "training.epochs=0", "output=none")
     assert summary["untrained"] is True
-    assert "no epoch was better on validation" in output
+    assert "model.pt has random weights of epoch 0, because no epoch was better on validation" in output
     summary, output = train(config, "output=some")
     assert (summary["untrained"], summary["exported"]) == (False, "best epoch")
     assert "not trained" not in output
