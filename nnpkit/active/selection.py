@@ -63,7 +63,7 @@ class Selection:
 
     budget: int = 50
     method: str = "fps"
-    extrapolation: float | None = 0.05
+    extrapolation: float | None = 0.0
     min_distance: float = 0.8
     max_force: float = 50.0
     duplicate: float = 0.1

@@ -225,9 +225,10 @@ class Selection(Section):
         "disagreement, or at random.",
     )
     extrapolation: NonNegative | None = Field(
-        0.05,
-        description="A frame with a feature further outside the range of the training data than this, in units of "
-        "the range, is worth a label however certain the committee is; null for never.",
+        0.0,
+        description="A frame with a feature further outside the range of the training data (with the margin that the "
+        "model file has) than this, in units of the range, is worth a label however certain the committee is; null "
+        "for never.",
     )
     min_distance: Positive = Field(
         0.8,

@@ -47,7 +47,6 @@ def verdicts(candidates, rules=None, **more) -> list[str]:
             "taken",
             "extrapolation: Cu G2 is 0.2 of",
         ),
-        (candidate(1, 0.05, extrapolation=Extrapolation("Cu", "G2", 0.01, 3)), "too certain", "below 0.1"),
         (candidate(1, None), "too certain", "no feature outside its range"),
     ],
 )
@@ -55,6 +54,13 @@ def test_one_frame(frame, verdict, words) -> None:
     (decision,) = select([frame], BOUNDS, Selection(), min_distance={"Cu-Cu": 2.0})
     assert decision.verdict == verdict
     assert words in decision.reason
+
+
+def test_a_feature_outside_by_less_than_asked_for_is_no_reason() -> None:
+    frame = candidate(1, 0.05, extrapolation=Extrapolation("Cu", "G2", 0.01, 3))
+    (little,), (enough,) = (select([frame], BOUNDS, Selection(extrapolation=e)) for e in (0.05, 0.0))
+    assert (little.verdict, enough.verdict) == ("too certain", "taken")
+    assert "below 0.1" in little.reason
 
 
 def test_what_is_known_is_not_taken_again() -> None:

@@ -17,7 +17,7 @@ from small_models import CUTOFF, ELEMENTS, cluster, small_model
 from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel, load, load_checkpoint
-from nnpkit.deploy.metadata import METADATA_FILE
+from nnpkit.deploy.metadata import METADATA_FILE, model_metadata
 from nnpkit.deploy.targets.scripting import frame_of_test
 from nnpkit.deploy.targets.torchscript import export_model, make_self_test, quiet_torchscript
 from nnpkit.errors import InputError
@@ -97,14 +97,22 @@ def test_metadata(model, model_file: Path) -> None:
     assert set(metadata["versions"]) == {"nnpkit", "torch"}
     for t, element in enumerate(ELEMENTS):
         ranges = metadata["feature_ranges"][element]
-        assert ranges["min"] == model.scaling.minimum[t].tolist()
-        assert ranges["max"] == model.scaling.maximum[t].tolist()
+        low, high = model.scaling.minimum[t], model.scaling.maximum[t]
+        assert ranges["min"] == pytest.approx((low - 0.05 * (high - low)).tolist(), rel=1e-12)
+        assert ranges["max"] == pytest.approx((high + 0.05 * (high - low)).tolist(), rel=1e-12)
     with zipfile.ZipFile(model_file) as archive:
         extra = [name for name in archive.namelist() if name.endswith("extra/" + METADATA_FILE)]
         assert json.loads(archive.read(extra[0])) == metadata
 
 
 APART = Structure(["O", "H"], np.array([[0.0, 0, 0], [30.0, 0, 0]]))
+
+
+def test_imported_ranges_are_those_of_their_file(model) -> None:
+    """n2p2's extrapolation warnings are counted as n2p2 counts them."""
+    ranges = model_metadata(model, {"source": {"format": "runner"}})["feature_ranges"]
+    assert ranges["H"]["min"] == model.scaling.minimum[ELEMENTS.index("H")].tolist()
+    assert ranges["H"]["max"] == model.scaling.maximum[ELEMENTS.index("H")].tolist()
 
 
 @pytest.mark.parametrize("frame", [None, cluster(), cluster(symbols=["H"] * 9), APART])

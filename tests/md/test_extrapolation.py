@@ -9,12 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from argon import needs_lammps
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import write as ase_write
 from small_models import small_model
 from test_cli_md import needs_plugin, run, water
 
+import nnpkit
 from nnpkit.analysis.extrapolation import excess, extrapolation_verdict, raw_features
 from nnpkit.analysis.report.physics_sections import _simulation
 from nnpkit.data.formats.reading import write
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import load
 from nnpkit.deploy.targets.torchscript import export_model
 from nnpkit.md.simulation_settings import Simulation
@@ -120,3 +125,25 @@ def test_the_report_does_not_call_such_a_run_sound(tmp_path: Path) -> None:
     assert "±" not in page
     assert report.data.simulations[0].outside == "9 extrapolations"
     assert np.isclose(report.data.simulations[0].summary["density"], 1.2)
+
+
+def test_a_crystal_at_rest_is_inside_the_range_of_displaced_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its features are the ends that displaced atoms come near and never reach; a squeezed crystal is outside."""
+    monkeypatch.chdir(tmp_path)
+    frames = []
+    for seed in range(12):
+        atoms = bulk("Cu", cubic=True).repeat(2)
+        atoms.rattle(0.05 + 0.01 * seed, seed=seed)
+        atoms.calc = EMT()
+        atoms.get_potential_energy()
+        frames.append(atoms)
+    ase_write("train.extxyz", frames)
+    settings = {"data": {"train": "train.extxyz", "validation_fraction": 0.0}, "training": {"epochs": 1}}
+    settings["model"] = {"descriptor": {"radial_cutoff": 4.0, "angular_cutoff": 4.0}}
+    nnpkit.train(settings)
+    model = nnpkit.load("run")
+    rest, squeezed = (Structure.from_atoms(bulk("Cu", cubic=True, a=a)) for a in (3.61, 3.2))
+    assert not excess(model, *raw_features(model, rest))["Cu"].any()
+    assert excess(model, *raw_features(model, squeezed))["Cu"].any()
