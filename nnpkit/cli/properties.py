@@ -104,11 +104,11 @@ def properties(
     _refuse_without_effect(context, names)
     still, moving = [n for n in names if n in STATIC], [n for n in names if n in MOVING]
     options = Options(pressure_max, _words(surfaces), extent, _numbers(temperatures))
-    require_possible(start, names, options)
     settings = Simulation(
         temperature=temperature, pressure=pressure, steps=steps, seed=seed, dump_every=max(1, steps // 200),
         timestep=timestep or (0.5 if "H" in start.symbols else 1.0), every=max(1, min(100, steps // 1000)),
     )  # fmt: skip
+    require_possible(start, names, options, settings)
     potential = load_with_notes(model)
     other = None if reference is None else any_calculator(reference)
     _refuse_earlier(output, overwrite)
@@ -132,6 +132,16 @@ def properties(
     write_json(output / "properties.json", _content(start.name, found, compared))
     _print(found, compared, reference)
     print(f"{output}/properties.html and .json")
+    if _say_failed("", found) + _say_failed(f"{reference}: ", compared):
+        raise typer.Exit(1)
+
+
+def _say_failed(whose: str, results: Mapping[str, Result]) -> int:
+    """Say which properties could not be computed, and why; how many those are."""
+    failed = {name: result.failed for name, result in results.items() if result.failed}
+    for name, why in failed.items():
+        typer.echo(f"nnpkit: error: {whose}{name}: {why}", err=True)
+    return len(failed)
 
 
 def _start(structure: Structure) -> Structure:

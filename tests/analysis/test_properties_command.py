@@ -84,6 +84,11 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
             "--temperatures: thermal expansion needs a ladder",
         ),
         (("--what", "eos", "--reference", "nobody"), "there is no calculator 'nobody'"),
+        (
+            ("--what", "diffusion,viscosity", "--steps", "3999"),
+            "--steps: 3999 steps of 0.5 fs are too few for viscosity",
+        ),
+        (("--what", "vibrations", "--steps", "799"), "expected at least 800, and many times that"),
         (("--what", "expansion", "--temperatures", "hot"), "--temperatures: 'hot' is no list of numbers"),
     ],
 )
@@ -102,6 +107,50 @@ def test_mistakes_leave_nothing(
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert not Path("out").exists()
+
+
+def test_what_cannot_be_computed_takes_nothing_else_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that fails after hours of other properties: these are written, and the exit code says that one is not."""
+    from small_models import small_model
+
+    from nnpkit.deploy.targets.torchscript import export_model
+    from nnpkit.md.lammps_run import SimulationError
+
+    def unstable(*_: object) -> dict:
+        raise SimulationError("the temperature exploded")
+
+    def no_surface(*_: object) -> list:
+        raise RuntimeError("no convergence")
+
+    monkeypatch.chdir(tmp_path)
+    export_model(small_model(), "model.pt")
+    write("fcc.xyz", [crystal()])
+    monkeypatch.setattr("nnpkit.md.calculator.NnpkitCalculator", lambda model: bonds())
+    monkeypatch.setattr("nnpkit.cli.model_argument.any_calculator", lambda name: bonds())
+    for module in ("thermal", "hot_elastic"):
+        monkeypatch.setattr(f"nnpkit.analysis.properties.{module}.run_simulation", unstable)
+    monkeypatch.setattr("nnpkit.analysis.properties.study.surface_energies", no_surface)
+    result = nnpkit(
+        "properties", "model.pt", "fcc.xyz", "-o", "out", "--what", "eos,surfaces,expansion,hot-elastic,diffusion",
+        "--reference", "bonds",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    for line in (
+        "nnpkit: error: surfaces: RuntimeError: no convergence", "nnpkit: error: diffusion: the temperature exploded",
+        "nnpkit: error: expansion: the temp", "nnpkit: error: hot-elastic: the temp",
+        "nnpkit: error: bonds: surfaces: Runt",
+    ):  # fmt: skip
+        assert line in result.stderr
+    content = json.loads(Path("out/properties.json").read_text())
+    assert content["potential"]["eos"]["bulk modulus"]["value"] > 1.0
+    assert content["potential"]["diffusion"] == {"failed": "the temperature exploded"}
+    assert content["reference"]["surfaces"] == {"failed": "RuntimeError: no convergence"}
+    page = Path("out/properties.html").read_text()
+    assert "reference: RuntimeError: no convergence" in page
+    assert "the temperature exploded" in page
+    assert "bulk modulus" in result.stdout
 
 
 def test_a_molecule_is_no_material(tmp_path: Path) -> None:

@@ -60,5 +60,6 @@ def write_page(
         drawn = [image(png, words + caption) for words, r in figures for caption, png in r.figures]
         if drawn:
             parts.append(f'<div class="row">{"".join(drawn)}</div>')
-        page.section(_TITLES[name], *parts, *(text(note) for note in result.notes))
+        reasons = [f"{words.lower()}{r.failed}" for words, r in figures if r.failed]
+        page.section(_TITLES[name], *parts, *(text(note) for note in (*reasons, *result.notes)))
     page.write(path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.calculators.calculator import CalculatorError
 
 from nnpkit.analysis.crystal_figures import phonon_figure, state_figure
 from nnpkit.analysis.phonons import has_phonopy, phonons
@@ -27,7 +29,7 @@ from nnpkit.analysis.properties.stacking import StackingFault, require_fcc, stac
 from nnpkit.analysis.solids import elastic_constants, equation_of_state
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
-from nnpkit.errors import InputError
+from nnpkit.errors import InputError, NnpkitError
 from nnpkit.md.simulation_settings import Simulation
 
 __all__ = [
@@ -83,6 +85,7 @@ class Result:
     curves: dict[str, Any] = field(default_factory=dict)  # plain lists, for JSON
     figures: list[tuple[str, bytes]] = field(default_factory=list)  # caption and PNG
     notes: list[str] = field(default_factory=list)
+    failed: str = ""  # why there are no numbers
 
     def plain(self) -> dict[str, Any]:
         """Everything but the figures, for JSON."""
@@ -91,7 +94,8 @@ class Result:
         }
         for name, error in self.errors.items():
             content[name]["error"] = error
-        return content | {k: v for k, v in (("curves", self.curves), ("notes", self.notes)) if v}
+        more = (("curves", self.curves), ("notes", self.notes), ("failed", self.failed))
+        return content | {k: v for k, v in more if v}
 
 
 def wanted_properties(text: str) -> list[str]:
@@ -116,14 +120,16 @@ def wanted_properties(text: str) -> list[str]:
     return names
 
 
-def require_possible(structure: Structure, names: Sequence[str], options: Options) -> None:
+def require_possible(
+    structure: Structure, names: Sequence[str], options: Options, settings: Simulation
+) -> None:
     """Say before anything is computed what cannot be.
 
     Raises
     ------
     InputError
-        For point defects of a compound, stacking faults of a crystal that is not fcc, phonons without phonopy, and a
-        ladder of one temperature.
+        For point defects of a compound, stacking faults of a crystal that is not fcc, phonons without phonopy, a
+        ladder of one temperature, and simulations too short for what is asked.
     """
     for defect in {"vacancy", "interstitial"} & set(names):
         require_element(structure, defect)
@@ -133,6 +139,17 @@ def require_possible(structure: Structure, names: Sequence[str], options: Option
         raise InputError("phonopy is not installed", hint="install it with `pip install nnpkit[report]`")
     if "expansion" in names and len(options.temperatures) < 2:
         raise InputError("thermal expansion needs a ladder", where="--temperatures", expected="at least two")
+    thermal.require_long_enough(settings, [name for name in names if name in _MOTION])
+
+
+def _attempt(action: Callable[[], Result]) -> Result:
+    """What an action finds, or why it does not: what has been computed before shall not be lost with it."""
+    try:
+        return action()
+    except (NnpkitError, CalculatorError, RuntimeError) as error:
+        return Result(
+            failed=str(error) if isinstance(error, NnpkitError) else f"{type(error).__name__}: {error}"
+        )
 
 
 def static_properties(
@@ -157,12 +174,13 @@ def static_properties(
     Returns
     -------
     dict of str to Result
-        ``crystal``, the relaxed cell, and those that were asked for.
+        ``crystal``, the relaxed cell, and those that were asked for; one that cannot be computed says why in
+        ``failed``.
 
     Raises
     ------
     InputError
-        If a property does not exist for this structure, or cannot be computed.
+        If the crystal cannot be relaxed.
     """
     tell("relaxing the crystal")
     rest = relaxed(structure, calculator)
@@ -189,7 +207,7 @@ def static_properties(
     }
     for name in names:
         tell(name)
-        found[name] = actions[name]()
+        found[name] = _attempt(actions[name])
     return found
 
 
@@ -353,25 +371,30 @@ def moving_properties(
     tell : callable
         Told what is simulated next.
 
-    Raises
-    ------
-    InputError
-        If a run is not stable, or too short for what is asked.
+    Returns
+    -------
+    dict of str to Result
+        Those that were asked for; one whose runs are not stable, or too short, says so in ``failed``.
     """
     found: dict[str, Result] = {}
+    place = (model, structure, folder, settings)
     if "expansion" in names:
         tell("thermal expansion")
-        ladder = thermal.expansion(model, structure, folder, settings, options.temperatures, ranks, overwrite)
-        found["expansion"] = _expansion(ladder)
+        found["expansion"] = _attempt(
+            lambda: _expansion(thermal.expansion(*place, options.temperatures, ranks, overwrite))
+        )
     if "hot-elastic" in names:
         tell(f"elastic constants at {settings.temperature:g} K")
-        found["hot-elastic"] = _hot_elastic(hot_elastic(model, structure, folder, settings, ranks, overwrite))
+        found["hot-elastic"] = _attempt(lambda: _hot_elastic(hot_elastic(*place, ranks, overwrite)))
     kinds = [name for name in names if name in _MOTION]
     if kinds:
         tell(" and ".join(kinds))
-        seen = thermal.motion(model, structure, folder, settings, ranks, overwrite, kinds)
+        try:
+            seen = thermal.motion(*place, ranks, overwrite, kinds)
+        except NnpkitError as error:
+            return found | {name: Result(failed=str(error)) for name in kinds}
         for name in kinds:
-            found[name] = _MOTION[name](seen)
+            found[name] = _attempt(partial(_MOTION[name], seen))
             found[name].notes += seen.notes
     return found
 

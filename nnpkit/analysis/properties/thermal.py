@@ -11,6 +11,7 @@ import numpy as np
 
 from nnpkit.analysis.averages import block_average, equilibration
 from nnpkit.analysis.properties.transport import (
+    LEAST_SAMPLES,
     Diffusion,
     Spectrum,
     Viscosity,
@@ -29,7 +30,15 @@ from nnpkit.md.lammps import FILES
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo
 
-__all__ = ["Expansion", "Motion", "expansion", "expansion_of", "motion"]
+__all__ = [
+    "Expansion",
+    "Motion",
+    "expansion",
+    "expansion_of",
+    "motion",
+    "require_long_enough",
+    "run_simulation",
+]
 
 _PRESSURE = ("xx", "yy", "zz", "xy", "xz", "yz")
 _FASTEST = 4.0  # fs between samples of velocities and pressures
@@ -58,6 +67,29 @@ class Motion:
     volume: float  # Å³
     temperature: float  # K
     notes: list[str]
+
+
+def _between_samples(settings: Simulation) -> int:
+    """Steps between samples of velocities and pressures."""
+    return max(1, int(_FASTEST / settings.timestep))
+
+
+def require_long_enough(settings: Simulation, kinds: Sequence[str]) -> None:
+    """Refuse a run of `settings` from which one of `kinds` (as of `motion`) could not be computed.
+
+    Raises
+    ------
+    InputError
+        With the steps that it takes.
+    """
+    often = _between_samples(settings)
+    for kind in kinds:
+        least = often * LEAST_SAMPLES[kind]
+        if settings.steps < least:
+            raise InputError(
+                f"{settings.steps} steps of {settings.timestep:g} fs are too few for {kind}", where="--steps",
+                expected=f"at least {least}, and many times that for small errors",
+            )  # fmt: skip
 
 
 def run_simulation(
@@ -182,7 +214,7 @@ def motion(
     """
     from ase.data import atomic_masses, atomic_numbers
 
-    often = max(1, int(_FASTEST / settings.timestep))
+    often = _between_samples(settings)
     before = replace(settings, ensemble="nvt", steps=max(1, settings.steps // 4), dump_every=settings.steps)
     run_simulation(model, start, folder / "equilibration", before, ranks, overwrite)
     begin = read(folder / "equilibration" / "final.extxyz")[-1]

@@ -9,9 +9,11 @@ import numpy as np
 
 from nnpkit.errors import InputError
 
-__all__ = ["Diffusion", "Spectrum", "Viscosity", "diffusion", "vibrations", "viscosity"]
+__all__ = ["LEAST_SAMPLES", "Diffusion", "Spectrum", "Viscosity", "diffusion", "vibrations", "viscosity"]
 
 _BLOCKS = 5
+LEAST_SAMPLES = {"diffusion": 20 * _BLOCKS, "viscosity": 100 * _BLOCKS, "vibrations": 100}
+"""Frames, or samples of the pressure, that each takes."""
 _KB = 8.617333262e-5  # eV/K
 _EV_A3_PS = 1.602176634e-19 / 1e-30 * 1e-12  # Pa s per eV ps/Å³
 _BAR = 1.0 / 1.602176634e6  # eV/Å³
@@ -77,8 +79,10 @@ def diffusion(
     """
     frames = len(positions)
     length = frames // _BLOCKS
-    if length < 20:
-        raise InputError(f"{frames} frames are too few for diffusion", expected=f"at least {20 * _BLOCKS}")
+    if frames < LEAST_SAMPLES["diffusion"]:
+        raise InputError(
+            f"{frames} frames are too few for diffusion", expected=f"at least {LEAST_SAMPLES['diffusion']}"
+        )
     weights = np.ones(len(symbols)) if masses is None else np.asarray(masses)
     moved = positions - (positions * weights[:, None]).sum(axis=1, keepdims=True) / weights.sum()
     found = []
@@ -155,7 +159,7 @@ def viscosity(
     if steps < 10:
         raise InputError(
             f"{series.shape[1]} samples of the pressure are too few for a viscosity",
-            expected=f"{100 * _BLOCKS} or more",
+            expected=f"{LEAST_SAMPLES['viscosity']} or more",
         )
     blocks = np.array([
         np.mean([_autocorrelation(s, steps) for s in series[:, n * length : (n + 1) * length]], axis=0)
@@ -206,8 +210,10 @@ def vibrations(
         If there are too few frames.
     """
     frames = len(velocities)
-    if frames < 100:
-        raise InputError(f"{frames} frames are too few for a spectrum", expected="at least 100")
+    if frames < LEAST_SAMPLES["vibrations"]:
+        raise InputError(
+            f"{frames} frames are too few for a spectrum", expected=f"at least {LEAST_SAMPLES['vibrations']}"
+        )
     weighted = (velocities - velocities.mean(axis=0)) * np.sqrt(np.asarray(masses))[:, None]
     window = np.hanning(frames)[:, None, None]
     power = np.abs(np.fft.rfft(weighted * window, axis=0)) ** 2
