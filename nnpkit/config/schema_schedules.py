@@ -88,10 +88,8 @@ class GroupSchedule(Section):
         description="Update with the energy before the forces, as published; after them it takes back what they do to "
         "the energies of all structures alike.",
     )
-    group_atoms: PositiveInt | None = Field(
-        None,
-        description="Atoms of a group, drawn anew in every epoch; by default six, or as many as the smallest structure "
-        "has.",
+    group_atoms: PositiveInt = Field(
+        6, description="Atoms of a group, drawn anew in every epoch; all of a structure that has fewer."
     )
     groups: Literal["all"] | PositiveInt = Field(
         4, description="Groups of each structure, or `all` for as many as it takes to use all of its atoms."

@@ -63,7 +63,6 @@ __all__ = [
     "make_update",
 ]
 
-_GROUP_ATOMS = 6
 _FAR = 8.0
 """Å; a cutoff that follows from the data is no larger."""
 
@@ -204,11 +203,9 @@ def make_schedule(
     if settings == GroupSettings() and not any(a.components for a in available):
         return EpochSchedule(available, seed, 1, True, 0, virial, False, sampler)
     if isinstance(settings, GroupSettings):
-        smallest = min((a.components // 3 for a in available if a.components), default=_GROUP_ATOMS)
         return GroupSchedule(
             available, seed, settings.batch_size, settings.energy, virial,
-            settings.group_atoms or min(_GROUP_ATOMS, smallest),
-            None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
+            settings.group_atoms, None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
             settings.joint_from, settings.energy_first, sampler,
         )  # fmt: skip
     probability = 1.0 if without else settings.energy_probability

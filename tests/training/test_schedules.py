@@ -160,12 +160,15 @@ def test_groups_become_one_update() -> None:
     assert (update.energy, update.virial, len(update.components[0]), update.group) == (True, True, 18, 9)
 
 
-def test_group_larger_than_the_structure() -> None:
-    available = [Available(True, 18, False), Available(True, 9, False, "small.xyz#3")]
-    with pytest.raises(InputError, match=r"a group has 6 atoms, but small.xyz#3 has only 3") as caught:
-        GroupSchedule(available, 1, group_atoms=6)
-    assert "group_atoms" in str(caught.value)
-    assert "3 or less" in str(caught.value)
+def test_a_structure_smaller_than_a_group_is_one_group() -> None:
+    available = [Available(True, 18, False), Available(True, 3, False, "atom"), Available(True, 36, False)]
+    schedule = GroupSchedule(available, 1, group_atoms=6)
+    sizes = [(labels.structures, [len(c) for c in labels.components or []]) for labels in schedule.epoch()]
+    assert {tuple(one): sum(1 for s, c in sizes if s == one and c) for one in ([0], [1], [2])} == {
+        (0,): 1, (1,): 1, (2,): 2,
+    }  # fmt: skip
+    assert all(count == [3] for structure, count in sizes if structure == [1] and count)
+    assert all(count == [18] for structure, count in sizes if structure != [1] and count)
 
 
 def test_groups_need_forces() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from nnpkit.errors import InputError
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.training.schedules.random_order import BatchedSchedule, require_labels
 from nnpkit.training.schedules.sampling import Sampler
@@ -33,7 +32,7 @@ class GroupSchedule(BatchedSchedule):
     energy, virial : bool
         Use energies, virials.
     group_atoms : int
-        Atoms of a group, drawn anew every epoch without repetition.
+        Atoms of a group, drawn anew every epoch without repetition; all of a structure that has fewer.
     groups : int or None
         Groups of a structure, as far as its atoms suffice; None: all of its atoms. The last group may be smaller.
     reduce : bool
@@ -50,7 +49,7 @@ class GroupSchedule(BatchedSchedule):
     Raises
     ------
     InputError
-        If no structure has any of the labels asked for, or one has fewer atoms than a group.
+        If no structure has any of the labels asked for.
     """
 
     def __init__(
@@ -73,12 +72,6 @@ class GroupSchedule(BatchedSchedule):
         self.reduce_to = 3 * group_atoms if reduce else None
         self.joint_from, self.energy_first = joint_from, energy_first
         require_labels(available, energy=energy, forces=True, virial=virial)
-        for a in available:
-            if 0 < a.components < 3 * group_atoms:
-                raise InputError(
-                    f"a group has {group_atoms} atoms, but {a.name or 'a structure'} has only {a.components // 3}",
-                    where="training.schedule.group_atoms", hint=f"set it to {a.components // 3} or less",
-                )  # fmt: skip
 
     def epoch_length(self, epoch: int = 0) -> int:
         """Number of updates in `epoch`, counted from 0."""
