@@ -204,8 +204,8 @@ def make_schedule(
         return EpochSchedule(available, seed, 1, True, 0, virial, False, sampler)
     if isinstance(settings, GroupSettings):
         return GroupSchedule(
-            available, seed, settings.batch_size, settings.energy, virial,
-            settings.group_atoms, None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
+            available, seed, settings.batch_size, settings.energy, virial, settings.group_atoms,
+            None if settings.groups == "all" else settings.groups, settings.reduction == "signed_mean",
             settings.joint_from, settings.energy_first, sampler,
         )  # fmt: skip
     probability = 1.0 if without else settings.energy_probability

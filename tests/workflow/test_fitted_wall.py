@@ -203,3 +203,22 @@ def test_latent_charges_begin_where_forces_say_whatever_the_repulsion(tmp_path: 
     spec = load(tmp_path / "run").metadata["spec"]
     assert spec["wall"] == {}
     assert abs(spec["charges"]["begin"]["Li"]) == pytest.approx(0.8, abs=0.25)
+
+
+def test_frames_with_forces_far_from_all_others_do_not_decide(config: Path) -> None:
+    frames = [frame for frame in read("train.extxyz") if frame.n_atoms > 1]
+    write("plain.extxyz", frames)
+    close = frames[0].positions.copy()
+    pair = close_pairs(frames[0], 4.0)
+    nearest = int(np.argmin(pair.distance))
+    close[pair.second[nearest]] -= 0.8 * pair.vector[nearest]
+    pushed_frame = frames[0].replace(positions=close, forces=300.0 * frames[0].forces)
+    write("pushed.extxyz", [*frames, pushed_frame])
+    files = "data={{train: {}.extxyz, validation_fraction: 0.0, suspicious: ignore}}"
+    plain = trained(config, "output=plain", files.format("plain"))[0]
+    pushed = trained(config, "output=pushed", files.format("pushed"))[0]
+    assert pushed.keys() == plain.keys()
+    for pair, row in plain.items():
+        np.testing.assert_allclose(pushed[pair], row)
+    scales = [load(f"{name}/model.pt").metadata["spec"]["energy_scale"] for name in ("plain", "pushed")]
+    assert scales[0] == pytest.approx(scales[1])
