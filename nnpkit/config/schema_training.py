@@ -114,7 +114,8 @@ class Training(Section):
         None,
         description="Derivatives of symmetry functions or Chebyshev coefficients: `kept` between epochs as far as "
         "`memory_budget_gb` allows, or `streamed`, computed at every use, which costs little for symmetry functions "
-        "from compiled kernels. By default kept if forces are learnt (`direct`, `subset`).",
+        "from compiled kernels. By default kept if forces are learnt (`direct`, `subset`), but not for the Kalman "
+        "filter and compiled kernels, whose updates need none of them.",
     )
     weights: Weights = Field(Weights(), description="Weights in the loss.")
     sampling: Literal["proportional", "balanced"] = Field(
@@ -159,8 +160,8 @@ class Training(Section):
     memory_budget_gb: Positive | None = Field(
         None,
         description="Memory, GB, for derivatives of symmetry functions kept between epochs; what does not "
-        "fit is computed again every time. By default half of what is free, and no more than 1 GB where compiled "
-        "kernels compute them.",
+        "fit is computed again every time. By default half of what is free, no more than 1 GB where compiled "
+        "kernels compute them, and none where an update of the Kalman filter needs none from them.",
     )
     prefetch: bool | Literal["auto"] = Field(
         "auto",

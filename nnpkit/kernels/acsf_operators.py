@@ -13,7 +13,7 @@ import os
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from nnpkit.kernels.native import MESSAGE_BYTES, NOT_COVERED, NoKernelError, lib
 __all__ = [
     "DescriptorKernel",
     "Edges",
+    "FeatureChanges",
     "descriptor_kernel",
     "expect",
     "symmetry_functions",
@@ -43,6 +44,24 @@ class Edges(ctypes.Structure):
     ]
 
 
+class _Directions(ctypes.Structure):
+    """``struct nnpkit_directions`` of ``csrc/common/c_api.h``."""
+
+    _fields_ = [
+        ("neighbor", ctypes.c_void_p),
+        ("components", ctypes.c_void_p),
+        ("n_components", ctypes.c_int64),
+        ("factor", ctypes.c_void_p),
+        ("features", ctypes.c_void_p),
+        ("virial", ctypes.c_void_p),
+        ("room", ctypes.c_int64),
+        ("n_samples", ctypes.c_int64),
+        ("atom", ctypes.c_void_p),
+        ("row", ctypes.c_void_p),
+        ("change", ctypes.c_void_p),
+    ]
+
+
 @lru_cache(maxsize=8)
 def _library(path: Path) -> ctypes.CDLL:
     library = open_library(path)
@@ -57,11 +76,24 @@ def _library(path: Path) -> ctypes.CDLL:
         for name, n_arrays in (("features", 1), ("jacobian", 1), ("vjp", 2), ("jvp", 2)):
             function = getattr(library, f"nnpkit_descriptor_{name}")
             function.argtypes = [pointer, ctypes.POINTER(Edges), *[pointer] * n_arrays, text, size]
+        library.nnpkit_descriptor_directions.argtypes = [
+            pointer, ctypes.POINTER(Edges), ctypes.POINTER(_Directions), text, size
+        ]  # fmt: skip
     except AttributeError:
         raise NoKernelError(
             f"the kernel library {path.name} belongs to another nnpkit: run nnpkit build"
         ) from None
     return library
+
+
+class FeatureChanges(NamedTuple):
+    """Features of N atoms, and samples of their changes along directions in which atoms move."""
+
+    features: Tensor  # (N, D), padded with zeros
+    atom: Tensor  # (S,) whose features change
+    row: Tensor  # (S,) ascending: which of the components that is
+    change: Tensor  # (S, D)
+    virial: Tensor | None  # (6, N, D) of xx yy zz yz xz xy
 
 
 class DescriptorKernel:
@@ -130,7 +162,48 @@ class DescriptorKernel:
         self._call("jvp", (edge_vec, neighbor_type, offsets, types), tangent.contiguous(), out)
         return out
 
-    def _call(self, name: str, edges: tuple[Tensor, Tensor, Tensor, Tensor], *arrays: Tensor) -> None:
+    def changes(
+        self,
+        edge_vec: Tensor,
+        neighbor: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+        components: Tensor,
+        with_virial: bool,
+        factor: Tensor,
+    ) -> FeatureChanges:
+        """Features, and their changes that force components and the virial are made of, in one pass.
+
+        Parameters
+        ----------
+        neighbor : Tensor
+            (E,) the atom at the end of each edge.
+        components : Tensor
+            (M,) force components, 3 times the atom plus the axis.
+        factor : Tensor
+            (elements, D) multiplies the changes of the features of atoms of each element.
+        """
+        n_atoms, n_rows = len(types), len(components)
+        expect("neighbor", neighbor, (len(edge_vec),), torch.int64)
+        expect("components", components, (n_rows,), torch.int64)
+        components, factor = components.contiguous(), factor.contiguous()
+        if n_rows and (int(components.min()) < 0 or int(components.max()) >= 3 * n_atoms):
+            raise ValueError("a component of no atom")
+        into = torch.bincount(neighbor, minlength=n_atoms)
+        room = n_rows + int(into[components // 3].sum())
+        features = edge_vec.new_empty(n_atoms, self.width)
+        virial = edge_vec.new_empty(6, n_atoms, self.width) if with_virial else None
+        atom, row = components.new_empty(room), components.new_empty(room)
+        change = edge_vec.new_empty(room, self.width)
+        wanted = _Directions(
+            neighbor.data_ptr(), components.data_ptr(), n_rows, factor.data_ptr(), features.data_ptr(),
+            None if virial is None else virial.data_ptr(), room, 0, atom.data_ptr(), row.data_ptr(), change.data_ptr(),
+        )  # fmt: skip
+        self._call("directions", (edge_vec, types[neighbor], offsets, types), ctypes.byref(wanted))
+        n = wanted.n_samples
+        return FeatureChanges(features, atom[:n], row[:n], change[:n], virial)
+
+    def _call(self, name: str, edges: tuple[Tensor, Tensor, Tensor, Tensor], *arrays: Any) -> None:
         edge_vec, neighbor_type, offsets, types = (part.contiguous() for part in edges)
         n_atoms, n_edges = len(types), len(edge_vec)
         expect("edge_vec", edge_vec, (n_edges, 3))
@@ -141,9 +214,10 @@ class DescriptorKernel:
             *(part.data_ptr() for part in (edge_vec, neighbor_type, offsets, types)), n_atoms, n_edges
         )
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        pointers = [array.data_ptr() if isinstance(array, Tensor) else array for array in arrays]
         with self._lock:
             failed = getattr(self._library, f"nnpkit_descriptor_{name}")(
-                self._handle, ctypes.byref(view), *(array.data_ptr() for array in arrays), message, MESSAGE_BYTES
+                self._handle, ctypes.byref(view), *pointers, message, MESSAGE_BYTES
             )  # fmt: skip
         if failed:
             raise ValueError(message.value.decode(errors="replace"))

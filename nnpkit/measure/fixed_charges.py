@@ -15,7 +15,7 @@ from torch import Tensor
 from nnpkit.data.graph import Graph, build_graph
 from nnpkit.data.structure import Structure
 from nnpkit.measure.frames import FrameStore
-from nnpkit.measure.label_sums import VIRIAL_COMPONENTS, Samples
+from nnpkit.measure.label_sums import VIRIAL_COMPONENTS, Samples, Terms
 from nnpkit.measure.observations import Observer
 from nnpkit.measure.prepared_frame import Frame
 from nnpkit.models.charged_model import ChargedModel, Electrostatics
@@ -75,7 +75,7 @@ class FixedChargeStore(FrameStore):
                 **own, charges=found.charges, response=None, strain_response=None, is_charge=center
             )
         response, strain_response = self._response(frame, graph, interactions[0], found.charges[0])
-        own["features"] = model.inputs(frame.features, frame.types, found.charges[0]).detach()
+        own["described"] = model.inputs(frame.features, frame.types, found.charges[0]).detach()
         if frame.jacobian is not None:
             own["jacobian"] = _padded(frame.jacobian)
         columns = model.charge_column.index_select(0, frame.types)
@@ -164,25 +164,27 @@ class FixedChargeObserver(Observer):
 
     store: FixedChargeStore
 
-    def force_terms(self, frame: Frame, components: Tensor) -> Samples:
+    def terms(self, frame: Frame, components: Tensor | None, virial: bool) -> Terms:
         """See `Observer`."""
-        terms = super().force_terms(frame, components)
-        if not isinstance(frame, ChargedFrame) or frame.response is None:
-            return terms
-        n, rows = frame.n_atoms, len(components)
-        direction = terms.direction.new_zeros(rows * n, terms.direction.shape[1])
-        direction[terms.row * n + terms.atom] = terms.direction
-        moved = -frame.response[:, components // 3, components % 3].T.reshape(-1)
-        return _with_charges(frame, direction, moved, rows)
-
-    def virial_terms(self, frame: Frame) -> Samples:
-        """See `Observer`."""
-        terms = super().virial_terms(frame)
-        if not isinstance(frame, ChargedFrame) or frame.strain_response is None:
-            return terms
-        symmetric = 0.5 * (frame.strain_response + frame.strain_response.transpose(1, 2))
-        strained = torch.cat([-symmetric[:, a, b] for a, b in VIRIAL_COMPONENTS])
-        return _with_charges(frame, terms.direction, strained, len(VIRIAL_COMPONENTS))
+        found = super().terms(frame, components, virial)
+        assert isinstance(frame, ChargedFrame)
+        if frame.response is None or frame.strain_response is None:
+            return found
+        forces, strained = found.forces, found.virial
+        width, n = frame.features.shape[1], frame.n_atoms
+        if forces is not None and components is not None:
+            rows = len(components)
+            direction = forces.direction.new_zeros(rows * n, width)
+            direction[forces.row * n + forces.atom, : forces.direction.shape[1]] = forces.direction
+            moved = -frame.response[:, components // 3, components % 3].T.reshape(-1)
+            forces = _with_charges(frame, direction, moved, rows)
+        if strained is not None:
+            symmetric = 0.5 * (frame.strain_response + frame.strain_response.transpose(1, 2))
+            moved = torch.cat([-symmetric[:, a, b] for a, b in VIRIAL_COMPONENTS])
+            direction = strained.direction.new_zeros(len(moved), width)
+            direction[:, : strained.direction.shape[1]] = strained.direction
+            strained = _with_charges(frame, direction, moved, len(VIRIAL_COMPONENTS))
+        return Terms(frame.features, forces, strained)
 
     def derivatives(self, frame: Frame, slope: Tensor) -> tuple[Tensor, Tensor]:
         """See `Observer`."""

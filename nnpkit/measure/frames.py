@@ -19,11 +19,11 @@ from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.measure.ahead import Ahead
-from nnpkit.measure.divided import incoming_of
+from nnpkit.measure.label_sums import Samples, Terms, force_samples, samples_of_all, virial_samples
 from nnpkit.measure.packed_frames import PackedFrame
 from nnpkit.measure.prepared_frame import Frame, Sites
 from nnpkit.models.atomic_model import AtomicModel
-from nnpkit.models.descriptor import EdgeJacobian
+from nnpkit.models.descriptor import ChangesAlong, EdgeJacobian
 from nnpkit.models.potential import Prediction, forces_from_edges, virial_from_edges
 
 __all__ = ["EDGE_BUDGET", "FrameStore", "structure_terms"]
@@ -91,7 +91,8 @@ class FrameStore:
     structures : sequence of Structure
         Structures with labels; any label may be missing.
     memory_budget : float
-        Bytes that kept derivatives may take; beyond it they are recomputed at each use.
+        Bytes that kept derivatives may take; beyond it they are recomputed at each use. `terms` of a
+        descriptor that says itself what labels are made of (`nnpkit.models.descriptor.ChangesAlong`) need none.
     progress : callable, optional
         Called after each prepared structure.
     energies : sequence of Structure
@@ -117,7 +118,9 @@ class FrameStore:
         left = EDGE_BUDGET
         for index in range(len(self.structures)):
             if left > 0:
-                kept = _packed(self._make(index, keep=True))
+                frame = self._make(index, keep=True)
+                frame.described = frame.features
+                kept = _packed(frame)
                 left -= kept.n_bytes
                 if left >= 0 or _has_derivatives(kept):
                     self.kept[index] = kept
@@ -139,6 +142,8 @@ class FrameStore:
         """A structure that is not kept whole; with derivatives if updates turn out to need them."""
         kept = self.kept.get(index)
         frame = kept.unpacked() if isinstance(kept, PackedFrame) else self._make(index, keep=False)
+        if not isinstance(self.descriptor, ChangesAlong):  # else an update has features beside what it needs
+            frame.described = frame.features
         if for_update and self._derivatives_used:
             self._compute(frame)
         return frame
@@ -169,23 +174,19 @@ class FrameStore:
         graph = build_graph(structure, self.model.elements, self.descriptor.cutoff)
         edge_vec = edge_vectors(graph)
         size = len(edge_vec) * max(self.descriptor.n_features) * 3 * 8
+        features = jacobian = None
         if keep and self.kept_bytes + size <= self.memory_budget:
             features, jacobian = self._describe(graph.types, graph.neighbor, graph.offsets, edge_vec)
             self.kept_bytes += size
-        else:
-            features, jacobian = self._features(graph, edge_vec), None
         center = edge_centers(graph.offsets)
-        incoming, incoming_offsets = incoming_of(graph.neighbor, len(graph.types))
         reaching = (graph, center, edge_vec) if self.model.cutoff == self.descriptor.cutoff else None
         return Frame(
             name=structure.name,
             types=graph.types,
             center=center,
             neighbor=graph.neighbor,
-            incoming=incoming,
-            incoming_offsets=incoming_offsets,
             edge_vec=edge_vec,
-            features=features,
+            described=features,
             jacobian=jacobian,
             terms=structure_terms(self.model.terms, structure, self.model.elements, reaching),
             reference=self._reference(graph.types),
@@ -194,6 +195,7 @@ class FrameStore:
             virial=None if structure.stress is None else torch.as_tensor(structure.virial),
             counted=slice(None),
             sites=Sites(graph.positions, graph.cells[0], graph.shifts),
+            describe=self.features_of,
         )
 
     @torch.no_grad()
@@ -206,20 +208,26 @@ class FrameStore:
         if terms is not None:
             terms = terms._replace(forces=terms.forces * 0.0, virial=terms.virial * 0.0)
         return Frame(
-            structure.name, graph.types, no_edges, no_edges, no_edges, torch.zeros_like(graph.offsets), none,
-            self._features(graph, edge_vec), none.new_zeros(0, max(self.descriptor.n_features), 3), terms,
-            self._reference(graph.types), structure.energy, None, None, slice(None),
+            structure.name, graph.types, no_edges, no_edges, none,
+            self._features(graph.types, graph.neighbor, graph.offsets, edge_vec),
+            none.new_zeros(0, max(self.descriptor.n_features), 3), terms, self._reference(graph.types),
+            structure.energy, None, None, slice(None),
         )  # fmt: skip
 
     def _reference(self, types: Tensor) -> float:
         """Reference energies of atoms, eV."""
         return float(sum(self.model.reference_energies[t] for t in types.tolist()))
 
-    def _features(self, graph: Graph, edge_vec: Tensor) -> Tensor:
+    @torch.no_grad()
+    def features_of(self, frame: Frame) -> Tensor:
+        """Scaled features (N, D) of a frame."""
+        return self._features(frame.types, frame.neighbor, frame.offsets(), frame.edge_vec)
+
+    def _features(self, types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor) -> Tensor:
         """Scaled features (N, D), a few atoms at a time."""
         parts = [
             self.model.scaling(self.descriptor(*arguments), arguments[3])
-            for arguments in _chunks(graph.types, graph.neighbor, graph.offsets, edge_vec)
+            for arguments in _chunks(types, neighbor, offsets, edge_vec)
         ]
         return torch.cat(parts)
 
@@ -249,6 +257,24 @@ class FrameStore:
         last = first + len(derivative.values)
         torch.mul(derivative.values.flatten(1), own, out=jacobian[first:last].view(-1, factor.shape[1]))
         return last
+
+    @torch.no_grad()
+    def terms(self, frame: Frame, components: Tensor | None, virial: bool) -> Terms:
+        """What force `components` (flat indices into (N, 3)) and the virial of a frame are made of."""
+        if not isinstance(self.descriptor, ChangesAlong):
+            jacobian = self.jacobian(frame)
+            forces = None if components is None else force_samples(frame, jacobian, components)
+            return Terms(frame.features, forces, virial_samples(frame, jacobian) if virial else None)
+        wanted = frame.neighbor[:0] if components is None else components
+        found = self.descriptor.changes(
+            frame.edge_vec, frame.neighbor, frame.offsets(), frame.types, wanted, virial,
+            self.model.scaling.factor,
+        )  # fmt: skip
+        return Terms(
+            self.model.scaling(found.features, frame.types),
+            None if components is None else Samples(found.atom, found.change, found.row),
+            None if found.virial is None else samples_of_all(found.virial),
+        )
 
     def jacobian(self, frame: Frame) -> Tensor:
         """Derivatives (E, D, 3) of a frame's scaled features, kept or computed once for the present use."""
@@ -307,7 +333,7 @@ class FrameStore:
 def _packed(frame: Frame) -> Frame | PackedFrame:
     """How a frame is kept: as it is if it has derivatives, which take ten times the memory of all else, or packed."""
     sites = frame.sites
-    frame.sites = frame.computed = None
+    frame.sites = frame.computed = frame.describe = None
     return frame if frame.jacobian is not None or sites is None else PackedFrame.of(frame, sites)
 
 
@@ -319,6 +345,9 @@ def _chunks(
     types: Tensor, neighbor: Tensor, offsets: Tensor, edge_vec: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Arguments of a descriptor for a few atoms at a time."""
+    if len(types) <= _ATOMS_PER_CHUNK:
+        yield edge_vec, types[neighbor], offsets, types
+        return
     for start in range(0, len(types), _ATOMS_PER_CHUNK):
         stop = min(start + _ATOMS_PER_CHUNK, len(types))
         first, last = int(offsets[start]), int(offsets[stop])

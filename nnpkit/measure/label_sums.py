@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnpkit.measure.prepared_frame import Frame
 
-__all__ = ["VIRIAL_COMPONENTS", "Samples", "force_samples", "virial_samples"]
+__all__ = ["VIRIAL_COMPONENTS", "Samples", "Terms", "force_samples", "samples_of_all", "virial_samples"]
 
 VIRIAL_COMPONENTS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Components of the virial that are labels, in the order in which they are observed."""
@@ -26,6 +26,14 @@ class Samples(NamedTuple):
     row: Tensor  # (S,) ascending; an atom occurs once in a row
 
 
+class Terms(NamedTuple):
+    """What labels of forces and virials of a frame are made of, and the features (N, D) that belong to it."""
+
+    features: Tensor
+    forces: Samples | None
+    virial: Samples | None
+
+
 def force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> Samples:
     """Terms of force components (flat indices into (N, 3)): ``F_k = sum_out g - sum_in g``, g = dE/d edge.
 
@@ -33,8 +41,9 @@ def force_samples(frame: Frame, jacobian: Tensor, components: Tensor) -> Samples
     """
     atom, axis = components // 3, components % 3
     n = frame.n_atoms
-    row_in, edges_in = _edges_of(atom, frame.incoming_offsets)
-    edges_in = frame.incoming[edges_in]
+    incoming, incoming_offsets = frame.incoming
+    row_in, edges_in = _edges_of(atom, incoming_offsets)
+    edges_in = incoming[edges_in]
     outgoing = torch.bincount(frame.center, minlength=n).cumsum(0)
     row_out, edges_out = _edges_of(atom, torch.cat([outgoing.new_zeros(1), outgoing]))
     place = torch.cat([row_in * n + frame.center[edges_in], row_out * n + atom[row_out]])
@@ -62,8 +71,14 @@ def virial_samples(frame: Frame, jacobian: Tensor) -> Samples:
     """Terms of the six virial components ``W_ab = -sum_e r_a g_b``, symmetrised, order xx yy zz yz xz xy."""
     products = _products(frame, jacobian)
     directions = [-0.5 * (products[:, a, :, b] + products[:, b, :, a]) for a, b in VIRIAL_COMPONENTS]
-    n = frame.n_atoms
-    return Samples(torch.arange(n).repeat(6), torch.cat(directions), torch.arange(6).repeat_interleave(n))
+    return samples_of_all(torch.stack(directions))
+
+
+def samples_of_all(directions: Tensor) -> Samples:
+    """Rows of which each is a sum over all N atoms, moved along `directions` (rows, N, D)."""
+    rows, n, width = directions.shape
+    atoms, numbers = torch.arange(n).repeat(rows), torch.arange(rows).repeat_interleave(n)
+    return Samples(atoms, directions.reshape(rows * n, width), numbers)
 
 
 def _products(frame: Frame, jacobian: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -22,8 +22,7 @@ from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_sums import (
     VIRIAL_COMPONENTS,
     Samples,
-    force_samples,
-    virial_samples,
+    Terms,
 )
 from nnpkit.measure.observables import OBSERVABLES, refuse_others
 from nnpkit.measure.origins import energy_origin, force_origin, virial_origin
@@ -226,13 +225,20 @@ class Observer:
         parts = []
         for position, index in enumerate(labels.structures):
             frame = self.store[index]
+            components = None if labels.components is None else labels.components[position]
+            components = None if components is None or len(components) == 0 else components
+            terms = None
+            if components is not None or labels.virial:
+                terms = self.terms(frame, components, labels.virial)
+                frame = replace(frame, described=terms.features)
             if labels.energy:
                 parts.append(self.noise.scaled(self._energy(frame, index), "energy", frame.n_atoms))
-            if labels.components is not None and len(labels.components[position]) > 0:
-                forces = self._forces(frame, index, labels.components[position], labels.group)
+            if components is not None and terms is not None and terms.forces is not None:
+                forces = self._forces(frame, index, components, terms.forces, labels.group)
                 parts.append(self.noise.scaled(forces, "force", frame.n_atoms))
-            if labels.virial:
-                parts.append(self.noise.scaled(self._virial(frame, index), "virial", frame.n_atoms))
+            if terms is not None and terms.virial is not None:
+                virial = self._virial(frame, index, terms.virial)
+                parts.append(self.noise.scaled(virial, "virial", frame.n_atoms))
         return Measurement.joined(parts)
 
     def _energy(self, frame: Frame, index: int) -> Measurement:
@@ -248,9 +254,10 @@ class Observer:
             origin,
         )
 
-    def _forces(self, frame: Frame, index: int, components: Tensor, group: int | None) -> Measurement:
+    def _forces(
+        self, frame: Frame, index: int, components: Tensor, samples: Samples, group: int | None
+    ) -> Measurement:
         target = require_label(frame, "forces").reshape(-1)[components]
-        samples = self.force_terms(frame, components)
         value, jacobian = self._rows(frame, samples, len(components))
         terms = 0.0 if frame.terms is None else frame.terms.forces.reshape(-1)[components]
         residual = target - terms - value
@@ -261,22 +268,18 @@ class Observer:
         noise = self.noise.of_forces(len(components), group, frame.n_atoms)
         return Measurement(residual, jacobian, noise, origin)
 
-    def _virial(self, frame: Frame, structure: int) -> Measurement:
+    def _virial(self, frame: Frame, structure: int, samples: Samples) -> Measurement:
         index = tuple(torch.tensor(axis) for axis in zip(*VIRIAL_COMPONENTS, strict=True))
         target = require_label(frame, "virial")[index]
-        value, jacobian = self._rows(frame, self.virial_terms(frame), 6)
+        value, jacobian = self._rows(frame, samples, 6)
         terms = 0.0 if frame.terms is None else frame.terms.virial[0][index]
         variance = self.noise.variance("virial", 6, frame.n_atoms)
         origin = virial_origin(require_label(frame, "virial"), frame.n_atoms, structure)
         return Measurement(target - terms - value, jacobian, torch.full_like(target, variance), origin)
 
-    def force_terms(self, frame: Frame, components: Tensor) -> Samples:
-        """Terms of force components as directions in the spaces of features."""
-        return force_samples(frame, self.store.jacobian(frame), components)
-
-    def virial_terms(self, frame: Frame) -> Samples:
-        """Terms of the components of the virial, likewise."""
-        return virial_samples(frame, self.store.jacobian(frame))
+    def terms(self, frame: Frame, components: Tensor | None, virial: bool) -> Terms:
+        """Terms of force components and of the virial as directions in the spaces of features."""
+        return self.store.terms(frame, components, virial)
 
     def derivatives(self, frame: Frame, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Forces (N, 3) and virial (3, 3) of an energy whose derivatives by the features are `slope` (N, D)."""
@@ -389,7 +392,8 @@ class Observer:
             if many:
                 force = forces.reshape(-1)[components]
             else:
-                samples = self.force_terms(frame, components)
+                samples = self.terms(frame, components, False).forces
+                assert samples is not None
                 terms = (slope[samples.atom] * samples.direction).sum(1)
                 force = torch.zeros(len(components), dtype=torch.float64).index_add(0, samples.row, terms)
             terms = 0.0 if frame.terms is None else frame.terms.forces.reshape(-1)[components]

@@ -25,7 +25,6 @@ class PackedFrame:
     sites: Sites
     counts: Tensor  # (N,) edges of each atom
     neighbor: Tensor  # (E,)
-    incoming: Tensor  # (E,)
 
     @classmethod
     def of(cls, frame: Frame, sites: Sites) -> PackedFrame:
@@ -35,18 +34,16 @@ class PackedFrame:
             frame,
             center=none,
             neighbor=none,
-            incoming=none,
             edge_vec=frame.edge_vec.new_zeros(0, 3),
             sites=None,
         )
         counts = torch.bincount(frame.center, minlength=frame.n_atoms)
-        numbers = (counts, frame.neighbor, frame.incoming)
-        return cls(rest, sites._replace(shifts=_small(sites.shifts)), *map(_small, numbers))
+        return cls(rest, sites._replace(shifts=_small(sites.shifts)), _small(counts), _small(frame.neighbor))
 
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        parts = (*self.sites, self.counts, self.neighbor, self.incoming)
+        parts = (*self.sites, self.counts, self.neighbor)
         return self.rest.n_bytes + sum(part.nbytes for part in parts)
 
     def unpacked(self) -> Frame:
@@ -54,7 +51,7 @@ class PackedFrame:
         counts, neighbor = self.counts.long(), self.neighbor.long()
         center = edge_centers(torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]))
         return replace(
-            self.rest, center=center, neighbor=neighbor, incoming=self.incoming.long(),
+            self.rest, center=center, neighbor=neighbor,
             edge_vec=pair_vectors(*self.sites, center, neighbor),
         )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -33,10 +35,8 @@ class Frame(Divided):
     types: Tensor  # (N,)
     center: Tensor  # (E,)
     neighbor: Tensor  # (E,)
-    incoming: Tensor  # (E,) edges ordered by their neighbour ...
-    incoming_offsets: Tensor  # (N + 1,) ... and where those of each neighbour start
     edge_vec: Tensor  # (E, 3)
-    features: Tensor  # (N, D) scaled
+    described: Tensor | None  # (N, D) scaled features; None: computed when they are asked for
     jacobian: Tensor | None  # (E, D, 3) of scaled features; None: not kept
     terms: Prediction | None  # constant part of the prediction (B = 1)
     reference: float  # reference energies, eV
@@ -46,6 +46,20 @@ class Frame(Divided):
     counted: slice  # atoms over which sums are taken
     sites: Sites | None = field(default=None, kw_only=True)  # what edges follow from, until they are packed
     computed: Tensor | None = field(default=None, kw_only=True)  # derivatives for the present use
+    describe: Callable[[Frame], Tensor] | None = field(default=None, kw_only=True)  # who computes features
+
+    @property
+    def features(self) -> Tensor:
+        """Scaled features (N, D), of a part of a structure those of its atoms."""
+        if self.described is None:
+            assert self.describe is not None
+            self.described = self.describe(self)
+        return self.described
+
+    @cached_property
+    def incoming(self) -> tuple[Tensor, Tensor]:
+        """Edges (E,) ordered by their neighbour, and where those of each neighbour start (N + 1,)."""
+        return incoming_of(self.neighbor, self.n_atoms)
 
     @property
     def n_atoms(self) -> int:
@@ -68,10 +82,8 @@ class Frame(Divided):
 
     def of_part(self, part: Part) -> Frame:
         """See `Divided`; only small arrays are copied."""
-        neighbor = self.neighbor[part.edges]
-        incoming, offsets = incoming_of(neighbor, self.n_atoms)
         some = replace(
-            self, center=self.center[part.edges], neighbor=neighbor, incoming=incoming, incoming_offsets=offsets,
+            self, center=self.center[part.edges], neighbor=self.neighbor[part.edges],
             edge_vec=self.edge_vec[part.edges], counted=part.atoms,
             jacobian=None if self.jacobian is None else self.jacobian[part.edges],
             computed=None if self.computed is None else self.computed[part.edges],
@@ -81,13 +93,5 @@ class Frame(Divided):
     @property
     def n_bytes(self) -> int:
         """Memory of features, edges and labels, without derivatives."""
-        parts = (
-            self.types,
-            self.center,
-            self.neighbor,
-            self.incoming,
-            self.edge_vec,
-            self.features,
-            self.forces,
-        )
+        parts = (self.types, self.center, self.neighbor, self.edge_vec, self.described, self.forces)
         return sum(part.nbytes for part in parts if part is not None)

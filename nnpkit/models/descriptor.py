@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from nnpkit.data.graph import Graph, edge_vectors
+from nnpkit.kernels.acsf_operators import FeatureChanges
 
-__all__ = ["Descriptor", "EdgeJacobian", "triplets"]
+__all__ = ["ChangesAlong", "Descriptor", "EdgeJacobian", "triplets"]
 
 
 class EdgeJacobian(NamedTuple):
@@ -83,6 +84,24 @@ class Descriptor(nn.Module):
         with torch.enable_grad():
             vectors = edge_vec.detach().requires_grad_(True)
             return torch.autograd.grad(self(vectors, *edges), vectors, cotangent)[0]
+
+
+@runtime_checkable
+class ChangesAlong(Protocol):
+    """A descriptor that says what labels are made of without derivatives of single edges, which nobody then keeps."""
+
+    def changes(
+        self,
+        edge_vec: Tensor,
+        neighbor: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+        components: Tensor,
+        with_virial: bool,
+        factor: Tensor,
+    ) -> FeatureChanges:
+        """See `nnpkit.kernels.acsf_operators.DescriptorKernel.changes`."""
+        ...
 
 
 def triplets(

@@ -24,6 +24,7 @@ from nnpkit.families.factory import count_parameters
 from nnpkit.families.prepare import data_statistics
 from nnpkit.families.registered import family_of
 from nnpkit.models.atomic_model import AtomicModel
+from nnpkit.models.descriptor import ChangesAlong
 from nnpkit.models.short_range import wall_ends
 from nnpkit.optim.covariance_memory import available_memory, require_memory
 from nnpkit.optim.shared_blocks import SharedBlocks
@@ -169,8 +170,12 @@ def memory_of(config: Config, model: AtomicModel, data: LoadedData, ranks: Ranks
         free -= covariance if on_cpu else 0
     given = config.training.memory_budget_gb
     budget = free // (2 * ranks.size) if given is None else int(given * 1e9)
-    if given is None and model.descriptor.fast() is not model.descriptor:
+    descriptor = model.descriptor.fast()
+    if given is None and descriptor is not model.descriptor:
         budget = min(budget, _BUDGET)
+        needs_none = isinstance(optimizer, Ekf) and isinstance(descriptor, ChangesAlong)
+        if needs_none and config.training.feature_derivatives is None:
+            budget = 0
     family = family_of(model.spec)
     if not (family.trained_descriptor or config.training.keeps_derivatives):
         budget = 0

@@ -24,7 +24,10 @@ from nnpkit.families.acsf.symmetry_functions import Acsf, SymmetryFunction
 from nnpkit.families.chebyshev.expansion import Chebyshev
 from nnpkit.kernels.acsf_operators import DescriptorKernel
 from nnpkit.kernels.native import ISAS, NoKernelError
+from nnpkit.measure.label_sums import force_samples, virial_samples
+from nnpkit.measure.prepared_frame import Frame
 from nnpkit.models.cutoff import CUTOFF_KINDS
+from nnpkit.models.descriptor import EdgeJacobian
 from nnpkit.testing.trial_structures import random_structure
 from nnpkit.workflow.training_run import run_training
 
@@ -84,6 +87,60 @@ def check(descriptor: Acsf, args: Arguments, isa: str) -> None:
     change = torch.ops.nnpkit.symmetry_functions_jvp(tangent, *args, compiled.spec, compiled.isa)
     along = torch.einsum("edx,ex->ed", jacobian.values, tangent)
     near(change, torch.zeros_like(expected).index_add(0, found.center, along))
+    check_changes(compiled, expected, found, args, generator)
+
+
+def check_changes(
+    compiled: CompiledAcsf,
+    features: torch.Tensor,
+    jacobian: EdgeJacobian,
+    args: Arguments,
+    generator: torch.Generator,
+) -> None:
+    """What labels are made of, and the features beside it, are what follows from the derivatives of all edges."""
+    edge_vec, neighbor_type, offsets, types = args
+    n = len(types)
+    # any atom of the right element may be at the end of an edge
+    ends = [torch.nonzero(types == t).squeeze(1) for t in neighbor_type.tolist()]
+    if any(len(own) == 0 for own in ends):
+        return
+    draws = torch.randint(1 << 30, (len(ends),), generator=generator).tolist()
+    neighbor = torch.tensor(
+        [int(own[k % len(own)]) for own, k in zip(ends, draws, strict=True)], dtype=torch.int64
+    )
+    factor = torch.rand(
+        (int(types.max()) + 1 if n else 1, features.shape[1]), generator=generator, dtype=torch.float64
+    )
+    factor = torch.cat([factor, factor])
+    scaled = jacobian.values * factor[types[jacobian.center]].unsqueeze(2)
+    components = torch.randint(3 * n, (7,), generator=generator) if n else neighbor[:0]
+    frame = Frame(
+        "", types, jacobian.center, neighbor, edge_vec, features, scaled, None, 0.0, None, None, None, slice(None)
+    )  # fmt: skip
+    for some in (components, components[:0]):
+        for with_virial in (True, False):
+            found = compiled.changes(edge_vec, neighbor, offsets, types, some, with_virial, factor)
+            near(found.features, features)
+            assert (found.virial is None) == (not with_virial)
+            if found.virial is not None:
+                near(found.virial.reshape(-1, features.shape[1]), virial_samples(frame, scaled).direction)
+            wanted = force_samples(frame, scaled, some)
+            assert torch.equal(found.atom, wanted.atom)
+            assert torch.equal(found.row, wanted.row)
+            near(found.change, wanted.direction)
+
+
+def test_changes_of_atoms_that_are_not_there_are_refused(isa: str) -> None:
+    compiled, (edge_vec, _, offsets, types) = CompiledAcsf(HO, isa), arguments("HO", HO.cutoff)
+    neighbor, factor = (
+        torch.zeros(len(edge_vec), dtype=torch.int64),
+        torch.ones(2, max(HO.n_features), dtype=torch.float64),
+    )
+    for component in (-1, 3 * len(types)):
+        with pytest.raises(ValueError, match="a component of no atom"):
+            compiled.changes(edge_vec, neighbor, offsets, types, torch.tensor([component]), False, factor)
+    with pytest.raises((ValueError, IndexError, RuntimeError)):
+        compiled.changes(edge_vec, neighbor + len(types), offsets, types, torch.tensor([0]), False, factor)
 
 
 @pytest.mark.parametrize("kind", CUTOFF_KINDS)

@@ -16,11 +16,13 @@ from test_acsf import make_model
 
 from nnpkit.data import neighbors
 from nnpkit.data.structure import Structure
+from nnpkit.measure import frames
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.label_choice import Labels
 from nnpkit.measure.observations import LossWeights, Noise, Observer
 from nnpkit.measure.packed_frames import PackedFrame
 from nnpkit.measure.prepared_frame import Frame
+from nnpkit.models.descriptor import ChangesAlong
 from nnpkit.testing.trial_structures import random_structure
 
 
@@ -45,8 +47,9 @@ def test_a_packed_frame_has_the_same_bits_in_a_fraction_of_the_memory() -> None:
             if isinstance(expected, torch.Tensor):
                 assert found.dtype == expected.dtype, entry.name
                 assert torch.equal(found, expected), entry.name
-            elif entry.name not in ("terms", "sites"):
+            elif entry.name not in ("terms", "sites", "described", "describe"):
                 assert found == expected, entry.name
+        assert torch.equal(packed.unpacked().features, whole.features)
         assert packed.n_bytes < 0.6 * whole.n_bytes
     assert packed.sites.shifts.dtype == torch.int8
 
@@ -60,23 +63,46 @@ def test_images_beyond_small_integers_are_kept() -> None:
 
 
 def test_an_update_computes_derivatives_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forces and virials of a structure have the same ones; features are those that are kept."""
+    """Forces, virials and features of a structure in one pass; PyTorch, without kernels, takes features that it has."""
     store = FrameStore(make_model(), structures(), 0.0)
     observer = Observer(store, Noise(), LossWeights())
     labels = Labels([0, 1], True, [torch.tensor([0, 4]), torch.tensor([2])], True)
     kept = Observer(FrameStore(store.model, structures(), 1e9), Noise(), LossWeights()).measure(labels)
     calls: list[str] = []
     descriptor = type(store.descriptor)
-    for name in ("derivatives", "forward"):
+    for name in ("derivatives", "forward", "changes"):
+        if not hasattr(descriptor, name):
+            continue
         real = getattr(descriptor, name)
         monkeypatch.setattr(
             descriptor, name, lambda *a, _real=real, _name=name: calls.append(_name) or _real(*a)
         )
     measured = observer.measure(labels)
-    assert calls.count("derivatives") == 2
-    assert "forward" not in calls or store.descriptor is store.model.descriptor
+    compiled = isinstance(store.descriptor, ChangesAlong)
+    assert calls.count("changes" if compiled else "derivatives") == 2
+    assert not compiled or len(calls) == 2
     assert torch.equal(measured.jacobian, kept.jacobian)
     assert torch.equal(measured.residual, kept.residual)
+
+
+def test_an_update_of_a_structure_that_is_not_kept_computes_its_features_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only what asks for energies or predictions needs them by themselves."""
+    monkeypatch.setattr(frames, "EDGE_BUDGET", 0)
+    store = FrameStore(make_model(), structures(), 0.0)
+    if not isinstance(store.descriptor, ChangesAlong):
+        pytest.skip("kernels are not compiled")
+    calls: list[int] = []
+    real = store.features_of
+    monkeypatch.setattr(
+        FrameStore, "features_of", lambda _, frame: calls.append(frame.n_atoms) or real(frame)
+    )
+    observer = Observer(store, Noise(), LossWeights())
+    observer.measure(Labels([0, 1], True, [torch.tensor([0, 4]), torch.tensor([2])], True))
+    assert calls == []
+    observer.measure(Labels([1], True, None, False))
+    assert calls == [7]
 
 
 @pytest.mark.parametrize("scale", [1, 10**9])

@@ -7,7 +7,12 @@ import json
 from torch import Tensor
 
 from nnpkit.data.graph import edge_centers
-from nnpkit.kernels.acsf_operators import descriptor_kernel, symmetry_functions, symmetry_functions_vjp
+from nnpkit.kernels.acsf_operators import (
+    FeatureChanges,
+    descriptor_kernel,
+    symmetry_functions,
+    symmetry_functions_vjp,
+)
 from nnpkit.models.descriptor import Descriptor, EdgeJacobian
 
 __all__ = ["CompiledAcsf"]
@@ -50,6 +55,20 @@ class CompiledAcsf(Descriptor):
         """See `Descriptor.derivatives`; features are not computed for it."""
         kernel = descriptor_kernel(self.spec, self.isa)
         return EdgeJacobian(kernel.jacobian(edge_vec, neighbor_type, offsets, types), edge_centers(offsets))
+
+    def changes(
+        self,
+        edge_vec: Tensor,
+        neighbor: Tensor,
+        offsets: Tensor,
+        types: Tensor,
+        components: Tensor,
+        with_virial: bool,
+        factor: Tensor,
+    ) -> FeatureChanges:
+        """See `nnpkit.models.descriptor.ChangesAlong`."""
+        kernel = descriptor_kernel(self.spec, self.isa)
+        return kernel.changes(edge_vec, neighbor, offsets, types, components, with_virial, factor)
 
     def vjp(
         self, cotangent: Tensor, edge_vec: Tensor, neighbor_type: Tensor, offsets: Tensor, types: Tensor

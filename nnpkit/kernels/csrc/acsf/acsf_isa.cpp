@@ -21,6 +21,7 @@ static void fill(acsf::Stages<T> &stages) {
   stages.member_networks = &member_networks<T>;
   stages.write_jacobian = &write_jacobian<T>;
   stages.push_forward = &push_forward<T>;
+  stages.add_products = &add_products<T>;
 }
 
 void acsf_stages(acsf::Stages<double> &stages) {

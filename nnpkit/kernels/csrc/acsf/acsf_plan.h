@@ -174,6 +174,10 @@ struct Stages {
   // to change[feature] those along direction[3 * edge .. + 2]
   void (*write_jacobian)(const Center<T> &, const Workspace<T> &, int width, double *rows);
   void (*push_forward)(const Center<T> &, Workspace<T> &, const double *direction, double *change);
+  // adds to products[3 * width * a + n] component a of the place of every slot times rows[3 * width * edge +
+  // n]
+  void (*add_products)(const Center<T> &, const Workspace<T> &, int width, const double *rows,
+                       double *products);
 };
 
 // Defined by acsf_isa.cpp, once per instruction set.

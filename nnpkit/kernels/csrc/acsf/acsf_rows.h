@@ -48,6 +48,24 @@ static void write_jacobian(const Center<T> &center, const Workspace<T> &ws, int 
     }
 }
 
+template <typename T>
+static void add_products(const Center<T> &center, const Workspace<T> &ws, int width, const double *rows,
+                         double *products) {
+  const int64_t n = 3 * width;
+  for (int type = 0; type < center.n_types; type++)
+    for (int at = ws.begin[type]; at < ws.begin[type] + ws.count[type]; at++) {
+      const double *const __restrict row = rows + n * ws.edges[at];
+      const double x = static_cast<double>(ws.x[at]), y = static_cast<double>(ws.y[at]),
+                   z = static_cast<double>(ws.z[at]);
+      double *const __restrict along_x = products, *const __restrict along_y = products + n, *const __restrict along_z = products + 2 * n;
+      for (int64_t k = 0; k < n; k++) {
+        along_x[k] += x * row[k];
+        along_y[k] += y * row[k];
+        along_z[k] += z * row[k];
+      }
+    }
+}
+
 // Adds the change of the functions of a piece. ws.row_sums holds what multiplies the derivatives of each
 // slot: place times direction, and the direction perpendicular to the place with the opposite sign.
 template <typename T, int N>

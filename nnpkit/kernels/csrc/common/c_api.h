@@ -75,6 +75,26 @@ NNPKIT_API int nnpkit_descriptor_jvp(void *descriptor, const struct nnpkit_edges
                                      const double *tangent, double *change, char *message,
                                      size_t message_size);
 
+// What the labels of a structure are made of: features, and their changes along directions in which atoms
+// move. Row k is the force on atom components[k] / 3 along axis components[k] % 3, a sum over samples: the
+// change of the features of one atom, of which a row has each at most once, rows and atoms ascending. The
+// virial is the sum over all atoms of its six components xx yy zz yz xz xy. neighbor (n_edges): the atom at
+// the end of each edge. Nothing is said of derivatives of single edges, which would be most of the memory.
+struct nnpkit_directions {
+  const int64_t *neighbor, *components;
+  int64_t n_components;
+  const double *factor;  // (types, width): changes are multiplied by that of the atom's element
+  double *features;      // (n_atoms, width), padded with zeros
+  double *virial;        // (6, n_atoms, width), or null
+  int64_t room;          // samples for which there is memory, at most n_components * (n_atoms + n_edges)
+  int64_t n_samples;     // set: how many there are
+  int64_t *atom, *row;   // (room)
+  double *change;        // (room, width)
+};
+NNPKIT_API int nnpkit_descriptor_directions(void *descriptor, const struct nnpkit_edges *edges,
+                                            struct nnpkit_directions *wanted, char *message,
+                                            size_t message_size);
+
 // Training of cluster expansions; libnnpkit_cuda.so has none. `spec` is JSON: n_types, l_max, n_invariants,
 // cutoff_kind, terms [[invariant, coefficient, factors ...], ...], radial and angular {cutoff, channels,
 // basis, combinations (basis * basis)}, networks [{sizes, activations}, ...] or none, for features alone.
