@@ -13,6 +13,7 @@ from nnpkit.data.store.stored_frames import joined_frames
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.measure.autograd import AutogradObserver, GraphStore, LabelledGraph
+from nnpkit.measure.charge_rows import charge_rows
 from nnpkit.measure.frames import FrameStore
 from nnpkit.measure.observables import labels_of
 from nnpkit.measure.observations import Noise
@@ -151,6 +152,20 @@ def _charges(store: ChargedGraphStore | ChargedFrameStore, index: int) -> tuple[
     return found[0], torch.as_tensor(label)
 
 
+def _measured_charges(observer: ChargedObserver | ChargeObserver, index: int) -> Measurement:
+    """Residuals, Jacobian and noise of the charges of all atoms of a structure."""
+    store = observer.store
+    values, target = _charges(store, index)
+    if isinstance(store, ChargedFrameStore):
+        types, bare = store.frame(index).types, store.interaction(index)[0].bare.matrix
+        rows = charge_rows(
+            store.model, store.features(index), types, bare, values.detach(), observer.parameters
+        )
+    else:
+        rows = observer.rows(values)  # features change with the weights of the descriptor
+    return Measurement(target - values.detach(), rows, torch.full_like(target, CHARGE_NOISE**2))
+
+
 class ChargedObserver(AutogradObserver):
     """Measures energies, forces and virials of potentials with charges.
 
@@ -174,13 +189,12 @@ class ChargedObserver(AutogradObserver):
         """See `AutogradObserver`; charges are rows that are no labels, whose noise is as it is."""
         measured = super().measure(labels)
         for index in self._with_charges(labels):
-            values, target = _charges(self.store, index)
-            more = Measurement(
-                target - values.detach(), self.rows(values), torch.full_like(target, CHARGE_NOISE**2)
-            )
+            more = _measured_charges(self, index)
             origin = measured.origin
             joined = Measurement.joined([measured._replace(origin=None), more])
-            measured = joined._replace(origin=None if origin is None else origin.and_no_labels(len(target)))
+            measured = joined._replace(
+                origin=None if origin is None else origin.and_no_labels(len(more.residual))
+            )
         return measured
 
     def loss(self, labels: Labels) -> Tensor:
@@ -203,12 +217,7 @@ class ChargeObserver(AutogradObserver):
 
     def measure(self, labels: Labels) -> Measurement:
         """Residuals (label minus prediction), Jacobian and noise of the charges of all atoms of the structures."""
-        parts = []
-        for index in labels.structures:
-            values, target = _charges(self.store, index)
-            noise = torch.full_like(target, CHARGE_NOISE**2)
-            parts.append(Measurement(target - values.detach(), self.rows(values), noise, None))
-        return Measurement.joined(parts)
+        return Measurement.joined([_measured_charges(self, index) for index in labels.structures])
 
     def loss(self, labels: Labels) -> Tensor:
         """Mean square of the errors of charges (0-dim), in units of `CHARGE_NOISE`."""

@@ -73,6 +73,17 @@ def test_jacobians_are_derivatives_by_the_weights(generation: str, kind) -> None
         start = end
 
 
+@pytest.mark.parametrize("generation", ["third", "fourth"])
+def test_rows_of_charges_in_closed_form_are_those_of_automatic_differentiation(generation: str) -> None:
+    model = made.make_model(generation)
+    model.requires_grad_(True)
+    stores = [kind(model, structures(), 1e9) for kind in (ChargedFrameStore, ChargedGraphStore)]
+    fast, slow = (ChargeObserver(store, Noise(), LossWeights()).measure(LABELS) for store in stores)
+    np.testing.assert_allclose(fast.residual, slow.residual, atol=1e-12)
+    np.testing.assert_allclose(fast.jacobian, slow.jacobian, rtol=1e-9, atol=1e-12)
+    assert float(fast.jacobian.abs().max()) > 1e-3
+
+
 def test_charges_alone_are_measured_where_there_are_any() -> None:
     model = made.make_model("third")
     some = structures()
