@@ -285,8 +285,8 @@ def _ordinary(
 
     Atoms pushed into each other decide otherwise how far the repulsion reaches, how strong it is, and, by what it
     leaves of the mean square force, how large energies of the networks are expected to be: of 299 molecules torn apart
-    and pushed together three had forces up to 1900 eV/Å, and forces of others were not learnt at all (50 eV/Å, without
-    learning 1.4); without those three they are to 0.3 eV/Å.
+    and pushed together twelve had forces up to 1900 eV/Å, and forces of others were not learnt at all (50 eV/Å, without
+    learning 1.4); without these twelve in the fit they are to 0.3 eV/Å.
     """
     sizes = [float(np.sqrt(np.square(s.forces).mean())) for s in structures if s.forces is not None]
     limit = max(_LARGE, _TIMES * float(np.quantile(sizes, _MOST))) if sizes else math.inf
