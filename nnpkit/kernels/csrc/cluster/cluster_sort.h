@@ -6,6 +6,7 @@
 
 #include "cluster_basis.h"
 #include "cluster_plan.h"
+#include "simd_edges.h"
 
 namespace nnpkit {
 namespace NNPKIT_ISA {
@@ -24,28 +25,13 @@ NNPKIT_INLINE void append(__mmask8 chosen, const __m512d &what, float *to) {
 // Eight edges at a time: those of a group are packed and written to its end.
 template <typename T>
 static bool sort_edges(const double *vec, const int64_t *types, int n, const Groups<T> &groups) {
-  const __m512i x_ab = _mm512_setr_epi64(0, 3, 6, 9, 12, 15, 0, 0),
-                x_c = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 10, 13);
-  const __m512i y_ab = _mm512_setr_epi64(1, 4, 7, 10, 13, 0, 0, 0),
-                y_c = _mm512_setr_epi64(0, 1, 2, 3, 4, 8, 11, 14);
-  const __m512i z_ab = _mm512_setr_epi64(2, 5, 8, 11, 14, 0, 0, 0),
-                z_c = _mm512_setr_epi64(0, 1, 2, 3, 4, 9, 12, 15);
   const __m512d inner = _mm512_set1_pd(groups.inner), outer = _mm512_set1_pd(groups.outer);
   const __m512i n_types = _mm512_set1_epi64(groups.n_types);
   __m256i edge = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   unsigned unknown = 0;
   for (int e = 0; e < n; e += 8, vec += 24, edge = _mm256_add_epi32(edge, _mm256_set1_epi32(8))) {
-    const int left = n - e;
-    const unsigned numbers = left < 8 ? (1u << 3 * left) - 1 : 0xffffff;
-    const __mmask8 lanes = static_cast<__mmask8>(left < 8 ? (1u << left) - 1 : 0xff);
-    const __m512d a = _mm512_maskz_loadu_pd(static_cast<__mmask8>(numbers), vec);
-    const __m512d b = _mm512_maskz_loadu_pd(static_cast<__mmask8>(numbers >> 8), vec + 8);
-    const __m512d c = _mm512_maskz_loadu_pd(static_cast<__mmask8>(numbers >> 16), vec + 16);
-    const __m512d x = _mm512_permutex2var_pd(_mm512_permutex2var_pd(a, x_ab, b), x_c, c);
-    const __m512d y = _mm512_permutex2var_pd(_mm512_permutex2var_pd(a, y_ab, b), y_c, c);
-    const __m512d z = _mm512_permutex2var_pd(_mm512_permutex2var_pd(a, z_ab, b), z_c, c);
+    const auto [lanes, x, y, z, square] = load_edges(vec, n - e);
     const __m512i type = _mm512_maskz_loadu_epi64(lanes, types + e);
-    const __m512d square = _mm512_fmadd_pd(z, z, _mm512_fmadd_pd(y, y, _mm512_mul_pd(x, x)));
     const __mmask8 near = _mm512_cmp_pd_mask(square, inner, _CMP_NGE_UQ);
     const __mmask8 within = lanes & _mm512_cmp_pd_mask(square, outer, _CMP_NGE_UQ);
     unknown |= _mm512_cmp_epu64_mask(type, n_types, _MM_CMPINT_NLT);

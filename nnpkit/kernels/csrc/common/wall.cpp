@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 namespace nnpkit {
@@ -59,36 +60,39 @@ Wall::Wall(const std::string &text) {
 
 void Wall::set_curves() {
   curve_of.assign(static_cast<size_t>(n_types) * n_types, 0);
-  curves.push_back({0.0, 0.0, 0.0, {}, {}});
+  curves.push_back({std::numeric_limits<double>::infinity(), 0.0, 0});
   for (int a = 0; a < n_types; a++)
     for (int b = a; b < n_types; b++) {
       const double *const row = table.data() + (a * n_types + b) * TABLE_ROW;
       if (!(row[1] > 0.0 && row[0] < row[1])) continue;
-      const double charges = charge[a] * charge[b], powers = power[a] + power[b];
-      const double from = std::max(0.5 * row[0], 0.35 * row[1]), middle = std::max(from, row[0]);
-      WallCurve curve{from * from, middle * middle, row[1] * row[1], {}, {}};
-      if (from < middle) curve.inside = tabulate(row, charges, powers, from, middle, false);
-      curve.switched = tabulate(row, charges, powers, middle, row[1], true);
       curve_of[a * n_types + b] = curve_of[b * n_types + a] = static_cast<int>(curves.size());
-      curves.push_back(curve);
+      curves.push_back(tabulate(row, charge[a] * charge[b], power[a] + power[b]));
     }
 }
 
-WallCurve::Part Wall::tabulate(const double *row, double charges, double powers, double from, double to,
-                               bool switching) {
-  const double step = (to * to - from * from) / CURVE_STEPS;
-  const WallCurve::Part part{from * from, 1.0 / step, static_cast<int>(coefficients.size())};
-  double left[3] = {}, right[3] = {};
-  for (int k = 0; k <= CURVE_STEPS; k++) {
-    double r = k == 0 ? from : k == CURVE_STEPS ? to : std::sqrt(part.begin + k * step);
-    if (k == 0 && switching) r = std::nextafter(r, to);  // the second derivative of this side
-    std::copy(right, right + 3, left);
+// Where the switch begins the second derivative jumps, so that one step ends and another begins there.
+WallCurve Wall::tabulate(const double *row, double charges, double powers) {
+  const double shortest = std::max(0.5 * row[0], 0.35 * row[1]), middle = std::max(shortest, row[0]);
+  const double step = (row[1] * row[1] - middle * middle) / CURVE_STEPS;
+  const double wanted = (middle * middle - shortest * shortest) / step;
+  const int before = static_cast<int>(std::min<double>(wanted, CURVE_STEPS));
+  const WallCurve curve{middle * middle - before * step, 1.0 / step, static_cast<int>(coefficients.size())};
+  // value, slope and half the curvature by the place in a step
+  const auto knot = [&](double r, double (&at)[3]) {
     double by_r, curvature;
-    right[0] = tabulated_repulsion(row, charges, powers, r, by_r, curvature);
-    right[1] = step * by_r / (2.0 * r);
-    right[2] = 0.5 * step * step * (curvature - by_r / r) / (4.0 * r * r);
-    if (k == 0) continue;
-    // what is missing to value, slope and half the curvature at the other end
+    at[0] = tabulated_repulsion(row, charges, powers, r, by_r, curvature);
+    at[1] = step * by_r / (2.0 * r);
+    at[2] = 0.5 * step * step * (curvature - by_r / r) / (4.0 * r * r);
+  };
+  for (int k = -before; k < CURVE_STEPS; k++) {
+    const double from = k == 0 ? std::nextafter(middle, row[1]) : std::sqrt(middle * middle + k * step),
+                 to = k == -1                ? middle
+                      : k == CURVE_STEPS - 1 ? row[1]
+                                             : std::sqrt(middle * middle + (k + 1) * step);
+    double left[3], right[3];
+    knot(from, left);
+    knot(to, right);
+    // what is missing to those of the other end
     const double value = right[0] - left[0] - left[1] - left[2], slope = right[1] - left[1] - 2.0 * left[2],
                  half = right[2] - left[2];
     coefficients.insert(coefficients.end(), left, left + 3);
@@ -96,7 +100,8 @@ WallCurve::Part Wall::tabulate(const double *row, double charges, double powers,
     coefficients.push_back(-15.0 * value + 7.0 * slope - 2.0 * half);
     coefficients.push_back(6.0 * value - 3.0 * slope + half);
   }
-  return part;
+  coefficients.insert(coefficients.end(), 6, 0.0);  // rounding may reach the end
+  return curve;
 }
 
 void Wall::set_pair(int a, int b, const std::string &pair, const Json &value) {

@@ -14,15 +14,11 @@
 namespace nnpkit {
 
 // The tabulated repulsion of one pair of elements as polynomials of fifth degree in the square of the
-// distance, which needs no root; they agree with it to rounding at the distances where it is evaluated often.
+// distance, which needs no root; they agree with it to rounding at the distances where it is evaluated often,
+// which are all from `begin` to the outer one.
 struct WallCurve {
-  // up to and from the distance where the switch begins: its second derivative jumps there
-  struct Part {
-    double begin = 0.0, inverse_step = 0.0;  // angstrom^2, angstrom^-2
-    int first = 0;                           // of its coefficients in those of all curves
-  };
-  double begin, middle, end;  // angstrom^2
-  Part inside, switched;
+  double begin, inverse_step;  // angstrom^2, angstrom^-2
+  int first;                   // of its coefficients in those of all curves
 };
 
 class Wall {
@@ -39,15 +35,15 @@ class Wall {
   const std::vector<double> &charge_powers() const { return power; }
 
   double outer_distance(int64_t a, int64_t b) const { return outer[a * n_types + b]; }
+  int n_elements() const { return n_types; }
   // Squares of the outer distances of a type to all types.
   const double *outer_squares(int64_t a) const { return squares.data() + a * n_types; }
   // The repulsion of a pair of these types at a squared distance below that of the outer one, and its
   // derivative by this square.
   double energy(int64_t a, int64_t b, double square, double &slope) const;
-  // The curve of a pair of types, null: none.
-  const WallCurve *curve(int64_t a, int64_t b) const {
-    return curves.empty() ? nullptr : curves.data() + curve_of[a * n_types + b];
-  }
+  // Which of the curves are those of pairs of a type with all types, null: there are none.
+  const int *curves_of(int64_t a) const { return curves.empty() ? nullptr : curve_of.data() + a * n_types; }
+  const WallCurve *all_curves() const { return curves.data(); }
   const double *curve_coefficients() const { return coefficients.data(); }
   bool operator==(const Wall &other) const {
     return charge == other.charge && outer == other.outer && table == other.table;
@@ -56,8 +52,7 @@ class Wall {
  private:
   void set_pair(int a, int b, const std::string &pair, const Json &value);
   void set_curves();
-  WallCurve::Part tabulate(const double *row, double charges, double powers, double from, double to,
-                           bool switching);
+  WallCurve tabulate(const double *row, double charges, double powers);
 
   static constexpr int TABLE_ROW = 10;
 
@@ -68,7 +63,7 @@ class Wall {
   std::vector<double> squares;        // of these
   std::vector<double> table;          // (n_types, n_types, 10), or empty: the screening of all pairs
   std::vector<double> charge, power;  // Z, Z^0.23
-  std::vector<WallCurve> curves;      // of pairs with a table; the first one is nowhere
+  std::vector<WallCurve> curves;      // of pairs with a table; the first one begins nowhere
   std::vector<int> curve_of;          // (n_types, n_types) which of these
   std::vector<double> coefficients;   // of all curves
 };

@@ -5,6 +5,7 @@
 
 #include "wall.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,12 @@ namespace nnpkit {
 class Walls {
  public:
   explicit Walls(Isa isa);
+  ~Walls();
   void push_back(const std::string &metadata);
   // Adds energies and gradients to the row of each member, or to the one row of their mean.
-  void add(const Edges &edges, bool mean_only, const Results &results) const;
+  void add(const Edges &edges, bool mean_only, const Results &results);
   // Those of one atom, best while its edges are at hand.
-  void add_atom(int64_t i, const Edges &edges, bool mean_only, const Results &results) const;
+  void add_atom(int64_t i, const Edges &edges, bool mean_only, const Results &results);
 
  private:
   struct Group {
@@ -26,10 +28,10 @@ class Walls {
     std::vector<int> members;
   };
 
-  void add_group(const Group &group, int64_t i, const Edges &edges, bool mean_only,
-                 const Results &results) const;
+  void add_group(const Group &group, int64_t i, const Edges &edges, bool mean_only, const Results &results);
 
-  EvaluateCurves *const evaluate_curves;
+  class ClosePairs;
+  const std::unique_ptr<ClosePairs> close;  // of the atom that is looked at
   std::vector<Group> groups;
   int n_members = 0;
 };
