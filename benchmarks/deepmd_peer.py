@@ -21,6 +21,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from nnpkit.data.dataset import elements_of, load_dataset
 from nnpkit.data.formats.reading import write
 from nnpkit.data.structure import Structure
 
-__all__ = ["Point", "Settings", "run_deepmd"]
+__all__ = ["Point", "Settings", "run_deepmd", "train_compressed"]
 
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "100000000",
@@ -83,8 +84,8 @@ from deepmd.infer import DeepPot
 elements = json.load(open("input.json"))["model"]["type_map"]
 frames = np.load("test.npz", allow_pickle=False)
 n_frames = int(frames["n_frames"])
-for step in json.loads(sys.argv[1]):
-    model = DeepPot(f"weights-{step}.pt")
+for file, weights in json.loads(sys.argv[1]).items():
+    model = DeepPot(weights)
     results = {}
     for k in range(n_frames):
         cell = frames[f"cell{k}"]
@@ -92,7 +93,7 @@ for step in json.loads(sys.argv[1]):
             frames[f"positions{k}"].reshape(1, -1), cell.reshape(1, 9) if cell.any() else None, frames[f"types{k}"]
         )[:3]
         results[f"energy{k}"], results[f"forces{k}"] = energy.ravel()[0], forces.reshape(-1, 3)
-    np.savez(f"results-{step}.npz", **results)
+    np.savez(file, **results)
 """
 
 
@@ -162,11 +163,62 @@ def run_deepmd(
         _write_input(folder, train, test, settings)
         _call(python, folder, TRAIN, str(settings.seconds), lkf=settings.optimizer == "lkf")
         clocks = json.loads((folder / "clocks.json").read_text(encoding="utf-8"))
-        _call(python, folder, EVALUATE, json.dumps([step for step, *_ in clocks]))
+        _call(
+            python, folder, EVALUATE, json.dumps({f"results-{s}.npz": f"weights-{s}.pt" for s, *_ in clocks})
+        )
         return [
             Point(wall, step / len(train), *_errors(folder / f"results-{step}.npz", test), cpu, step)
             for step, wall, cpu in clocks
         ]
+
+
+def train_compressed(
+    prefix: str | Path,
+    train: Sequence[Structure],
+    test: Sequence[Structure],
+    seconds: float,
+    settings: Settings,
+) -> tuple[bytes, float, float, int]:
+    """Train with the TensorFlow backend, which the wheels of DeePMD-kit have, and compress the result.
+
+    The number of steps follows from the seconds of a step, measured before: the learning rate ends with the training.
+
+    Returns
+    -------
+    tuple
+        The compressed model, mean absolute errors on `test` (eV/atom, eV/Å), steps.
+    """
+    python = _python(Path(prefix))
+    settings = replace(
+        settings, elements=settings.elements or elements_of([*train, *test]), steps=200, points=1
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_input(folder, train, test, settings)
+
+        def command(*words: str) -> str:
+            return _call(python, folder, "from deepmd.main import main; main()", "--tf", *words)
+
+        def write_steps(steps: int) -> None:
+            wanted = json.loads((folder / "input.json").read_text(encoding="utf-8"))
+            wanted.pop("optimizer", None)
+            wanted["training"] |= {"numb_steps": steps, "disp_freq": 100, "save_freq": steps}
+            wanted["learning_rate"]["decay_steps"] = max(1, steps // 200)
+            (folder / "input.json").write_text(json.dumps(wanted), encoding="utf-8")
+
+        write_steps(settings.steps)
+        each = float(_STEP.findall(command("train", "input.json", "--skip-neighbor-stat"))[-1])
+        steps = max(1, round(seconds / each))
+        write_steps(steps)
+        command("train", "input.json", "--skip-neighbor-stat")
+        command("freeze", "-o", "frozen.pb")
+        command("compress", "-i", "frozen.pb", "-o", "compressed.pb", "-t", "input.json")
+        _call(python, folder, EVALUATE, json.dumps({"results.npz": "compressed.pb"}))
+        _, _, energy, forces = _errors(folder / "results.npz", test)
+        return (folder / "compressed.pb").read_bytes(), energy, forces, steps
+
+
+_STEP = re.compile(r"average training time: ([\d.]+) s/batch")
 
 
 def _python(prefix: Path) -> Path:
@@ -177,15 +229,15 @@ def _python(prefix: Path) -> Path:
     raise SystemExit(f"{prefix}: there is no Python of an environment with deepmd-kit")
 
 
-def _call(python: Path, folder: Path, program: str, argument: str, lkf: bool = False) -> None:
-    """Run a program with DeePMD-kit's Python in `folder`."""
+def _call(python: Path, folder: Path, program: str, *arguments: str, lkf: bool = False) -> str:
+    """Run a program with DeePMD-kit's Python in `folder`; what it says."""
     threads = dict.fromkeys(
         ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"), "1"
     )
     environment = {**os.environ, **threads, "NUM_WORKERS": "0", **(ALLOCATOR if lkf else {})}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
-        [python, "-c", program, argument],
+        [python, "-c", program, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -194,6 +246,7 @@ def _call(python: Path, folder: Path, program: str, argument: str, lkf: bool = F
     )
     if done.returncode:
         raise SystemExit(f"DeePMD-kit failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    return done.stdout + done.stderr
 
 
 def _write_input(

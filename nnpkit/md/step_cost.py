@@ -54,7 +54,11 @@ def system_of_size(structure: Structure, atoms: int) -> Structure:
 
 
 def step_cost(
-    structure: Structure, pair: Sequence[str], files: Mapping[str, bytes], steps: int = 20
+    structure: Structure,
+    pair: Sequence[str],
+    files: Mapping[str, bytes],
+    steps: int = 20,
+    lmp: str | None = None,
 ) -> float:
     """Microseconds of processor time per atom and time step, the least of a few short runs on one core.
 
@@ -68,6 +72,8 @@ def step_cost(
         Name and content of the files that these name.
     steps : int
         Steps of each run.
+    lmp : str, optional
+        Another LAMMPS than that of this environment.
 
     Raises
     ------
@@ -76,7 +82,7 @@ def step_cost(
     SimulationError
         If LAMMPS refuses the potential or the structure.
     """
-    command = lammps_command(1)
+    command = lammps_command(1, lmp)
     boundary = " ".join("p" if periodic else "m" for periodic in structure.pbc)
     with tempfile.TemporaryDirectory(prefix="nnpkit-cost-") as name:
         folder = Path(name)
