@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from test_acsf_kernel import ENERGY, GRADIENT, arguments, check, evaluate, kernel_of, reference, unusable
 from test_cluster_expansion import SETTINGS, make_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
+from nnpkit.data.structure import Structure
 from nnpkit.deploy.metadata import model_metadata
+from nnpkit.families.cluster_expansion.radial import radial_functions
 from nnpkit.families.factory import initialise
 from nnpkit.kernels.native import ISAS, Kernel, NoKernelError
 from nnpkit.models.atomic_model import AtomicModel
@@ -135,6 +139,28 @@ def test_equal_input_gives_equal_bits(isa: str) -> None:
 def test_single_precision_is_close(precision: str, isa: str) -> None:
     model = make_model(wall={"H-O": 1.6})
     check(model, kernel_of(model, precision=precision, isa=isa), crowded(model), 1e-5, 1e-4)
+
+
+def test_single_precision_where_channels_are_large_at_distances_without_neighbours(isa: str) -> None:
+    """As trained ones are: of the published functions they are differences of terms a thousand times as large."""
+    model = make_model(
+        ["Cu"], radial_basis=8, angular_basis=8, radial_cutoff=4.0, angular_cutoff=4.0, wall={"Cu-Cu": 4.0}
+    )
+    d = model.descriptor
+    r = torch.linspace(2.2, 4.0, 200, dtype=torch.float64)
+    functions = radial_functions(r, 8, 4.0, d.cutoff_kind) @ d.angular_combinations.T
+    bent = torch.cos(torch.arange(d.angular_channels + d.radial_channels)[:, None] + 2.0 * r)
+    wanted = bent * functions[:, :1].T
+    weights = torch.linalg.lstsq(functions, wanted.T).solution.T
+    assert float((weights.abs() @ functions.abs().T).max() / wanted.abs().max()) > 30.0
+    with torch.no_grad():
+        d.angular_weights[:] = weights[: d.angular_channels]
+        d.radial_weights[:] = weights[d.angular_channels :]
+    crystal = Structure.from_atoms(bulk("Cu", cubic=True) * (2, 2, 2), "crystal")
+    crystal = replace(crystal, positions=crystal.positions + 0.05 * np.sin(np.arange(96.0)).reshape(-1, 3))
+    graph = build_graph(crystal, ["Cu"], model.cutoff)
+    args = edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types
+    check(model, kernel_of(model, precision="mixed", isa=isa), args, 2e-6, 2e-6)
 
 
 def committee(n: int) -> list[AtomicModel]:

@@ -55,7 +55,7 @@ NNPKIT_INLINE void small_sine_and_cosine(const Vector<T> &x, Vector<T> &sine, Ve
   cosine = c;
 }
 
-// Chebyshev polynomials of x = 2 (r / cutoff - 1)^2 - 1 times half the cutoff function, one after the other.
+// Chebyshev polynomials of x (see Basis) times half the cutoff function, one after the other.
 template <typename T>
 struct Recurrence {
   Vector<T> half, half_slope;  // fc / 2 and its derivative by r, zero beyond the cutoff
@@ -88,8 +88,8 @@ NNPKIT_INLINE Recurrence<T> start(const Basis<T> &basis, const Vector<T> &r) {
   }
   t.last = t.half;
   t.last_slope = t.half_slope;
-  t.x2 = T(4) * u * u - T(2);
-  t.x2_slope = u * (T(-8) * over);
+  t.x2 = T(4) * basis.stretch * u * u - T(2);
+  t.x2_slope = u * (T(-8) * basis.stretch * over);
   t.value = T(0.5) * t.x2 * t.half;
   t.slope = T(0.5) * (t.x2_slope * t.half + t.x2 * t.half_slope);
   return t;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <stdexcept>
 
@@ -23,8 +24,40 @@ int count(const Json &json, const std::string &key) {
   return static_cast<int>(n);
 }
 
+// Angstrom: hardly any neighbours are nearer, as a repulsion begins here; 0: unknown.
+double nearest_neighbors(const Json &spec) {
+  double nearest = std::numeric_limits<double>::infinity();
+  const Json *const wall = spec.find("wall");
+  if (!wall || wall->object().empty()) return 0.0;
+  for (const auto &[pair, value] : wall->object())
+    nearest = std::min(nearest, value.is_array() ? value.numbers().at(0) : 0.5 * value.number());
+  return 0.9 * std::max(nearest, 0.0);
+}
+
+// (functions, functions): row k has the coefficients of f_k in functions of a stretched argument, from its
+// values where Chebyshev polynomials are orthogonal.
+std::vector<long double> stretched_functions(int n, double stretch) {
+  std::vector<long double> rows(static_cast<size_t>(n) * n);
+  for (int node = 0; node < n; node++) {
+    const long double angle = std::acos(-1.0L) * (node + 0.5L) / n,
+                      x = (std::cos(angle) + 1.0L) / stretch - 1.0L;
+    long double last = 1.0L, value = x;
+    for (int k = 0; k < n; k++) {
+      for (int j = 0; j < n; j++)
+        rows[k * n + j] += (last + 1.0L) * std::cos(j * angle) / n * (j ? 2.0L : 0.5L);
+      const long double next = 2.0L * x * value - last;
+      last = value;
+      value = next;
+    }
+  }
+  for (int k = 0; k < n; k++)  // of polynomials: now of half of polynomial and one
+    for (int j = 1; j < n; j++) rows[k * n] -= 0.5L * rows[k * n + j];
+  return rows;
+}
+
 // "radial" or "angular"
-Channels read_channels(const KernelInput &input, const Json &json, const std::string &which, int n_types) {
+Channels read_channels(const KernelInput &input, const Json &json, const std::string &which, int n_types,
+                       double nearest) {
   Channels channels;
   channels.cutoff = json.at(which + "_cutoff").number();
   if (!(channels.cutoff > 0.0 && channels.cutoff < 1.0e3)) fail("the " + which + " cutoff");
@@ -33,11 +66,22 @@ Channels read_channels(const KernelInput &input, const Json &json, const std::st
   const std::string name = "descriptor." + which;
   const auto &weights = acsf::tensor_of(input, name + "_weights", {n_types, n_types, n, functions}).values;
   const auto &rows = acsf::tensor_of(input, name + "_combinations", {functions, functions}).values;
+  const double near = std::min(nearest > 0.0 ? nearest / channels.cutoff : 0.25, 0.45);
+  if (functions <= 32)
+    channels.stretch = 1.0 / ((1.0 - near) * (1.0 - near));  // more grow too fast beyond it
+  const std::vector<long double> stretched = stretched_functions(functions, channels.stretch);
   channels.coefficients.assign(weights.size(), 0.0);
-  for (size_t first = 0; first < weights.size(); first += functions)
+  std::vector<long double> sums(functions), mixed(functions);
+  for (size_t first = 0; first < weights.size(); first += functions) {
+    sums.assign(functions, 0.0L);
+    mixed.assign(functions, 0.0L);
     for (int q = 0; q < functions; q++)
       for (int k = 0; k < functions; k++)
-        channels.coefficients[first + k] += weights[first + q] * rows[static_cast<size_t>(q) * functions + k];
+        sums[k] += static_cast<long double>(weights[first + q]) * rows[q * functions + k];
+    for (int k = 0; k < functions; k++)
+      for (int j = 0; j < functions; j++) mixed[j] += sums[k] * stretched[k * functions + j];
+    std::copy(mixed.begin(), mixed.end(), channels.coefficients.begin() + static_cast<std::ptrdiff_t>(first));
+  }
   return channels;
 }
 
@@ -148,7 +192,7 @@ Invariant<T> plan_invariant(const Description &description, int p, acsf::Storage
 
 bool Description::same_expansion(const Description &other) const {
   const auto same = [](const Channels &a, const Channels &b) {
-    return a.cutoff == b.cutoff && a.n_functions == b.n_functions;
+    return a.cutoff == b.cutoff && a.stretch == b.stretch && a.n_functions == b.n_functions;
   };
   return n_types == other.n_types && l_max == other.l_max && cutoff_kind == other.cutoff_kind &&
          same(radial, other.radial) && same(angular, other.angular);
@@ -168,8 +212,9 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
     return false;
   }
   description.cutoff_kind = static_cast<CutoffKind>(cutoff - std::begin(CUTOFFS));
-  description.radial = read_channels(input, json, "radial", description.n_types);
-  description.angular = read_channels(input, json, "angular", description.n_types);
+  const double nearest = nearest_neighbors(spec);
+  description.radial = read_channels(input, json, "radial", description.n_types, nearest);
+  description.angular = read_channels(input, json, "angular", description.n_types, nearest);
   description.n_invariants = static_cast<int>(json.at("invariants").array().size());
   read_terms(input, description);
   const std::vector<int> n_features(names.size(), description.n_features());
@@ -179,7 +224,8 @@ bool read_model(const KernelInput &input, Description &description, std::vector<
 template <typename T>
 Expansion<T> plan_expansion(const Description &description) {
   const auto basis = [&](const Channels &channels) -> Basis<T> {
-    return {channels.n_functions, description.cutoff_kind, static_cast<T>(channels.cutoff)};
+    return {channels.n_functions, description.cutoff_kind, static_cast<T>(channels.cutoff),
+            static_cast<T>(channels.stretch)};
   };
   return {description.n_types, basis(description.radial), basis(description.angular), description.l_max, 1};
 }

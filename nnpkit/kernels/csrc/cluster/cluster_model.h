@@ -16,8 +16,13 @@ namespace nnpkit {
 namespace cluster {
 
 // Radial functions, and the coefficients (types, types, channels, functions) that make channels of them.
+//
+// Nothing teaches a channel at distances where there are no neighbours, so that it becomes large there, and
+// at all others a small difference of large terms: up to 1e5 times larger, which single precision cannot
+// hold. Polynomials whose argument leaves -1 .. 1 at such distances give the same channels by terms that are
+// about as large as they are.
 struct Channels {
-  double cutoff = 0.0;
+  double cutoff = 0.0, stretch = 1.0;
   int n_functions = 0, n_channels = 0;
   std::vector<double> coefficients;
 };

@@ -40,12 +40,13 @@ inline constexpr int row_of_harmonic(int l_max, int l, int m) {  // m < 0: the s
 
 enum class CutoffKind { COSINE, POLY2, POLY3 };
 
-// f_k(r) = (T_k(x) + 1) / 2 fc(r) for k < n, x = 2 (r / cutoff - 1)^2 - 1
+// f_k(r) = (T_k(x) + 1) / 2 fc(r) for k < n, x = stretch 2 (r / cutoff - 1)^2 - 1
 template <typename T>
 struct Basis {
   int n;
   CutoffKind kind;
-  T cutoff;  // angstrom
+  T cutoff;   // angstrom
+  T stretch;  // 1 as published; larger, -1 < x < 1 begins where neighbours do: see Channels
 };
 
 // What is summed over the neighbours of any atom.

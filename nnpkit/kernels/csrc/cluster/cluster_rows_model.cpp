@@ -195,7 +195,7 @@ Radial RowsDescription::read_radial(const Json &spec, const std::string &which) 
   if (combinations.size() != static_cast<size_t>(n) * n) fail("the " + which + " combinations");
   const int channels = count(json, "channels");
   n_parameters += static_cast<int64_t>(plan.n_types) * plan.n_types * channels * n;
-  return {{n, kind, cutoff}, storage.keep<double>(combinations), channels};
+  return {{n, kind, cutoff, 1.0}, storage.keep<double>(combinations), channels};
 }
 
 void RowsDescription::read_networks(const Json &spec) {

@@ -115,7 +115,7 @@ __device__ void radial_functions(const Basis<T> &basis, T r, T *values, T *slope
     half = u * u * u * u * (((T(10) * x + T(5)) * x + T(2)) * x + T(0.5));
     half_slope = x * x * x * u * u * u * (T(-70) * over);
   }
-  const T x2 = T(4) * u * u - T(2), x2_slope = u * (T(-8) * over);
+  const T x2 = T(4) * basis.stretch * u * u - T(2), x2_slope = u * (T(-8) * basis.stretch * over);
   T last = half, last_slope = half_slope, value = T(0.5) * x2 * half,
     slope = T(0.5) * (x2_slope * half + x2 * half_slope);
   for (int k = 0; k < basis.n; k++, values += TILE, slopes += TILE) {
