@@ -12,7 +12,7 @@ import torch
 from test_acsf import FUNCTIONS, make_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
-from nnpkit.deploy.metadata import model_metadata
+from nnpkit.deploy.metadata import RANGE_MARGIN, model_metadata
 from nnpkit.families.acsf.symmetry_functions import SymmetryFunction
 from nnpkit.families.factory import build_model, initialise
 from nnpkit.kernels.native import ISAS, Evaluation, Kernel, NoKernelError
@@ -70,6 +70,13 @@ def reference(model: AtomicModel, args: Arguments) -> tuple[np.ndarray, np.ndarr
     energy = model(edge_vec, *args[1:])
     (gradient,) = torch.autograd.grad(energy.sum(), edge_vec, allow_unused=True)
     return energy.detach().numpy(), (torch.zeros_like(edge_vec) if gradient is None else gradient).numpy()
+
+
+def outside_of(model: AtomicModel, features: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """Which features (n_atoms, functions) a file of the model calls outside of the range of its training data."""
+    low, high = (bound.numpy()[types] for bound in (model.scaling.minimum, model.scaling.maximum))
+    margin = RANGE_MARGIN * (high - low)
+    return (features < low - margin) | (features > high + margin)
 
 
 def evaluate(kernel: Kernel, args: Arguments, **options: object) -> Evaluation:
@@ -269,9 +276,7 @@ def test_features_outside_their_range_are_counted(isa: str) -> None:
     args = arguments(model, 12, seed=8)
     found = evaluate(kernel_of(model, isa=isa), args, n_elements=2)
     features, types = model.features(*args).numpy(), args[3].numpy()
-    outside = (features < model.scaling.minimum.numpy()[types]) | (
-        features > model.scaling.maximum.numpy()[types]
-    )
+    outside = outside_of(model, features, types)
     assert outside.any()
     assert found.atom_extrapolations.tolist() == outside.sum(1).tolist()
     expected = np.stack([outside[types == t].sum(0) for t in range(2)])

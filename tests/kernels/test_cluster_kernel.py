@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from test_acsf_kernel import ENERGY, GRADIENT, arguments, check, evaluate, kernel_of, reference, unusable
+from test_acsf_kernel import (
+    ENERGY,
+    GRADIENT,
+    arguments,
+    check,
+    evaluate,
+    kernel_of,
+    outside_of,
+    reference,
+    unusable,
+)  # fmt: skip
 from test_cluster_expansion import SETTINGS, make_model
 
 from nnpkit.data.graph import build_graph, edge_vectors
@@ -202,8 +212,7 @@ def test_features_outside_their_range_are_counted(isa: str) -> None:
     types, counted = args[3].numpy(), []
     for model in models:  # features are trained: those of the members stand side by side
         features = model.features(*args).detach().numpy()
-        low, high = model.scaling.minimum.numpy()[types], model.scaling.maximum.numpy()[types]
-        counted.append((features < low) | (features > high))
+        counted.append(outside_of(model, features, types))
     outside = np.hstack(counted)
     assert outside.any()
     assert found.atom_extrapolations.tolist() == outside.sum(1).tolist()
