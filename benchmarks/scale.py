@@ -2,13 +2,16 @@
 
     python benchmarks/scale.py --frames 10000
 
-generates frames of 100 atoms, converts them, trains for an epoch of so many updates, each part in a process of its own,
-and prints ``RESULT {"peak_rss_gb": ..., "seconds_per_frame": ..., "epoch_seconds": ...}``: the largest memory of a
-process, and processor time, which does not depend on what else the machine does. ``seconds_per_frame`` is that of
-conversion and loading; ``wall_per_update`` is what an update takes by the clock, and ``thread_per_update`` the
-processor time of the thread that learns, without that of the one that prepares structures ahead: on a quiet machine
-they agree. ``--kept-gb 0 --frames 300`` shows within a minute what structures cost that are not kept. Frames are copper
-with vacancies and thermal noise; their labels are those of a Morse potential, which cost nothing.
+generates frames of 100 atoms, converts them, trains for so many updates of an epoch and evaluates what is evaluated
+after one (at most 2000 frames of each set), each part in a process of its own, and prints
+``RESULT {"peak_rss_gb": ..., "seconds_per_frame": ..., "epoch_seconds": ...}``: the largest memory of a process, and
+processor time, which does not depend on what else the machine does. ``seconds_per_frame`` is that of conversion and
+loading, ``start_seconds`` what programs need to start, whatever the number of frames; ``wall_per_update`` is what an
+update takes by the clock, and ``thread_per_update`` the processor time of the thread that learns, without that of the
+one that prepares structures ahead: on a quiet machine they agree. ``--kept-gb 0 --frames 300`` shows within a minute
+what structures cost that are not kept. ``--processes 2`` converts in two processes; ``conversion_wall`` is by the
+clock. Frames are copper with vacancies and thermal noise; their labels are those of a Morse potential, which cost
+nothing.
 """
 
 from __future__ import annotations
@@ -66,11 +69,13 @@ def generate(path: Path, n: int) -> None:
             stream.write(extxyz_text(structure))
 
 
-def convert(source: Path, target: Path, processes: int) -> None:
-    """Build the store."""
+def convert(source: Path, target: Path, processes: int) -> float:
+    """Build the store; seconds of processor before that, in which the program started."""
     from nnpkit.data.store.building import build_store
 
+    started = time.process_time()
     build_store([source], target, processes=processes)
+    return started
 
 
 def train(
@@ -82,6 +87,8 @@ def train(
     from nnpkit.config.schema import Config
     from nnpkit.measure import frames
     from nnpkit.measure.structure_memory import keep_freed_memory
+    from nnpkit.training.budget import EVERY_EPOCH
+    from nnpkit.training.model_errors import errors_of
     from nnpkit.workflow.assemble import connect, load_data, make_schedule, make_update
     from nnpkit.workflow.new_model import make_model
     from nnpkit.workflow.run_steps import memory_of, prepare, prepares_ahead
@@ -93,7 +100,7 @@ def train(
         "output": str(folder),
         "data": {"train": [str(store)], "validation_fraction": 0.05, "test_fraction": 0.0, "split": "random"},
         "model": {"descriptor": {"cutoff": 5.0, "angular_cutoff": 4.0}, "network": {"hidden": [15, 15]}},
-        "training": {"threads": 1, "memory_budget_gb": 0.2, "prefetch": prefetch},
+        "training": {"threads": 1, "prefetch": prefetch},
     })  # fmt: skip
     began = time.process_time()
     data = load_data(config)
@@ -118,10 +125,16 @@ def train(
             break
     each, passed = (time.process_time() - began) / done, (time.perf_counter() - clock) / done
     own = (time.thread_time() - own) / done
+    began, evaluated = time.process_time(), 0
+    for split in splits.values():
+        which = range(0, len(split.structures), max(1, -(-len(split.structures) * 100 // EVERY_EPOCH)))
+        errors_of(split, which)
+        evaluated += len(which)
+    evaluation = time.process_time() - began
     ahead.stop()
     return {
         "load": loaded, "prepare": prepared, "update": each, "passed": passed, "own": own, "kept": kept,
-        "epoch": each * schedule.epoch_length(0),
+        "epoch": each * schedule.epoch_length(0) + evaluation, "evaluation": evaluation, "evaluated": evaluated,
     }  # fmt: skip
 
 
@@ -157,9 +170,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generate(folder / "frames.xyz", options.frames)
-        _, conversion, memory = in_a_process(
+        clock = time.perf_counter()
+        started, conversion, memory = in_a_process(
             convert, folder / "frames.xyz", folder / "store", options.processes
         )
+        clock, conversion = time.perf_counter() - clock, conversion - started
         print(
             f"conversion {conversion:.1f} s, {1e3 * conversion / options.frames:.2f} ms a frame, {memory:.2f} GB"
         )
@@ -176,10 +191,14 @@ def main() -> None:
         "seconds_per_frame": round((conversion + seconds["load"]) / frames, 6),
         "epoch_seconds": round(seconds["epoch"], 2),
         "conversion_seconds": round(conversion, 2),
+        "conversion_wall": round(clock, 2),
+        "start_seconds": round(started, 2),
         "preparation_seconds": round(seconds["prepare"], 2),
         "seconds_per_update": round(seconds["update"], 5),
         "thread_per_update": round(seconds["own"], 5),
         "wall_per_update": round(seconds["passed"], 5),
+        "evaluation_seconds": round(seconds["evaluation"], 2),
+        "evaluated_frames": seconds["evaluated"],
         "kept_frames": seconds["kept"],
     }
     print("RESULT", json.dumps(result))

@@ -17,14 +17,15 @@ from data_tools import assert_same, water
 from typer.testing import CliRunner
 
 from nnpkit.cli.main import app
-from nnpkit.data.checks.suspicious import find_suspicious
+from nnpkit.data.checks.suspicious import Finding, find_suspicious
 from nnpkit.data.dataset import data_sha256, fit_reference_energies, load_dataset
 from nnpkit.data.formats import contract, extxyz, runner_data
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.notes import DataWarning
 from nnpkit.data.statistics import data_statistics
-from nnpkit.data.store import building, stored_frames
+from nnpkit.data.store import building, frame_sample, stored_frames
 from nnpkit.data.store.building import BuildSettings, build_store, changed_sources
+from nnpkit.data.store.frame_sample import findings_among
 from nnpkit.data.store.stored_frames import DataStore
 from nnpkit.data.structure import LABELS, Structure
 from nnpkit.errors import InputError
@@ -331,6 +332,22 @@ def test_wrong_frames_are_refused_as_when_they_are_read(tmp_path: Path) -> None:
         assert str(piece.value) == str(whole.value)
     with pytest.raises(InputError, match="no such file"):
         build_store([tmp_path / "none.xyz"], tmp_path / "store2")
+
+
+def test_what_a_store_was_checked_for_is_not_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what depends on the cutoff is; beside files, everything."""
+    far = [one.replace(positions=one.positions * [[1.0], [1.0], [9.0]]) for one in frames(3)]
+    write(tmp_path / "a.xyz", far)
+    store = build_store([tmp_path / "a.xyz"], tmp_path / "a.store")
+    assert {f.kind for f in findings_among(store, 3.0)} >= {"few neighbours"}
+    assert findings_among(store, 3.0) == [
+        *(Finding(*found) for found in store.manifest["suspicious"]),
+        *(f for f in find_suspicious(list(store), 3.0) if f.kind == "few neighbours"),
+    ]
+    monkeypatch.setattr(frame_sample, "find_suspicious", lambda *_: pytest.fail("checked again"))
+    findings_among(store, 3.0)
 
 
 def test_extras_that_are_not_kept_are_named(tmp_path: Path) -> None:

@@ -111,6 +111,10 @@ def _moves(a: Structure, b: Structure) -> np.ndarray | None:
 
 def _distances_differ(a: Structure, b: Structure) -> float | None:
     """Largest difference of sorted distances per pair of elements; None if it is more than that of a displacement."""
+    cells = [np.sort(np.linalg.norm(s.cell, axis=1)) for s in (a, b)]
+    largest = float(np.abs(cells[0] - cells[1]).max())
+    if largest > 2.0 * _NEAR:
+        return None
     lists = []
     for structure in (a, b):
         pairs = close_pairs(structure, _COMPARED)
@@ -118,12 +122,9 @@ def _distances_differ(a: Structure, b: Structure) -> float | None:
         first, second = symbols[pairs.first], symbols[pairs.second]
         names = np.where(first < second, np.char.add(first, second), np.char.add(second, first))
         lists.append({str(n): np.sort(pairs.distance[names == n]) for n in np.unique(names)})
-    largest = 0.0
     for name in lists[0].keys() | lists[1].keys():
         x, y = (np.asarray(of.get(name, [])) for of in lists)
         n = max(len(x), len(y))
         x, y = (np.concatenate([z, np.full(n - len(z), _COMPARED)]) for z in (x, y))
         largest = max(largest, float(np.abs(x - y).max(initial=0.0)))
-    cells = [np.sort(np.linalg.norm(s.cell, axis=1)) for s in (a, b)]
-    largest = max(largest, float(np.abs(cells[0] - cells[1]).max()))
     return largest if largest <= 2.0 * _NEAR else None

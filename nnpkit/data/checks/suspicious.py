@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "LARGE_FORCE", "NET_FORCE_NOISE", "SHORT", "WHOLE_SET", "Finding", "find_suspicious", "find_wrong_units",
-    "findings_table", "fingerprint", "relative_distances",
+    "LARGE_FORCE", "NET_FORCE_NOISE", "SHORT", "WHOLE_SET", "Finding", "find_lonely", "find_suspicious",
+    "find_wrong_units", "findings_table", "fingerprint", "relative_distances",
 ]  # fmt: skip
 
 WHOLE_SET = "all structures"
@@ -78,6 +78,11 @@ def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None
         *(Finding("charge sum", *found) for found in charge_sums(structures)),
     ]  # fmt: skip
     return sorted(findings, key=lambda finding: finding.structure != WHOLE_SET)
+
+
+def find_lonely(structures: Sequence[Structure], cutoff: float) -> list[Finding]:
+    """Those findings of `find_suspicious` that are about neighbours within the `cutoff` (Å)."""
+    return list(_surroundings(structures, cutoff))
 
 
 def find_wrong_units(structures: Sequence[Structure]) -> list[Finding]:

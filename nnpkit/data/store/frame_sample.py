@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnpkit.data.checks.suspicious import Finding, find_suspicious
+from nnpkit.data.checks.suspicious import Finding, find_lonely, find_suspicious
 from nnpkit.data.store.frame_facts import sample_of
 from nnpkit.data.store.stored_frames import stores_of
 from nnpkit.data.structure import Structure
@@ -15,8 +15,6 @@ FITTED = 5000
 """Frames of a set on disk from which scaling, statistics of features and reference energies follow."""
 CHECKED = 500
 """Frames of a set on disk that checks look at which no store has done."""
-
-_OF_CUTOFF = ("few neighbours", "own images")
 
 
 def sampled(structures: Sequence[Structure], size: int) -> Sequence[Structure]:
@@ -35,6 +33,6 @@ def findings_among(structures: Sequence[Structure], cutoff: float) -> list[Findi
     if isinstance(structures, list):
         return find_suspicious(structures, cutoff)
     stores, whole = stores_of(structures)
-    found = find_suspicious(sampled(structures, CHECKED), cutoff)
+    sample = sampled(structures, CHECKED)
     known = [Finding(*finding) for store in stores for finding in store.manifest["suspicious"]]
-    return known + [f for f in found if not whole or f.kind in _OF_CUTOFF]
+    return known + (find_lonely(sample, cutoff) if whole else find_suspicious(sample, cutoff))
