@@ -350,6 +350,29 @@ def test_what_a_store_was_checked_for_is_not_checked_again(
     findings_among(store, 3.0)
 
 
+def test_a_store_takes_no_place_of_a_link(tmp_path: Path) -> None:
+    """Whether it points to a store, or nowhere: said before anything is converted."""
+    write(tmp_path / "a.xyz", frames())
+    build_store([tmp_path / "a.xyz"], tmp_path / "a.store")
+    for name in ("a.store", "nowhere"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(tmp_path / name)
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match=f"a link.*Name the folder itself: {tmp_path / name}"):
+                build_store([tmp_path / "a.xyz"], link, overwrite=overwrite)
+    assert len(DataStore(tmp_path / "link to a.store")) == 10
+    assert not list(tmp_path.glob(".*.building"))
+
+
+def test_a_store_that_was_being_replaced_when_its_writer_was_killed_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "a.xyz", frames())
+    build_store([tmp_path / "a.xyz"], tmp_path / "a.store")
+    (tmp_path / ".a.store.old").mkdir()
+    (tmp_path / ".a.store.old" / "store.json").touch()
+    build_store([tmp_path / "a.xyz"], tmp_path / "a.store", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.store", "a.xyz"]
+
+
 def test_extras_that_are_not_kept_are_named(tmp_path: Path) -> None:
     structure = water().replace(arrays={"move_mask": np.array([True, False, True])})
     write(tmp_path / "a.xyz", [structure])

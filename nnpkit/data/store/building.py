@@ -140,6 +140,11 @@ def _is_as_it_was(source: Mapping[str, Any]) -> bool:
 
 
 def _require_free(destination: Path, overwrite: bool) -> None:
+    if destination.is_symlink():
+        raise InputError(
+            "a link, which a finished store cannot take the place of", where=str(destination),
+            hint=f"name the folder itself: {os.path.realpath(destination)}",
+        )  # fmt: skip
     if not destination.exists():
         return
     if not is_store(destination):
@@ -363,6 +368,7 @@ def _take_place(work: Path, destination: Path) -> None:
             path.unlink()
     old = destination.with_name(f".{destination.name}.old")
     if destination.exists():
+        shutil.rmtree(old, ignore_errors=True)  # what a process that was killed here has left
         os.replace(destination, old)
     (work / "lock").unlink(missing_ok=True)
     os.replace(work, destination)
