@@ -27,4 +27,6 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_title = f"nnpkit {release}"

@@ -157,7 +157,7 @@ def spectrum_figure(spectra: Mapping[str, Spectrum]) -> bytes | None:
             ax.hist(values, bins=np.linspace(low, high + 1e-9, 41), histtype="step", linewidth=1.5, color=color,
                     density=True, label=f"{name} (median {np.median(values):.2f})")  # fmt: skip
         ax.set(xlabel="$\\log_{10}$ of the eigenvalue", ylabel="Density")
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
         return png(fig)
 
 
@@ -246,7 +246,7 @@ def histogram_figure(series: Mapping[str, np.ndarray], label: str, bins: int = 6
             ax.hist(values, bins=edges, histtype="step", linewidth=1.5, density=True, color=color,
                     label=f"{name} ({len(values)})")  # fmt: skip
         ax.set(xlabel=label, ylabel="Density")
-        ax.legend()
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2)
         return png(fig)
 
 

@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nnpkit.analysis.predictions import Predictions
+from nnpkit.analysis.report.page import Page
 from nnpkit.analysis.report.view import view_data, write_view
 from nnpkit.data.structure import Structure
 from nnpkit.measure.metrics import ErrorSums
@@ -121,6 +123,12 @@ def test_clicking_in_a_browser(tmp_path: Path) -> None:
         assert "chosen" in (rows.nth(0).get_attribute("class") or "")
         assert "Worst force off by 6.00" in page.locator("#about").text_content()
         assert page.locator("#viewer canvas").count() == 1
+        marks = page.evaluate("document.body.dataset.ticks").split()
+        steps = {round(float(b) - float(a), 9) for a, b in pairwise(marks)}
+        assert len(marks) in range(3, 8)
+        assert len(steps) == 1
+        assert f"{steps.pop():e}"[0] in "125"
+        assert page.evaluate("document.documentElement.scrollHeight") <= 800
         rows.nth(3).click()
         assert "Worst force off by 3.00" in page.locator("#about").text_content()
         page.keyboard.press("ArrowUp")
@@ -142,3 +150,21 @@ def test_clicking_in_a_browser(tmp_path: Path) -> None:
             page.screenshot(path=picture)
         browser.close()
     assert problems == []
+
+
+def test_numbers_stay_in_their_tiles(tmp_path: Path) -> None:
+    executable = _browser()
+    from playwright.sync_api import sync_playwright
+
+    page = Page("run", "")
+    page.tiles({f"energy RMSE, test {n}": number for n, number in enumerate(["0.3567 meV/atom"] * 6)})
+    page.write(tmp_path / "page.html")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 1200, "height": 800})
+        shown.goto((tmp_path / "page.html").as_uri())
+        wide = shown.evaluate(
+            "[...document.querySelectorAll('.tile b')].map((b) => b.scrollWidth - b.clientWidth)"
+        )
+        browser.close()
+    assert wide == [0] * 6

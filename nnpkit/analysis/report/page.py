@@ -28,7 +28,7 @@ nav a{text-decoration:none}
 .say{padding:.55rem .9rem;border-left:4px solid #e09f3e;background:#fdf6ea;margin:.7rem 0;max-width:none}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:.7rem;margin:1.2rem 0}
 .tile{background:var(--wash);border:1px solid var(--line);border-radius:6px;padding:.6rem .8rem}
-.tile b{display:block;font-size:1.12rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}
+.tile b{display:block;font-size:1rem;font-weight:600;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:.84rem}
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}

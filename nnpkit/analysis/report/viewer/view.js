@@ -74,6 +74,16 @@
     };
   }
 
+  // Round numbers between two others, about four of them.
+  function ticks(low, high) {
+    const rough = (high - low) / 4, power = Math.pow(10, Math.floor(Math.log10(rough)));
+    const step = power * [1, 2, 5, 10].find((f) => f * power >= rough);
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const found = [];
+    for (let k = Math.ceil(low / step); k * step <= high; k++) found.push((k * step).toFixed(digits));
+    return found;
+  }
+
   function plot() {
     const canvas = el("plot"), ratio = window.devicePixelRatio || 1;
     canvas.width = canvas.clientWidth * ratio;
@@ -89,12 +99,13 @@
     c.lineTo(s.x(s.high), s.y(s.high));
     c.stroke();
     c.fillStyle = "#22252b";
-    for (let k = 0; k <= 4; k++) {
-      const v = s.low + (k / 4) * (s.high - s.low);
+    const marks = ticks(s.low, s.high);
+    document.body.dataset.ticks = marks.join(" ");
+    for (const mark of marks) {
       c.textAlign = "center";
-      c.fillText(v.toPrecision(3), Math.min(s.x(v), canvas.clientWidth - 20), canvas.clientHeight - 22);
+      c.fillText(mark, Math.min(s.x(+mark), canvas.clientWidth - 20), canvas.clientHeight - 22);
       c.textAlign = "right";
-      c.fillText(v.toPrecision(3), MARGIN.left - 6, s.y(v) + 4);
+      c.fillText(mark, MARGIN.left - 6, s.y(+mark) + 4);
     }
     const unit = state.kind === "force" ? "force component (eV/\u00c5)" : "energy (eV/atom)";
     c.textAlign = "center";
