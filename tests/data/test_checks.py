@@ -70,6 +70,41 @@ def test_units_and_signs(copper: list[Structure], change: Change, expected: list
     assert all(finding.structure == WHOLE_SET or "stress" in finding.kind for finding in findings)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda s: s, []),
+        (lambda s: s.replace(energy=s.energy / HARTREE), ["energy unit"]),
+        (lambda s: s.replace(forces=-s.forces), ["force sign"]),
+        (lambda s: s.replace(positions=s.positions / BOHR, cell=s.cell / BOHR), ["length unit"]),
+        (
+            lambda s: s.replace(energy=s.energy / HARTREE, forces=s.forces * BOHR / HARTREE, stress=None),
+            ["force unit"],
+        ),
+        (lambda s: s.replace(energy=s.energy * 23.06, forces=s.forces * 23.06, stress=None), ["force unit"]),
+    ],
+)
+def test_the_file_with_other_units_is_named(change: Change, expected: list[str]) -> None:
+    """Two files, of which the second is in other units: it is named, and the first and the whole set are not blamed."""
+    frames = emt_copper(24, rattle=0.1)
+    first = [s.replace(name=f"runs/first.xyz#{k}") for k, s in enumerate(frames[:14])]
+    second = [change(s.replace(name=f"runs/second.xyz#{k}")) for k, s in enumerate(frames[14:])]
+    found = [f for f in find_suspicious([*first, *second]) if f.kind.endswith(("unit", "sign"))]
+    assert [(f.kind, f.structure) for f in found if not f.kind.startswith("stress")] == [
+        (kind, "runs/second.xyz") for kind in expected
+    ]
+    assert not [f for f in found if f.structure in (WHOLE_SET, "runs/first.xyz")]
+    if expected == ["force unit"]:
+        assert "runs/first.xyz" in found[0].message
+
+
+def test_units_that_all_files_share_are_those_of_the_set() -> None:
+    frames = [s.replace(energy=s.energy / HARTREE) for s in emt_copper(24, rattle=0.1)]
+    named = [s.replace(name=f"{'ab'[k % 2]}.xyz#{k}") for k, s in enumerate(frames)]
+    found = [f for f in find_suspicious(named) if f.kind.endswith(("unit", "sign"))]
+    assert [(f.kind, f.structure) for f in found] == [("energy unit", WHOLE_SET)]
+
+
 def test_pair_potential_test_is_conclusive_on_emt(copper: list[Structure]) -> None:
     test = pair_potential_test(copper)
     assert test.energy.conclusive

@@ -18,7 +18,7 @@ import numpy as np
 from nnpkit.data.distances import ClosePairs, close_pairs
 from nnpkit.data.structure import Structure
 
-__all__ = ["PairTest", "Slope", "pair_potential_test"]
+__all__ = ["PairTest", "Slope", "forces_compared", "pair_potential_test"]
 
 _CUTOFF = 5.0  # Å
 _N_BASIS = 10
@@ -73,9 +73,11 @@ def pair_potential_test(structures: Sequence[Structure]) -> PairTest | None:
     if len(sample) < _MIN_STRUCTURES or _force_rms(sample) < _MIN_FORCE:
         return None
     elements = sorted({symbol for structure in sample for symbol in structure.symbols})
-    predicted, virials = _predict(sample, elements)
-    if predicted is None:
+    fitted = _fit(sample, elements)
+    if fitted is None:
         return None
+    predicted = np.array([design.energy for design in fitted.designs]) @ fitted.coefficients
+    virials = [design.virial @ fitted.coefficients for design in fitted.designs]
     sizes = np.array([structure.n_atoms for structure in sample])
     fractions = np.array([[s.composition[e] / s.n_atoms for e in elements] for s in sample])
     labelled = np.array([structure.energy for structure in sample])
@@ -92,32 +94,70 @@ def pair_potential_test(structures: Sequence[Structure]) -> PairTest | None:
     return PairTest(energy, virial)
 
 
-def _predict(
-    structures: Sequence[Structure], elements: Sequence[str]
-) -> tuple[np.ndarray | None, list[np.ndarray]]:
-    """Energies (S,) and virials (3, 3) of the pair potential that fits the forces best."""
+def forces_compared(known: Sequence[Structure], other: Sequence[Structure]) -> Slope | None:
+    """Forces of `other` against those of a pair potential that was fitted to the forces of `known`.
+
+    Where both are of the same elements and in the same unit the slope is of the order of one; the correlation says
+    whether they are like each other at all.
+
+    Returns
+    -------
+    Slope or None
+        None if either has fewer than 8 structures with forces that do not vanish, or `other` has a pair of elements
+        that `known` has not.
+    """
+    samples = [_sample([s for s in part if s.forces is not None]) for part in (known, other)]
+    if any(len(s) < _MIN_STRUCTURES or _force_rms(s) < _MIN_FORCE for s in samples):
+        return None
+    elements = sorted({symbol for structure in samples[0] for symbol in structure.symbols})
+    if {symbol for structure in samples[1] for symbol in structure.symbols} - set(elements):
+        return None
+    fitted = _fit(samples[0], elements)
+    if fitted is None:
+        return None
+    predicted = []
+    for structure in samples[1]:
+        pairs = close_pairs(structure, _CUTOFF)
+        kinds = fitted.kind_of[_codes(structure, pairs, elements)]
+        if (kinds < 0).any():
+            return None
+        predicted.append(_design(structure, pairs, kinds, fitted.n_kinds).forces @ fitted.coefficients)
+    return _slope(np.concatenate(predicted), np.concatenate([_flat_forces(s) for s in samples[1]]))
+
+
+class _Fit(NamedTuple):
+    """The pair potential that fits the forces of some structures best."""
+
+    designs: list[_Design]  # of these structures
+    kind_of: np.ndarray  # by the code of a pair of elements; -1 where there is none
+    n_kinds: int
+    coefficients: np.ndarray
+
+
+def _fit(structures: Sequence[Structure], elements: Sequence[str]) -> _Fit | None:
+    """None if no two atoms are within the cutoff."""
     within = [close_pairs(structure, _CUTOFF) for structure in structures]
     codes = [_codes(s, pairs, elements) for s, pairs in zip(structures, within, strict=True)]
     found, counts = np.unique(np.concatenate(codes), return_counts=True)
     by_number = found[np.argsort(-counts, kind="stable")]
-    kind_of = np.full(len(elements) ** 2, min(len(found), _MOST_KINDS) - 1)
-    own = by_number[: len(found) if len(found) <= _MOST_KINDS else _MOST_KINDS - 1]
-    kind_of[own] = np.arange(len(own))
     n_kinds = min(len(found), _MOST_KINDS)
+    own = by_number[: len(found) if len(found) <= _MOST_KINDS else _MOST_KINDS - 1]
+    kind_of = np.full(len(elements) ** 2, -1)
+    kind_of[found] = n_kinds - 1
+    kind_of[own] = np.arange(len(own))
     size = n_kinds * _N_BASIS
     normal, right = np.zeros((size, size)), np.zeros(size)
-    energies, virials = [], []
+    designs = []
     for structure, pairs, code in zip(structures, within, codes, strict=True):
         design = _design(structure, pairs, kind_of[code], n_kinds)
         normal += design.forces.T @ design.forces
         right += design.forces.T @ _flat_forces(structure)
-        energies.append(design.energy)
-        virials.append(design.virial)
+        designs.append(design._replace(forces=design.forces[:0]))
     scale = np.trace(normal) / max(1, size)
-    if not scale > 0.0:  # no pair within the cutoff
-        return None, []
+    if not scale > 0.0:
+        return None
     coefficients = np.linalg.solve(normal + _RIDGE * scale * np.eye(size), right)
-    return np.array(energies) @ coefficients, [virial @ coefficients for virial in virials]
+    return _Fit(designs, kind_of, n_kinds, coefficients)
 
 
 class _Design(NamedTuple):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nnpkit.data.checks.charge_sums import charge_sums
 from nnpkit.data.checks.near_duplicates import near_contradictions
-from nnpkit.data.checks.pair_potential import Slope, pair_potential_test
+from nnpkit.data.checks.pair_potential import Slope, forces_compared, pair_potential_test
 from nnpkit.data.checks.strain import strain_tests
 from nnpkit.data.checks.surroundings import surroundings
 from nnpkit.data.dataset import elements_of, fit_reference_energies
@@ -44,6 +44,8 @@ _FARTHEST = 1.5  # distances are looked at up to this, in the same unit
 _ENERGY_FACTOR, _STRESS_FACTOR = 6.0, 3.0  # off by more than this is no error of the pair potential
 _SPREAD_FACTOR = 10.0  # the same where energies are hardly correlated with its prediction
 _STRAIN_FACTOR = 2.0
+_FORCE_FACTOR, _BOTH_WAYS = 6.0, 3.0  # between files of the same unit: 0.5 to 1.5 in both directions
+_LEAST_OF_FILE, _MOST_FILES = 8, 8  # structures of a file that is looked at by itself; files
 _FOLDERS = re.compile(r"\S*/(?=[^/\s]+#\d)")  # of the file in the name of a structure
 _NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}
 
@@ -60,7 +62,7 @@ class Finding(NamedTuple):
 def find_suspicious(structures: Sequence[Structure], cutoff: float | None = None) -> list[Finding]:
     """All findings about the structures, those about the whole set first.
 
-    Kinds: ``length unit``, ``energy unit``, ``force sign``, ``stress unit``, ``stress sign``,
+    Kinds: ``length unit``, ``energy unit``, ``force unit``, ``force sign``, ``stress unit``, ``stress sign``,
     ``zero labels``, ``charge sum``, ``contradiction``, ``duplicate``, ``other charge``, ``short distance``,
     ``large force``, ``energy``, ``net force`` and, with a cutoff (Å), ``few neighbours``, ``own images``.  Values are
     in Å, eV, eV/Å and e, or a factor for the units and signs.
@@ -91,6 +93,56 @@ def find_wrong_units(structures: Sequence[Structure]) -> list[Finding]:
 
 
 def _unit_findings(structures: Sequence[Structure], distances: Sequence[_Shortest | None]) -> list[Finding]:
+    """Of the whole set, or of single files where the others are sound or say otherwise."""
+    files: dict[str, list[int]] = {}
+    for k, structure in enumerate(structures):
+        files.setdefault(structure.name.rpartition("#")[0] or structure.name, []).append(k)
+    by_size = sorted(files, key=lambda file: -len(files[file]))[:_MOST_FILES]
+    large = [file for file in by_size if len(files[file]) >= _LEAST_OF_FILE]
+    if len(large) < 2:
+        return _units_of(structures, distances)
+    parts = {file: [structures[k] for k in files[file]] for file in large}
+    alone = {
+        file: [
+            finding._replace(structure=file)
+            for finding in _units_of(parts[file], [distances[k] for k in files[file]])
+            if finding.structure == WHOLE_SET and finding.kind != "stress offset"
+        ]
+        for file in large
+    }
+    common = set.intersection(*({finding.kind for finding in found} for found in alone.values()))
+    odd = {file: own for file in large if (own := [f for f in alone[file] if f.kind not in common])}
+    # what wrong forces do to stresses is no finding of its own
+    stress = {file for file, own in odd.items() if all(finding.kind.startswith("stress") for finding in own)}
+    candidates = [file for file in large if file not in odd or file in stress]
+    odd |= {
+        finding.structure: [finding] for finding in _other_forces({file: parts[file] for file in candidates})
+    }
+    found = [finding for own in odd.values() for finding in own]
+    sound = [k for file in files if file not in odd for k in files[file]]
+    return found + (_units_of([structures[k] for k in sound], [distances[k] for k in sound]) if sound else [])
+
+
+def _other_forces(files: Mapping[str, Sequence[Structure]]) -> Iterator[Finding]:
+    """Files whose energies and forces agree with each other, but not with the forces of the largest file."""
+    largest, *others = files or [""]
+    for file in others:
+        found = forces_compared(files[largest], files[file])
+        back = None if found is None else forces_compared(files[file], files[largest])
+        if found is None or back is None or not (found.conclusive and back.conclusive):
+            continue
+        # what was fitted to few surroundings says anything of others: only a unit shows both ways
+        agree = 1 / _BOTH_WAYS < found.slope * back.slope < _BOTH_WAYS
+        if agree and not 1 / _FORCE_FACTOR < found.slope < _FORCE_FACTOR:
+            yield Finding(
+                "force unit", file, found.slope,
+                f"its forces are {_times(found.slope)} those that {largest} has between the same atoms: one of the "
+                "files has another unit (51.4 eV/Å = 1 hartree/bohr, 25.7 = 1 Ry/bohr, 0.0434 = 1 kcal/mol/Å, "
+                "0.0104 = 1 kJ/mol/Å), and its energies too",
+            )  # fmt: skip
+
+
+def _units_of(structures: Sequence[Structure], distances: Sequence[_Shortest | None]) -> list[Finding]:
     length_unit = list(_length_unit(structures, distances))
     consistency = [*_energy_bound(structures), *_pair_test(structures)]
     wrong_energy = any(finding.kind in ("energy unit", "force sign") for finding in consistency)
