@@ -33,6 +33,10 @@ __all__ = ["Beside", "FittedRepulsion", "fit_repulsion", "is_fitted"]
 _REACH = 2.1
 """Where the repulsion ends, in shortest distances; half of that is where its switch begins."""
 _ATOMS = 10_000
+_MOST_PAIRS = 300  # of elements that are fitted, all of 24 elements: the time goes with their third power
+_MOST_PAIRS = (
+    300  # of elements whose factors are fitted, all of 24 elements; time goes with their third power
+)
 """Atoms whose forces are looked at."""
 _TOUCHING = 1.25
 """Times the shortest distance that either atom has to any other: ions of the same sign do not touch.
@@ -81,7 +85,7 @@ def fit_repulsion(
     2.1 times the shortest distance in the data. Pairs without a factor worth mentioning, as atoms that are bound in
     molecules, have the universal repulsion below their shortest distance; without charges, so have pairs that do not
     touch, as ions of the same sign. Forces far from the fit count less (M-estimator of Huber), so that wrong labels do
-    not decide.
+    not decide. Of more than 300 pairs the most frequent are fitted; the others are as those without a factor.
 
     Parameters
     ----------
@@ -108,13 +112,17 @@ def fit_repulsion(
     }
     if not outer or not np.any(forces):
         return None
+    rows: dict[str, list[float]] = {}
+    if len(outer) > _MOST_PAIRS:
+        frequent = _most_frequent(some, outer)
+        rows = nep_wall({name: shortest[name] for name in outer if name not in frequent})
+        outer = {name: outer[name] for name in outer if name in frequent}
     columns, known, products = _columns(some, outer), np.zeros_like(forces), None
     if beside is not None and beside.labelled:
         known = labelled_forces(some, beside.interactions)
     elif beside is not None:
         products = product_forces(some, elements, beside.interactions).reshape(len(forces), -1)
     factors, charges, left = _factors(columns, forces - known, products)
-    rows: dict[str, list[float]] = {}
     for (name, end), factor in zip(outer.items(), factors.tolist(), strict=True):
         if factor < _WEAK:
             rows |= nep_wall({name: shortest[name]})
@@ -165,6 +173,19 @@ def _contacts(names: Sequence[str], shortest: Mapping[str, float]) -> dict[str, 
         name: (distance, distance <= _TOUCHING * max(closest[element] for element in name.split("-")))
         for name, distance in known.items()
     }
+
+
+def _most_frequent(structures: Sequence[Structure], outer: Mapping[str, float]) -> set[str]:
+    """The pairs of elements that are closest to each other most often, `_MOST_PAIRS` of them."""
+    counts = dict.fromkeys(outer, 0)
+    for structure in structures:
+        symbols, close = np.array(structure.symbols), close_pairs(structure, max(outer.values()))
+        for a, b, distance in zip(
+            symbols[close.first], symbols[close.second], close.distance.tolist(), strict=True
+        ):
+            name = pair_name(a, b)
+            counts[name] = counts.get(name, 0) + (distance < outer.get(name, 0.0))
+    return set(sorted(counts, key=lambda name: -counts[name])[:_MOST_PAIRS])
 
 
 def _columns(structures: Sequence[Structure], outer: Mapping[str, float]) -> np.ndarray:

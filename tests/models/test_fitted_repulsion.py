@@ -134,6 +134,21 @@ def test_nobody_asks_of_so_many_elements_that_it_takes_long(monkeypatch: pytest.
     assert found.electrostatic == 0.0
 
 
+def test_of_many_pairs_the_frequent_ones_are_fitted(
+    structures: list[Structure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of a fit goes with the third power of the pairs, of which a hundred elements have 5050."""
+    monkeypatch.setattr(fitted_repulsion, "_MOST_PAIRS", 2)
+    found = fitted(structures)
+    assert found is not None
+    shortest = {p: d.distance for p, d in shortest_distances(structures).items()}
+    (left_out,) = (pair for pair in FACTORS if found.rows[pair] == nep_wall({pair: shortest[pair]})[pair])
+    assert left_out != "Cu-Si"  # half of all pairs
+    assert all(
+        found.rows[pair][1] == pytest.approx(2.1 * shortest[pair]) for pair in FACTORS if pair != left_out
+    )
+
+
 def test_nobody_asks_what_would_take_nothing(structures: list[Structure]) -> None:
     found = fitted(structures)
     assert found is not None
