@@ -39,7 +39,13 @@ std::string read_file(const std::string &path, std::string &error) {
   char block[65536];
   size_t got;
   while ((got = fread(block, 1, sizeof(block), file)) > 0) content.append(block, got);
-  if (ferror(file)) error = "cannot read model file " + path + ": " + strerror(errno);
+  if (ferror(file)) {
+    const int reason = errno;
+    error = "cannot read model file " + path + ": " + strerror(reason);
+    if (reason == EISDIR)
+      error += "; give the model.pt in it, or make one of a RuNNer folder with nnpkit convert " + path +
+               " model.pt";
+  }
   fclose(file);
   if (error.empty() && content.empty()) error = "model file " + path + " is empty";
   return content;

@@ -69,6 +69,9 @@ std::string sha256(const char *data, size_t size) {
 
 void check_seal(const std::string &bytes) {
   const size_t length = WORD.size() + DIGITS;
+  if (bytes.compare(0, 3, "nep") == 0)
+    throw std::runtime_error(
+        "this is a nep.txt of GPUMD, not a model file: make one with nnpkit convert nep.txt model.pt");
   if (bytes.size() < length || bytes.compare(bytes.size() - length, WORD.size(), WORD) != 0)
     throw std::runtime_error(
         "no model file, or a truncated one: it does not end with a checksum; copy or export it again");

@@ -28,9 +28,9 @@ def build(
     units: Annotated[
         str | None, typer.Option("--units", help="angstrom-ev or bohr-hartree, for formats that do not say.")
     ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="LABEL=NAME", help="Name of a label in the files, e.g. energy=E_mp2."),
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="energy=E,...", help="Names of labels in the files, as in `nnpkit convert`."),
     ] = None,
     frames: Annotated[
         str | None, typer.Option("--frames", metavar="SLICE", help="Frames of each file, e.g. :1000 or ::10.")
@@ -51,6 +51,7 @@ def build(
     """
     from rich.console import Console
 
+    from nnpkit.cli.output import parse_labels
     from nnpkit.data.checks.suspicious import Finding, findings_table
     from nnpkit.data.dataset import expanded_paths
     from nnpkit.data.statistics import statistics_table
@@ -71,7 +72,7 @@ def build(
         if console.is_terminal:
             console.print(f"{done} frames", end="\r", highlight=False)
 
-    settings = BuildSettings(format, units, _labels(label or []), frames, precision)
+    settings = BuildSettings(format, units, parse_labels(labels) or {}, frames, precision)
     store = build_store(sources, destination, settings, processes or free_processors(), overwrite, count)
     manifest = store.manifest
     console.print(statistics_table({"all": manifest["statistics"]}))
@@ -98,16 +99,3 @@ def check(
     for source in changed_sources(opened):
         typer.echo(f"nnpkit: warning: {source} is not what it was when the store was built", err=True)
     typer.echo(f"{len(opened)} frames in {len(opened.shards)} shards: sound")
-
-
-def _labels(pairs: list[str]) -> dict[str, str]:
-    """Names of labels by label."""
-    from nnpkit.errors import InputError
-
-    found = {}
-    for pair in pairs:
-        label, equals, name = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--label {pair} is not understood", expected="LABEL=NAME, such as energy=E_mp2")
-        found[label] = name
-    return found

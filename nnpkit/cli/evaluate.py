@@ -96,6 +96,12 @@ def evaluate(
     console.print(_table(shown))
     if (table := table_of_groups(total.summary(), "all files" if len(splits) > 1 else data[0])) is not None:
         console.print(table)
+    for name, structures in files.items():
+        if not any(s.labels for s in structures):
+            hint = "" if predictions else "; --predictions FILE writes what the potential says of them"
+            typer.echo(
+                f"nnpkit: note: {name}: no structure has labels, so there are no errors{hint}", err=True
+            )
     for name, part in sums.items():
         wrong = [f"{finding.structure}: {finding.message}" for finding in find_wrong_units(files[name])]
         for suspicion in [*part.suspicions(), *wrong]:

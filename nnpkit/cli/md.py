@@ -175,7 +175,8 @@ def _refuse_when_continuing(context: typer.Context) -> None:
         from nnpkit.errors import InputError
 
         raise InputError(
-            "--continue takes model and structure from the folder", hint="nnpkit md --continue -o FOLDER"
+            "--continue takes model and structure from the folder",
+            hint="give nothing but -o FOLDER",
         )
     names = [p.name for p in context.command.params if p.name and p.param_type_name == "option"]
     refuse(context, "--continue goes on as the folder says", *(n for n in names if n not in kept))

@@ -14,6 +14,8 @@ from nnpkit.errors import InputError
 
 __all__ = ["NeighborPairs", "neighbor_pairs"]
 
+_FARTHEST = 1e8  # Å, where double precision still tells 1e-8 Å apart
+
 
 class NeighborPairs(NamedTuple):
     """Every ordered pair (i, j, image) with 0 < distance < cutoff, sorted by centre i.
@@ -32,10 +34,12 @@ def neighbor_pairs(structure: Structure, cutoff: float) -> NeighborPairs:
     Raises
     ------
     InputError
-        If the cutoff is not positive, a periodic cell has no volume, or two atoms coincide.
+        If the cutoff is not positive, a number is not finite or a position so far away that distances lose their
+        digits, a periodic cell has no volume, or two atoms coincide.
     """
     if not cutoff > 0.0:
         raise InputError(f"cutoff {cutoff} Å", where=structure.name, expected="a positive length")
+    _require_near(structure)
     periodic = np.asarray(structure.pbc, dtype=bool)
     if periodic.all() and abs(np.linalg.det(structure.cell)) < 1e-8:
         raise InputError(
@@ -58,6 +62,23 @@ def neighbor_pairs(structure: Structure, cutoff: float) -> NeighborPairs:
     columns = [np.asarray(column, dtype=np.int64) for column in (center, neighbor, *shift.T)]
     order = _order(columns)
     return NeighborPairs(columns[0][order], columns[1][order], np.asarray(shift, dtype=np.int64)[order])
+
+
+def _require_near(structure: Structure) -> None:
+    """Refuse coordinates that no distance can be computed from: a run that has exploded, a cell of another program."""
+    if not np.isfinite(structure.cell).all():
+        raise InputError(
+            f"the cell has a component that is {structure.cell[~np.isfinite(structure.cell)][0]}",
+            where=structure.name, expected="finite numbers",
+        )  # fmt: skip
+    near = np.abs(structure.positions) <= _FARTHEST  # false for what is no number, too
+    if not near.all():
+        atom, axis = np.argwhere(~near)[0]
+        raise InputError(
+            f"atom {atom} is at {'xyz'[axis]} = {structure.positions[atom, axis]:g} Å", where=structure.name,
+            expected=f"finite coordinates within {_FARTHEST:g} Å",
+            hint="if a simulation has led there, it is not stable: look at the frames before",
+        )  # fmt: skip
 
 
 def _order(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -91,7 +91,7 @@ PROBES: dict[str, dict[str, str]] = {
         "--uncertainty": "--uncertainty 4",
     },
     "data build": {
-        "--frames": "--frames :2", "--label": "--label energy=E", "--from": "--from runner",
+        "--frames": "--frames :2", "--labels": "--labels energy=E", "--from": "--from runner",
         "--units": "--units bohr-hartree",
     },
     "md": {

@@ -394,7 +394,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["convert", "a.store", "b.xyz"]).exit_code == 0
     assert data_sha256(read("b.xyz")) == data_sha256(load_dataset("a.store"))
     assert (
-        "LABEL=NAME" in CliRunner().invoke(app, ["data", "build", "a.xyz", "b", "--label", "energy"]).stderr
+        "energy=E_mp2"
+        in CliRunner().invoke(app, ["data", "build", "a.xyz", "b", "--labels", "energy"]).stderr
     )
 
 

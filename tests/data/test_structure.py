@@ -12,6 +12,7 @@ from data_tools import assert_same, emt_copper, structures, water
 from hypothesis import given, settings
 
 from nnpkit.data.labels import LABEL_NAMES
+from nnpkit.data.neighbors import neighbor_pairs
 from nnpkit.data.structure import Structure
 from nnpkit.data.validation import require_elements, require_valid
 from nnpkit.errors import InputError
@@ -163,6 +164,26 @@ def test_numbers_that_are_not_finite(label: str, value: float) -> None:
 def test_unusable_structures(changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         require_valid(water().replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"positions": np.array([[0.0, 0, 0], [0, np.nan, 0]])},
+            "atom 1 is at y = nan Å; .*not stable",
+        ),
+        ({"positions": np.array([[0.0, 0, -np.inf], [0, 1, 0]])}, "atom 0 is at z = -inf"),
+        ({"positions": np.array([[1e9, 0, 0], [0, 1, 0]])}, r"atom 0 is at x = 1e\+09 Å"),
+        ({"cell": np.diag([3.0, np.nan, 3.0])}, "the cell has a component that is nan"),
+    ],
+)
+def test_no_distance_is_computed_from_what_is_no_place(change: dict, message: str) -> None:
+    """ASE hands on what a run has come to: torch said nothing of atoms, and a cell that is no number ended Python."""
+    whole = Structure(["H", "H"], [[0.0, 0, 0], [0, 1, 0]], np.eye(3) * 3.0, True, name="run")
+    assert len(neighbor_pairs(whole, 2.0).center)
+    with pytest.raises(InputError, match=message):
+        neighbor_pairs(whole.replace(**change), 2.0)
 
 
 def test_a_slab_needs_no_third_vector() -> None:

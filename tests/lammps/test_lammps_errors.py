@@ -110,6 +110,17 @@ def test_damaged_file(place: Path, change: str) -> None:
     assert ("is empty" if change == "empty" else "no model file, or a truncated one") in text
 
 
+def test_other_potentials_are_told_how_to_become_a_model_file(place: Path) -> None:
+    (place / "nep.txt").write_text("nep4 1 H\n")
+    assert "make one with nnpkit convert nep.txt model.pt" in refusal(
+        place, setup() + potential(model="nep.txt"), 2
+    )
+    (place / "runner").mkdir()
+    text = refusal(place, setup() + potential(model="runner"))
+    assert "runner: Is a directory; give the model.pt in it" in text
+    assert "with nnpkit convert runner model.pt" in text
+
+
 def test_changed_weights_fail_the_self_test(place: Path) -> None:
     write_toy(place / "toy.pt", tamper=1e-6)
     text = refusal(place, setup() + potential(), 2)

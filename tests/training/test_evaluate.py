@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from nnpkit.cli.main import app
 from nnpkit.config.config_file import load_config
 from nnpkit.data.dataset import load_dataset
-from nnpkit.data.formats.reading import write
+from nnpkit.data.formats.reading import read, write
 from nnpkit.measure.metrics import METRICS
 from nnpkit.workflow.training_run import run_training
 
@@ -50,6 +50,14 @@ def test_errors_of_the_training_set_are_those_of_the_training(folder: Path) -> N
     assert errors["splits"]["train.extxyz"] == {key: errors[key] for key in METRICS}
     assert "energy RMSE, eV/atom" in result.stdout
     assert result.stderr == ""
+
+
+def test_structures_without_labels_have_no_errors_and_are_told_so(folder: Path) -> None:
+    write("bare.extxyz", [s.replace(energy=None, forces=None, stress=None) for s in read("other.extxyz")])
+    said = evaluate("run", "other.extxyz", "bare.extxyz").stderr
+    assert said.count("note:") == 1
+    assert "note: bare.extxyz: no structure has labels, so there are no errors; --predictions FILE" in said
+    assert "--predictions" not in evaluate("run", "bare.extxyz", "--predictions", "said.extxyz").stderr
 
 
 def test_every_kind_of_model_and_several_files(folder: Path) -> None:

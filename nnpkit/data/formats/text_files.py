@@ -60,7 +60,7 @@ def require_path(path: str | Path) -> Path:
     near = get_close_matches(path.name, names, n=3, cutoff=0.5)
     if not near:
         near = [name for name in names if bare_name(name).split(".")[0] == bare_name(path).split(".")[0]][:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"{folder} has nothing with a similar name"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"nothing in {folder} has a similar name"
     raise InputError("no such file", where=str(path), hint=hint)
 
 

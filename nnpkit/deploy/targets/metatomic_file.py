@@ -69,7 +69,7 @@ class MetatomicFile(DeployTarget):
             raise InputError(
                 f"metatomic is not installed ({error})",
                 where=str(destination),
-                hint="pip install nnpkit[metatomic]",
+                hint="install it with `pip install nnpkit[metatomic]`",
             ) from None
         numbers = [atomic_numbers[element] for element in model.elements]
         words: dict[str, Any] = {
