@@ -195,7 +195,8 @@ def average_of_replicas(folder: Path, summaries: Sequence[Mapping[str, Any]]) ->
     """Write ``summary.json`` of several independent runs into the `folder` that holds theirs; its lines in words.
 
     The mean of a quantity is that of the runs, its error their standard deviation by the square root of their number:
-    runs that begin alike but for their velocities do not know of each other.
+    runs that begin alike but for their velocities do not know of each other. Runs that are too short have moved little
+    from where they all began, and agree for that reason: a quantity that has not settled in some says so.
     """
     lines: list[str] = []
     settled_all = all(s.get("settled", False) for s in summaries)
@@ -207,7 +208,9 @@ def average_of_replicas(folder: Path, summaries: Sequence[Mapping[str, Any]]) ->
         error = float(values.std(ddof=1) / np.sqrt(len(values)))
         content |= {name: float(values.mean()), f"{name}_error": error}
         shown = plots.format_error(float(values.mean()), error)
-        lines.append(f"{name.replace('_', ' '):<17} {shown} {unit}, of {len(values)} runs")
+        moving = sum(name in (s.get("not_settled") or {}) for s in summaries)
+        doubt = f" (not settled in {moving} of them: the error says little)" if moving else ""
+        lines.append(f"{name.replace('_', ' '):<17} {shown} {unit}, of {len(values)} runs{doubt}")
     with atomic_write(folder / "summary.json") as stream:
         json.dump(content, stream, indent=2)
         stream.write("\n")

@@ -12,6 +12,7 @@ from argon import SMOOTH, crystal, needs_lammps, structure
 from small_models import small_model
 from test_cli_md import needs_plugin, run, water
 
+from nnpkit.analysis.run_averages import average_of_replicas
 from nnpkit.analysis.simulation import report
 from nnpkit.data.formats.lammps_dump import read_dump
 from nnpkit.data.formats.reading import read, write
@@ -186,6 +187,15 @@ def interrupt_at(step: int):
             raise KeyboardInterrupt
 
     return tell
+
+
+def test_replicas_that_have_not_settled_say_so(tmp_path: Path) -> None:
+    """Two runs of some steps agree because both have hardly begun."""
+    waiting = [{}, {"density": "4 values"}]
+    runs = [{"density": 8.95, "temperature": 300.0 + k, "not_settled": w} for k, w in enumerate(waiting)]
+    lines = average_of_replicas(tmp_path, runs)
+    assert [line.split()[0] for line in lines if "not settled in 1 of them" in line] == ["density"]
+    assert len(lines) == 2
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
