@@ -74,9 +74,9 @@
     };
   }
 
-  // Round numbers between two others, about four of them.
+  // Round numbers between two others, three to nine of them.
   function ticks(low, high) {
-    const rough = (high - low) / 4, power = Math.pow(10, Math.floor(Math.log10(rough)));
+    const rough = (high - low) / 8, power = Math.pow(10, Math.floor(Math.log10(rough)));
     const step = power * [1, 2, 5, 10].find((f) => f * power >= rough);
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     const found = [];
