@@ -7,9 +7,9 @@ depend on them. Charges are of the third and fourth generation and latent, with 
 their velocities at 300 K in steps of 0.5 fs, whatever the forces, so that charges change about as they do in water;
 first until those of the fourth generation are predicted from the steps before. Potentials take turns; the smallest
 processor time of a step counts, which other work on the machine disturbs less than the time of a clock. ``--kernel
-torchscript`` compares everything by TorchScript. The last line is ``RESULT {json}``: costs relative to the potential
-without charges, microseconds per atom and step, and how often the interactions of charges were multiplied with a vector
-in each step, exactly and roughly.
+torchscript`` compares everything by TorchScript, ``--slab`` in a slab. The last line is ``RESULT {json}``: costs
+relative to the potential without charges, microseconds per atom and step, and how often interactions of charges were
+multiplied with a vector in each step, exactly and roughly.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ BIN = Path(sys.prefix) / "bin"
 INPUT = """
 units metal
 atom_style charge
+boundary {boundary}
 read_data data.lmp
 mass 1 15.999
 mass 2 1.008
@@ -73,14 +74,14 @@ def write_model(folder: Path, generation: str | None) -> None:
 
 
 def seconds_per_step(
-    folder: Path, steps: int, repeats: int, options: str, ranks: int
+    folder: Path, steps: int, repeats: int, options: str, ranks: int, boundary: str
 ) -> tuple[float, str, tuple[float, float] | None]:
     """Smallest processor time of a step on all ranks, what the log says of the kernel, and products of a step.
 
     Products are exact ones, and those on a coarse mesh that prepare them.
     """
     runs = f"run {steps}\n" * repeats
-    (folder / "in.lmp").write_text(INPUT.format(options=options, first=FIRST, runs=runs))
+    (folder / "in.lmp").write_text(INPUT.format(options=options, first=FIRST, runs=runs, boundary=boundary))
     command = [str(BIN / "lmp"), "-in", "in.lmp", "-nocite"]
     if ranks > 1:
         command = [str(BIN / "mpirun"), "-n", str(ranks), *command]
@@ -106,9 +107,15 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--kernel", default="fused")
     parser.add_argument("--ewald", default="")
+    parser.add_argument(
+        "--slab", action="store_true", help="open along z, with 10 Å of nothing on either side"
+    )
     arguments = parser.parse_args()
     cell = read(WATER, index=0)
     atoms = cell.repeat(near_cube(round(arguments.atoms / len(cell))))
+    if arguments.slab:
+        atoms.center(vacuum=10.0, axis=2)
+    boundary = "p p f" if arguments.slab else "p p p"
     costs: dict[str, float] = {}
     products: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,7 +132,7 @@ def main() -> None:
                 if KINDS[name] and arguments.ewald:
                     options += f" ewald {arguments.ewald}"
                 seconds, kernel, count = seconds_per_step(
-                    folder, arguments.steps, arguments.repeats, options, arguments.ranks
+                    folder, arguments.steps, arguments.repeats, options, arguments.ranks, boundary
                 )
                 found = 1e6 * seconds / len(atoms)
                 costs[name] = min(costs.get(name, found), found)
