@@ -129,6 +129,9 @@ def test_clicking_in_a_browser(tmp_path: Path) -> None:
         assert len(steps) == 1
         assert f"{steps.pop():e}"[0] in "125"
         assert page.evaluate("document.documentElement.scrollHeight") <= 800
+        assert (
+            page.evaluate("getComputedStyle(document.getElementById('viewer')).overflow") == "hidden"
+        )  # its frame
         rows.nth(3).click()
         assert "Worst force off by 3.00" in page.locator("#about").text_content()
         page.keyboard.press("ArrowUp")
