@@ -181,6 +181,7 @@ class PairNNPKit : public Pair {
   int open_direction() const;
   std::array<double, 9> cell_with_vacuum(const nnpkit::ChargeInfo &info, int open) const;
   void init_charges();
+  void refuse_other_charges() const;
   Interaction new_interaction();
   double reach() const;
   void set_charges();

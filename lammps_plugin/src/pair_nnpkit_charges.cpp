@@ -42,6 +42,7 @@ void PairNNPKit::init_charges() {
         FLERR,
         "Pair style nnpkit: the model has charges and their long-range energy of its own: kspace_style "
         "would count it twice");
+  refuse_other_charges();
   const int directions = domain->xperiodic + domain->yperiodic + domain->zperiodic;
   if (directions == 1)
     error->all(
@@ -54,6 +55,26 @@ void PairNNPKit::init_charges() {
     interactions.push_back(new_interaction());
   }
   model = members.front().get();
+}
+
+/* ----------------------------------------------------------------------
+   no other style of hybrid/overlay may have charges of atoms that the model sees interact
+------------------------------------------------------------------------- */
+
+void PairNNPKit::refuse_other_charges() const {
+  const Pair *last = nullptr;
+  for (int number = 1;; number++) {
+    const Pair *const other = force->pair_match("coul", 0, number);
+    if (!other || other == last) return;  // the only one is found with every number
+    last = other;
+    for (int i = 1; i <= atom->ntypes; i++)
+      for (int j = i; j <= atom->ntypes; j++)
+        if (other->setflag[i][j] && element[i] >= 0 && element[j] >= 0)
+          error->all(FLERR,
+                     fmt::format("Pair style nnpkit: the model has the interaction of its charges in its "
+                                 "energy: the coul style between atom types {} and {} would count it twice",
+                                 i, j));
+  }
 }
 
 /* ----------------------------------------------------------------------

@@ -34,9 +34,9 @@ def model_file(folder: Path, generation: str, family: str = "acsf", **changes: A
 
 def run(
     folder: Path, atoms: Atoms, ranks: int = 1, options: str = "", *, boundary: str = "p p p", units: str = "metal",
-    text: str = PLAIN,
+    text: str = PLAIN, pair: str | None = None,
 ) -> Result:  # fmt: skip
-    """LAMMPS with the model of a folder; atoms have charges."""
+    """LAMMPS with the model of a folder, or what `pair` says; atoms have charges."""
     write_data(folder / "data.lmp", atoms, ["H", "O"])
     lines = (folder / "data.lmp").read_text().replace("Atoms # atomic", "Atoms # charge").splitlines()
     start = lines.index("Atoms # charge") + 2
@@ -45,7 +45,7 @@ def run(
         lines[k] = " ".join([number, kind, "0.0", *position])
     (folder / "data.lmp").write_text("\n".join(lines) + "\n")
     head = setup(units=units, boundary=boundary).replace("atom_style atomic", "atom_style charge")
-    pair = f"pair_style nnpkit ewald 1e-13 {options}\npair_coeff * * model.pt H O\n"
+    pair = pair or f"pair_style nnpkit ewald 1e-13 {options}\npair_coeff * * model.pt H O\n"
     return lmp(folder, head + pair + text, ranks)
 
 
@@ -327,6 +327,22 @@ def test_the_largest_force_is_that_of_the_whole(lammps: None, tmp_path: Path, op
     result = run(tmp_path, atoms, 2, options, text=text)
     largest = np.linalg.norm(model.predict(atoms).forces, axis=1).max()
     assert result.values()["x"] == pytest.approx(largest, rel=1e-7), result.output
+
+
+def test_charges_of_the_model_are_not_counted_twice(lammps: None, tmp_path: Path) -> None:
+    """By other styles: not between its own atoms, but of others with them and among themselves."""
+    atoms = random_structure(12, CELL, seed=2, closest=1.3)
+    model_file(tmp_path, "third")
+    for style in ("coul/cut 4.0", "lj/cut/coul/cut 4.0", "coul/wolf 0.2 4.0"):
+        epsilon = " 0.01 2.0" if style.startswith("lj") else ""
+        pair = f"pair_style hybrid/overlay nnpkit {style}\npair_coeff * * nnpkit model.pt H O\n"
+        pair += f"pair_coeff 1 2 {style.split()[0]}{epsilon}\n"
+        twice = run(tmp_path, atoms, pair=pair)
+        assert twice.returncode != 0
+        assert "coul style between atom types 1 and 2 would count it twice" in twice.output
+    beside = "pair_style hybrid/overlay nnpkit zero 3.0 coul/cut 4.0\npair_coeff * * nnpkit model.pt H NULL\n"
+    beside += "pair_coeff * * zero\npair_coeff 2 2 coul/cut\n"
+    assert run(tmp_path, atoms, pair=beside).returncode == 0
 
 
 def test_what_would_be_wrong_is_refused(lammps: None, tmp_path: Path) -> None:
