@@ -33,11 +33,9 @@ __all__ = ["Beside", "FittedRepulsion", "fit_repulsion", "is_fitted"]
 _REACH = 2.1
 """Where the repulsion ends, in shortest distances; half of that is where its switch begins."""
 _ATOMS = 10_000
-_MOST_PAIRS = 300  # of elements that are fitted, all of 24 elements: the time goes with their third power
-_MOST_PAIRS = (
-    300  # of elements whose factors are fitted, all of 24 elements; time goes with their third power
-)
 """Atoms whose forces are looked at."""
+_MOST_PAIRS = 300
+"""Pairs of elements whose factors are fitted, all of 24 elements; time goes with their third power."""
 _TOUCHING = 1.25
 """Times the shortest distance that either atom has to any other: ions of the same sign do not touch.
 
