@@ -129,7 +129,7 @@ def test_above_the_upper_bound_the_run_ends_at_that_step(hot: Path, ranks: int) 
     ("options", "words"),
     [
         ("watch energy_std 0 0.1", "energy_std is 0.48"),
-        ("watch force_std_max 0 INF watch extrapolations 1 300", "extrapolations is 31"),
+        ("watch force_std_max 0 INF watch extrapolations 1 260", "extrapolations is 26"),
         ("min_distance 1.5", "closer than min_distance 1.5"),
         ("max_force 0.25", "the force on an atom is"),
         ("maxew 1000", "extrapolations, more than maxew 1000"),
