@@ -208,7 +208,8 @@ def train_compressed(
 
         write_steps(settings.steps)
         each = float(_STEP.findall(command("train", "input.json", "--skip-neighbor-stat"))[-1])
-        steps = max(1, round(seconds / each))
+        steps = 100 * max(1, round(seconds / each / 100))  # others end without saving anything
+        (folder / "checkpoint").unlink()  # of these first steps, which would be taken for the result then
         write_steps(steps)
         command("train", "input.json", "--skip-neighbor-stat")
         command("freeze", "-o", "frozen.pb")
