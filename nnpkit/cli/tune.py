@@ -40,7 +40,7 @@ def tune(
 ) -> None:  # fmt: skip
     """Find the best potential within a budget of time per step, or the cheapest within an error.
 
-    Each family is tried in three sizes, with the default cutoffs and with shorter ones. All train for a short time;
+    Each family is tried in a few sizes, with the default cutoffs and with shorter ones. All train for a short time;
     their costs are measured in LAMMPS; those above the budget leave, then the worse half, and the others train anew for
     twice the time, until no more than three are left.
 

@@ -34,6 +34,10 @@ LADDERS: dict[str, dict[str, dict[str, Any]]] = {
         "large": {"descriptor": {"radial": 12, "zetas": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]}},
     },
     "cluster_expansion": {
+        "tiny": {
+            "descriptor": {"radial_channels": 4, "angular_channels": 4, "radial_basis": 6, "angular_basis": 6,
+                           "invariants": [[1, 1], [2, 2]]}
+        },
         "small": {
             "descriptor": {"radial_channels": 6, "angular_channels": 4, "radial_basis": 8, "angular_basis": 8,
                            "invariants": [[1, 1], [2, 2], [3, 3], [2, 2, 2]]}
