@@ -57,7 +57,9 @@ static void add_products(const Center<T> &center, const Workspace<T> &ws, int wi
       const double *const __restrict row = rows + n * ws.edges[at];
       const double x = static_cast<double>(ws.x[at]), y = static_cast<double>(ws.y[at]),
                    z = static_cast<double>(ws.z[at]);
-      double *const __restrict along_x = products, *const __restrict along_y = products + n, *const __restrict along_z = products + 2 * n;
+      double *const __restrict along_x = products;
+      double *const __restrict along_y = products + n;
+      double *const __restrict along_z = products + 2 * n;
       for (int64_t k = 0; k < n; k++) {
         along_x[k] += x * row[k];
         along_y[k] += y * row[k];

@@ -198,10 +198,9 @@ class SymmetryFunctions {
     products.assign(3 * n, 0.0);
     stages.add_products(center, ws, width(), jacobian_of_atom.data(), products.data());
     for (const auto &component : COMPONENTS) {
-      const double *const one = products.data() + n * component[0] + component[1], *const other =
-                                                                                       products.data() +
-                                                                                       n * component[1] +
-                                                                                       component[0];
+      const int a = component[0], b = component[1];
+      const double *const one = products.data() + n * a + b;
+      const double *const other = products.data() + n * b + a;
       for (int d = 0; d < width(); d++) virial[d] = -0.5 * factor[d] * (one[3 * d] + other[3 * d]);
       virial += n_atoms * width();
     }
