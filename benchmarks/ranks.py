@@ -162,10 +162,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "frames.xyz"
-        write(
-            data,
-            synthetic_system("water192", 8)[0] if options.case.startswith("dp") else list(make_frames(12)),
-        )
+        water = options.case.startswith("dp")
+        write(data, synthetic_system("water192", 8)[0] if water else list(make_frames(12)))
         one = on_ranks(1, options.case, data, options.updates)
         several = on_ranks(options.ranks, options.case, data, options.updates)
         beside = apart(options.ranks, options.case, data, options.updates)
