@@ -119,11 +119,18 @@ class Ekf(Section):
         description="nu in f <- nu f + 1 - nu, by which the forgetting factor approaches one. `auto`: by the length of "
         "the training, 1 / (1 - nu) being a fifth of its updates and at least 500; 0.9987 with R from `blocks`.",
     )
-    forget: Literal["all", "observed"] = Field(
-        "all",
+    forget: Literal["auto", "all", "observed"] = Field(
+        "auto",
         description="`all`, as published: every weight becomes a little less certain with every update. `observed`: "
         "what labels have said is forgotten only where others say something new, so that the covariance never grows. "
-        "That is safer on data that scatter over many scales and less accurate on others.",
+        "That is safer on data that scatter over many scales and less accurate on others. `auto`: `observed` where "
+        "the covariance has several blocks and R is `given`, as most labels say nothing of most weights there.",
+    )
+    covariance_limit: Literal["auto"] | Annotated[float, Field(ge=1.0)] | None = Field(
+        "auto",
+        description="Forgetting makes no variance of a weight larger than this, in units of that of the beginning. "
+        "null: no limit. `auto`: 10 000, which double precision can hold, and none, as published, with R from `blocks` "
+        "and with a covariance in float32.",
     )
     partition: Literal["global", "layer", "split", "reorganized", "packed"] = Field(
         "reorganized",
@@ -169,6 +176,9 @@ class Ekf(Section):
             (self.batch_exponent != 0.5, self.reduction != "batch_mean", "batch_exponent",
              f"the reduction is {self.reduction}"),
             (self.forget == "observed", self.forgetting == 1, "forget", "forgetting is 1"),
+            (self.covariance_limit != "auto", self.forgetting == 1 or self.forget == "observed", "covariance_limit",
+             "forgetting is 1" if self.forgetting == 1 else "forget is observed"),
+            (self.covariance_limit != "auto", self.dtype == "float32", "covariance_limit", "dtype is float32"),
             (self.noise != Noise(), blocks, "noise", "observation_noise is blocks"),
             (rate, blocks, "learning_rate", "observation_noise is blocks"),
             (self.noise != Noise(), rate, "noise", "there is a learning_rate, from which R follows"),

@@ -49,7 +49,8 @@ class EpochSchedule(Section):
     forces: Literal["auto", "all"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0. `auto`: 30, or "
-        "0 without forces.",
+        "100 where derivatives of more than 4 GB would have to be kept, as computing them again then takes longer than "
+        "learning from them, or 0 without forces.",
     )
     virial: bool | Literal["auto"] = VIRIAL
 

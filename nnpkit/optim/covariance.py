@@ -2,14 +2,15 @@
 
 The textbook updates ``P <- (P - Y^T Y) / lambda + q I`` rewrite P at every step. Instead each block is kept as ::
 
-    P = c (S - U^T U)
+    P = c E (S - U^T U) E
 
-with a scalar c, a symmetric matrix S and U of at most k rows. This is exact:
+with a scalar c, a diagonal matrix E, a symmetric matrix S and U of at most k rows. This is exact, here with E = I:
 
 - ``P h = c S h - c U^T (U h)`` reads one triangle of S once; the rest is thin.
 - ``P <- P - Y^T Y`` appends the rows ``Y / sqrt(c)`` to U.
 - ``P <- P / lambda`` changes c.
 - ``P <- P + q I`` adds ``q / c`` to the diagonal of S.
+- ``P <- D P D`` with a diagonal D changes E, in which h and Y are measured from then on.
 - When U has k rows they are folded in, ``S <- S - U^T U``: one update of rank k, which the processor does at the
   speed of its arithmetic and not of its memory. When c has grown large it is folded in at the same time.
 """
@@ -169,6 +170,15 @@ class Covariance:
             self.drift.multiply(factor)
         for lazy in self.lazy_blocks:
             lazy.multiply(factor)
+
+    def inflate(self, factor: float, most: float) -> None:
+        """``P <- D P D``: variances grow by `factor`, those that would become larger than `most` up to there only.
+
+        In double precision: a probe of rounding, see `nnpkit.optim.drift`, would have to be measured anew.
+        """
+        assert self.drift is None, "only in double precision"
+        for lazy in self.lazy_blocks:
+            lazy.inflate(factor, most)
 
     def add_to_diagonal(self, variance: float) -> None:
         """``P <- P + variance I``."""

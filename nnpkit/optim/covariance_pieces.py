@@ -45,6 +45,8 @@ def pieces_of(blocks: Sequence[LazyBlock], numbers: Sequence[int], writes: bool 
         makers[f"{name}/triangle"] = lazy.matrix.packed
         if first == 0:
             makers[f"{name}/pending"] = lambda lazy=lazy: lazy.pending.clone()  # type: ignore[misc]
+            if lazy.stretch is not None:
+                makers[f"{name}/stretch"] = lambda lazy=lazy: lazy.stretch.clone()  # type: ignore[misc]
             makers[f"{name}/scale"] = lambda lazy=lazy: torch.tensor(lazy.scale, dtype=torch.float64)  # type: ignore[misc]
     return LateTensors(makers)
 
@@ -68,7 +70,9 @@ def restore_pieces(blocks: Sequence[LazyBlock], numbers: Sequence[int], state: M
             _rows(own, size, *lazy.matrix.kept, state, lazy.buffer.dtype).to(lazy.buffer.device)
         )
         pending = state[f"{own[0]}/pending"].to(lazy.buffer)
-        lazy.restore(pending, float(state[f"{own[0]}/scale"]))
+        stretch = state.get(f"{own[0]}/stretch")
+        stretch = None if stretch is None else stretch.to(lazy.buffer)
+        lazy.restore(pending, float(state[f"{own[0]}/scale"]), stretch)
 
 
 def _rows(

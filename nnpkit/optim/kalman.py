@@ -51,6 +51,7 @@ __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "
 _ROBUST = "robust."
 _SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
 _SHORTEST, _MOST = 500.0, 750.0  # see `KalmanSettings.forgetting_rate`
+_CAUTIOUS = 16.0  # largest factor on the noise after retreats, and by which P is smaller after each restart
 _KNOWN = 0.02  # part of a budget after which the number of updates that it buys can be told
 
 
@@ -144,8 +145,10 @@ class KalmanOptimizer:
         )  # fmt: skip
         self.forgetting = torch.tensor(settings.forgetting, dtype=torch.float64)
         self.updates = 0
+        self.prior = settings.initial_covariance  # variance of a weight of which nothing is known
         self.fraction: float | None = None  # of a budget of time that is used
         self.caution = 1.0  # factor on the observation noise, see `retreat`
+        self._returned: int | None = None  # updates of the state that the last retreat went back to
         # In single precision: drift at the end of the last window, innovation variance at the beginning of this one.
         self.drift, self._variance = 0.0, math.inf
         self.begin_epoch(0)
@@ -164,18 +167,30 @@ class KalmanOptimizer:
         return sum(bool(self.active[block.start : block.stop].any()) for block in blocks)
 
     def retreat(self, state: Mapping[str, Tensor] | None) -> None:
-        """Go back to an earlier `state` or, without one, to the beginning, and believe everything less from now on."""
-        caution, updates = self.caution, self.updates
+        """Go back to an earlier `state` or, without one, to the beginning, and believe everything less from now on.
+
+        A state that has led astray twice is not trusted a third time: all but what is known of the noise begins anew,
+        with a covariance that says nothing of what the weights have learnt together, and is smaller each time.
+        """
+        caution, updates, prior, forgetting = self.caution, self.updates, self.prior, float(self.forgetting)
+        returned = 0 if state is None else int(state["updates"])
+        again = returned == self._returned
         if state is None:
-            self.covariance.restart()
             self.forgetting.fill_(self.settings.forgetting)
-            self.drift, self._variance = 0.0, math.inf
             if self.robust is not None:
                 self.robust.restart()
         else:
             self.load_state_dict(state)
-        self.caution, self.updates = 4.0 * max(caution, self.caution), updates
-        self.forgetting.add_(1.0).div_(2.0)
+        if state is None or again:
+            self.prior = min(prior, self.settings.initial_covariance) / (_CAUTIOUS if again else 1.0)
+            self.covariance.restart()
+            self.covariance.multiply(self.prior / self.settings.initial_covariance)
+            self.drift, self._variance = 0.0, math.inf
+        self.caution, self.updates = min(_CAUTIOUS, 4.0 * max(caution, self.caution)), updates
+        self.forgetting.copy_(self.forgetting.clamp(min=forgetting) if again else self.forgetting).add_(
+            1.0
+        ).div_(2.0)
+        self._returned = returned
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the process noise and the noise factor of `epoch` (counted from 0)."""
@@ -230,6 +245,7 @@ class KalmanOptimizer:
             factor = self.robust.uncertainty(residual.cpu(), expected, variance.cpu(), measurement.origin)
             if factor > 1.0:  # P <- factor P
                 self.covariance.multiply(factor)
+                self.prior *= factor
                 predicted, innovation_covariance = factor * predicted, factor * innovation_covariance
                 expected = factor * expected
             variance = self.robust.observed(residual.cpu(), expected, variance.cpu(), measurement.origin).to(
@@ -283,7 +299,11 @@ class KalmanOptimizer:
         # P <- (P - K H P) / lambda + Q
         change, gain_square = self._conclude(whitened, score @ whitened, gain_square)
         if self.settings.forgetting < 1.0:
-            self.covariance.multiply(1.0 / float(self.forgetting))
+            factor, limit = 1.0 / float(self.forgetting), self.settings.covariance_limit
+            if limit is None:
+                self.covariance.multiply(factor)
+            else:
+                self.covariance.inflate(factor, limit * self.prior)
         return _Solution(change, score.square().mean(), gain_square)
 
     def _forget_observed(
@@ -382,6 +402,7 @@ class KalmanOptimizer:
             "forgetting": self.forgetting,
             "updates": torch.tensor(self.updates),
             "caution": torch.tensor(self.caution, dtype=torch.float64),
+            "prior": torch.tensor(self.prior, dtype=torch.float64),
             **{_ROBUST + n: v for n, v in ({} if self.robust is None else self.robust.state_dict()).items()},
             "drift": torch.tensor([self.drift, self._variance], dtype=torch.float64),
         }
@@ -394,6 +415,7 @@ class KalmanOptimizer:
         self.forgetting.copy_(state["forgetting"])
         self.updates = int(state["updates"])
         self.caution = float(state.get("caution", 1.0))
+        self.prior = float(state.get("prior", self.settings.initial_covariance))
         own = {n.removeprefix(_ROBUST): state[n] for n in state if n.startswith(_ROBUST)}
         if self.robust is not None and own:
             self.robust.load_state_dict(own)

@@ -35,6 +35,9 @@ class KalmanSettings:
         training is; by the published 0.98 and 0.9987 it is as much.
     forget : str
         What is forgotten: ``all``, as published, or only what is ``observed``.
+    covariance_limit : float or None
+        Forgetting makes no variance of a weight larger than this, in units of that of a weight of which nothing is
+        known: p0 with what the first updates have made of it. None: no limit, as published. In float64 only.
     observation_noise : str
         Where R comes from. ``given``: from the measurement, which is where target accuracies and learning
         rates (``R = I/eta``) are turned into variances. ``blocks``: ``R = L lambda I`` with L the number
@@ -61,6 +64,7 @@ class KalmanSettings:
     forgetting: float = 1.0
     forgetting_rate: float | None = 0.9987
     forget: str = "all"
+    covariance_limit: float | None = None
     observation_noise: str = "given"
     reduction: str = "none"
     batch_exponent: float = 0.5
@@ -79,6 +83,9 @@ class KalmanSettings:
             "noise_growth",
         ):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number that is not negative")
+        if (limit := self.covariance_limit) is not None:
+            _require("covariance_limit", limit, limit >= 1, "a number of at least 1, or none")
+            _require("covariance_limit", limit, self.dtype == "float64", "none for a covariance in float32")
         _require("forgetting", self.forgetting, self.forgetting <= 1, "at most 1")
         _require("batch_exponent", self.batch_exponent, 0 <= self.batch_exponent <= 1, "a number from 0 to 1")
         if (nu := self.forgetting_rate) is not None:

@@ -17,7 +17,7 @@ _LARGEST_SCALE = 2.0**20
 
 
 class LazyBlock:
-    """One block ``P = c (S - U^T U)`` of n weights. `rows` and `y` are tensors (M, n)."""
+    """One block ``P = c E (S - U^T U) E`` of n weights. `rows` and `y` are tensors (M, n)."""
 
     def __init__(self, block: Block, matrix: SymmetricMatrix, pending: Tensor, initial: float) -> None:
         self.name, self.where = block.name, slice(block.start, block.stop)
@@ -25,6 +25,7 @@ class LazyBlock:
         self.buffer = pending  # (k, n)
         self.count = 0  # rows of the buffer in use
         self.scale = 1.0  # c
+        self.stretch: Tensor | None = None  # diagonal (n,) of E; None: ones
         matrix.diagonal().fill_(initial)
         self.variances = matrix.diagonal().clone()  # diag(S), side by side
         self.active: Tensor | None = None  # (n,) False of weights that are known; None: all are active
@@ -36,13 +37,15 @@ class LazyBlock:
 
     def product(self, rows: Tensor) -> Tensor:
         """``rows @ P`` (M, n)."""
+        rows = rows if self.stretch is None else rows * self.stretch
         result = self.matrix.product(rows, self.scale)  # c S h ...
         if self.count:
             result.addmm_(rows @ self.pending.T, self.pending, alpha=-self.scale)  # ... - c U^T (U h)
-        return result
+        return result if self.stretch is None else result.mul_(self.stretch)
 
     def subtract(self, y: Tensor) -> None:
         """``P <- P - y^T y``."""
+        y = y if self.stretch is None else y / self.stretch
         if self.count + len(y) > len(self.buffer):
             self.fold()
         if len(y) >= len(self.buffer):
@@ -60,9 +63,30 @@ class LazyBlock:
         if self.scale > _LARGEST_SCALE:
             self.fold()
 
+    def inflate(self, factor: float, most: float) -> None:
+        """``P <- D P D`` with ``D^2`` as large as `factor`, where that does not make a variance larger than `most`."""
+        square = (most / self.diagonal().clamp(min=1e-300)).clamp(1.0, factor)
+        if bool((square == factor).all()):
+            self.multiply(factor)
+            return
+        root = square.sqrt()
+        self.stretch = root if self.stretch is None else self.stretch * root
+        if float(self.stretch.max()) > _LARGEST_SCALE:
+            self.unstretch()
+
+    def unstretch(self) -> None:
+        """``S <- E S E`` and ``E <- I``; P stays what it is."""
+        if self.stretch is not None:
+            self.fold()
+            self.matrix.scale(self.stretch)
+            self.stretch = None
+            self._after_fold()
+
     def add_to_diagonal(self, variance: float) -> None:
         """``P <- P + variance I``."""
-        increment = variance / self.scale
+        increment: float | Tensor = variance / self.scale
+        if self.stretch is not None:
+            increment = increment / self.stretch.square()
         self.variances.add_(increment if self.active is None else increment * self.active.to(self.variances))
         self.matrix.diagonal().copy_(self.variances)
 
@@ -72,10 +96,11 @@ class LazyBlock:
         if self.active is not None:
             self.variances[~self.active] = 0.0
         self.matrix.diagonal().copy_(self.variances)
-        self.count, self.scale = 0, 1.0
+        self.count, self.scale, self.stretch = 0, 1.0, None
 
     def freeze(self, initial: float) -> None:
         """Clear what is not active, and let what was cleared before and is active begin with the variance `initial`."""
+        self.unstretch()
         awake = torch.ones_like(self.variances, dtype=torch.bool) if self.active is None else self.active
         for index in torch.nonzero(~awake).squeeze(1).tolist():
             self.matrix.clear(index)
@@ -91,9 +116,9 @@ class LazyBlock:
         self.count = 0
         self._after_fold()
 
-    def restore(self, pending: Tensor, scale: float) -> None:
-        """Take over U and c; S has its content already."""
-        self.scale, self.count = scale, 0
+    def restore(self, pending: Tensor, scale: float, stretch: Tensor | None = None) -> None:
+        """Take over U, c and E; S has its content already."""
+        self.scale, self.count, self.stretch = scale, 0, stretch
         if len(pending) < len(self.buffer):
             self.count = len(pending)
             self.pending.copy_(pending)
@@ -114,13 +139,17 @@ class LazyBlock:
 
     def magnitude(self, rows: Tensor) -> Tensor:
         """``c sum_i S_ii h_i^2`` (M,), the size of the numbers of which ``h^T P h`` is a difference."""
+        rows = rows if self.stretch is None else rows * self.stretch
         return rows.square() @ self.variances.to(rows) * self.scale
 
     def diagonal(self) -> Tensor:
         """Diagonal (n,) of P, a copy."""
-        return (self.variances - self.pending.square().sum(0)).mul_(self.scale)
+        diagonal = (self.variances - self.pending.square().sum(0)).mul_(self.scale)
+        return diagonal if self.stretch is None else diagonal.mul_(self.stretch.square())
 
     def dense(self) -> Tensor:
         """The whole block (n, n), a copy."""
         whole = self.matrix.dense().addmm_(self.pending.T, self.pending, alpha=-1.0).mul_(self.scale)
+        if self.stretch is not None:
+            whole.mul_(self.stretch).mul_(self.stretch[:, None])
         return (whole + whole.T) / 2

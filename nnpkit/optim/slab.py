@@ -92,6 +92,11 @@ class Slab:
             self.rows[:, index] = 0.0
         self._diagonal[index] = 0.0
 
+    def scale(self, factors: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        self.rows.mul_(factors[self.first : self.stop, None]).mul_(factors[: self.stop])
+        self._diagonal.mul_(factors.square())
+
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""
         whole = self.rows.new_zeros(self.n, self.n)

@@ -73,6 +73,10 @@ class SymmetricMatrix(Protocol):
         """Set row and column `index` to zero."""
         ...
 
+    def scale(self, factors: Tensor) -> None:
+        """``S <- diag(factors) S diag(factors)`` for `factors` (n,)."""
+        ...
+
     def dense(self) -> Tensor:
         """Copy (n, n) with both triangles."""
         ...
@@ -118,6 +122,12 @@ class Triangle:
         before, behind = slice(index + 1), slice(index, None)
         self.matrix[index, before if self.lower else behind] = 0.0
         self.matrix[behind if self.lower else before, index] = 0.0
+
+    def scale(self, factors: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        for k, factor in enumerate(factors):
+            rows = slice(k, None) if self.lower else slice(k + 1)
+            self.matrix[rows, k] *= factor * factors[rows]
 
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""
@@ -181,6 +191,10 @@ class Square:
         """See `SymmetricMatrix`."""
         self.matrix[index] = 0.0
         self.matrix[:, index] = 0.0
+
+    def scale(self, factors: Tensor) -> None:
+        """See `SymmetricMatrix`."""
+        self.matrix.mul_(factors[:, None] * factors)
 
     def dense(self) -> Tensor:
         """See `SymmetricMatrix`."""

@@ -26,8 +26,8 @@ from nnpkit.training.model_errors import monitored
 
 __all__ = ["RETREATS", "Guard", "errors_of_nothing", "silence", "without_learning"]
 
-RETREATS = 6
-"""After so many the training ends with what it has."""
+RETREATS = 12
+"""After so many without an epoch in between that was sound the training ends with what it has."""
 _NO_ENERGY = 1e-6  # eV/atom
 _STRUCTURES = 100  # so many are enough for a mean energy
 _WINDOW = 24

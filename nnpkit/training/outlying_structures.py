@@ -123,8 +123,11 @@ def _reason(label: str, structure: Structure, prediction: Prediction, outlying: 
     correlation, ratio = _compared(label, structure, prediction)
     name = "forces" if label == "force" else "stress"
     if abs(correlation) >= _SIMILAR and not math.isclose(ratio, 1.0, rel_tol=0.5):
-        return f"{seen}: its {name} are {math.copysign(ratio, correlation):.3g} times those of the potential"
-    return f"{seen}: its {name} have a correlation of {correlation:.2f} with those of the potential"
+        return f"{seen}: its {name}: {math.copysign(ratio, correlation):.3g} times what the potential says"
+    return (
+        f"{seen}: between its {name} and what the potential says there is a correlation of {correlation:.2f}, and the "
+        f"ratio of their sizes is {ratio:.3g}"
+    )
 
 
 def lines_of_outliers(found: Sequence[dict[str, Any]]) -> list[str]:

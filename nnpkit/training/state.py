@@ -55,6 +55,7 @@ class RunState:
     updates: int = 0
     updates_by_kind: dict[str, int] = field(default_factory=dict)  # energy, force, energy+force, ...
     retreats: int = 0  # times that the training was taken back, see `nnpkit.training.guard`
+    in_a_row: int = 0  # those since the last epoch that was not taken back
     seconds: float = 0.0
     best_epoch: int | None = None
     best_error: float = math.inf

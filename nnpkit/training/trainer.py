@@ -313,6 +313,7 @@ class Trainer:
         """Go back to the weights of the best epoch, and to the state that the optimizer had with them if it is kept."""
         state = self.state
         state.retreats += 1
+        state.in_a_row += 1
         kept = checkpoint_of_epoch(self.folder.checkpoints, state.best_epoch)
         self.model.load_state_dict(self.best)
         self.update.retreat(None if kept is None else read_checkpoint(kept).tensors["update"])
@@ -323,7 +324,7 @@ class Trainer:
         )  # fmt: skip
 
     def _lost(self) -> bool:
-        return self.state.retreats >= RETREATS
+        return self.state.in_a_row >= RETREATS
 
     def _prefer_nothing(self) -> None:
         """Let the networks be silent if the best epoch is worse than the energies of the elements alone.
@@ -399,6 +400,7 @@ class Trainer:
             state.waited += 1
             self._retreat(wild)
             return False
+        state.in_a_row = 0
         if not math.isfinite(error):
             raise InputError(
                 "the errors of the untrained potential are not finite", where=str(self.folder.path),

@@ -37,7 +37,8 @@ def load_filter(run: str | Path) -> tuple[AtomicModel, KalmanOptimizer]:
             "no covariance of its weights is known", where=str(run),
             expected="a potential trained by `optimizer: {kind: ekf}`",
         )  # fmt: skip
-    kalman = KalmanOptimizer(covariance_partition(optimizer, model), kalman_settings(optimizer))
+    partition = covariance_partition(optimizer, model)
+    kalman = KalmanOptimizer(partition, kalman_settings(optimizer, len(partition.blocks)))
     update = checkpoint.tensors["update"]
     kalman.load_state_dict(only(update, lambda name: not name.startswith(("observer.", RIDGE))))
     return model, kalman

@@ -24,6 +24,8 @@ from nnpkit.training.updates import GradientUpdate, KalmanUpdate, Update
 
 __all__ = ["ADAM", "EKF", "LBFGS", "covariance_partition", "kalman_settings"]
 
+_COVARIANCE_LIMIT = 1e4
+
 
 def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     """Blocks of the covariance of the weights of `model`."""
@@ -32,11 +34,18 @@ def covariance_partition(optimizer: Ekf, model: AtomicModel) -> Partition:
     return make_partition(optimizer.partition, layers, optimizer.block_size)
 
 
-def kalman_settings(optimizer: Ekf) -> KalmanSettings:
-    """Constants of the filter that the configuration describes."""
+def kalman_settings(optimizer: Ekf, n_blocks: int) -> KalmanSettings:
+    """Constants of the filter, whose covariance has so many blocks, that the configuration describes."""
     given = optimizer.model_dump(include=set(asdict(KalmanSettings())))
     if given["forgetting_rate"] == "auto":
         given["forgetting_rate"] = None
+    usual = optimizer.observation_noise == "given"
+    if given["forget"] == "auto":
+        given["forget"] = "observed" if usual and n_blocks > 1 else "all"
+    if given["covariance_limit"] == "auto":
+        forgets = optimizer.forgetting < 1.0 and given["forget"] == "all"
+        limited = forgets and usual and optimizer.dtype == "float64"
+        given["covariance_limit"] = _COVARIANCE_LIMIT if limited else None
     return KalmanSettings(**given)
 
 
@@ -61,8 +70,9 @@ class EkfKind(OptimizerKind):
             reference = dict(zip(model.elements, model.reference_energies, strict=True))
             ordinary = ordinary_sizes(task.store.structures, reference)
             robust = RobustNoise(len(task.store.structures), groups=task.groups, ordinary=ordinary)
+        partition = covariance_partition(optimizer, model)
         filter_ = KalmanOptimizer(
-            covariance_partition(optimizer, model), kalman_settings(optimizer), device=task.device, ranks=task.ranks,
+            partition, kalman_settings(optimizer, len(partition.blocks)), device=task.device, ranks=task.ranks,
             robust=robust, length=task.n_updates,
             weights=None if own is None else torch.tensor(own, dtype=torch.float64),
         )  # fmt: skip

@@ -31,17 +31,20 @@ def rows(m: int, generator: torch.Generator) -> torch.Tensor:
 def apply(covariance: Covariance, dense: torch.Tensor, change: tuple) -> torch.Tensor:
     """The same change to both; the dense one is block-diagonal by the mask alone."""
     name, value = change
-    getattr(covariance, name)(*() if value is None else (value,))
+    getattr(covariance, name)(*() if value is None else value if isinstance(value, tuple) else (value,))
     if name == "subtract":
         return dense - INSIDE * (value.T @ value)
     if name == "multiply":
         return dense * value
+    if name == "inflate":
+        root = (value[1] / dense.diagonal()).clamp(1.0, value[0]).sqrt()
+        return root[:, None] * dense * root
     return dense + value * torch.eye(N, dtype=torch.float64) if name == "add_to_diagonal" else dense
 
 
 @pytest.mark.parametrize("triangles", [True, False])
 @pytest.mark.parametrize("lazy_rank", [1, 4, 100])
-@given(changes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.floats(0.5, 4.0)), max_size=30))
+@given(changes=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.floats(0.5, 4.0)), max_size=30))
 @settings(max_examples=20, deadline=None)
 def test_every_sequence_of_changes_is_exact(triangles, lazy_rank, changes):
     generator = torch.Generator().manual_seed(len(changes))
@@ -56,6 +59,8 @@ def test_every_sequence_of_changes_is_exact(triangles, lazy_rank, changes):
             ("add_to_diagonal", number),
             ("fold", None),
             ("multiply", 1e3),
+            ("inflate", (1.0 + number, 1e4)),
+            ("inflate", (1e12, 2e16)),
         )
         dense = apply(covariance, dense, options[kind])
     h = rows(3, generator)
@@ -120,6 +125,24 @@ def test_another_partition_is_refused():
             continue_from(other.state_dict())
     with pytest.raises(InputError, match="no covariance that this version can read"):
         continue_from({})
+
+
+def test_what_is_inflated_up_to_a_limit_stays_positive_definite_however_long_it_forgets():
+    generator = torch.Generator().manual_seed(6)
+    covariance = Covariance(PARTITION, 1.0, lazy_rank=8)
+    seen = rows(2, generator)
+    for step in range(3000):
+        h = seen[step % 2 : step % 2 + 1]
+        product = covariance.product(h)
+        covariance.subtract(product / (product @ h.T + 1e-4).sqrt())
+        covariance.inflate(1.0 / 0.98, 1.0)
+    values = torch.linalg.eigvalsh(covariance.dense())
+    assert float(covariance.diagonal().max()) <= 1.0 + 1e-12
+    assert float(values.min()) > 1e-9
+    copy = continue_from(covariance.state_dict())
+    assert torch.equal(copy.dense(), covariance.dense())
+    copy.restart()
+    assert torch.equal(copy.dense(), 5.0 * torch.eye(N, dtype=torch.float64))
 
 
 def test_lost_positive_definiteness_names_the_block_and_the_setting():

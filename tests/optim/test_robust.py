@@ -204,6 +204,65 @@ def test_a_retreat_restores_and_believes_less():
     assert again.caution == 16.0
 
 
+def test_the_third_time_a_state_is_not_trusted_any_more():
+    optimizer = filter_of(True, forgetting=0.98, initial_covariance=2.0)
+    learn(optimizer, 20)
+    good = {name: tensor.clone() for name, tensor in optimizer.state_dict().items()}
+    optimizer.retreat(good)
+    assert optimizer.caution == 4.0
+    cautions, variances, forgetting = [], [], []
+    for _ in range(3):
+        learn(optimizer, 5)
+        optimizer.retreat(good)
+        cautions.append(optimizer.caution)
+        forgetting.append(float(optimizer.forgetting))
+        variances.append(optimizer.covariance.dense())
+        assert torch.equal(optimizer.robust.scale, good["robust.scale"])
+    whole = torch.eye(N, dtype=torch.float64) * 2.0
+    for factor, variance in zip((16.0, 256.0, 4096.0), variances, strict=True):
+        assert torch.allclose(variance, whole / factor, rtol=1e-12)
+    assert cautions == [16.0] * 3
+    assert forgetting == sorted(forgetting)
+    better = {**good, "updates": torch.tensor(25)}
+    optimizer.retreat(better)
+    assert torch.equal(optimizer.covariance.diagonal(), _restored(better).covariance.diagonal())
+
+
+def _restored(state) -> KalmanOptimizer:
+    optimizer = filter_of(True, forgetting=0.98, initial_covariance=2.0)
+    optimizer.load_state_dict(state)
+    return optimizer
+
+
+def test_no_weight_that_nothing_is_said_of_becomes_less_certain_than_the_limit():
+    generator = torch.Generator().manual_seed(3)
+    limited, free = (
+        filter_of(False, forgetting=0.97, forgetting_rate=1.0, covariance_limit=limit)
+        for limit in (3.0, None)
+    )
+    for optimizer in (limited, free):
+        generator.manual_seed(3)
+        weights, truth = torch.zeros(N, dtype=torch.float64), torch.ones(N, dtype=torch.float64)
+        for _ in range(400):
+            some = forces(weights, truth, generator)
+            some.jacobian[:, 4:] = 0.0
+            weights = weights + optimizer.step(some)[0]
+    largest = [float(optimizer.covariance.diagonal().max()) for optimizer in (limited, free)]
+    assert largest[0] == pytest.approx(3.0, rel=1e-12)
+    assert largest[1] > 1e4
+    own = [optimizer.covariance.dense()[:4, :4] for optimizer in (limited, free)]
+    assert torch.allclose(*own, rtol=1e-10, atol=1e-14), "what is observed is forgotten as before"
+
+
+def test_what_the_first_updates_make_of_the_first_covariance_is_the_unit_of_its_limit():
+    optimizer = filter_of(True, initial_covariance=1e-6, forgetting=0.98, covariance_limit=1.0)
+    learn(optimizer, 20, sigma=0.01)
+    assert optimizer.prior > 1e-5
+    again = filter_of(True, initial_covariance=1e-6, forgetting=0.98, covariance_limit=1.0)
+    again.load_state_dict({name: tensor.clone() for name, tensor in optimizer.state_dict().items()})
+    assert again.prior == optimizer.prior
+
+
 def test_a_run_goes_on_from_its_state_bit_by_bit():
     optimizer, again = (filter_of(True, forgetting=0.98, forget="observed") for _ in range(2))
     learn(optimizer, 30, sigma=0.5)

@@ -50,6 +50,9 @@ def test_matrices_that_share_arrays_do_not_disturb_each_other(sizes, dtype, tria
             ]  # rows of a larger matrix, as a block sees them
             result = matrix.product(rows, 0.5).double()
             assert torch.allclose(result, 0.5 * rows.double() @ dense, rtol=0, atol=10 * tolerance)
+        factors = torch.linspace(0.5, 1.5, n, dtype=dtype)
+        matrix.scale(factors)
+        dense.mul_(factors).mul_(factors[:, None])
         rows = torch.randn(3, n, dtype=dtype)
         matrix.rank_update(rows, -0.5, 2.0)
         dense.mul_(2.0).sub_(0.5 * rows.double().T @ rows.double())

@@ -68,7 +68,12 @@ def filtered(
     """Weights and the like after some updates that begin in turn with one and with several structures."""
     observer = LinearObserver()
     settings = KalmanSettings(
-        forgetting=0.98, lazy_rank=7, dtype=dtype, process_noise=1e-4, reduction=reduction
+        forgetting=0.9,
+        lazy_rank=7,
+        dtype=dtype,
+        process_noise=1e-4,
+        reduction=reduction,
+        covariance_limit=1.0 if dtype == "float64" else None,
     )
     optimizer = KalmanOptimizer(partition(kind), settings, ranks=ranks)
     active = torch.ones(N, dtype=torch.bool)
