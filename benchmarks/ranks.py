@@ -1,10 +1,11 @@
 """One training on several processes: how much faster, how different, and how the covariance is shared.
 
-    python benchmarks/ranks.py --ranks 2 --case dp|acsf
+    python benchmarks/ranks.py --ranks 2 --case dp|dp-small-blocks|acsf
 
 ``dp`` is bound by the filter: the network of Hu et al. for 192 atoms of water, blocks of 5120 weights, updates with 18
-force components. ``acsf`` is bound by the gradients: symmetry functions and small networks for 100 atoms of copper, 100
-force components. Each number of processes makes the same updates; the first three are not timed. The last line is
+force components. ``dp-small-blocks`` is the same with blocks of 1024 weights, so that nearly all of an update are the
+gradients. ``acsf`` is an update that is short already: symmetry functions and small networks for 100 atoms of copper,
+100 force components. Each number of processes makes the same updates; the first three are not timed. The last line is
 ``RESULT {"speedup": ..., "difference": ..., "memory_ratio": ...}``: time of one process over that of several, the
 largest difference of a weight over the largest weight, bytes of the covariance of the largest share over all of it.
 ``machine`` is what the machine allows: by how much so many processes that have nothing to do with one another make more
@@ -47,14 +48,21 @@ from nnpkit.workflow.run_steps import memory_of, prepare
 
 _NOT_TIMED = 3
 _LONGEST = 600.0  # seconds of a run
-CASES: dict[str, dict[str, Any]] = {
-    "dp": {
+
+
+def _deep_potential(block_size: int) -> dict[str, Any]:
+    return {
         "model": MODEL,
         "training": {
             "schedule": {"kind": "epoch", "batch_size": 1, "energy": False, "forces": 18},
-            "optimizer": {"kind": "ekf", "partition": "split", "block_size": 5120},
+            "optimizer": {"kind": "ekf", "partition": "split", "block_size": block_size},
         },
-    },
+    }
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "dp": _deep_potential(5120),
+    "dp-small-blocks": _deep_potential(1024),
     "acsf": {
         "model": {
             "descriptor": {"cutoff": 6.0, "angular_cutoff": 5.0},
@@ -154,7 +162,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "frames.xyz"
-        write(data, synthetic_system("water192", 8)[0] if options.case == "dp" else list(make_frames(12)))
+        water = options.case.startswith("dp")
+        write(data, synthetic_system("water192", 8)[0] if water else list(make_frames(12)))
         one = on_ranks(1, options.case, data, options.updates)
         several = on_ranks(options.ranks, options.case, data, options.updates)
         beside = apart(options.ranks, options.case, data, options.updates)

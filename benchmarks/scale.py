@@ -10,8 +10,8 @@ loading, ``start_seconds`` what programs need to start, whatever the number of f
 update takes by the clock, and ``thread_per_update`` the processor time of the thread that learns, without that of the
 one that prepares structures ahead: on a quiet machine they agree. ``--kept-gb 0 --frames 300`` shows within a minute
 what structures cost that are not kept. ``--processes 2`` converts in two processes; ``conversion_wall`` is by the
-clock. Frames are copper with vacancies and thermal noise; their labels are those of a Morse potential, which cost
-nothing.
+clock. Frames are copper with vacancies and thermal noise; their labels are those of a Morse potential that ends
+smoothly, which cost nothing.
 """
 
 from __future__ import annotations
@@ -41,19 +41,22 @@ def make_frames(n: int, seed: int = 0) -> Iterator[Structure]:
     random = np.random.default_rng(seed)
     cell = bulk("Cu", cubic=True).repeat((3, 3, 3))
     neighbors = NeighborList(cutoff=_CUTOFF, full_list=False)
+    # A pair that crossed the cutoff with a jump of the energy would make energies contradict forces and stresses.
+    end = np.exp(-_STIFFNESS * (_CUTOFF - _DISTANCE))
+    last, last_slope = _DEPTH * (end * end - 2.0 * end), 2.0 * _DEPTH * _STIFFNESS * (end - end * end)
     for k in range(n):
         lattice = cell.cell.array * random.uniform(0.97, 1.03)
         kept = np.sort(random.permutation(len(cell))[:100])
         positions = (cell.get_scaled_positions() @ lattice)[kept] + random.normal(scale=0.1, size=(100, 3))
         first, second, vector, r = neighbors.compute(positions, lattice, True, "ijDd")
         decay = np.exp(-_STIFFNESS * (r - _DISTANCE))
-        slope = 2.0 * _DEPTH * _STIFFNESS * (decay - decay * decay)
+        slope = 2.0 * _DEPTH * _STIFFNESS * (decay - decay * decay) - last_slope
         pull = vector * (slope / r)[:, None]
         forces = np.zeros((100, 3))
         np.add.at(forces, first.astype(int), pull)
         np.add.at(forces, second.astype(int), -pull)
         stress = vector.T @ pull / abs(np.linalg.det(lattice))
-        energy = float(np.sum(_DEPTH * (decay * decay - 2.0 * decay)))
+        energy = float(np.sum(_DEPTH * (decay * decay - 2.0 * decay) - last - last_slope * (r - _CUTOFF)))
         yield Structure(
             ["Cu"] * 100, positions, lattice, np.ones(3, dtype=bool), energy=energy, forces=forces,
             stress=(stress + stress.T) / 2, name=f"frame#{k}",

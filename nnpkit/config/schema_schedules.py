@@ -49,8 +49,7 @@ class EpochSchedule(Section):
     forces: Literal["auto", "all"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="Force components of each structure, drawn anew every epoch; `all`, a number, or 0. `auto`: 30, or "
-        "100 where derivatives of more than 4 GB would have to be kept, as computing them again then takes longer than "
-        "learning from them, or 0 without forces.",
+        "0 without forces.",
     )
     virial: bool | Literal["auto"] = VIRIAL
 

@@ -19,6 +19,7 @@ from nnpkit.data.graph import Graph, build_graph, edge_centers, edge_vectors
 from nnpkit.data.store.stored_frames import joined_frames, select_frames
 from nnpkit.data.structure import Structure
 from nnpkit.measure.ahead import Ahead
+from nnpkit.measure.arena import Arena
 from nnpkit.measure.label_sums import Samples, Terms, force_samples, samples_of_all, virial_samples
 from nnpkit.measure.packed_frames import PackedFrame
 from nnpkit.measure.prepared_frame import Frame, Sites
@@ -115,12 +116,12 @@ class FrameStore:
         self.ahead = self._ahead()
         self.structures = joined_frames([structures, energies])
         self.complete: Container[int] = range(len(structures))  # of which more than the energy is asked
-        left = EDGE_BUDGET
+        left, arena = EDGE_BUDGET, Arena()
         for index in range(len(self.structures)):
             if left > 0:
                 frame = self._make(index, keep=True)
                 frame.described = frame.features
-                kept = _packed(frame)
+                kept = _packed(frame, arena)
                 left -= kept.n_bytes
                 if left >= 0 or _has_derivatives(kept):
                     self.kept[index] = kept
@@ -330,11 +331,11 @@ class FrameStore:
         return torch.cat(gradients)
 
 
-def _packed(frame: Frame) -> Frame | PackedFrame:
+def _packed(frame: Frame, arena: Arena) -> Frame | PackedFrame:
     """How a frame is kept: as it is if it has derivatives, which take ten times the memory of all else, or packed."""
     sites = frame.sites
     frame.sites = frame.computed = frame.describe = None
-    return frame if frame.jacobian is not None or sites is None else PackedFrame.of(frame, sites)
+    return frame if frame.jacobian is not None or sites is None else PackedFrame.of(frame, sites, arena.keep)
 
 
 def _has_derivatives(kept: Frame | PackedFrame) -> bool:

@@ -6,6 +6,7 @@ follow from positions and cells, and centres from how many neighbours each has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,18 +28,25 @@ class PackedFrame:
     neighbor: Tensor  # (E,)
 
     @classmethod
-    def of(cls, frame: Frame, sites: Sites) -> PackedFrame:
-        """Pack a `frame` whose atoms are at these `sites`."""
+    def of(cls, frame: Frame, sites: Sites, keep: Callable[[Tensor], Tensor]) -> PackedFrame:
+        """Pack a `frame` whose atoms are at these `sites`; `keep` copies what stays."""
         none = frame.center.new_zeros(0)
+        own = {
+            name: None if value is None else keep(value)
+            for name in ("types", "described", "forces", "virial")
+            for value in (getattr(frame, name),)
+        }
+        terms = frame.terms
+        if terms is not None:
+            terms = terms._replace(
+                atomic_energy=keep(terms.atomic_energy), forces=keep(terms.forces), virial=keep(terms.virial)
+            )
         rest = replace(
-            frame,
-            center=none,
-            neighbor=none,
-            edge_vec=frame.edge_vec.new_zeros(0, 3),
-            sites=None,
-        )
+            frame, center=none, neighbor=none, edge_vec=frame.edge_vec.new_zeros(0, 3), sites=None, terms=terms, **own
+        )  # fmt: skip
         counts = torch.bincount(frame.center, minlength=frame.n_atoms)
-        return cls(rest, sites._replace(shifts=_small(sites.shifts)), _small(counts), _small(frame.neighbor))
+        sites = Sites(keep(sites.positions), keep(sites.cell), keep(_small(sites.shifts)))
+        return cls(rest, sites, keep(_small(counts)), keep(_small(frame.neighbor)))
 
     @property
     def n_bytes(self) -> int:

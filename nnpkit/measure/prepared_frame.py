@@ -93,5 +93,6 @@ class Frame(Divided):
     @property
     def n_bytes(self) -> int:
         """Memory of features, edges and labels, without derivatives."""
-        parts = (self.types, self.center, self.neighbor, self.edge_vec, self.described, self.forces)
+        terms = () if self.terms is None else (self.terms.atomic_energy, self.terms.forces)
+        parts = (self.types, self.center, self.neighbor, self.edge_vec, self.described, self.forces, *terms)
         return sum(part.nbytes for part in parts if part is not None)

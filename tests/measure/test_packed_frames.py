@@ -59,7 +59,7 @@ def test_images_beyond_small_integers_are_kept() -> None:
     store = FrameStore(make_model(), structures(), 0.0)
     frame = store._make(2, keep=False)
     far = frame.sites._replace(shifts=300.0 * frame.sites.shifts)
-    assert torch.equal(PackedFrame.of(frame, far).sites.shifts.double(), far.shifts)
+    assert torch.equal(PackedFrame.of(frame, far, torch.clone).sites.shifts.double(), far.shifts)
 
 
 def test_an_update_computes_derivatives_once(monkeypatch: pytest.MonkeyPatch) -> None:

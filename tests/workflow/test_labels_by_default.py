@@ -59,14 +59,12 @@ def test_stresses_that_contradict_the_energies_are_left_out(config: Path) -> Non
     assert "stresses: not learnt, they contradict the energies" in balance(load_config(config), shifted, 100)
 
 
-def test_forces_are_as_many_as_pay_and_none_where_there_are_none(config: Path, monkeypatch) -> None:
+def test_forces_are_as_many_as_pay_and_none_where_there_are_none(config: Path) -> None:
     relabelled("energies.extxyz", ("energy",))
     settings, frames = load_config(config, FORCES), read("train.extxyz")
     assert force_components(settings, frames) == 30
     assert force_components(load_config(config, [*FORCES, "training.schedule.forces=7"]), frames) == 7
     assert force_components(load_config(config, [*FORCES, "training.schedule.forces=all"]), frames) is None
-    monkeypatch.setattr("nnpkit.workflow.learned_labels._LARGE_DATA", 1.0)
-    assert force_components(settings, frames) == 100
     assert force_components(settings, read("energies.extxyz")) == 0
     summary = run_training(
         load_config(config, [*FORCES, "data.train=energies.extxyz"]), console=Console(file=io.StringIO())
