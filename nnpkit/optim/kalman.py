@@ -51,7 +51,8 @@ __all__ = ["KalmanOptimizer", "KalmanReport", "KalmanSettings", "Measurement", "
 _ROBUST = "robust."
 _SETTLED = 6.0  # rate at which a filter that forgets becomes one that does not, per budget
 _SHORTEST, _MOST = 500.0, 750.0  # see `KalmanSettings.forgetting_rate`
-_CAUTIOUS = 16.0  # largest factor on the noise after retreats, and by which P is smaller after each restart
+_CAUTIOUS = 16.0  # largest factor on the noise after retreats
+_SMALLER, _SMALLEST = 16.0, 4096.0  # what P(0) is divided by for each restart, and at most
 _KNOWN = 0.02  # part of a budget after which the number of updates that it buys can be told
 
 
@@ -182,9 +183,10 @@ class KalmanOptimizer:
         else:
             self.load_state_dict(state)
         if state is None or again:
-            self.prior = min(prior, self.settings.initial_covariance) / (_CAUTIOUS if again else 1.0)
+            first = self.settings.initial_covariance
+            self.prior = max(min(prior, first) / (_SMALLER if again else 1.0), first / _SMALLEST)
             self.covariance.restart()
-            self.covariance.multiply(self.prior / self.settings.initial_covariance)
+            self.covariance.multiply(self.prior / first)
             self.drift, self._variance = 0.0, math.inf
         self.caution, self.updates = min(_CAUTIOUS, 4.0 * max(caution, self.caution)), updates
         self.forgetting.copy_(self.forgetting.clamp(min=forgetting) if again else self.forgetting).add_(

@@ -264,7 +264,7 @@ def test_all_fail_where_one_fails() -> None:
 
 
 def in_slabs(ranks: Any) -> list[list[float]]:
-    """Products, updates, a cleared row and the diagonal of a shared matrix."""
+    """Products, updates, a cleared row, another scale and the diagonal of a shared matrix."""
     random = np.random.default_rng(1)
     matrix = Slab(150, torch.float64, ranks)
     given = torch.tensor(random.normal(size=(150, 150)))
@@ -272,6 +272,7 @@ def in_slabs(ranks: Any) -> list[list[float]]:
     matrix.rank_update(torch.tensor(random.normal(size=(3, 150))), -0.5, 1.5)
     matrix.diagonal().add_(1.0)
     matrix.clear(20)
+    matrix.scale(torch.linspace(0.5, 2.0, 150, dtype=torch.float64))
     return [
         *matrix.product(torch.tensor(random.normal(size=(2, 150))), 2.0).tolist(),
         *matrix.dense().tolist(),
@@ -284,6 +285,7 @@ def test_a_matrix_in_slabs_is_the_matrix() -> None:
     rows = random.normal(size=(3, 150))
     whole = 1.5 * (given + given.T) - 0.5 * rows.T @ rows + np.eye(150)
     whole[20] = whole[:, 20] = 0.0
+    whole *= np.linspace(0.5, 2.0, 150) * np.linspace(0.5, 2.0, 150)[:, None]
     expected = np.vstack([2.0 * random.normal(size=(2, 150)) @ whole, whole])
     assert np.allclose(in_slabs(ALONE), expected, rtol=1e-12, atol=1e-12)
     first, second = together(in_slabs)

@@ -78,6 +78,26 @@ def test_a_training_that_lost_its_way_is_taken_back(config, monkeypatch, disturb
     assert summary["train"]["force_rmse"] < 2.0 * undisturbed["train"]["force_rmse"]
 
 
+def test_a_training_that_loses_its_way_again_and_again_uses_all_its_time(config, monkeypatch):
+    undisturbed, _ = train(config, "training.epochs=8")
+    original, count = KalmanUpdate.apply, [0]
+    often = undisturbed["updates"] // 8 - 2
+
+    def apply(self: KalmanUpdate, labels: Any) -> dict[str, float]:
+        count[0] += 1
+        if count[0] % often == 0:
+            lose(self)
+        return original(self, labels)
+
+    monkeypatch.setattr(KalmanUpdate, "apply", apply)
+    epochs = RETREATS + 4
+    summary, _ = train(config, f"training.epochs={epochs}", "output=other")
+    assert (summary["ended"], summary["epochs"]) == ("epochs", epochs)
+    assert summary["retreats"] > RETREATS
+    forces = np.concatenate([structure.forces.ravel() for structure in run_structures()])
+    assert summary["train"]["force_rmse"] < 0.7 * float(np.sqrt(np.mean(forces**2)))
+
+
 def test_a_training_that_cannot_be_saved_ends_with_the_energies_of_the_elements(config):
     wild = "training.optimizer={kind: adam, learning_rate: 1e200, gradient_clip: null}"
     summary, _ = train(config, wild, "training.epochs=40")
