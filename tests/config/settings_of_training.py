@@ -130,7 +130,7 @@ PROBES: dict[str, dict[str, str | tuple[str, str]]] = {
             "learning_rate": "10.0", "observation_noise": "blocks",
             "noise_decay": ("noise_decay=0.5", "noise_minimum=0.1"),
             "noise_growth": "1.0", "process_noise": "0.01", "forgetting": "0.9", "forgetting_rate": "0.9",
-            "robust": "false", "forget": "observed", "covariance_limit": "100",
+            "robust": "false", "forget": "observed", "covariance_limit": "1.0",
             "partition": "layer", "dtype": "float32",
         }),
         "training.schedule[epoch].batch_size": "2", "training.schedule[epoch].energy": "false",
