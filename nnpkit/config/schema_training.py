@@ -147,8 +147,9 @@ class Training(Section):
     monitor: Literal["energy_force", "energy_rmse", "force_rmse"] = Field(
         "energy_force",
         description="Validation error that decides which epoch is the best and when to stop early; `energy_force` "
-        "is the geometric mean of energy and force error. Where fewer than forty validation structures have energies, "
-        "errors of training energies take the place of the missing ones.",
+        "is the geometric mean of energy and force error, or the force error where the schedule learns no "
+        "energies. Where fewer than forty validation structures have energies, errors of training energies take "
+        "the place of the missing ones.",
     )
     early_stopping: EarlyStopping | None = Field(
         None, description="Stop before the last epoch; null never does."

@@ -64,9 +64,16 @@ __all__ = [
 _BUDGET = 1_000_000_000  # bytes for derivatives that a kernel computes nearly as fast as they are read
 
 
+def monitor_of(config: Config) -> str:
+    """The error that chooses the best epoch; of energies that nobody learns none, which say nothing about forces."""
+    monitor, schedule = config.training.monitor, config.training.schedule
+    only_forces = getattr(schedule, "energy", True) is False and getattr(schedule, "forces", "auto") != 0
+    return "force_rmse" if monitor == "energy_force" and only_forces else monitor
+
+
 def require_judge(config: Config, data: LoadedData) -> None:
     """Refuse to start if no label says which epoch is the best; see `nnpkit.training.trainer.monitored`."""
-    monitor, judge = config.training.monitor, "validation" if "validation" in data.splits else "train"
+    monitor, judge = monitor_of(config), "validation" if "validation" in data.splits else "train"
     needed = {"energy_rmse": ["energy"], "force_rmse": ["forces"]}.get(monitor, ["energy", "forces"])
     if not any(f"{name.rstrip('s')}_rmse" in deciding(data.splits[judge]) for name in needed):
         raise InputError(
@@ -83,7 +90,7 @@ def trainer_settings(config: Config, epochs: int, warm: bool, ahead: bool) -> Tr
         evaluate_every=training.evaluate_every,
         checkpoint_every=training.checkpoint.every,
         keep=training.checkpoint.keep,
-        monitor=training.monitor,
+        monitor=monitor_of(config),
         patience=None if stopping is None else stopping.patience,
         min_delta=0.0 if stopping is None else stopping.min_delta,
         warm=warm,

@@ -22,6 +22,7 @@ from nnpkit.training.ridge import automatic_strength
 from nnpkit.workflow.assemble import load_data
 from nnpkit.workflow.balance import balance
 from nnpkit.workflow.learned_labels import force_components, learns_virials, ridge_strength
+from nnpkit.workflow.run_steps import trainer_settings
 from nnpkit.workflow.training_run import run_training
 
 FORCES = ["training.schedule.forces=auto"]
@@ -149,3 +150,21 @@ def test_a_deep_potential_learns_energies_alone_where_there_are_no_forces(config
     own = load_config(config, [model, "training={epochs: 2}", *data])
     summary = run_training(own, console=Console(quiet=True))
     assert summary["updates"] == 2 * len(ase.io.read("train.extxyz", ":"))
+
+
+def test_energies_that_nobody_learns_choose_no_epoch(config: Path) -> None:
+    """Their errors go up and down while those of forces fall, and the first epoch may have the best by chance."""
+    chosen = {
+        (): "energy_force",
+        ("training.schedule.energy=false",): "force_rmse",
+        ("training.schedule={kind: epoch, energy: false, forces: 0, virial: true}",): "energy_force",
+        ("training.schedule.energy=false", "training.monitor=energy_rmse"): "energy_rmse",
+    }
+    for given, monitor in chosen.items():
+        settings = load_config(config, ["training.schedule.kind=epoch", *given])
+        assert trainer_settings(settings, epochs=3, warm=False, ahead=False).monitor == monitor, given
+    relabelled("energies.extxyz", ("energy",))
+    alone = ["data.train=train.extxyz", "data.validation=energies.extxyz", "training.schedule.kind=epoch"]
+    alone += ["training.schedule.energy=false", "data.validation_fraction=0"]
+    with pytest.raises(InputError, match="no validation structure has forces"):
+        run_training(load_config(config, alone), console=Console(file=io.StringIO()))
