@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-__all__ = ["Progress", "StopRequest", "remember_warning", "stop_on_signals"]
+__all__ = ["Progress", "StopRequest", "clock_time", "remember_warning", "stop_on_signals"]
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -76,14 +76,15 @@ class Progress:
         elif time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
             self.printed = time.monotonic()
             pace = (self.printed - self.started) / max(1, self.done - self.first)
-            left = _duration(pace * (self.total - self.done))
+            left = clock_time(pace * (self.total - self.done))
             note = f"; {self.note}" if self.note else ""
             self.console.print(
                 f"{self.title}: {self.done} of {self.total}, {left} left{note}", highlight=False
             )
 
 
-def _duration(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: 0:03:20."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

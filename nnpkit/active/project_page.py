@@ -24,6 +24,8 @@ from nnpkit.errors import NnpkitError
 
 __all__ = ["write_report"]
 
+_MANY = 1000  # points of which larger marks would cover each other
+
 
 def write_report(folder: Path, path: Path, test: Sequence[Structure] = ()) -> Path:
     """Write the report of the project in `folder`, with the errors of every round on `test`; the path."""
@@ -132,7 +134,9 @@ def _draw_runs(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]) -> b
             color = f"C{entry['round'] % 10}"
             ax.hist(values, bins=np.geomspace(values.min(), values.max() * 1.01, 40), histtype="step", color=color,
                     density=True, label=f"round {entry['round']}")  # fmt: skip
-            for name in ("lower", "upper"):
+            for name in {"lower", "upper"} & set(
+                entry.get("explore", ())
+            ):  # not known while the round explores
                 ax.axvline(entry["explore"][name], color=color, lw=0.8, ls=":")
             drawn = True
     ax.set(xlabel="largest force disagreement of a frame, eV/Å", ylabel="density", xscale="log")
@@ -176,7 +180,8 @@ def _draw_new_labels(figure: Any, store: Store, rounds: Sequence[dict[str, Any]]
 
 
 def _scatter(ax: Any, x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> None:
-    ax.loglog(np.maximum(x, 1e-6), np.maximum(y, 1e-6), ".", ms=3, alpha=0.5, mew=0)
+    size = 3.0 if len(x) > _MANY else 7.0
+    ax.loglog(np.maximum(x, 1e-6), np.maximum(y, 1e-6), ".", ms=size, alpha=0.5, mew=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
 
 

@@ -12,7 +12,7 @@ from nnpkit.cli.output import print_table, refuse, write_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nnpkit.analysis.properties.study import Result
+    from nnpkit.analysis.properties.results import Result
     from nnpkit.data.structure import Structure
 
 __all__ = ["properties"]
@@ -23,7 +23,7 @@ What = Annotated[
         metavar="NAME,...",
         show_default="eos, elastic, surfaces, and vacancy of an element",
         help="Of eos, compression, elastic, vacancy, interstitial, surfaces, stacking, phonons; from simulations "
-        "expansion, hot-elastic, diffusion, viscosity, vibrations.",
+        "expansion, hot-elastic, diffusion, viscosity, vibrations, conductivity.",
     ),
 ]
 Reference = Annotated[
@@ -39,7 +39,7 @@ Output = Annotated[
 ]
 Temperatures = Annotated[str, typer.Option(help="K, of thermal expansion; separated by commas.")]
 Temperature = Annotated[
-    float, typer.Option(help="K, of elastic constants, diffusion, viscosity and vibrations.")
+    float, typer.Option(help="K, of elastic constants, diffusion, viscosity, vibrations, conductivity.")
 ]
 Extent = Annotated[
     float, typer.Option(help="Å; least width of the supercells of point defects and phonons.", min=1.0)
@@ -65,7 +65,7 @@ def properties(
     extent: Extent = 10.0,
     temperature: Temperature = 300.0,
     temperatures: Temperatures = "200,400,600",
-    pressure: Annotated[float, typer.Option(help="bar, of thermal expansion and elastic constants.")] = 1.0,
+    pressure: Annotated[float, typer.Option(help="bar, of thermal expansion, elastic constants.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Time steps of each simulation.", min=100)] = 20000,
     timestep: Timestep = None,
     atoms: Annotated[
@@ -83,20 +83,16 @@ def properties(
     """
     from rich.console import Console
 
+    from nnpkit.analysis.properties.moving_study import MOVING, expected_seconds, moving_properties
     from nnpkit.analysis.properties.properties_page import write_page
-    from nnpkit.analysis.properties.study import (
-        MOVING,
-        STATIC,
-        Options,
-        moving_properties,
-        require_possible,
-        static_properties,
-        wanted_properties,
-    )
+    from nnpkit.analysis.properties.static_study import STATIC, static_properties
+    from nnpkit.analysis.properties.study import require_possible, wanted_properties
+    from nnpkit.analysis.properties.study_options import Options
     from nnpkit.cli.model_argument import any_calculator, load_with_notes, read_start
     from nnpkit.md.calculator import NnpkitCalculator
     from nnpkit.md.simulation_settings import Simulation
     from nnpkit.md.step_cost import system_of_size
+    from nnpkit.progress import clock_time
 
     start = _start(read_start(structure))
     usual = "eos,elastic,surfaces" + (",vacancy" if len(set(start.symbols)) == 1 else "")
@@ -112,6 +108,10 @@ def properties(
     potential = load_with_notes(model)
     other = None if reference is None else any_calculator(reference)
     _refuse_earlier(output, overwrite)
+    system = system_of_size(start, atoms)
+    if moving:
+        seconds = expected_seconds(potential, system, moving, options, settings, ranks)
+        print(f"simulations of {system.n_atoms} atoms: about {clock_time(seconds)} where nothing else runs")
     found: dict[str, Result] = {}
     compared: dict[str, Result] = {}
     with Console(stderr=True).status("") as status:
@@ -122,8 +122,6 @@ def properties(
                     start, other, still, options, lambda text: status.update(f"reference: {text}")
                 )
         if moving:
-            system = system_of_size(start, atoms)
-            print(f"simulations of {system.n_atoms} atoms")
             found |= moving_properties(
                 potential, system, moving, options, output, settings, ranks, overwrite, status.update
             )
@@ -158,13 +156,14 @@ def _start(structure: Structure) -> Structure:
 
 def _refuse_without_effect(context: typer.Context, names: list[str]) -> None:
     """Refuse options of properties that were not asked for."""
-    from nnpkit.analysis.properties.study import MOVING, STATIC
+    from nnpkit.analysis.properties.moving_study import MOVING
+    from nnpkit.analysis.properties.static_study import STATIC
 
     for option, needed in (
         ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)),
         ("extent", ("vacancy", "interstitial", "phonons")),
         ("temperatures", ("expansion",)), ("pressure", ("expansion", "hot-elastic")),
-        ("temperature", ("hot-elastic", "diffusion", "viscosity", "vibrations")), ("reference", STATIC),
+        ("temperature", ("hot-elastic", "diffusion", "viscosity", "vibrations", "conductivity")), ("reference", STATIC),
         *((name, MOVING) for name in ("steps", "timestep", "atoms", "seed", "ranks")),
     ):  # fmt: skip
         if not set(needed) & set(names):

@@ -15,6 +15,7 @@ from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.md.atoms import atom_types, fixed_atoms, group_commands
 from nnpkit.md.box import data_text
+from nnpkit.md.heat_flux import heat_flux_output
 from nnpkit.md.simulation_settings import ENSEMBLES, HOTTEST, Simulation
 from nnpkit.md.thermo import conserved_commands, thermo_commands
 
@@ -273,6 +274,7 @@ def input_text(
         )  # fmt: skip
     formula = " ".join(f"{element}{count}" for element, count in sorted(structure.composition.items()))
     name = "".join(c if c.isprintable() and c.isascii() else "?" for c in structure.name) or "a structure"
+    flux = heat_flux_output(elements) if simulation.heat_flux else None
     lines = [
         f"# {ENSEMBLES[simulation.ensemble]} of {structure.n_atoms} atoms ({formula}).",
         f"# Start: {name}. Written by nnpkit {__version__}.",
@@ -283,7 +285,7 @@ def input_text(
         *_potential(pair, elements),
         *_section(
             "thermodynamic output",
-            *thermo_commands(simulation, pair, "c_mobile_temp" if fixed.any() else "temp"),
+            *thermo_commands(simulation, pair, "c_mobile_temp" if fixed.any() else "temp", flux),
         ),
     ]
     trajectory = _trajectory(simulation, elements)

@@ -66,6 +66,8 @@ class Simulation:
         Formats in which the frames are written as well.
     time_limit : float, optional
         s; the run ends there with all its files, to be continued.
+    heat_flux : bool
+        The heat flux is part of the thermodynamic output.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class Simulation:
     pressure_end: float | None = None
     trajectories: tuple[str, ...] = ()
     time_limit: float | None = None
+    heat_flux: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (

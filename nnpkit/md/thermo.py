@@ -14,6 +14,7 @@ import numpy as np
 
 from nnpkit.errors import InputError
 from nnpkit.files import atomic_write
+from nnpkit.md.heat_flux import FLUX, Output
 
 if TYPE_CHECKING:
     from nnpkit.md.simulation_settings import Simulation
@@ -43,6 +44,7 @@ COLUMNS = {
     "f_watch[3]": "extrapolations_total",
     "c_mobile_temp": "temperature_K",
     "v_conserved": "conserved_energy_eV",
+    **{f"c_heat_flux[{n}]": name for n, name in enumerate(FLUX, 1)},
 }
 """LAMMPS' name of a thermo column (units metal) and ours; others keep their name."""
 
@@ -50,15 +52,17 @@ COLUMNS = {
 _OUTSIDE = re.compile(r"nnpkit: \d+ extrapolations? until step \d+:(.*)")
 
 
-def thermo_commands(simulation: Simulation, pair: Sequence[str], temperature: str) -> list[str]:
+def thermo_commands(
+    simulation: Simulation, pair: Sequence[str], temperature: str, flux: Output | None = None
+) -> list[str]:
     """Commands of the thermodynamic output; `temperature` is the column of that of the atoms that move."""
-    before = []
+    before = [] if flux is None else list(flux.commands)
     if simulation.dynamics:
         conserved = "v_conserved" if simulation.own_conserved else "econserve"
         columns = f"step time {temperature} pe ke etotal {conserved} press vol density lx ly lz pxx pyy pzz pxy pxz pyz"
         comment = f"# {conserved}: what exact integration keeps constant, thermostat and barostat included."
         if simulation.own_conserved:
-            before = ["variable        conserved equal etotal  # until there is a barostat"]
+            before.append("variable        conserved equal etotal  # until there is a barostat")
     else:
         columns = "step pe fmax press vol density lx ly lz"
         comment = "# fmax: largest component of a force."
@@ -71,6 +75,11 @@ def thermo_commands(simulation: Simulation, pair: Sequence[str], temperature: st
             "\n# c_extrapolation, f_watch: features outside the range of the training data, now and since the"
         )
         comment += " run began."
+    if flux is not None:
+        names = flux.columns
+        lines = [" ".join(names[n : n + 6]) for n in range(0, len(names), 6)]
+        columns += "".join(f" &\n                {line}" for line in lines)
+        comment += "\n# c_heat_flux: of the whole cell, for thermal conductivity."
     return [
         *before,
         comment,

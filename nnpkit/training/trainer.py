@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -122,7 +123,7 @@ class Trainer:
         clock: Callable[[], float] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.ranks, self.ended_by = ranks, ""
+        self.ranks, self.ended_by, self.warned = ranks, "", set[str]()
         self.model, self.update, self.schedule, self.score = model, update, schedule, score
         self.splits, self.settings, self.folder = splits, settings, folder
         self.identity, self.console = identity, console
@@ -193,8 +194,7 @@ class Trainer:
                 if self.ended_by or self._lost():
                     break
                 bar.tell(report.short)
-                for warning in report.warnings:
-                    self.console.print(f"Warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+                self._warn(report.warnings)
                 due = self._due(settings.evaluate_every)
                 if not due:
                     self._record(report, {})
@@ -215,6 +215,15 @@ class Trainer:
         if not self._done():
             return self.ended_by
         return "epochs" if self.budget is None else "time"
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        """Say each warning once, whatever its numbers: an epoch later it is no news."""
+        for warning in warnings:
+            kind = re.sub(r"\d[\d.e+-]*", "", warning)
+            if kind not in self.warned:
+                text = f"Warning: {warning}; not said again for later epochs"
+                self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+            self.warned.add(kind)
 
     def _time(self) -> float:
         """Seconds; those of the first rank, so that all do the same."""

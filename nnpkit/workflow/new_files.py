@@ -24,6 +24,10 @@ __all__ = ["Wishes", "expected", "has_labels", "new_files", "source_structures"]
 
 ENGINES = ("lammps", "gpumd", "cp2k", "any")
 _SMALL = 200  # frames below which a training needs a least number of updates
+_MANY_ELEMENTS, _OF_A_PAIR = (
+    6,
+    64,
+)  # coefficients of a pair in the smallest cluster expansion chosen by itself
 _EDGE = 8.0  # Å, least length of a cell made of a crystal
 _COPIES = 16  # displaced and strained copies to begin with
 
@@ -155,6 +159,7 @@ def new_files(
     if labelled:
         train = _training(labelled, [_from(folder, file) for file in as_patterns(files)], wishes)
         lines = _with_estimate(train, folder, len(structures) - len(labelled))
+        lines += [] if wishes.engine == "cp2k" else _too_many_elements(labelled)
         _write(folder / "train.yaml", train)
         return [folder / "train.yaml"], [*lines, f"next: nnpkit train {quote(str(folder / 'train.yaml'))}"]
     copies = _copies(structures)
@@ -229,7 +234,7 @@ def _training(structures: Sequence[Structure], files: list[str], wishes: Wishes)
         data["labels"] = dict(wishes.labels)
     data |= {"validation_fraction": 0.1 if n >= 100 else 0.2, "test_fraction": 0.1 if n >= 50 else 0.0}
     comments = {
-        "split": f"{len(runs)} trajectories found; each stays in one set"
+        "split": f"{len(runs)} trajectories found; each stays in one set, or is cut where it is longer"
         if runs
         else "at random: no trajectories found",
         "hidden": f"about {per_element:.0f} force components an element",
@@ -280,12 +285,29 @@ def expected(settings: dict[str, Any], folder: Path) -> str:
     )
 
 
-def _with_estimate(train: _File, folder: Path, without_labels: int) -> list[str]:
+def _with_estimate(train: _File, folder: Path, left_out: int) -> list[str]:
     """Add expected time and memory to the head; lines for the user."""
     words = expected(train.sections, folder)
     train.head.append(f"Expected: {words}")
-    left = [f"{without_labels} structures have no labels and are left out"] if without_labels else []
+    left = [f"{left_out} structures have no labels and are left out"] if left_out else []
     return [train.head[1], *left, f"expected: {words}"]
+
+
+def _too_many_elements(structures: Sequence[Structure]) -> list[str]:
+    """What is to be said where a model has more coefficients of pairs of elements than there are labels."""
+    n = len(elements_of(structures))
+    labels = sum(
+        (s.energy is not None) + (0 if s.forces is None else s.forces.size) + 6 * (s.stress is not None)
+        for s in structures
+    )
+    coefficients = _OF_A_PAIR * n**2
+    if n < _MANY_ELEMENTS or coefficients < labels:
+        return []
+    return [
+        f"{n} elements: the {coefficients} coefficients of pairs of elements are more than the {labels} labels, so "
+        "that little will be learnt of most pairs. Fewer elements or more data help; model: {kind: chebyshev} has none "
+        "of them, and is learnt in less time, but knows less of pairs"
+    ]
 
 
 def _copies(structures: Sequence[Structure]) -> list[Structure]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from active_tools import shaken_copper
+from browser import ARGUMENTS, chromium
 from typer.testing import CliRunner
 
 from nnpkit.active.curve import curve
@@ -105,6 +106,57 @@ def test_status_and_report(finished) -> None:
     assert '"part":"first"' in view
     assert 'href="page.view.html"' in page
     assert not re.search(r"(src|href)=.?http", page)
+
+
+def test_clicking_in_the_report(finished) -> None:
+    """Its link leads to the labels, the worst first; a line, a key and a point choose others; no request, no error."""
+    executable = chromium()
+    from playwright.sync_api import sync_playwright
+
+    assert nnpkit("report", "project", "-o", "clicked.html").exit_code == 0
+    problems: list[str] = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request", lambda request: problems.append(request.url) if "http" in request.url[:5] else None
+        )
+        page.goto((finished / "clicked.html").as_uri())
+        shown = page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        page.get_by_text("every frame and its reason").click()
+        assert page.get_by_text("number 1 by fps").first.is_visible()
+        page.get_by_role("link", name="clicked.view.html").click()
+        about, rows = page.locator("#about"), page.locator("#list tr")
+        assert page.locator("#viewer canvas").count() == 1
+        told = []
+        rows.nth(2).click()
+        told.append(about.text_content())
+        page.keyboard.press("ArrowDown")
+        told.append(about.text_content())
+        box = page.locator("#plot").bounding_box()
+        assert box is not None
+        for x in range(70, int(box["width"]) - 20, 6):  # along the diagonal: predictions are close to labels
+            share = (x - 62) / (box["width"] - 74)
+            page.mouse.click(box["x"] + x, box["y"] + 10 + (1 - share) * (box["height"] - 50))
+            told.append(about.text_content())
+        browser.close()
+    assert shown
+    assert wider <= 0
+    assert told[0] != told[1]
+    assert len(set(told)) > 3
+    assert not problems
+
+
+def test_a_report_while_a_round_explores(copy) -> None:
+    """What has been seen so far is drawn; the bounds of that round are not known yet."""
+    store = Store(copy / "project")
+    with store.transaction() as database:
+        database.execute("UPDATE steps SET state = 'running' WHERE round = 0 AND step = 'explore'")
+    store.close()
+    assert nnpkit("report", "project", "-o", "page.html").exit_code == 0
+    assert "What was uncertain" in (copy / "page.html").read_text()
 
 
 def test_every_round_is_judged_on_data_it_never_saw(copy) -> None:

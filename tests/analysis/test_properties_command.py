@@ -15,8 +15,11 @@ from test_properties import bonds, crystal, depth
 from typer.testing import CliRunner
 
 from nnpkit.analysis.properties.hot_elastic import hot_elastic
+from nnpkit.analysis.properties.moving_study import expected_seconds, moving_properties
 from nnpkit.analysis.properties.properties_page import write_page
-from nnpkit.analysis.properties.study import Options, moving_properties, static_properties, wanted_properties
+from nnpkit.analysis.properties.static_study import static_properties
+from nnpkit.analysis.properties.study import wanted_properties
+from nnpkit.analysis.properties.study_options import Options
 from nnpkit.analysis.properties.thermal import expansion_of
 from nnpkit.cli.main import app
 from nnpkit.data.formats.reading import write
@@ -75,7 +78,7 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--what", "conductivity"), "centroid/stress/atom"),
+        (("--what", "conductivity", "--steps", "7999"), "7999 steps of 0.5 fs are too few for conductivity"),
         (("--what", "nothing"), "--what: unknown property 'nothing'"),
         (("--what", ""), "--what: unknown property ''"),
         (("--what", "surfaces", "--surfaces", "abc"), "--surfaces: surface 'abc'"),
@@ -129,14 +132,16 @@ def test_what_cannot_be_computed_takes_nothing_else_along(
     write("fcc.xyz", [crystal()])
     monkeypatch.setattr("nnpkit.md.calculator.NnpkitCalculator", lambda model: bonds())
     monkeypatch.setattr("nnpkit.cli.model_argument.any_calculator", lambda name: bonds())
+    monkeypatch.setattr("nnpkit.analysis.properties.moving_study.expected_seconds", lambda *_: 3723.0)
     for module in ("thermal", "hot_elastic"):
         monkeypatch.setattr(f"nnpkit.analysis.properties.{module}.run_simulation", unstable)
-    monkeypatch.setattr("nnpkit.analysis.properties.study.surface_energies", no_surface)
+    monkeypatch.setattr("nnpkit.analysis.properties.static_study.surface_energies", no_surface)
     result = nnpkit(
         "properties", "model.pt", "fcc.xyz", "-o", "out", "--what", "eos,surfaces,expansion,hot-elastic,diffusion",
         "--reference", "bonds",
     )  # fmt: skip
     assert result.exit_code == 1
+    assert result.stdout.startswith("simulations of 256 atoms: about 1:02:03 where nothing else runs")
     for line in (
         "nnpkit: error: surfaces: RuntimeError: no convergence", "nnpkit: error: diffusion: the temperature exploded",
         "nnpkit: error: expansion: the temp", "nnpkit: error: hot-elastic: the temp",
@@ -285,7 +290,41 @@ def test_simulations_of_a_crystal(tmp_path: Path, argon_runs: None) -> None:
         settings,
     )
     assert abs(found["diffusion"].values["Ar"][0]) < 0.5
+    assert "atoms vibrate at their places" in found["diffusion"].notes[0]
     assert found["viscosity"].errors["shear viscosity"] > 0.0
     assert 0.3 < found["vibrations"].values["highest peak of Ar"][0] < 3.0
     assert len(found["vibrations"].figures) == 1
     assert (tmp_path / "production" / "summary.json").exists()
+
+
+def test_argon_conducts_heat(tmp_path: Path, argon_runs: None) -> None:
+    """108 atoms at 40 K: the integral of the autocorrelation over 4 ps of a run of 160 ps is 0.27 W/(m K)."""
+    from argon import crystal as argon
+    from argon import structure
+
+    settings = Simulation(temperature=40.0, timestep=4.0, steps=20000, every=10, dump_every=20000)
+    found = moving_properties(
+        ANY_MODEL, structure(argon(3, 0.0)), ["conductivity"], Options(), tmp_path, settings
+    )["conductivity"]
+    value, unit = found.values["thermal conductivity"]
+    error = found.errors["thermal conductivity"]
+    assert unit == "W/(m K)"
+    assert 0.0 < error < 0.5
+    assert abs(value - 0.27) < 0.1 + 3.0 * error
+    assert "fix             integrate all nve" in (tmp_path / "production" / "in.lammps").read_text()
+    assert len(found.figures) == 1
+
+
+def test_expected_time_is_that_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10 µs an atom and step: one run a temperature, five for a cube's strains, a quarter more to equilibrate."""
+    monkeypatch.setattr("nnpkit.analysis.properties.moving_study.step_cost", lambda *_: 10.0)
+    model = SimpleNamespace(save=lambda path, structure: Path(path).write_bytes(b"model"))
+    settings, start = Simulation(steps=1000), cold_argon((2, 2, 2))
+
+    def runs(*names: str, ranks: int = 1) -> float:
+        return expected_seconds(model, start, names, Options(), settings, ranks) / (1e-5 * 32 * 1000)
+
+    assert runs("diffusion", "viscosity", "conductivity") == pytest.approx(1.25)
+    assert runs("expansion") == pytest.approx(3.0)
+    assert runs("hot-elastic", "diffusion") == pytest.approx(6.25)
+    assert runs("expansion", ranks=2) == pytest.approx(1.5)

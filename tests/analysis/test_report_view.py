@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import ARGUMENTS, chromium
 
 from nnpkit.analysis.predictions import Predictions
 from nnpkit.analysis.report.page import Page
@@ -91,26 +90,16 @@ def test_nothing_leaves_the_page_or_breaks_out_of_it(tmp_path: Path) -> None:
     assert json.loads(embedded[1])["frames"][0]["name"].startswith("script><img")  # after the last slash
 
 
-def _browser() -> str:
-    """Path of Chromium, or skip."""
-    path = os.environ.get("NNPKIT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not path or find_spec("playwright") is None:
-        pytest.skip("needs playwright (pip) and Chromium, on the PATH or in NNPKIT_CHROMIUM")
-    return path
-
-
 def test_clicking_in_a_browser(tmp_path: Path) -> None:
     """The worst structure is shown first; a line, a point and a key lead to others; no request, no error."""
-    executable = _browser()
+    executable = chromium()
     from playwright.sync_api import sync_playwright
 
     found = predictions(6, 4, name="frames" + NASTY.replace("/", "|") + "{}")
     write_view(tmp_path / "view.html", "Copper oxide", view_data({"test": found}))
     problems: list[str] = []
     with sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=executable, args=["--use-gl=angle", "--use-angle=swiftshader", "--no-sandbox"]
-        )
+        browser = play.chromium.launch(executable_path=executable, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1400, "height": 800})
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
@@ -156,7 +145,7 @@ def test_clicking_in_a_browser(tmp_path: Path) -> None:
 
 
 def test_numbers_stay_in_their_tiles(tmp_path: Path) -> None:
-    executable = _browser()
+    executable = chromium()
     from playwright.sync_api import sync_playwright
 
     page = Page("run", "")

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import nnpkit
 from nnpkit.active import label_worker
-from nnpkit.analysis.properties.study import Options as PropertyOptions
+from nnpkit.analysis.properties.study_options import Options as PropertyOptions
 from nnpkit.cli.main import COMMANDS, app, load_command
 from nnpkit.data.formats.reading import read, write
 from nnpkit.data.structure import Structure
@@ -128,8 +128,9 @@ def folder(tmp_path_factory):
         _hand_on(
             patch, "nnpkit.analysis.simulation.report", {"unstable": None, "not_settled": {}, "warnings": []}
         )
-        for name in ("static_properties", "moving_properties"):
-            _hand_on(patch, f"nnpkit.analysis.properties.study.{name}", {})
+        patch.setattr("nnpkit.analysis.properties.moving_study.expected_seconds", lambda *_: 1.0)
+        for kind in ("static", "moving"):
+            _hand_on(patch, f"nnpkit.analysis.properties.{kind}_study.{kind}_properties", {})
         patch.setattr("nnpkit.analysis.properties.study.has_phonopy", lambda: True)
         _hand_on(patch, "nnpkit.install.build.build_plugin", BuildResult(Path("built"), {}, True, 1.0))
         _hand_on(patch, "nnpkit.install.build_cuda.build_cuda", BuildResult(Path("built"), {}, True, 1.0))

@@ -64,6 +64,18 @@ def test_labels_that_are_missing_are_not_asked_for(copper: Path, tmp_path: Path)
     assert config.training.time == "5min"
 
 
+def test_more_elements_than_the_data_know(copper: Path, tmp_path: Path) -> None:
+    """Eight elements have 4096 coefficients of pairs; six frames of 32 atoms 618 labels."""
+    frames = [f.replace(symbols=["H", "C", "N", "O", "Al", "Si", "Cu", "Au"] * 4) for f in emt_copper(n=6)]
+    write(copper / "copper.extxyz", frames)
+    result = new(str(copper), "-o", str(tmp_path))
+    assert (
+        "8 elements: the 4096 coefficients of pairs of elements are more than the 618 labels" in result.stdout
+    )
+    write(copper / "copper.extxyz", emt_copper(n=6))
+    assert "coefficients" not in new(str(copper), "-o", str(tmp_path), "--overwrite").stdout
+
+
 def test_the_expected_time_is_measured(tmp_path: Path) -> None:
     write(tmp_path / "copper.extxyz", emt_copper(n=4))
     result = new(str(tmp_path / "copper.extxyz"), "-o", str(tmp_path))

@@ -17,7 +17,7 @@ from nnpkit.deploy.load import LoadedModel
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo
 
-__all__ = ["HotElastic", "hot_elastic", "independent", "strained_cell"]
+__all__ = ["HotElastic", "at_rest", "hot_elastic", "independent", "number_of_runs", "strained_cell"]
 
 _NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -89,12 +89,10 @@ def hot_elastic(
         If a run is not stable.
     """
     start = _in_standard_axes(start)
-    edges = np.linalg.norm(start.cell, axis=1)
-    right = bool(np.abs(start.cell - np.diag(np.diag(start.cell))).max() < _CUBIC * edges.max())
-    cubic = right and bool(np.ptp(edges) < _CUBIC * edges.max())
+    right, cubic = _shape(start)
     settings = replace(settings, coupling="iso" if cubic else "aniso" if right else "tri")
     notes: list[str] = []
-    rest = _at_rest(model, start, folder / "elastic-npt", settings, ranks, overwrite, notes)
+    rest = at_rest(model, start, folder / "elastic-npt", settings, ranks, overwrite, notes)
     columns = (0, 3) if cubic else range(6)
     slopes, errors, temperatures = np.zeros((6, 6)), np.zeros((6, 6)), []
     for column in columns:
@@ -117,6 +115,18 @@ def hot_elastic(
     )
 
 
+def number_of_runs(start: Structure) -> int:
+    """Simulations that `hot_elastic` makes of `start`."""
+    return 5 if _shape(_in_standard_axes(start))[1] else 13
+
+
+def _shape(start: Structure) -> tuple[bool, bool]:
+    """Whether the edges of a cell in standard axes are at right angles, and equal, too."""
+    edges = np.linalg.norm(start.cell, axis=1)
+    right = bool(np.abs(start.cell - np.diag(np.diag(start.cell))).max() < _CUBIC * edges.max())
+    return right, right and bool(np.ptp(edges) < _CUBIC * edges.max())
+
+
 def _in_standard_axes(structure: Structure) -> Structure:
     """Turned so that the first vector lies along x and the second in the plane of x and y."""
     from ase.cell import Cell
@@ -125,7 +135,7 @@ def _in_standard_axes(structure: Structure) -> Structure:
     return structure.replace(cell=np.asarray(cell), positions=structure.positions @ turn.T)
 
 
-def _at_rest(
+def at_rest(
     model: LoadedModel, start: Structure, folder: Path, settings: Simulation, ranks: int, overwrite: bool,
     notes: list[str],
 ) -> Structure:  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnpkit.analysis.plots import format_error
-from nnpkit.analysis.properties.study import Result
+from nnpkit.analysis.properties.results import Result
 from nnpkit.analysis.report.page import Page, cell, image, table, text
 
 __all__ = ["rows", "write_page"]
@@ -17,7 +17,7 @@ _TITLES = {
     "stacking": "Stacking fault", "phonons": "Phonons",
     "expansion": "Thermal expansion", "hot-elastic": "Elastic constants at a temperature",
     "diffusion": "Diffusion", "viscosity": "Viscosity",
-    "vibrations": "Vibrational spectrum",
+    "vibrations": "Vibrational spectrum", "conductivity": "Thermal conductivity",
 }  # fmt: skip
 
 

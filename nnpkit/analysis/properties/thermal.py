@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from nnpkit.analysis.averages import block_average, equilibration
+from nnpkit.analysis.properties import heat_conduction
+from nnpkit.analysis.properties.heat_conduction import Conductivity, conductivity
 from nnpkit.analysis.properties.transport import (
     LEAST_SAMPLES,
     Diffusion,
@@ -26,6 +28,7 @@ from nnpkit.data.formats.reading import read
 from nnpkit.data.structure import Structure
 from nnpkit.deploy.load import LoadedModel
 from nnpkit.errors import InputError
+from nnpkit.md.heat_flux import CURRENT, FLUX
 from nnpkit.md.lammps import FILES
 from nnpkit.md.simulation_settings import Simulation
 from nnpkit.md.thermo import Thermo
@@ -41,6 +44,7 @@ __all__ = [
 ]
 
 _PRESSURE = ("xx", "yy", "zz", "xy", "xz", "yz")
+_LEAST = {**LEAST_SAMPLES, "conductivity": heat_conduction.LEAST_SAMPLES}
 _FASTEST = 4.0  # fs between samples of velocities and pressures
 
 
@@ -63,6 +67,7 @@ class Motion:
     diffusion: list[Diffusion]
     viscosity: Viscosity | None
     spectrum: Spectrum | None
+    conductivity: Conductivity | None
     correction: float | None  # 1e-9 m²/s, to be added to the diffusion coefficients for the size of the box
     volume: float  # Å³
     temperature: float  # K
@@ -84,7 +89,7 @@ def require_long_enough(settings: Simulation, kinds: Sequence[str]) -> None:
     """
     often = _between_samples(settings)
     for kind in kinds:
-        least = often * LEAST_SAMPLES[kind]
+        least = often * _LEAST[kind]
         if settings.steps < least:
             raise InputError(
                 f"{settings.steps} steps of {settings.timestep:g} fs are too few for {kind}", where="--steps",
@@ -190,7 +195,9 @@ def motion(
     model: LoadedModel, start: Structure, folder: Path, settings: Simulation, ranks: int = 1, overwrite: bool = False,
     kinds: Sequence[str] = ("diffusion", "viscosity", "vibrations"),
 ) -> Motion:  # fmt: skip
-    """Diffusion, viscosity and vibrations from one run at constant volume after one that equilibrates it.
+    """Diffusion, viscosity, vibrations, conductivity from one run at constant volume after one that equilibrates it.
+
+    Where the conductivity is wanted that run has no thermostat, which would carry heat.
 
     Parameters
     ----------
@@ -219,19 +226,25 @@ def motion(
     run_simulation(model, start, folder / "equilibration", before, ranks, overwrite)
     begin = read(folder / "equilibration" / "final.extxyz")[-1]
     frames = often if "vibrations" in kinds else max(often, settings.steps // 5000)
+    heat = "conductivity" in kinds
     during = replace(
-        settings, ensemble="nvt", every=often, dump_every=frames, tdamp=max(settings.tdamp, 500.0)
-    )
+        settings, ensemble="nve" if heat else "nvt", every=often, dump_every=frames,
+        tdamp=max(settings.tdamp, 500.0), heat_flux=heat,
+    )  # fmt: skip
     place = folder / "production"
     summary = run_simulation(model, begin, place, during, ranks, overwrite)
     thermo = Thermo.read_csv(place / "thermo.csv")
     temperature, volume = float(summary["temperature"]), float(thermo["volume_A3"].mean())
     interval = frames * settings.timestep / 1000.0
     masses = np.array([atomic_masses[atomic_numbers[s]] for s in begin.symbols])
-    found = Motion([], None, None, None, volume, temperature, [])
+    found = Motion([], None, None, None, None, volume, temperature, [])
     if "viscosity" in kinds:
         tensor = {name: thermo[f"pressure_{name}_bar"] for name in _PRESSURE}
         found.viscosity = viscosity(tensor, often * settings.timestep / 1000.0, volume, temperature)
+    if heat:
+        flux, currents = _heat(thermo)
+        spacing = often * settings.timestep / 1000.0
+        found.conductivity = conductivity(flux, spacing, volume, temperature, currents)
     if {"diffusion", "vibrations"} & set(kinds):
         positions, velocities = _trajectory(place)
         if "diffusion" in kinds:
@@ -247,6 +260,16 @@ def motion(
     if summary.get("outside"):
         found.notes.append(summary["outside"])
     return found
+
+
+def _heat(thermo: Thermo) -> tuple[np.ndarray, np.ndarray | None]:
+    """Heat flux (T, 3), eV Å/ps, and, of several elements, their currents (T, K, 3), Å/ps."""
+    flux = np.stack([thermo[name] for name in FLUX], axis=1)
+    currents: list[np.ndarray] = []
+    while CURRENT.format(type=len(currents) + 1, axis="x") in thermo:
+        names = [CURRENT.format(type=len(currents) + 1, axis=axis) for axis in "xyz"]
+        currents.append(np.stack([thermo[name] for name in names], axis=1))
+    return flux, np.stack(currents, axis=1) if currents else None
 
 
 def _trajectory(folder: Path) -> tuple[np.ndarray, np.ndarray]:
