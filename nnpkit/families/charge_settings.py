@@ -59,7 +59,8 @@ class Charges(Section):
     )
     hardness: dict[str, Positive] | None = Field(
         None,
-        description="`fourth` only: hardness of each element, eV/e², where training begins. 5 by default.",
+        description="`fourth` only: hardness of each element, eV/e², where training begins. By default those under "
+        "which the charges of the training data are most probable; 5 where the descriptor is trained too.",
     )
     trained_hardness: bool = Field(
         True, description="`fourth` only: whether the hardness is trained or stays as given."

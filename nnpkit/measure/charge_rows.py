@@ -49,7 +49,7 @@ def charge_rows(
         assert isinstance(network, AtomicNetwork)
         mine = torch.nonzero(types == t).squeeze(1)
         tape = Tape(plain(network), features.index_select(0, mine)[:, : network.n_inputs])
-        gradients = tape.gradients(by_output[:, mine, None] * model.charge_scale)
+        gradients = tape.gradients(by_output[:, mine, None] * (model.charge_scale * model.stretch[t]))
         for parameter, gradient in zip(network.parameters(), gradients, strict=True):
             known[id(parameter)] = gradient.reshape(len(types), -1)
     if model.generation == "fourth":

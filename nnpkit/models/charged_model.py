@@ -11,7 +11,8 @@ B. Cheng, npj Comput. Mater. 11, 80 (2025), for the idea of latent charges.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -115,6 +116,7 @@ class ChargedModel(AtomicModel):
         )
         widths = torch.tensor([charges["widths"][e] for e in elements], dtype=torch.float64)
         self.register_buffer("widths", widths)
+        self.register_buffer("stretch", torch.ones_like(widths), persistent=False)
         width = max(descriptor.n_features) + 1
         columns = torch.zeros((len(elements), width), dtype=torch.bool)
         columns[torch.arange(len(elements)), torch.tensor(descriptor.n_features)] = True
@@ -191,7 +193,8 @@ class ChargedModel(AtomicModel):
         InputError
             If the charges have no equilibrium.
         """
-        raw = torch.stack([network(features, types) for network in self.charge_networks]) * self.charge_scale
+        raw = torch.stack([network(features, types) for network in self.charge_networks])
+        raw = raw * (self.charge_scale * self.stretch.index_select(0, types))
         totals = raw.new_zeros(len(raw), 1)
         totals[0, 0] = total_charge
         if self.generation != "fourth":
@@ -200,8 +203,35 @@ class ChargedModel(AtomicModel):
 
     def equilibration_matrix(self, types: Tensor, bare: Tensor) -> Tensor:
         """Second derivatives (N, N) of the energy that is minimised, eV/e²: interactions, own energies, hardness."""
-        own = COULOMB / (self.widths.index_select(0, types) * math.sqrt(math.pi))
-        return bare + torch.diag(own + self.hardness.index_select(0, types))
+        return bare + torch.diag((self.own_interactions() + self.hardness).index_select(0, types))
+
+    def own_interactions(self) -> Tensor:
+        """Interaction (T,) of the Gaussian charge of each element with itself, eV/e²."""
+        return COULOMB / (self.widths * math.sqrt(math.pi))
+
+    @contextmanager
+    def stretched(self) -> Iterator[None]:
+        """Let outputs of a fourth generation be charges: electronegativities by what a charge of the element costs.
+
+        Hard elements need electronegativities of hundreds of volts, soft ones of one; weights of all of them begin
+        with the same uncertainty. Afterwards the weights say volts again.
+        """
+        if self.generation != "fourth":
+            yield
+            return
+        with torch.no_grad():
+            self._stretch((self.own_interactions() + self.hardness) / self.charge_scale)
+        try:
+            yield
+        finally:
+            self._stretch(torch.ones_like(self.widths))
+
+    def _stretch(self, stretch: Tensor) -> None:
+        """Let outputs count by `stretch` (T,), and what they say stay the same."""
+        for networks in self.charge_networks:
+            for network, ratio in zip(networks.networks, (self.stretch / stretch).tolist(), strict=True):
+                network.shift_and_stretch(0.0, 0.0, ratio)
+        self.stretch.copy_(stretch)
 
     def _equilibrium(self, electronegativity: Tensor, types: Tensor, bare: Tensor, total: Tensor) -> Tensor:
         """Charges (N,) that minimise ``sum_i chi_i q_i + 1/2 q^T M q`` with the given sum (Ko et al., eqs. 3 to 7)."""

@@ -7,7 +7,7 @@ leave of energies, forces and stresses.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nnpkit.config.schema import Config
+from nnpkit.data.graph import build_graph, edge_vectors
 from nnpkit.data.structure import Structure
 from nnpkit.errors import InputError
 from nnpkit.families.charge_settings import Charges
@@ -24,6 +25,8 @@ from nnpkit.measure.contract import Measures
 from nnpkit.measure.label_choice import Available, Labels
 from nnpkit.measure.observations import LossWeights, Noise
 from nnpkit.models.charged_model import ChargedModel
+from nnpkit.models.charged_potential import electrostatics_of
+from nnpkit.models.fitted_hardness import ChargedEnvironments, fit_hardness
 from nnpkit.training.contract import UpdateTask
 from nnpkit.training.registered import OPTIMIZERS
 from nnpkit.workflow.assemble import LoadedData
@@ -31,8 +34,9 @@ from nnpkit.workflow.assemble import LoadedData
 __all__ = ["learn_charges"]
 
 _SPREAD = 0.1
-"""e (V in the fourth generation): of charges about zero in the beginning, where forces do not say which way to go."""
-_HARDNESS = 5.0  # eV/e², where training begins
+"""e: of charges about their first values in the beginning, where forces do not say which way to go."""
+_HARDNESS = 5.0  # eV/e², where nothing else is said or found
+_FITTED, _CUBES = 40, 3e8  # structures that a hardness is fitted to, and cubes of their numbers of atoms
 
 
 def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_on: bool = False) -> list[str]:
@@ -49,7 +53,7 @@ def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_o
     settings = config.model.charges
     assert settings is not None
     if not go_on:
-        _begin(model, settings)
+        _begin(model, settings, _with_charges(data.watched.get("train", [])))
     if model.generation == "latent":
         begun = model.spec["charges"].get("begin")
         where = (
@@ -69,7 +73,8 @@ def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_o
     flags = {p: p.requires_grad for p in model.parameters()}
     for parameter in flags:
         parameter.requires_grad_(any(parameter is own for own in trained))
-    found = _fit(config, model, settings.passes, train, judge or train)
+    with model.stretched():
+        found = _fit(config, model, settings.passes, train, judge or train)
     for parameter, flag in flags.items():
         parameter.requires_grad_(flag)
     lacking = len(data.train) - len(train)
@@ -88,19 +93,54 @@ def _root(model: ChargedModel) -> Tensor | None:
     return model.hardness_root if model.generation == "fourth" else None
 
 
-def _begin(model: ChargedModel, settings: Charges) -> None:
-    """Hardness as the settings say; charges that begin at zero, or the first ones where forces say."""
-    begun = model.spec["charges"].get("begin") or {}
+def _begin(model: ChargedModel, settings: Charges, labelled: Sequence[Structure]) -> None:
+    """Charges that begin at zero, or the first ones where forces say; hardness as the settings say.
+
+    Without such settings it begins, with the electronegativities, where it suits the charges best.
+    """
+    begun: Mapping[str, float] = model.spec["charges"].get("begin") or {}
+    fourth = model.generation == "fourth"
+    hardness = settings.hardness or dict.fromkeys(model.elements, _HARDNESS)
+    if fourth and settings.hardness is None and labelled and not list(model.descriptor.parameters()):
+        begun, hardness = _fitted(model, labelled)
     with torch.no_grad():
-        for channel, networks in enumerate(model.charge_networks):
-            for element, network in zip(model.elements, networks.networks, strict=True):
-                first = begun.get(element, 0.0) if channel == 0 else 0.0
-                spread = _SPREAD if first == 0.0 else _SPREAD * model.charge_scale
-                network.shift_and_stretch(0.0, first / model.charge_scale, spread / model.charge_scale)
-        if model.generation == "fourth":
-            given = settings.hardness or dict.fromkeys(model.elements, _HARDNESS)
+        if fourth:
             for t, element in enumerate(model.elements):
-                model.hardness_root[t] = math.sqrt(given[element])
+                model.hardness_root[t] = math.sqrt(hardness[element])
+            costs = (model.own_interactions() + model.hardness).tolist()
+        for channel, networks in enumerate(model.charge_networks):
+            for t, (element, network) in enumerate(zip(model.elements, networks.networks, strict=True)):
+                first = begun.get(element, 0.0) if channel == 0 else 0.0
+                spread = _SPREAD if first == 0.0 or fourth else _SPREAD * model.charge_scale
+                if fourth:
+                    spread *= costs[t]
+                network.shift_and_stretch(0.0, first / model.charge_scale, spread / model.charge_scale)
+
+
+def _fitted(model: ChargedModel, labelled: Sequence[Structure]) -> tuple[dict[str, float], dict[str, float]]:
+    """Electronegativity, V, and hardness, eV/e², of each element, from structures of which there need not be many."""
+    known: list[ChargedEnvironments] = []
+    cubes = 0
+    for index in np.random.default_rng(0).permutation(len(labelled)):
+        structure = labelled[index]
+        cubes += structure.n_atoms**3
+        if structure.charges is None or (known and cubes > _CUBES):
+            continue
+        graph = build_graph(structure, model.elements, model.cutoff)
+        (found,) = electrostatics_of(model, graph)
+        with torch.no_grad():
+            raw = model.descriptor(
+                edge_vectors(graph), graph.types[graph.neighbor], graph.offsets, graph.types
+            )
+            features = model.scaling(raw, graph.types)
+            matrix = found.bare.matrix + torch.diag(model.own_interactions().index_select(0, graph.types))
+        parts = (matrix.numpy(), graph.types.numpy(), features.numpy(), np.asarray(structure.charges))
+        known.append(ChargedEnvironments(*parts))
+        if len(known) == _FITTED:
+            break
+    electronegativity, hardness = fit_hardness(known, model.own_interactions().numpy(), _HARDNESS)
+    pairs = [dict(zip(model.elements, v.tolist(), strict=True)) for v in (electronegativity, hardness)]
+    return pairs[0], pairs[1]
 
 
 def _with_charges(structures: Sequence[Structure]) -> list[Structure]:

@@ -84,6 +84,36 @@ def test_rows_of_charges_in_closed_form_are_those_of_automatic_differentiation(g
     assert float(fast.jacobian.abs().max()) > 1e-3
 
 
+def test_stretched_outputs_make_the_same_charges_and_leave_the_weights_as_they_were() -> None:
+    """While charges alone are learnt, a weight counts by what a charge of its element costs."""
+    model = made.make_model("fourth")
+    model.requires_grad_(True)
+    before = [parameter.detach().clone() for parameter in model.charge_parameters()]
+    with torch.no_grad():
+        model.hardness_root[1] = 20.0
+    stores = [kind(model, structures(), 1e9) for kind in (ChargedFrameStore, ChargedGraphStore)]
+    observers = [ChargeObserver(store, Noise(), LossWeights()) for store in stores]
+    plain = observers[0].measure(LABELS)
+    with model.stretched():
+        fast, slow = (observer.measure(LABELS) for observer in observers)
+        costs = model.own_interactions() + model.hardness.detach()
+        network = model.charge_networks[0].networks[1]
+        np.testing.assert_allclose(model.stretch, costs)
+        np.testing.assert_allclose(
+            network.layers[-1].weight.detach() * costs[1], _last(before, 1), rtol=1e-12
+        )
+    np.testing.assert_allclose(plain.residual, fast.residual, atol=1e-12)
+    np.testing.assert_allclose(fast.jacobian, slow.jacobian, rtol=1e-9, atol=1e-10)
+    assert float((fast.jacobian - plain.jacobian).abs().max()) > 0.1
+    for parameter, value in zip(model.charge_parameters()[:-1], before[:-1], strict=True):
+        np.testing.assert_allclose(parameter.detach(), value, rtol=1e-12)
+
+
+def _last(parameters: list[torch.Tensor], t: int) -> torch.Tensor:
+    """Weights of the output of an element among the parameters of networks with one hidden layer."""
+    return parameters[4 * t + 2]
+
+
 def test_charges_alone_are_measured_where_there_are_any() -> None:
     model = made.make_model("third")
     some = structures()

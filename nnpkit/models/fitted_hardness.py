@@ -1,0 +1,162 @@
+"""Electronegativity and hardness of elements that suit charges best: where an equilibration of charges begins.
+
+Charges that equilibrate are ``q = Q u - P chi`` with a matrix P that only the hardness J of the elements changes. Which
+elements are soft decides which atoms take what the others leave, and so how a charge comes from far away. A training
+finds that badly, because electronegativities that are still wrong look like the wrong hardness and the other way
+round. Here they are not searched together: with electronegativities that are linear in the features,
+``chi_i = (J_t + 1 / (sigma_t sqrt(pi))) w_t . (1, z_i)``, and normal priors of w, those that suit the charges follow
+in closed form, and what is left says how probable the charges are for every J (D. J. C. MacKay, Neural Comput. 4, 415
+(1992), the evidence). The factor makes w charges, for which one prior suits hard and soft elements alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["ChargedEnvironments", "fit_hardness"]
+
+_GRID = tuple(
+    float(x) for x in 10.0 ** np.arange(-0.5, 3.1, 0.5)
+)  # eV/e²; above, a charge does not yield at all
+_FINER = (10.0**0.25, 10.0**-0.25)
+_ROUNDS = 10
+_COMPONENTS = 30  # of the features of an element
+_OFFSET, _LINEAR, _NOISE = (
+    0.3,
+    0.15,
+    0.005,
+)  # e: constants, what changes with the features, what is not explained
+_NOTHING = 1e-6  # e: what charges scatter by that are all the same
+_DOUBT = 3.0  # in ln J: how far from the usual one a hardness may be without much reason
+
+
+class ChargedEnvironments(NamedTuple):
+    """What one structure says."""
+
+    matrix: np.ndarray  # (N, N) eV/e², interactions of the atoms and with themselves, without hardness
+    types: np.ndarray  # (N,)
+    features: np.ndarray  # (N, D)
+    charges: np.ndarray  # (N,) e
+
+
+class _Rows(NamedTuple):
+    """What one structure says, with the columns of all weights."""
+
+    matrix: np.ndarray
+    types: np.ndarray
+    columns: np.ndarray  # (N, W) e
+    charges: np.ndarray
+
+
+def fit_hardness(
+    structures: Sequence[ChargedEnvironments], own: np.ndarray, usual: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Electronegativities (T,), V, and hardness (T,), eV/e², of elements under which the charges are most probable.
+
+    Parameters
+    ----------
+    structures : sequence of ChargedEnvironments
+        At least one.
+    own : np.ndarray
+        (T,) eV/e², ``1 / (sigma_t sqrt(pi))``: interactions of the charges of each element with themselves.
+    usual : float
+        eV/e²: hardness of elements of which the structures say nothing.
+    """
+    rows = _with_columns(structures, len(own))
+    present = np.unique(np.concatenate([one.types for one in rows]))
+    hardness = np.full(len(own), usual)
+    if float(np.ptp(np.concatenate([one.charges for one in rows]))) < _NOTHING:
+        return np.zeros(len(own)), hardness
+    best, offsets = _evidence(rows, hardness, own, usual)
+    for value in _GRID:  # all elements alike
+        tried = hardness.copy()
+        tried[present] = value
+        found = _evidence(rows, tried, own, usual)
+        if found[0] > best:
+            (best, offsets), hardness = found, tried
+    for factors in (None, _FINER):
+        for _ in range(_ROUNDS):
+            before = best
+            for t in present:
+                for value in _GRID if factors is None else [hardness[t] * factor for factor in factors]:
+                    tried = hardness.copy()
+                    tried[t] = value
+                    found = _evidence(rows, tried, own, usual)
+                    if found[0] > best:
+                        (best, offsets), hardness = found, tried
+            if best == before:
+                break
+    return offsets * (hardness + own), hardness
+
+
+def _with_columns(structures: Sequence[ChargedEnvironments], n_elements: int) -> list[_Rows]:
+    """Constants and leading principal components of the features of each element, in units of their priors."""
+    types, features = (
+        np.concatenate([getattr(s, name) for s in structures]) for name in ("types", "features")
+    )
+    columns = []
+    for t in range(n_elements):
+        mine = features[types == t]
+        own = np.zeros((len(features), 1))
+        own[types == t] = _OFFSET
+        columns.append(own)
+        if len(mine) < 2:
+            continue
+        centred = mine - mine.mean(axis=0)
+        spread = centred.std(axis=0)
+        varied = spread > 1e-6 * spread.max()
+        if not spread.max() > 0.0:
+            continue
+        u, s, _ = np.linalg.svd(centred[:, varied] / spread[varied], full_matrices=False)
+        own = np.zeros((len(features), min(_COMPONENTS, len(s))))
+        own[types == t] = (u * s)[:, : own.shape[1]] * _LINEAR / math.sqrt(np.count_nonzero(varied))
+        columns.append(own)
+    ends = np.cumsum([len(s.types) for s in structures])[:-1]
+    parts = np.split(np.concatenate(columns, axis=1), ends)
+    return [_Rows(s.matrix, s.types, part, s.charges) for s, part in zip(structures, parts, strict=True)]
+
+
+def _evidence(
+    rows: Sequence[_Rows], hardness: np.ndarray, own: np.ndarray, usual: float
+) -> tuple[float, np.ndarray]:
+    """Logarithm of the probability of the charges and of `hardness`, without constants; offsets (T,), e.
+
+    The ratio of priors and noise is given, their common scale what suits the charges best.
+    """
+    by_weight, left = [], []
+    for matrix, types, columns, charges in rows:
+        n = len(types)
+        bordered = np.ones((n + 1, n + 1))
+        bordered[:n, :n], bordered[n, n] = matrix + np.diag(hardness[types]), 0.0
+        if not _has_minimum(bordered[:n, :n]):
+            return -math.inf, np.zeros(len(own))
+        inverse = np.linalg.inv(bordered)
+        by_weight.append(-inverse[:n, :n] @ (columns * (hardness + own)[types][:, None]))
+        left.append(charges - inverse[:n, n] * charges.sum())
+    jacobian, residual = np.concatenate(by_weight) / _NOISE, np.concatenate(left) / _NOISE
+    factor = np.linalg.cholesky(jacobian.T @ jacobian + np.eye(jacobian.shape[1]))
+    score = np.linalg.solve(factor, jacobian.T @ residual)
+    square = max(1e-12, float(residual @ residual - score @ score) / len(residual))
+    weights = np.linalg.solve(factor.T, score)
+    offsets = np.array([_offset(rows, weights, t) for t in range(len(own))])
+    doubt = 0.5 * float(np.square(np.log(hardness / usual) / _DOUBT).sum())
+    return -0.5 * len(residual) * math.log(square) - float(np.log(np.diag(factor)).sum()) - doubt, offsets
+
+
+def _has_minimum(matrix: np.ndarray) -> bool:
+    """Whether charges of a given sum have an energy that is lowest; a constant decides nothing."""
+    try:
+        np.linalg.cholesky(matrix + np.abs(matrix).max())
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _offset(rows: Sequence[_Rows], weights: np.ndarray, t: int) -> float:
+    """Mean of what the weights say of the atoms of an element, e."""
+    said = np.concatenate([(one.columns @ weights)[one.types == t] for one in rows])
+    return float(said.mean()) if len(said) else 0.0
