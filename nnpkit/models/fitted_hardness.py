@@ -12,24 +12,18 @@ in closed form, and what is left says how probable the charges are for every J (
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["ChargedEnvironments", "fit_hardness"]
 
-_GRID = tuple(
-    float(x) for x in 10.0 ** np.arange(-0.5, 3.1, 0.5)
-)  # eV/e²; above, a charge does not yield at all
-_FINER = (10.0**0.25, 10.0**-0.25)
+_GRID = tuple((10.0 ** np.arange(-0.5, 3.1, 0.5)).tolist())  # eV/e²; above, charges do not yield at all
+_FINER = (10.0**0.25, 10.0**0.0625)
 _ROUNDS = 10
 _COMPONENTS = 30  # of the features of an element
-_OFFSET, _LINEAR, _NOISE = (
-    0.3,
-    0.15,
-    0.005,
-)  # e: constants, what changes with the features, what is not explained
+_OFFSET, _LINEAR, _NOISE = 0.3, 0.15, 0.005  # e: constants, what features change, what is not explained
 _NOTHING = 1e-6  # e: what charges scatter by that are all the same
 _DOUBT = 3.0  # in ln J: how far from the usual one a hardness may be without much reason
 
@@ -71,26 +65,35 @@ def fit_hardness(
     hardness = np.full(len(own), usual)
     if float(np.ptp(np.concatenate([one.charges for one in rows]))) < _NOTHING:
         return np.zeros(len(own)), hardness
-    best, offsets = _evidence(rows, hardness, own, usual)
-    for value in _GRID:  # all elements alike
-        tried = hardness.copy()
-        tried[present] = value
-        found = _evidence(rows, tried, own, usual)
-        if found[0] > best:
-            (best, offsets), hardness = found, tried
-    for factors in (None, _FINER):
+
+    def probable(tried: np.ndarray) -> float:
+        return _evidence(rows, tried, own, usual)[0]
+
+    alike = [np.where(np.isin(np.arange(len(own)), present), value, usual) for value in _GRID]
+    hardness = _climbed(max([hardness, *alike], key=probable), present, probable)
+    _, offsets = _evidence(rows, hardness, own, usual)
+    return offsets * (hardness + own), hardness
+
+
+def _climbed(
+    hardness: np.ndarray, present: np.ndarray, probable: Callable[[np.ndarray], float]
+) -> np.ndarray:
+    """The most probable hardness that is reached by changing one element after the other."""
+    best = probable(hardness)
+    for finer in (None, *_FINER):
         for _ in range(_ROUNDS):
             before = best
             for t in present:
-                for value in _GRID if factors is None else [hardness[t] * factor for factor in factors]:
+                near = _GRID if finer is None else (hardness[t] * finer, hardness[t] / finer)
+                for value in np.clip(near, _GRID[0], _GRID[-1]):
                     tried = hardness.copy()
                     tried[t] = value
-                    found = _evidence(rows, tried, own, usual)
-                    if found[0] > best:
-                        (best, offsets), hardness = found, tried
+                    found = probable(tried)
+                    if found > best:
+                        best, hardness = found, tried
             if best == before:
                 break
-    return offsets * (hardness + own), hardness
+    return hardness
 
 
 def _with_columns(structures: Sequence[ChargedEnvironments], n_elements: int) -> list[_Rows]:

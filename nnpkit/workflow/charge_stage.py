@@ -36,7 +36,7 @@ __all__ = ["learn_charges"]
 _SPREAD = 0.1
 """e: of charges about their first values in the beginning, where forces do not say which way to go."""
 _HARDNESS = 5.0  # eV/e², where nothing else is said or found
-_FITTED, _CUBES = 40, 3e8  # structures that a hardness is fitted to, and cubes of their numbers of atoms
+_FITTED, _CUBES = 40, 1e8  # structures that a hardness is fitted to, and cubes of their numbers of atoms
 
 
 def learn_charges(config: Config, model: ChargedModel, data: LoadedData, *, go_on: bool = False) -> list[str]:

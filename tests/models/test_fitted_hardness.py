@@ -59,6 +59,11 @@ def test_electronegativities_are_those_of_constants(true: list[float]) -> None:
     assert chi[2] == 0.0
 
 
+def test_nothing_is_harder_than_what_does_not_yield_at_all() -> None:
+    _, hardness = fit_hardness(crystals([1e5, 2.0]), OWN, USUAL)
+    assert hardness[0] == pytest.approx(1000.0)
+
+
 def test_charges_that_say_nothing_leave_elements_as_they_usually_are() -> None:
     structures = [s._replace(charges=np.zeros(12)) for s in crystals([400.0, 2.0])]
     chi, hardness = fit_hardness(structures, OWN, USUAL)
