@@ -37,6 +37,7 @@ from nnpkit.models.terms import Term
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 
 GENERATIONS = ("third", "fourth", "latent")
+_UNIT = 0.1  # e, of what is learnt of charges that equilibrate
 _NUMBERS = 52  # for each pair of atoms: matrices with their derivatives, while they are made and added
 
 
@@ -211,7 +212,7 @@ class ChargedModel(AtomicModel):
 
     @contextmanager
     def stretched(self) -> Iterator[None]:
-        """Let outputs of a fourth generation be charges: electronegativities by what a charge of the element costs.
+        """Let outputs of a fourth generation be tenths of charges: electronegativities by what a charge costs.
 
         Hard elements need electronegativities of hundreds of volts, soft ones of one; weights of all of them begin
         with the same uncertainty. Afterwards the weights say volts again.
@@ -220,7 +221,7 @@ class ChargedModel(AtomicModel):
             yield
             return
         with torch.no_grad():
-            self._stretch((self.own_interactions() + self.hardness) / self.charge_scale)
+            self._stretch(_UNIT * (self.own_interactions() + self.hardness) / self.charge_scale)
         try:
             yield
         finally:
