@@ -59,8 +59,8 @@ class Charges(Section):
     )
     hardness: dict[str, Positive] | None = Field(
         None,
-        description="`fourth` only: hardness of each element, eV/e², where training begins. By default those under "
-        "which the charges of the training data are most probable; 5 where the descriptor is trained too.",
+        description="`fourth` only: hardness of each element, eV/e², where training begins. By default 5, or "
+        "those under which the charges of the training data are most probable, if that says much more of them.",
     )
     trained_hardness: bool = Field(
         True, description="`fourth` only: whether the hardness is trained or stays as given."

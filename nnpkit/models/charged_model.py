@@ -37,7 +37,7 @@ from nnpkit.models.terms import Term
 __all__ = ["GENERATIONS", "ChargedModel", "Electrostatics", "Outputs"]
 
 GENERATIONS = ("third", "fourth", "latent")
-_UNIT = 0.1  # e, of what is learnt of charges that equilibrate
+_HARD = 100.0  # eV/e²: electronegativities of such elements are large
 _NUMBERS = 52  # for each pair of atoms: matrices with their derivatives, while they are made and added
 
 
@@ -212,20 +212,24 @@ class ChargedModel(AtomicModel):
 
     @contextmanager
     def stretched(self) -> Iterator[None]:
-        """Let outputs of a fourth generation be tenths of charges: electronegativities by what a charge costs.
+        """Let outputs of a fourth generation with hard elements be charges: electronegativities by what one costs.
 
         Hard elements need electronegativities of hundreds of volts, soft ones of one; weights of all of them begin
-        with the same uncertainty. Afterwards the weights say volts again.
+        with the same uncertainty. Afterwards they say volts again.
         """
-        if self.generation != "fourth":
-            yield
-            return
         with torch.no_grad():
-            self._stretch(_UNIT * (self.own_interactions() + self.hardness) / self.charge_scale)
+            self._stretch(self.units())
         try:
             yield
         finally:
             self._stretch(torch.ones_like(self.widths))
+
+    @torch.no_grad()
+    def units(self) -> Tensor:
+        """What outputs count by (T,) while charges alone are learnt: V where elements are hard, else one."""
+        if self.generation != "fourth" or float(self.hardness.max()) < _HARD:
+            return torch.ones_like(self.widths)
+        return (self.own_interactions() + self.hardness) / self.charge_scale
 
     def _stretch(self, stretch: Tensor) -> None:
         """Let outputs count by `stretch` (T,), and what they say stay the same."""

@@ -25,6 +25,9 @@ _ROUNDS = 10
 _COMPONENTS = 30  # of the features of an element
 _OFFSET, _LINEAR, _NOISE = 0.3, 0.15, 0.005  # e: constants, what features change, what is not explained
 _NOTHING = 1e-6  # e: what charges scatter by that are all the same
+_WORTH = (
+    0.75  # of what the usual hardness leaves; training finds smaller gains, and softness that overfits less
+)
 _DOUBT = 3.0  # in ln J: how far from the usual one a hardness may be without much reason
 
 
@@ -35,6 +38,14 @@ class ChargedEnvironments(NamedTuple):
     types: np.ndarray  # (N,)
     features: np.ndarray  # (N, D)
     charges: np.ndarray  # (N,) e
+
+
+class _Evidence(NamedTuple):
+    """How well a hardness suits charges."""
+
+    logarithm: float  # of the probability of the charges and of the hardness, without constants
+    left: float  # in units of `_NOISE`: what is not explained, and what weights cost that explain the rest
+    offsets: np.ndarray  # (T,) e
 
 
 class _Rows(NamedTuple):
@@ -58,7 +69,8 @@ def fit_hardness(
     own : np.ndarray
         (T,) eV/e², ``1 / (sigma_t sqrt(pi))``: interactions of the charges of each element with themselves.
     usual : float
-        eV/e²: hardness of elements of which the structures say nothing.
+        eV/e²: hardness of elements of which the structures say nothing, and of all, with electronegativities of
+        zero, where another would not leave much less of the charges.
     """
     rows = _with_columns(structures, len(own))
     present = np.unique(np.concatenate([one.types for one in rows]))
@@ -67,12 +79,14 @@ def fit_hardness(
         return np.zeros(len(own)), hardness
 
     def probable(tried: np.ndarray) -> float:
-        return _evidence(rows, tried, own, usual)[0]
+        return _evidence(rows, tried, own, usual).logarithm
 
     alike = [np.where(np.isin(np.arange(len(own)), present), value, usual) for value in _GRID]
-    hardness = _climbed(max([hardness, *alike], key=probable), present, probable)
-    _, offsets = _evidence(rows, hardness, own, usual)
-    return offsets * (hardness + own), hardness
+    found = _climbed(max([hardness, *alike], key=probable), present, probable)
+    better, plain = _evidence(rows, found, own, usual), _evidence(rows, hardness, own, usual)
+    if better.left > _WORTH * plain.left:
+        return np.zeros(len(own)), hardness
+    return better.offsets * (found + own), found
 
 
 def _climbed(
@@ -123,10 +137,8 @@ def _with_columns(structures: Sequence[ChargedEnvironments], n_elements: int) ->
     return [_Rows(s.matrix, s.types, part, s.charges) for s, part in zip(structures, parts, strict=True)]
 
 
-def _evidence(
-    rows: Sequence[_Rows], hardness: np.ndarray, own: np.ndarray, usual: float
-) -> tuple[float, np.ndarray]:
-    """Logarithm of the probability of the charges and of `hardness`, without constants; offsets (T,), e.
+def _evidence(rows: Sequence[_Rows], hardness: np.ndarray, own: np.ndarray, usual: float) -> _Evidence:
+    """What the charges say of `hardness`.
 
     The ratio of priors and noise is given, their common scale what suits the charges best.
     """
@@ -136,7 +148,7 @@ def _evidence(
         bordered = np.ones((n + 1, n + 1))
         bordered[:n, :n], bordered[n, n] = matrix + np.diag(hardness[types]), 0.0
         if not _has_minimum(bordered[:n, :n]):
-            return -math.inf, np.zeros(len(own))
+            return _Evidence(-math.inf, math.inf, np.zeros(len(own)))
         inverse = np.linalg.inv(bordered)
         by_weight.append(-inverse[:n, :n] @ (columns * (hardness + own)[types][:, None]))
         left.append(charges - inverse[:n, n] * charges.sum())
@@ -147,7 +159,8 @@ def _evidence(
     weights = np.linalg.solve(factor.T, score)
     offsets = np.array([_offset(rows, weights, t) for t in range(len(own))])
     doubt = 0.5 * float(np.square(np.log(hardness / usual) / _DOUBT).sum())
-    return -0.5 * len(residual) * math.log(square) - float(np.log(np.diag(factor)).sum()) - doubt, offsets
+    logarithm = -0.5 * len(residual) * math.log(square) - float(np.log(np.diag(factor)).sum()) - doubt
+    return _Evidence(logarithm, math.sqrt(square), offsets)
 
 
 def _has_minimum(matrix: np.ndarray) -> bool:

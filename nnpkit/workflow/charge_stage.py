@@ -34,7 +34,7 @@ from nnpkit.workflow.assemble import LoadedData
 __all__ = ["learn_charges"]
 
 _SPREAD = 0.1
-"""e: of charges about their first values in the beginning, where forces do not say which way to go."""
+"""e (V of soft elements): of charges about their first values, where forces do not say which way to go."""
 _HARDNESS = 5.0  # eV/e², where nothing else is said or found
 _FITTED, _CUBES = 40, 1e8  # structures that a hardness is fitted to, and cubes of their numbers of atoms
 
@@ -107,14 +107,13 @@ def _begin(model: ChargedModel, settings: Charges, labelled: Sequence[Structure]
         if fourth:
             for t, element in enumerate(model.elements):
                 model.hardness_root[t] = math.sqrt(hardness[element])
-            costs = (model.own_interactions() + model.hardness).tolist()
+        units = model.units().tolist()
         for channel, networks in enumerate(model.charge_networks):
             for t, (element, network) in enumerate(zip(model.elements, networks.networks, strict=True)):
                 first = begun.get(element, 0.0) if channel == 0 else 0.0
                 spread = _SPREAD if first == 0.0 or fourth else _SPREAD * model.charge_scale
-                if fourth:
-                    spread *= costs[t]
-                network.shift_and_stretch(0.0, first / model.charge_scale, spread / model.charge_scale)
+                scale = model.charge_scale
+                network.shift_and_stretch(0.0, first / scale, spread * units[t] / scale)
 
 
 def _fitted(model: ChargedModel, labelled: Sequence[Structure]) -> tuple[dict[str, float], dict[str, float]]:

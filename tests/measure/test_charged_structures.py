@@ -96,7 +96,7 @@ def test_stretched_outputs_make_the_same_charges_and_leave_the_weights_as_they_w
     plain = observers[0].measure(LABELS)
     with model.stretched():
         fast, slow = (observer.measure(LABELS) for observer in observers)
-        costs = 0.1 * (model.own_interactions() + model.hardness.detach())
+        costs = model.own_interactions() + model.hardness.detach()
         network = model.charge_networks[0].networks[1]
         np.testing.assert_allclose(model.stretch, costs)
         np.testing.assert_allclose(
@@ -104,7 +104,7 @@ def test_stretched_outputs_make_the_same_charges_and_leave_the_weights_as_they_w
         )
     np.testing.assert_allclose(plain.residual, fast.residual, atol=1e-12)
     np.testing.assert_allclose(fast.jacobian, slow.jacobian, rtol=1e-9, atol=1e-10)
-    assert float((fast.jacobian - plain.jacobian).abs().max()) > 0.01
+    assert float((fast.jacobian - plain.jacobian).abs().max()) > 0.1
     for parameter, value in zip(model.charge_parameters()[:-1], before[:-1], strict=True):
         np.testing.assert_allclose(parameter.detach(), value, rtol=1e-12)
 

@@ -50,7 +50,7 @@ def test_soft_and_hard_elements_are_told_apart(true: list[float]) -> None:
     assert hardness[2] == USUAL  # no structure has that element
 
 
-@pytest.mark.parametrize("true", [[400.0, 2.0], [4.0, 4.0]])
+@pytest.mark.parametrize("true", [[400.0, 2.0], [3.0, 300.0]])
 def test_electronegativities_are_those_of_constants(true: list[float]) -> None:
     structures = crystals(true, linear=0.0)
     chi, hardness = fit_hardness(structures, OWN, USUAL)
@@ -76,3 +76,9 @@ def test_one_structure_of_one_atom_is_enough() -> None:
     chi, hardness = fit_hardness([one], OWN, USUAL)
     np.testing.assert_allclose(hardness, USUAL)
     assert np.isfinite(chi).all()
+
+
+def test_what_would_gain_little_is_left_to_the_training() -> None:
+    chi, hardness = fit_hardness(crystals([5.1, 5.0]), OWN, USUAL)
+    np.testing.assert_array_equal(hardness, USUAL)
+    np.testing.assert_array_equal(chi, 0.0)
