@@ -65,6 +65,9 @@ class LazyBlock:
 
     def inflate(self, factor: float, most: float) -> None:
         """``P <- D P D`` with ``D^2`` as large as `factor`, where that does not make a variance larger than `most`."""
+        if self.stretch is None and float(self.variances.max()) * self.scale * factor <= most:
+            self.multiply(factor)  # diag(S) is at least diag(S - U^T U), which takes a pass over U to know
+            return
         square = (most / self.diagonal().clamp(min=1e-300)).clamp(1.0, factor)
         if bool((square == factor).all()):
             self.multiply(factor)
