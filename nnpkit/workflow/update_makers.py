@@ -39,12 +39,11 @@ def kalman_settings(optimizer: Ekf, n_blocks: int) -> KalmanSettings:
     given = optimizer.model_dump(include=set(asdict(KalmanSettings())))
     if given["forgetting_rate"] == "auto":
         given["forgetting_rate"] = None
-    usual = optimizer.observation_noise == "given"
+    usual, forgets = optimizer.observation_noise == "given", optimizer.forgetting < 1.0
     if given["forget"] == "auto":
-        given["forget"] = "observed" if usual and n_blocks > 1 else "all"
+        given["forget"] = "observed" if usual and forgets and n_blocks > 1 else "all"
     if given["covariance_limit"] == "auto":
-        forgets = optimizer.forgetting < 1.0 and given["forget"] == "all"
-        limited = forgets and usual and optimizer.dtype == "float64"
+        limited = usual and forgets and given["forget"] == "all" and optimizer.dtype == "float64"
         given["covariance_limit"] = _COVARIANCE_LIMIT if limited else None
     return KalmanSettings(**given)
 

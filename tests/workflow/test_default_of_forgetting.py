@@ -13,6 +13,7 @@ from nnpkit.workflow.update_makers import kalman_settings
     [
         ({}, 1, "all", 1e4),
         ({}, 2, "observed", None),
+        ({"forgetting": 1.0}, 2, "all", None),
         ({"forget": "all"}, 2, "all", 1e4),
         ({"forget": "observed"}, 1, "observed", None),
         ({"covariance_limit": 3.0}, 1, "all", 3.0),
