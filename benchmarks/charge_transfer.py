@@ -51,6 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "stiff": {"initial_covariance": 0.05},  # weights that move less: smoother functions of the surroundings
     "stiffer": {"initial_covariance": 0.01},
+    "stiffest": {"initial_covariance": 0.005},
 }
 
 
