@@ -23,7 +23,7 @@ What = Annotated[
         metavar="NAME,...",
         show_default="eos, elastic, surfaces, and vacancy of an element",
         help="Of eos, compression, elastic, vacancy, interstitial, surfaces, stacking, phonons; from simulations "
-        "expansion, hot-elastic, diffusion, viscosity, vibrations, conductivity.",
+        "expansion, hot-elastic, melting, diffusion, viscosity, vibrations, conductivity.",
     ),
 ]
 Reference = Annotated[
@@ -37,7 +37,9 @@ Reference = Annotated[
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for properties.html, JSON, figures, simulations.")
 ]
-Temperatures = Annotated[str, typer.Option(help="K, of thermal expansion; separated by commas.")]
+Temperatures = Annotated[
+    str, typer.Option(help="K, of thermal expansion, and between which melting is sought.")
+]
 Temperature = Annotated[
     float, typer.Option(help="K, of elastic constants, diffusion, viscosity, vibrations, conductivity.")
 ]
@@ -65,7 +67,9 @@ def properties(
     extent: Extent = 10.0,
     temperature: Temperature = 300.0,
     temperatures: Temperatures = "200,400,600",
-    pressure: Annotated[float, typer.Option(help="bar, of thermal expansion, elastic constants.")] = 1.0,
+    pressure: Annotated[
+        float, typer.Option(help="bar, of thermal expansion, elastic constants, melting.")
+    ] = 1.0,
     steps: Annotated[int, typer.Option(help="Time steps of each simulation.", min=100)] = 20000,
     timestep: Timestep = None,
     atoms: Annotated[
@@ -162,7 +166,7 @@ def _refuse_without_effect(context: typer.Context, names: list[str]) -> None:
     for option, needed in (
         ("pressure_max", ("compression",)), ("surfaces", ("surfaces",)),
         ("extent", ("vacancy", "interstitial", "phonons")),
-        ("temperatures", ("expansion",)), ("pressure", ("expansion", "hot-elastic")),
+        ("temperatures", ("expansion", "melting")), ("pressure", ("expansion", "hot-elastic", "melting")),
         ("temperature", ("hot-elastic", "diffusion", "viscosity", "vibrations", "conductivity")), ("reference", STATIC),
         *((name, MOVING) for name in ("steps", "timestep", "atoms", "seed", "ranks")),
     ):  # fmt: skip

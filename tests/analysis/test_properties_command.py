@@ -79,6 +79,10 @@ def test_a_potential_beside_its_reference(tmp_path: Path, monkeypatch: pytest.Mo
     ("arguments", "message"),
     [
         (("--what", "conductivity", "--steps", "7999"), "7999 steps of 0.5 fs are too few for conductivity"),
+        (
+            ("--what", "melting", "--temperatures", "300"),
+            "a melting point is sought between two temperatures",
+        ),
         (("--what", "nothing"), "--what: unknown property 'nothing'"),
         (("--what", ""), "--what: unknown property ''"),
         (("--what", "surfaces", "--surfaces", "abc"), "--surfaces: surface 'abc'"),
@@ -315,6 +319,27 @@ def test_argon_conducts_heat(tmp_path: Path, argon_runs: None) -> None:
     assert len(found.figures) == 1
 
 
+def test_argon_melts(tmp_path: Path, argon_runs: None) -> None:
+    """2000 atoms of crystal beside melt at constant temperature and 1 bar freeze at 55 K, melt at 57 K, stay at 56 K.
+
+    The search begins at 60 K, where it must not stay, and looks from the other side as well.
+    """
+    start = Structure.from_atoms(bulk("Ar", "fcc", a=5.4, cubic=True).repeat((4, 4, 5)), "argon")
+    settings = Simulation(timestep=5.0, steps=5000, every=20, dump_every=5000)
+    options = Options(temperatures=(52.0, 68.0))
+    found = moving_properties(ANY_MODEL, start, ["melting"], options, tmp_path, settings)["melting"]
+    assert not found.failed
+    assert len(found.figures) == 1
+    assert found.values["melting point"][0] == pytest.approx(56.0, abs=3.0)
+    assert 0.0 < found.errors["melting point"] < 3.0
+    begun = [float(name.split()[2]) for name in found.curves]
+    assert min(begun) < found.values["melting point"][0] < max(begun)
+    for run in found.curves.values():
+        assert run["mean"] == pytest.approx(56.0, abs=3.5)
+        assert 0.15 < run["crystal"] < 0.85
+    assert "640 atoms" in found.notes[0]
+
+
 def test_expected_time_is_that_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 10 µs an atom and step: one run a temperature, five for a cube's strains, a quarter more to equilibrate."""
     monkeypatch.setattr("nnpkit.analysis.properties.moving_study.step_cost", lambda *_: 10.0)
@@ -327,4 +352,5 @@ def test_expected_time_is_that_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> N
     assert runs("diffusion", "viscosity", "conductivity") == pytest.approx(1.25)
     assert runs("expansion") == pytest.approx(3.0)
     assert runs("hot-elastic", "diffusion") == pytest.approx(6.25)
+    assert runs("melting") == pytest.approx(7.0)  # twice the atoms
     assert runs("expansion", ranks=2) == pytest.approx(1.5)

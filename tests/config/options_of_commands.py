@@ -172,6 +172,7 @@ REFUSED: list[tuple[str, str]] = [
     ("properties run first.extxyz -o out --what diffusion --reference emt", "--reference has no effect"),
     *((f"properties run first.extxyz -o out --what {name}", "a crystal of one element")
       for name in ("vacancy", "interstitial", "stacking")),
+    ("properties run first.extxyz -o out --what melting --temperatures 300", "between two temperatures"),
     ("properties run first.extxyz -o out --what beauty", "unknown property 'beauty'"),
     ("select committee.pt more.extxyz --lower 1 --upper 2 --seed 3", "--seed has no effect"),
     ("select run more.extxyz --lower 1", "--lower has no effect"),

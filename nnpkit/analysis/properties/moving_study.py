@@ -12,6 +12,7 @@ import numpy as np
 from nnpkit.analysis.plots import COLORS, canvas, png
 from nnpkit.analysis.properties import thermal
 from nnpkit.analysis.properties.hot_elastic import HotElastic, hot_elastic, independent, number_of_runs
+from nnpkit.analysis.properties.melting import PARTS, Melting, melting
 from nnpkit.analysis.properties.results import Result, attempt
 from nnpkit.analysis.properties.study_options import Options
 from nnpkit.data.structure import Structure
@@ -23,7 +24,7 @@ from nnpkit.md.step_cost import step_cost
 
 __all__ = ["MOVING", "expected_seconds", "moving_properties", "require_long_runs"]
 
-MOVING = ("expansion", "hot-elastic", "diffusion", "viscosity", "vibrations", "conductivity")
+MOVING = ("expansion", "hot-elastic", "melting", "diffusion", "viscosity", "vibrations", "conductivity")
 """Properties that need simulations."""
 _STAYS = 1.0  # Å², mean squared displacement of atoms that have not left their places
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
@@ -44,10 +45,14 @@ def expected_seconds(
     model: LoadedModel, structure: Structure, names: Sequence[str], options: Options, settings: Simulation,
     ranks: int = 1,
 ) -> float:  # fmt: skip
-    """How long the simulations of `moving_properties` take, from a few steps on one core."""
+    """How long the simulations of `moving_properties` take, from a few steps on one core.
+
+    A melting point is expected to be found at the first temperature.
+    """
     runs = {
         "expansion": float(len(options.temperatures)),
         "hot-elastic": float(number_of_runs(structure)),
+        "melting": 2.0 * PARTS,
     }
     count = sum(runs.get(name, 0.0) for name in names) + 1.25 * any(name in _MOTION for name in names)
     with TemporaryDirectory(prefix="nnpkit-cost-") as folder:
@@ -96,6 +101,9 @@ def moving_properties(
     if "hot-elastic" in names:
         tell(f"elastic constants at {settings.temperature:g} K")
         found["hot-elastic"] = attempt(lambda: _hot_elastic(hot_elastic(*place, ranks, overwrite)))
+    if "melting" in names:
+        between = (min(options.temperatures), max(options.temperatures))
+        found["melting"] = attempt(lambda: _melting(melting(*place, between, ranks, overwrite, tell)))
     kinds = [name for name in names if name in _MOTION]
     if kinds:
         tell(" and ".join(kinds))
@@ -155,6 +163,31 @@ def _hot_elastic_figure(found: HotElastic, names: Mapping[str, tuple[int, int]])
         ax.axhline(0.0, color=COLORS[5], linewidth=0.7)
         ax.set(ylabel=f"GPa, at {found.temperature:.0f} K")
         return png(fig)
+
+
+def _melting(found: Melting) -> Result:
+    with canvas((5.4, 3.7)) as fig:
+        ax = fig.subplots()
+        for run, color in zip(found.runs, COLORS[1:], strict=False):
+            label = f"begun at {run.start:.0f} K"
+            ax.plot(run.time, run.temperatures, color=color, linewidth=0.6, alpha=0.7, label=label)
+            ax.plot(run.time[run.begin :], np.full(len(run.time) - run.begin, run.mean), color=color)
+        ax.axhline(found.temperature, color=COLORS[0])
+        ax.set(xlabel="Time (ps)", ylabel="Temperature (K)")
+        ax.legend(frameon=False)
+        drawn = png(fig)
+    return Result(
+        {"melting point": (found.temperature, "K")},
+        {"melting point": found.error},
+        {
+            f"begun at {run.start:.0f} K": {
+                "time": run.time.tolist(), "temperatures": run.temperatures.tolist(), "mean": run.mean,
+                "error": run.error, "crystal": run.share,
+            }
+            for run in found.runs
+        },
+        [("Crystal beside melt at constant enthalpy, and the means that are taken", drawn)], found.notes,
+    )  # fmt: skip
 
 
 def _diffusion(seen: thermal.Motion) -> Result:

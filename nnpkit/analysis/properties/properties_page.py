@@ -17,7 +17,7 @@ _TITLES = {
     "stacking": "Stacking fault", "phonons": "Phonons",
     "expansion": "Thermal expansion", "hot-elastic": "Elastic constants at a temperature",
     "diffusion": "Diffusion", "viscosity": "Viscosity",
-    "vibrations": "Vibrational spectrum", "conductivity": "Thermal conductivity",
+    "vibrations": "Vibrational spectrum", "melting": "Melting", "conductivity": "Thermal conductivity",
 }  # fmt: skip
 
 

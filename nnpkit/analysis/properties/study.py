@@ -55,4 +55,8 @@ def require_possible(
         raise InputError("phonopy is not installed", hint="install it with `pip install nnpkit[report]`")
     if "expansion" in names and len(options.temperatures) < 2:
         raise InputError("thermal expansion needs a ladder", where="--temperatures", expected="at least two")
+    if "melting" in names and len(set(options.temperatures)) < 2:
+        raise InputError(
+            "a melting point is sought between two temperatures", where="--temperatures", expected="LOW,HIGH"
+        )
     require_long_runs(names, settings)
