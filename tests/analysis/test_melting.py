@@ -43,6 +43,7 @@ class Simulated:
     hottest: float = 1e9  # K, at which a crystal lasts
     melted: float = 0.5  # of the cell, after half of it was heated
     short: float = 0.0  # of the way to the melting point that is left at last
+    stable: float = 1e9  # K, above which no simulation is, but the hot one
     done: list[tuple[str, Simulation]] = field(default_factory=list)
 
     def __call__(
@@ -66,7 +67,8 @@ class Simulated:
         folder.mkdir(parents=True)
         write(folder / "final.extxyz", [end])
         Thermo({"time_ps": np.arange(800.0), "temperature_K": temperatures}).write_csv(folder / "thermo.csv")
-        return {"outside": "beyond its data" if kind in ("hot", "both") else None}
+        unstable = "it explodes" if kind != "hot" and how.temperature > self.stable else None
+        return {"unstable": unstable, "outside": "beyond its data" if kind in ("hot", "both") else None}
 
 
 def search(
@@ -74,7 +76,7 @@ def search(
     settings: Simulation = STEPS,
 ) -> Any:  # fmt: skip
     def run(model, start, place, settings, ranks, overwrite, on_row=None):
-        return {"unstable": None} | simulated(model, start, place, settings)
+        return simulated(model, start, place, settings)
 
     monkeypatch.setattr("nnpkit.analysis.properties.thermal.simulate", run)
     return melting(MODEL, START, folder, settings, (low, high))
@@ -144,9 +146,17 @@ def test_one_side_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [run.start for run in near.runs] == [1005.0, pytest.approx(985.0, abs=1.0)]
     found = search(monkeypatch, tmp_path / "one", Simulated(capacity=8.0), 900.0, 1110.0)
     assert len(found.runs) == 1
-    assert "not both were left: one side only" in found.notes[-1]
+    assert "not both were left; one side only" in found.notes[-1]
     assert found.temperature == pytest.approx(MELTS, abs=1.0)
     assert found.error == pytest.approx(15.0, abs=1.0)
+
+
+def test_the_other_side_is_not_stable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = search(monkeypatch, tmp_path, Simulated(stable=1005.0), 900.0, 1090.0)
+    assert len(found.runs) == 1
+    assert "the simulation is not stable: it explodes; one side only" in found.notes[-1]
+    with pytest.raises(InputError, match="not stable"):
+        search(monkeypatch, tmp_path / "none", Simulated(stable=800.0), 900.0, 1090.0)
 
 
 def test_where_nothing_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +194,20 @@ def test_other_angles_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 1.0])
 def test_share_of_crystal(part: float) -> None:
     crystal = Structure.from_atoms(bulk("Cu", "fcc", a=3.6, cubic=True).repeat((3, 3, 20)), "copper")
-    order = CrystalOrder(crystal, 2)
-    shaken = crystal.to_atoms()
-    shaken.rattle(0.15, seed=3)
-    shaken = Structure.from_atoms(shaken, "shaken")
+    order, shaken = CrystalOrder(crystal, 2), rattled(crystal)
     order.learn(shaken)
     assert order.share(with_melt(shaken, part)) == pytest.approx(1.0 - part, abs=0.06)
+
+
+@pytest.mark.parametrize("repeat", [(10, 5, 4), (6, 3, 3), (8, 4, 4), (12, 6, 6)])
+@pytest.mark.parametrize("edge", [3.6, 3.63])
+def test_slabs_of_one_plane(repeat: tuple[int, int, int], edge: float) -> None:
+    """Atoms leave them as they vibrate, and are still crystal."""
+    crystal = Structure.from_atoms(bulk("Cu", "fcc", a=edge, cubic=True).repeat(repeat), "copper")
+    assert CrystalOrder(crystal, 0).share(rattled(crystal)) == 1.0
+
+
+def rattled(crystal: Structure) -> Structure:
+    atoms = crystal.to_atoms()
+    atoms.rattle(0.15, seed=3)
+    return Structure.from_atoms(atoms, "rattled")

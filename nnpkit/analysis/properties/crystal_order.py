@@ -33,20 +33,27 @@ class CrystalOrder:
         self.slabs = max(_SLABS[0], min(_SLABS[1], int(self.mine.sum()) // _IN_SLAB))
         edges = np.diag(crystal.cell)
         across = [k for k in range(3) if k != axis]
+        scaled = self._scaled(crystal)
         found = []
         for pair in product(*(range(int(edges[k] / _SHORTEST) + 1) for k in across)):
             wave = np.zeros(3)
             wave[across] = pair
             length = float(np.linalg.norm(wave / edges))
             if 0.0 < length < 1.0 / _SHORTEST:
-                self.wave = wave
-                found.append((round(float(self._amplitudes(crystal).mean()), 2), -length, tuple(wave)))
+                # Of all atoms together: in slabs of one plane each, waves are strong whose planes cancel, and atoms
+                # that vibrate change slabs.
+                strength = abs(np.exp(2j * np.pi * scaled @ wave).mean())
+                found.append((round(float(strength), 2), -length, tuple(wave)))
         self.wave = np.array(max(found)[2])  # of the strongest the longest, which vibrations blur least
         self.learn(crystal)
 
+    def _scaled(self, structure: Structure) -> np.ndarray:
+        """Fractional positions (M, 3) of the atoms that count."""
+        return np.asarray(np.linalg.solve(structure.cell.T, structure.positions[self.mine].T).T)
+
     def _amplitudes(self, structure: Structure) -> np.ndarray:
         """Of each slab, from 1 where all atoms are on planes to about one over the root of their number."""
-        scaled = np.linalg.solve(structure.cell.T, structure.positions[self.mine].T).T
+        scaled = self._scaled(structure)
         slab = np.minimum((scaled[:, self.axis] % 1.0 * self.slabs).astype(int), self.slabs - 1)
         phase = np.exp(2j * np.pi * scaled @ self.wave)
         counts = np.maximum(1, np.bincount(slab, minlength=self.slabs))

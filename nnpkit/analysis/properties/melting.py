@@ -226,7 +226,10 @@ def _from_both_sides(search: _Search, found: Coexistence, seed: int) -> Melting:
     away = min(most, max(least, abs(found.mean - found.start)))
     for distance in (away, away / 2.0):
         start = found.mean + (distance if found.mean > found.start else -distance)
-        other = search.coexistence(start, seed)
+        try:
+            other, why = search.coexistence(start, seed), "not both were left"
+        except InputError as error:  # what was found from the first side shall not be lost with it
+            other, why = None, str(error)
         if other is not None and other.both:
             break
     two = other is not None and other.both
@@ -242,7 +245,7 @@ def _from_both_sides(search: _Search, found: Coexistence, seed: int) -> Melting:
             notes.append(f"begun at {run.start:.0f} K, the temperature: {run.why}; take more --steps")
     mean, apart = float(np.mean([run.mean for run in runs])), float(np.ptp([run.mean for run in runs]))
     if not two:
-        notes.append(f"begun at {start:.0f} K not both were left: one side only; take more --atoms")
+        notes.append(f"begun at {start:.0f} K: {why.rstrip('.')}; one side only, take more --atoms")
         return Melting(mean, max(found.error, abs(start - mean)), runs, notes)
     if _differ(runs):
         begun, ended = (" and ".join(f"{value:.0f}" for value in values) for values in (
