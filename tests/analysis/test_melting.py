@@ -95,6 +95,7 @@ def test_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "crystal": 2000, "hot": 2000, "beside": 2000, "both": 8000,
     }  # fmt: skip
     assert kinds["hot"].temperature == 2280.0
+    assert kinds["hot"].temperature_end == kinds["crystal"].temperature
     assert kinds["both"].tdamp > 1e6 * kinds["beside"].tdamp
     assert found.notes[0].startswith("360 atoms: the error is not that of the size of the cell")
     assert found.notes[1:] == [f"both at {run.start:.0f} K: beyond its data" for run in found.runs]

@@ -179,7 +179,8 @@ class _Search:
         if self.order.share(warm) < _WHOLE:
             return None
         self.order.learn(warm)
-        hot = replace(short, ensemble="nvt", temperature=self.hot)
+        # The melt is cooled at constant volume: a hot one would blow up the cell where it is let go.
+        hot = replace(short, ensemble="nvt", temperature=self.hot, temperature_end=temperature)
         half, _ = self._run("hot", temperature, _with_room(warm, self.axis), hot)
         if self.order.share(half) > _MELTED:
             raise InputError(
